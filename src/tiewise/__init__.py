@@ -1,0 +1,10 @@
+"""Which of two chatbot responses does a person prefer? P(A), P(B), P(tie).
+
+Every public name loads on first use, so ``import tiewise as tw`` costs numpy and nothing heavier.
+"""
+
+import lazy_loader
+
+__version__ = "0.1.0"
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

