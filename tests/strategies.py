@@ -1,0 +1,69 @@
+"""What valid and hostile inputs look like, for every test.
+
+The most general strategy comes first; a narrower one is used only where the law needs it.
+"""
+
+from __future__ import annotations
+
+import json
+
+from hypothesis import strategies as st
+
+SURROGATES = st.characters(min_codepoint=0xD800, max_codepoint=0xDFFF, categories=("Cs",))
+
+
+def any_text(max_size: int = 40) -> st.SearchStrategy[str]:
+    """Any Python string, lone surrogates included: more than any encoding accepts."""
+    return st.text(st.one_of(st.characters(), SURROGATES), max_size=max_size)
+
+
+def clean_text(max_size: int = 40) -> st.SearchStrategy[str]:
+    """Any string that encodes to UTF-8."""
+    return st.text(max_size=max_size)
+
+
+def turns(max_size: int = 4) -> st.SearchStrategy[list[str | None]]:
+    """Give a list of turns, missing ones included."""
+    return st.lists(st.none() | clean_text(), max_size=max_size)
+
+
+@st.composite
+def json_cells(draw: st.DrawFn) -> tuple[str, list[str | None]]:
+    """Give a cell's text beside its turns, in every way that JSON can spell the same list."""
+    value = draw(turns())
+    text = json.dumps(
+        value,
+        ensure_ascii=draw(st.booleans()),
+        indent=draw(st.sampled_from([None, 0, 2, "\t"])),
+        separators=draw(st.sampled_from([None, (",", ":"), (" ,\r\n", ":")])),
+    )
+    # A slash is legal in JSON with and without a backslash; no other character needs the choice.
+    if draw(st.booleans()):
+        text = text.replace("/", "\\/")
+    return text, value
+
+
+def json_values() -> st.SearchStrategy[object]:
+    """Anything that JSON can say, and NaN and infinities, which Python's JSON says too."""
+    leaves = st.none() | st.booleans() | st.integers() | st.floats() | clean_text(8)
+    return st.recursive(
+        leaves,
+        lambda inner: (
+            st.lists(inner, max_size=3) | st.dictionaries(clean_text(3), inner, max_size=3)
+        ),
+        max_leaves=8,
+    )
+
+
+def hostile_cells() -> st.SearchStrategy[str]:
+    """Cells that look like lists, and are broken, or are code, or are something else."""
+    pieces = st.sampled_from(
+        (
+            *"[]{}\",:\\'\x00\ufeff\n aé😀\ud83d",
+            *("null", "None", "NaN", "1e999", "\\ud83d", "\\ude00", "\\u12"),
+            "__import__('os')",
+        )
+    )
+    shuffled = st.lists(pieces, max_size=12).map("".join)
+    wrapped = shuffled.map(lambda text: f'["{text}"]')
+    return st.one_of(any_text(), shuffled, wrapped, json_values().map(json.dumps))

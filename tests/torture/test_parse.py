@@ -1,0 +1,86 @@
+"""A great many mutated cells: turns or a ParseError, in agreement with json, and nothing else.
+
+``TIEWISE_CELLS`` sets how many cells (default 20,000; the campaign runs 1,000,000), and
+``TIEWISE_SEED`` from which seed; a failure names the seed and the cell.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+
+from tiewise.errors import ParseError
+from tiewise.parse import parse_turns, repair_text
+
+N_CELLS = int(os.environ.get("TIEWISE_CELLS", "20000"))
+SEED = int(os.environ.get("TIEWISE_SEED", "0"))
+
+CORPUS = (
+    "[]",
+    "[null]",
+    '["one", null, "two"]',
+    '["\\ud83d\\ude00", "\\ud83d", "\\u0000", "\\/\\b\\f\\n\\r\\t\\"\\\\"]',
+    '["caf\u00e9 \u4e2d\u6587 \U0001f600", ""]',
+    '["<eos><start_of_turn>user", "[1, 2, {\\"a\\": null}]"]',
+    "[\"__import__('os').system('true')\"]",
+    ' [ "spaced" ,\n"out" ] ',
+)
+PIECES = (
+    *'[]{}",\\:\x00\n\t \ufeff\ud83d\ude00\u2028\x7f\u0301',
+    *("null", "true", "NaN", "Infinity", "-1", "1e999", "9" * 40, "\\u", "\\ud83d", "\\ude00"),
+    *("\\u00", "\\x41", "'", "None", "eval(", "[" * 50, "]" * 50, '"', '",', ',"', "/*", "//"),
+)
+
+
+def mutated(cell: str, generator: random.Random) -> str:
+    """Cut, repeat, replace or insert in up to four places."""
+    for _ in range(generator.randint(1, 4)):
+        start = generator.randint(0, len(cell))
+        end = min(len(cell), start + generator.choice((0, 0, 1, 1, 2, 8)))
+        kind = generator.random()
+        if kind < 0.6:
+            middle = generator.choice(PIECES)
+        elif kind < 0.8:
+            middle = chr(
+                generator.choice((generator.randrange(256), generator.randrange(0x110000)))
+            )
+        else:
+            middle = cell[start:end] * generator.randint(0, 3)
+        cell = cell[:start] + middle + cell[end:]
+    return cell
+
+
+def turns_by_json(cell: str) -> list[str | None] | None:
+    """Return the turns as json reads them, or None where json or the flat list says no."""
+    try:
+        value = json.loads(cell)
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(value, list):
+        return None
+    if any(turn is not None and type(turn) is not str for turn in value):
+        return None
+    return [turn if turn is None else repair_text(turn) for turn in value]
+
+
+def turns_by_us(cell: str) -> list[str | None] | None:
+    """Return the turns as this package reads them, or None where it refuses."""
+    try:
+        return parse_turns(cell)
+    except ParseError:
+        return None
+
+
+def test_mutated_cells():
+    """No mutated cell crashes, disagrees with json, or yields text that does not encode."""
+    generator = random.Random(SEED)
+    n_accepted = 0
+    for number in range(N_CELLS):
+        cell = mutated(generator.choice(CORPUS), generator)
+        turns = turns_by_us(cell)
+        assert turns == turns_by_json(cell), (SEED, number, cell)
+        if turns is not None:
+            n_accepted += 1
+            "".join(turn or "" for turn in turns).encode()
+    assert N_CELLS * 0.05 < n_accepted < N_CELLS * 0.95
