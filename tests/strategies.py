@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 
+import numpy as np
 from hypothesis import strategies as st
 
 SURROGATES = st.characters(min_codepoint=0xD800, max_codepoint=0xDFFF, categories=("Cs",))
@@ -67,3 +68,20 @@ def hostile_cells() -> st.SearchStrategy[str]:
     shuffled = st.lists(pieces, max_size=12).map("".join)
     wrapped = shuffled.map(lambda text: f'["{text}"]')
     return st.one_of(any_text(), shuffled, wrapped, json_values().map(json.dumps))
+
+
+def labels(max_size: int = 30) -> st.SearchStrategy[np.ndarray]:
+    """Labels: int8, 0 for A, 1 for B, 2 for a tie."""
+    return st.lists(st.integers(0, 2), max_size=max_size).map(
+        lambda value: np.array(value, np.int8)
+    )
+
+
+def probs(max_size: int = 30) -> st.SearchStrategy[np.ndarray]:
+    """Probabilities: float64 (n, 3), rows that sum to 1, zeros and ones included."""
+    weight = st.floats(0, 1) | st.sampled_from([0.0, 1.0])
+    row = st.tuples(weight, weight, weight).filter(lambda weights: sum(weights) > 1e-3)
+    rows = st.lists(row, max_size=max_size)
+    return rows.map(lambda value: np.array(value).reshape(-1, 3)).map(
+        lambda value: value / value.sum(axis=1, keepdims=True)
+    )
