@@ -75,7 +75,8 @@ def derive_labels(
     is_valid = ((one_hot == 0) | (one_hot == 1)).all(axis=1) & (one_hot.sum(axis=1) == 1)
     if not is_valid.all():
         raise _wrong_rows(one_hot, is_valid)
-    return np.argmax(one_hot, axis=1).astype(np.int8)
+    labels: npt.NDArray[np.intp] = np.argmax(one_hot, axis=1)
+    return labels.astype(np.int8)
 
 
 def label_from_winner(winner: str) -> Winner:
