@@ -1,0 +1,269 @@
+"""Fit one fold: tokens in, an adapter and the held-out rows' probabilities out. A leaf: imports torch.
+
+The order of work is the order of this file: inputs by digest, rows of tokens, a classifier, the
+steps, the adapter. What of it is resumed is decided by digests and sealed checkpoints alone.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import tokenizers
+import torch
+
+from tiewise import checkpoints
+from tiewise.attention import choose_layout
+from tiewise.backbones import backbone_digest, resolve_backbone
+from tiewise.batches import step_rows
+from tiewise.callbacks import History, Progress, StopOnSignal
+from tiewise.config import RunConfig
+from tiewise.errors import DeviceError
+from tiewise.files import atomic_folder, digest_file, digest_json, write_json
+from tiewise.labels import swap_probs
+from tiewise.model import PairClassifier, build_classifier, load_classifier
+from tiewise.runs import FoldFolder, claim_fold, defining_fields
+from tiewise.scoring import predict_pairs
+from tiewise.steps import Examples, StepDataset
+from tiewise.template import Template, build_template
+from tiewise.tensor_tree import load_tree
+from tiewise.tokens import load_tokenizer, token_rows
+from tiewise.trainer import StepTrainer, load_trainable_weights, training_arguments
+
+_log = logging.getLogger(__name__)
+
+
+class Interrupted(Exception):  # noqa: N818 - not an error: a person or a scheduler asked for it
+    """A signal ended the fit after a checkpoint; ``args[0]`` is the signal's number."""
+
+
+@dataclass(frozen=True)
+class Backbone:
+    """What turns texts into rows of tokens, and rows into hidden states."""
+
+    path: Path
+    digest: str
+    tokenizer: tokenizers.Tokenizer
+    template: Template
+
+
+def require_device(config: RunConfig) -> torch.device:
+    """Return the device to compute on, before anything else is done.
+
+    Raises
+    ------
+    DeviceError
+        When the configuration asks for CUDA and there is none.
+    """
+    has_cuda = torch.cuda.is_available()
+    if config.train.device == "cuda" and not has_cuda:
+        raise DeviceError(
+            f"This configuration ({config.model.backbone}) needs CUDA, and torch "
+            f"{torch.__version__} finds no CUDA device. Run it on a machine with a GPU, or take a "
+            "CPU preset: tiewise fit --preset quickstart (or smollm2-135m). Nothing was downloaded."
+        )
+    if config.train.device == "cpu" or not has_cuda:
+        return torch.device("cpu")
+    return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+
+
+def open_backbone(config: RunConfig, cache_dir: Path) -> Backbone:
+    """Find the backbone's files, check their digest, and build the template for its tokenizer."""
+    model = config.model
+    path = resolve_backbone(
+        model.backbone, revision=model.revision, sha256=model.backbone_sha256, cache_dir=cache_dir
+    )
+    tokenizer = load_tokenizer(path)
+    return Backbone(path, backbone_digest(path), tokenizer, build_template(config.template, tokenizer))
+
+
+def fit_fold(
+    config: RunConfig,
+    pairs: pd.DataFrame,
+    train_idx: npt.NDArray[np.int64],
+    eval_idx: npt.NDArray[np.int64],
+    folder: FoldFolder,
+    *,
+    data_digest: str,
+    fold: int,
+    cache_dir: Path,
+    is_resumed: bool = False,
+    init_from: Path | None = None,
+) -> pd.DataFrame | None:
+    """Fit on some rows, save the adapter, and predict the others.
+
+    Parameters
+    ----------
+    config
+        The resolved configuration.
+    pairs
+        The pairs table, n rows, labelled.
+    train_idx, eval_idx
+        Positions of the rows to learn from and of the rows to predict, ascending.
+    folder
+        Where the fold's files go.
+    data_digest
+        Digest of the data, part of the fold's identity.
+    fold
+        The fold's number, part of the fold's identity.
+    cache_dir
+        Where tokens and converted weights are cached.
+    is_resumed
+        Go on from the newest intact checkpoint.
+    init_from
+        Folder of another fit's adapter to start from.
+
+    Returns
+    -------
+    DataFrame or None
+        Probabilities of the rows `eval_idx`, in that order; None on every process but the first.
+
+    Raises
+    ------
+    RunError
+        When the folder belongs to other inputs.
+    Interrupted
+        When a signal asked to stop; a checkpoint was written before.
+    """
+    device = require_device(config)
+    backbone = open_backbone(config, cache_dir)
+    identity = {
+        "config": defining_fields(config),
+        "data": data_digest,
+        "backbone": backbone.digest,
+        "template": backbone.template.digest,
+        "fold": fold,
+        "init_from": init_from and digest_json(sorted(_digests(init_from))),
+    }
+    if _is_first_process():
+        claim_fold(folder, identity, is_resumed=is_resumed)
+    examples = make_examples(config, pairs.iloc[train_idx], backbone, cache_dir=cache_dir)
+    classifier = _make_classifier(config, backbone, device, init_from=init_from)
+    _train(config, classifier, examples, folder, device, is_resumed=is_resumed)
+    if not _is_first_process():
+        return None
+    save_adapter(classifier, backbone, folder.adapter_dir)
+    return predict_pairs(
+        classifier,
+        pairs.iloc[eval_idx],
+        backbone.tokenizer,
+        backbone.template,
+        is_swapped=config.predict.swap,
+        cache_dir=cache_dir,
+        batch_tokens=config.predict.score_batch_tokens,
+    )
+
+
+def make_examples(
+    config: RunConfig, pairs: pd.DataFrame, backbone: Backbone, *, cache_dir: Path
+) -> Examples:
+    """Turn pairs into rows of tokens with their targets; with both orders, 2n rows, swapped last.
+
+    Targets are the soft labels ``prob_a, prob_b, prob_tie`` where the table has them, and the
+    label's one-hot row elsewhere; weights are the column ``weight``, or 1.
+    """
+    targets = _targets(pairs)
+    weights = pairs["weight"] if "weight" in pairs else pd.Series(1.0, index=pairs.index)
+    options = {"cache_dir": cache_dir}
+    rows = token_rows(pairs, backbone.tokenizer, backbone.template, **options)
+    ids = pairs["id"].to_numpy(object)
+    weights = weights.to_numpy(np.float32)
+    if not config.train.both_orders:
+        return Examples(rows, targets, weights, ids)
+    swapped = token_rows(pairs, backbone.tokenizer, backbone.template, is_swapped=True, **options)
+    return Examples(
+        rows.concatenate(swapped),
+        np.concatenate([targets, swap_probs(targets)]),
+        np.tile(weights, 2),
+        np.tile(ids, 2),
+    )
+
+
+def save_adapter(classifier: PairClassifier, backbone: Backbone, adapter_dir: Path) -> None:
+    """Write adapter, head, tokenizer and template, all or nothing."""
+    with atomic_folder(adapter_dir) as temporary:
+        classifier.save(temporary)
+        shutil.copyfile(backbone.path / "tokenizer.json", temporary / "tokenizer.json")
+        write_json(temporary / "template.json", backbone.template.to_dict())
+
+
+def _make_classifier(
+    config: RunConfig, backbone: Backbone, device: torch.device, *, init_from: Path | None
+) -> PairClassifier:
+    if init_from is not None:
+        return load_classifier(init_from, backbone.path, device=device, is_trainable=True)
+    return build_classifier(config.model, backbone.path, seed=config.train.seed, device=device)
+
+
+def _train(
+    config: RunConfig,
+    classifier: PairClassifier,
+    examples: Examples,
+    folder: FoldFolder,
+    device: torch.device,
+    *,
+    is_resumed: bool,
+) -> None:
+    train = config.train
+    layout, reason = choose_layout(classifier, train.layout, device=device)
+    _log.info("layout: %s (%s)", layout, reason)
+    _log.info("trainable: %s", classifier.trainable_summary())
+    arguments = training_arguments(
+        train, folder.checkpoints_dir, dtype=config.model.dtype, is_cpu=device.type == "cpu"
+    )
+    n_pairs = len(examples.ids) // (2 if train.both_orders else 1)
+    dataset = StepDataset(
+        examples,
+        step_rows(n_pairs, train.batch_size, train.n_epochs, train.seed),
+        train,
+        layout=layout,
+        process_index=arguments.process_index,
+        n_processes=arguments.world_size,
+    )
+    checkpoint = _find_checkpoint(folder, is_resumed=is_resumed)
+    if checkpoint is not None and checkpoints.step_of(checkpoint) == len(dataset):
+        load_trainable_weights(classifier, load_tree(checkpoint / "state")["weights"])
+        return
+    with StopOnSignal() as signals:
+        callbacks = [signals, History(folder.history_path, dataset), Progress()]
+        trainer = StepTrainer(classifier, dataset, train, arguments, callbacks)
+        trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
+    if signals.received is not None and trainer.state.global_step < len(dataset):
+        raise Interrupted(signals.received)
+
+
+def _find_checkpoint(folder: FoldFolder, *, is_resumed: bool) -> Path | None:
+    if not is_resumed:
+        return None
+    checkpoint = checkpoints.newest_intact(folder.checkpoints_dir)
+    if checkpoint is None:
+        _log.warning("%s holds no intact checkpoint: starting at step 0.", folder.checkpoints_dir)
+    else:
+        _log.info("going on from %s", checkpoint)
+    return checkpoint
+
+
+def _targets(pairs: pd.DataFrame) -> npt.NDArray[np.float32]:
+    one_hot = np.zeros((len(pairs), 3), np.float32)
+    labels = pairs["label"]
+    is_known = labels.notna().to_numpy()
+    one_hot[np.flatnonzero(is_known), labels[is_known].to_numpy(int)] = 1.0
+    columns = ["prob_a", "prob_b", "prob_tie"]
+    if not set(columns) <= set(pairs.columns):
+        return one_hot
+    soft = pairs[columns].to_numpy(np.float32)
+    return np.where(np.isnan(soft).any(axis=1, keepdims=True), one_hot, soft)
+
+
+def _digests(adapter_dir: Path) -> list[tuple[str, str]]:
+    return [(path.name, digest_file(path)) for path in adapter_dir.iterdir() if path.is_file()]
+
+
+def _is_first_process() -> bool:
+    return int(os.environ.get("RANK", "0")) == 0

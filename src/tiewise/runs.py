@@ -1,0 +1,295 @@
+"""The run folder: what stands where, which inputs it belongs to, and what is finished.
+
+``artifacts/README.md`` shows the layout. Two rules carry it. A fold's ``identity.json`` names every
+input by digest before the first step, and nothing is resumed, joined or averaged whose identity
+differs. A fold is finished when its ``scores.json`` stands, which is written last.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import sys
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from tiewise.config import RunConfig, config_from_dict
+from tiewise.errors import RunError
+from tiewise.files import digest_json, write_json, write_parquet
+
+PACKAGES = ("tiewise", "torch", "transformers", "peft", "bitsandbytes", "tokenizers", "numpy")
+OPERATIONAL = {
+    "data": {"data", "data_format"},
+    "train": {
+        "micro_batch_tokens", "layout", "checkpointing", "log_steps", "save_steps",
+        "n_checkpoints", "device", "report_to",
+    },
+    "predict": {"score_batch_tokens"},
+}  # fmt: skip
+"""Fields that change where and how fast a run goes, but not what it computes."""
+
+
+@dataclass(frozen=True)
+class FoldFolder:
+    """The files of one fold."""
+
+    path: Path
+
+    @property
+    def identity_path(self) -> Path:
+        """Every input by digest; written first."""
+        return self.path / "identity.json"
+
+    @property
+    def checkpoints_dir(self) -> Path:
+        """Resumable states; removed when the fold is finished."""
+        return self.path / "checkpoints"
+
+    @property
+    def adapter_dir(self) -> Path:
+        """Adapter and head, tokenizer, template, model card."""
+        return self.path / "adapter"
+
+    @property
+    def history_path(self) -> Path:
+        """A JSON line per logged step."""
+        return self.path / "history.jsonl"
+
+    @property
+    def oof_path(self) -> Path:
+        """Predictions for the held-out rows."""
+        return self.path / "oof.parquet"
+
+    @property
+    def scores_path(self) -> Path:
+        """Scores of the held-out rows; written last."""
+        return self.path / "scores.json"
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether the fold needs nothing more."""
+        return self.scores_path.is_file()
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run folder and the configuration it was made with."""
+
+    path: Path
+    config: RunConfig
+
+    @property
+    def name(self) -> str:
+        """The folder's name."""
+        return self.path.name
+
+    @property
+    def folds_path(self) -> Path:
+        """Which row is held out where, with what the reference scores need."""
+        return self.path / "folds.parquet"
+
+    @property
+    def oof_path(self) -> Path:
+        """The finished folds' predictions, joined."""
+        return self.path / "oof.parquet"
+
+    @property
+    def scores_path(self) -> Path:
+        """The scores of all finished folds together."""
+        return self.path / "scores.json"
+
+    def fold(self, fold: int) -> FoldFolder:
+        """Return the folder of one fold, which need not exist yet."""
+        return FoldFolder(self.path / f"fold{fold}")
+
+    def finished_folds(self) -> list[int]:
+        """Return the numbers of the finished folds, ascending."""
+        folds = range(self.config.data.n_splits)
+        return [fold for fold in folds if self.fold(fold).is_finished]
+
+
+def start_run(artifacts_dir: Path, config: RunConfig, *, name: str | None = None) -> Run:
+    """Make a run folder, or join the one of that name when it has the same configuration.
+
+    Parameters
+    ----------
+    artifacts_dir
+        The artifacts folder; the run stands in ``runs`` below it.
+    config
+        The resolved configuration.
+    name
+        The run's name; UTC time and eight hex digits of the configuration's digest when None.
+
+    Raises
+    ------
+    RunError
+        When the name is no plain name, or a run of that name has another configuration.
+    """
+    name = name or f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{config.digest()[:8]}"
+    if Path(name).name != name or name in {".", ".."}:
+        raise RunError(f"--run {name!r} is not a plain name: leave out slashes.")
+    run = Run(artifacts_dir / "runs" / name, config)
+    config_path = run.path / "config.json"
+    if config_path.is_file():
+        _check_same_config(open_run(run.path, artifacts_dir), config)
+    else:
+        write_json(run.path / "env.json", describe_environment())
+        write_json(config_path, config.to_dict())
+    return run
+
+
+def open_run(name_or_path: str | Path, artifacts_dir: Path) -> Run:
+    """Open a run by its name below `artifacts_dir`, or by the path of its folder.
+
+    Raises
+    ------
+    RunError
+        When there is no such run; the message lists the runs there are.
+    """
+    candidates = [Path(name_or_path), artifacts_dir / "runs" / str(name_or_path)]
+    for path in candidates:
+        if (path / "config.json").is_file():
+            values = _read_json(path / "config.json")
+            return Run(path, config_from_dict(values, source=f"{path / 'config.json'}"))
+    known = sorted(path.parent.name for path in (artifacts_dir / "runs").glob("*/config.json"))
+    listed = f"Runs there: {', '.join(known)}." if known else "There are no runs there yet."
+    raise RunError(f"There is no run {name_or_path} in {artifacts_dir / 'runs'}. {listed}")
+
+
+def defining_fields(config: RunConfig) -> dict[str, Any]:
+    """Return the fields that decide what a run computes, without the operational ones."""
+    return {
+        section: {k: v for k, v in fields.items() if k not in OPERATIONAL.get(section, ())}
+        for section, fields in config.to_dict().items()
+    }
+
+
+def claim_fold(fold: FoldFolder, identity: dict[str, Any], *, is_resumed: bool) -> None:
+    """Write a fold's identity, or check that the one written before is the same.
+
+    Raises
+    ------
+    RunError
+        When the fold was begun with other inputs (the first difference is named), or was begun
+        before and is not being resumed.
+    """
+    if not fold.identity_path.is_file():
+        write_json(fold.identity_path, identity)
+        return
+    difference = first_difference(_read_json(fold.identity_path), json.loads(json.dumps(identity)))
+    if difference is not None:
+        name, before, now = difference
+        raise RunError(
+            f"{fold.path} belongs to another run: {name} was {before} and is now {now}. Take "
+            "another --run name, or give what the run was begun with."
+        )
+    if not is_resumed:
+        raise RunError(
+            f"{fold.path} was begun before. Go on with --resume, begin anew with --overwrite, or "
+            "take another --run name."
+        )
+
+
+def first_difference(before: Any, now: Any, name: str = "") -> tuple[str, Any, Any] | None:
+    """Return (name, before, now) of the first place where two nested values differ, or None.
+
+    Examples
+    --------
+    >>> first_difference({"a": {"b": 1}}, {"a": {"b": 2}})
+    ('a.b', 1, 2)
+    """
+    if not (isinstance(before, dict) and isinstance(now, dict)):
+        return None if before == now else (name, before, now)
+    for key in [*before, *(key for key in now if key not in before)]:
+        inner = f"{name}.{key}" if name else str(key)
+        found = first_difference(before.get(key), now.get(key), inner)
+        if found is not None:
+            return found
+    return None
+
+
+def save_folds(run: Run, table: pd.DataFrame) -> None:
+    """Write ``folds.parquet``, or check that it says the same.
+
+    Raises
+    ------
+    RunError
+        When the run's folds were made from other rows.
+    """
+    if run.folds_path.is_file():
+        if not pd.read_parquet(run.folds_path)[["id", "fold"]].equals(table[["id", "fold"]]):
+            raise RunError(
+                f"{run.folds_path} deals other rows to the folds than the data given now. Take "
+                "another --run name, or give the data the run was begun with."
+            )
+        return
+    write_parquet(run.folds_path, table)
+
+
+def read_folds(run: Run) -> pd.DataFrame:
+    """Return the table of folds: id, fold, label, group and lengths, a line per row of the data."""
+    return _read_table(run.folds_path)
+
+
+def read_oof(run: Run) -> pd.DataFrame:
+    """Return the out-of-fold predictions of all finished folds."""
+    return _read_table(run.oof_path)
+
+
+def describe_environment() -> dict[str, Any]:
+    """Return what a result may depend on beside the configuration: versions and machine."""
+    return {
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "machine": platform.machine(),
+        "n_cores": os.cpu_count(),
+        "packages": {name: _version_of(name) for name in PACKAGES},
+        "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
+        "started": f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}",
+    }
+
+
+def identity_digest(identity: dict[str, Any]) -> str:
+    """Return the SHA-256 of a fold's identity."""
+    return digest_json(identity)
+
+
+def _check_same_config(existing: Run, config: RunConfig) -> None:
+    difference = first_difference(
+        defining_fields(existing.config), defining_fields(config)
+    )
+    if difference is not None:
+        name, before, now = difference
+        raise RunError(
+            f"Run {existing.name} exists with another configuration: {name} was {before} and is "
+            f"now {now}. Take another --run name, or --overwrite it."
+        )
+
+
+def _version_of(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _read_table(path: Path) -> pd.DataFrame:
+    if not path.is_file():
+        raise RunError(f"{path} is missing: no fold of this run is finished yet. Run tiewise fit.")
+    try:
+        return pd.read_parquet(path)
+    except (OSError, ValueError) as error:
+        raise RunError(f"{path} cannot be read: {error}. Fit the run again.") from error
+
+
+def _read_json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_bytes())
+    except (OSError, ValueError) as error:
+        raise RunError(f"{path} cannot be read: {error}.") from error

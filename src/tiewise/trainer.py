@@ -1,0 +1,297 @@
+"""transformers' Trainer, made exact. A leaf: imports torch.
+
+What differs from the Trainer as it comes, and why:
+
+- One item of the data loader is one optimiser step. Inside it the rows are split into micro-batches
+  under a token budget; the loss is the weighted sum over the step's rows divided by the step's
+  weight, so layout, number of micro-batches and number of processes cannot change the gradient.
+- The random state of a step is derived from (seed, step, process), so none has to be saved, and a
+  resumed run draws what the uninterrupted one would have drawn.
+- A checkpoint holds safetensors and JSON, sealed by a manifest (:mod:`tiewise.checkpoints`).
+- A loss or gradient that is not finite stops the run at once and names the rows; running out of
+  memory halves the micro-batch and repeats the step, with the same rows.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import transformers
+from torch.utils.data import DataLoader
+
+from tiewise import checkpoints
+from tiewise.attention import collate
+from tiewise.config import TrainConfig
+from tiewise.errors import NumericsError, RunError
+from tiewise.model import PairClassifier
+from tiewise.steps import Step, StepDataset
+from tiewise.tensor_tree import load_tree, save_tree
+
+_STATE = "state"
+_TRAINER_STATE = "trainer_state.json"
+_log = logging.getLogger(__name__)
+
+
+class StepTrainer(transformers.Trainer):
+    """Fits a :class:`~tiewise.model.PairClassifier` step by step.
+
+    Parameters
+    ----------
+    model
+        The classifier.
+    dataset
+        The steps.
+    config
+        How the fit goes.
+    arguments
+        What transformers needs to know, from :func:`training_arguments`.
+    callbacks
+        Called by transformers as usual.
+    """
+
+    def __init__(
+        self,
+        model: PairClassifier,
+        dataset: StepDataset,
+        config: TrainConfig,
+        arguments: transformers.TrainingArguments,
+        callbacks: list[transformers.TrainerCallback],
+    ) -> None:
+        self.train_config, self.steps = config, dataset
+        super().__init__(model=model, args=arguments, train_dataset=dataset, callbacks=callbacks)
+        self.remove_callback(transformers.PrinterCallback)
+
+    # ---- what a step is -------------------------------------------------------------------
+
+    def get_train_dataloader(self) -> DataLoader[Step]:
+        """Return the steps one by one, in order; each process already knows its share."""
+        return DataLoader(self.steps, batch_size=1, shuffle=False, collate_fn=_only_item)
+
+    def get_batch_samples(
+        self, epoch_iterator: Iterator[Step], num_batches: int, device: torch.device
+    ) -> tuple[list[Step], None]:
+        """Return the next step; how it is normalised is its own affair."""
+        return [next(epoch_iterator) for _ in range(num_batches)], None
+
+    def training_step(
+        self, model: torch.nn.Module, inputs: Step, num_items_in_batch: Any = None
+    ) -> torch.Tensor:
+        """Run one step forward and backward; return its mean loss as this process saw it."""
+        model.train()
+        step = inputs
+        while True:
+            self._seed_step()
+            try:
+                return self._accumulate(model, step)
+            except torch.OutOfMemoryError:
+                step = self._halve_micro_batches(model)
+
+    def _accumulate(self, model: torch.nn.Module, step: Step) -> torch.Tensor:
+        losses = []
+        for position, rows in enumerate(step.micro_batches):
+            is_last = position == len(step.micro_batches) - 1
+            # Only the last backward of a step exchanges gradients between processes.
+            with contextlib.nullcontext() if is_last else self.accelerator.no_sync(model):
+                row_losses = self._row_losses(model, rows, is_idle=step.is_idle)
+                # Processes average their gradients; the factor turns the average into the sum.
+                share = row_losses.sum() * (self.args.world_size / step.weight)
+                self.accelerator.backward(share)
+            losses.append(row_losses.detach())
+        self._check_finite(torch.cat(losses), np.concatenate(step.micro_batches))
+        return torch.cat(losses).sum() * (self.args.world_size / step.weight)
+
+    def _row_losses(
+        self, model: torch.nn.Module, rows: npt.NDArray[np.int64], *, is_idle: bool
+    ) -> torch.Tensor:
+        examples, device = self.steps.examples, self.args.device
+        batch = collate(
+            examples.rows,
+            rows,
+            layout=self.steps.layout,
+            pad_id=self.model.pad_id,
+            device=device,
+        )
+        logits = model(batch)
+        targets = torch.from_numpy(examples.targets[rows]).to(device, logits.dtype)
+        weights = torch.from_numpy(examples.weights[rows]).to(device, logits.dtype)
+        losses = torch.nn.functional.cross_entropy(
+            logits, targets, reduction="none", label_smoothing=self.train_config.label_smoothing
+        )
+        return losses * (0.0 if is_idle else weights)
+
+    def _seed_step(self) -> None:
+        key = (self.train_config.seed, self.state.global_step, self.args.process_index)
+        torch.manual_seed(int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0] >> 1))
+
+    # ---- what must not go on --------------------------------------------------------------
+
+    def _check_finite(self, losses: torch.Tensor, rows: npt.NDArray[np.int64]) -> None:
+        is_finite = torch.isfinite(losses)
+        if bool(is_finite.all()):
+            return
+        bad = rows[~is_finite.cpu().numpy()]
+        names = ", ".join(f"id={self.steps.examples.ids[row]}" for row in bad[:5])
+        raise NumericsError(
+            f"step {self.state.global_step + 1}: the loss of {len(bad)} rows is not finite "
+            f"({names}). The last checkpoint is intact. Lower --learning-rate, or look at the rows."
+        )
+
+    def _clip_grad_norm(self, model: torch.nn.Module) -> Any:
+        norm = super()._clip_grad_norm(model)
+        # With a gradient scaler (fp16) an infinite gradient is expected: the step is skipped.
+        if self.accelerator.scaler is None and norm is not None and not np.isfinite(float(norm)):
+            raise NumericsError(
+                f"step {self.state.global_step + 1}: the gradient's norm is {float(norm)}. "
+                "The last checkpoint is intact. Lower --learning-rate or --max-grad-norm."
+            )
+        return norm
+
+    def _halve_micro_batches(self, model: torch.nn.Module) -> Step:
+        """Make room after running out of memory: half the tokens a micro-batch, the same rows."""
+        index = self.state.global_step
+        largest = max(len(rows) for rows in self.steps[index].micro_batches)
+        if largest == 1 or self.args.world_size > 1 or self.train_config.n_micro_batches:
+            raise RunError(
+                f"step {index + 1}: out of memory with {self.steps.micro_batch_tokens} tokens a "
+                "micro-batch. Lower --micro-batch-tokens or --max-length, or give "
+                "--checkpointing trainable. The last checkpoint is intact: --resume goes on."
+            )
+        model.zero_grad()
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+        self.steps.micro_batch_tokens //= 2
+        _log.warning(
+            "step %d: out of memory; micro-batches now hold %d tokens. The rows of a step stay.",
+            index + 1,
+            self.steps.micro_batch_tokens,
+        )
+        return self.steps[index]
+
+    # ---- optimiser and checkpoints --------------------------------------------------------
+
+    def create_optimizer(self, model: torch.nn.Module | None = None) -> torch.optim.Optimizer:
+        """Build the named optimiser on the classifier's own parameter groups."""
+        if self.optimizer is None:
+            kind, options = self.get_optimizer_cls_and_kwargs(self.args, self.model)
+            self.optimizer = kind(self.model.parameter_groups(self.train_config), **options)
+        return self.optimizer
+
+    def _save_checkpoint(self, model: torch.nn.Module, trial: Any) -> None:
+        if self.is_fsdp_enabled or self.is_deepspeed_enabled:
+            super()._save_checkpoint(model, trial)
+            self._seal_sharded()
+            return
+        if not self.args.should_save:
+            return
+        folder = Path(self.args.output_dir)
+        with checkpoints.new_checkpoint(folder, self.state.global_step) as checkpoint:
+            save_tree(checkpoint / _STATE, self._state_tree())
+            self.state.save_to_json(str(checkpoint / _TRAINER_STATE))
+        checkpoints.keep_newest(folder, self.train_config.n_checkpoints)
+
+    def _seal_sharded(self) -> None:
+        self.accelerator.wait_for_everyone()
+        if self.args.should_save:
+            folder = Path(self.args.output_dir)
+            checkpoints.seal(folder / f"checkpoint-{self.state.global_step}")
+            checkpoints.keep_newest(folder, self.train_config.n_checkpoints)
+
+    def _state_tree(self) -> dict[str, Any]:
+        scaler = self.accelerator.scaler
+        return {
+            "weights": trainable_weights(self.model),
+            "optimizer": self.optimizer.state_dict(),
+            "scheduler": self.lr_scheduler.state_dict(),
+            "scaler": None if scaler is None else scaler.state_dict(),
+        }
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        self._resumed_state = load_tree(Path(resume_from_checkpoint) / _STATE)
+        load_trainable_weights(self.model, self._resumed_state["weights"])
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        if checkpoint is None or self.is_fsdp_enabled or self.is_deepspeed_enabled:
+            super()._load_optimizer_and_scheduler(checkpoint)
+            return
+        self.optimizer.load_state_dict(self._resumed_state["optimizer"])
+        self.lr_scheduler.load_state_dict(self._resumed_state["scheduler"])
+
+    def _load_scaler(self, checkpoint: str | None) -> None:
+        if checkpoint is not None and self.accelerator.scaler is not None:
+            self.accelerator.scaler.load_state_dict(self._resumed_state["scaler"])
+
+    def _load_rng_state(self, checkpoint: str | None) -> None:
+        """Nothing to load: each step derives its own."""
+
+
+def training_arguments(
+    config: TrainConfig, output_dir: Path, *, dtype: str, is_cpu: bool
+) -> transformers.TrainingArguments:
+    """Say the configuration in transformers' words."""
+    return transformers.TrainingArguments(
+        output_dir=str(output_dir),
+        num_train_epochs=1,
+        per_device_train_batch_size=1,
+        gradient_accumulation_steps=1,
+        learning_rate=config.learning_rate,
+        lr_scheduler_type=config.schedule
+        if config.schedule != "constant"
+        else "constant_with_warmup",
+        warmup_steps=config.n_warmup_steps,
+        weight_decay=config.weight_decay,
+        max_grad_norm=config.max_grad_norm,
+        optim=config.optimizer,
+        logging_steps=config.log_steps,
+        logging_nan_inf_filter=False,
+        save_strategy="steps",
+        save_steps=config.save_steps,
+        eval_strategy="no",
+        seed=config.seed,
+        use_cpu=is_cpu,
+        bf16=dtype == "bfloat16" and not is_cpu,
+        fp16=dtype == "float16" and not is_cpu,
+        ddp_find_unused_parameters=False,
+        dataloader_pin_memory=False,
+        remove_unused_columns=False,
+        report_to=list(config.report_to) or "none",
+        disable_tqdm=True,
+        log_level="warning",
+    )
+
+
+def trainable_weights(model: torch.nn.Module) -> dict[str, torch.Tensor]:
+    """Return the tensors that training changes, by name."""
+    return {name: value for name, value in model.named_parameters() if value.requires_grad}
+
+
+def load_trainable_weights(model: torch.nn.Module, weights: dict[str, torch.Tensor]) -> None:
+    """Copy weights into the trainable tensors of `model`; names and shapes must match exactly.
+
+    Raises
+    ------
+    RunError
+        When a tensor is missing, unexpected or of another shape.
+    """
+    own = trainable_weights(model)
+    expected = {name: tuple(value.shape) for name, value in own.items()}
+    found = {name: tuple(value.shape) for name, value in weights.items()}
+    if expected != found:
+        name = sorted(set(expected.items()) ^ set(found.items()))[0][0]
+        raise RunError(
+            f"The checkpoint does not fit the model: {name} is {found.get(name, 'missing')}, "
+            f"expected {expected.get(name, 'nothing')}. Start anew without --resume."
+        )
+    with torch.no_grad():
+        for name, value in own.items():
+            value.copy_(weights[name])
+
+
+def _only_item(items: list[Step]) -> Step:
+    return items[0]

@@ -1,0 +1,134 @@
+"""The run folder belongs to its inputs, and says so."""
+
+import json
+from dataclasses import replace
+
+import pandas as pd
+import pytest
+from tiewise.config import load_preset
+from tiewise.errors import RunError
+from tiewise.files import write_json
+from tiewise.runs import (
+    claim_fold,
+    defining_fields,
+    first_difference,
+    open_run,
+    save_folds,
+    start_run,
+)
+
+TINY = load_preset("tiny")
+
+
+def test_a_run_is_found_by_name_and_by_path(tmp_path):
+    """Either way the same folder and the same configuration come back."""
+    run = start_run(tmp_path, TINY, name="r")
+    assert open_run("r", tmp_path) == open_run(run.path, tmp_path) == run
+
+
+def test_a_run_without_a_name_is_called_by_time_and_configuration(tmp_path):
+    """The name ends in eight digits of the configuration's digest."""
+    assert start_run(tmp_path, TINY).name.endswith(TINY.digest()[:8])
+
+
+@pytest.mark.parametrize("name", ["a/b", "..", ".", "../x"])
+def test_a_name_cannot_leave_the_artifacts(tmp_path, name):
+    """A name is a plain name."""
+    with pytest.raises(RunError, match="plain name"):
+        start_run(tmp_path, TINY, name=name)
+
+
+def test_an_unknown_run_lists_the_known(tmp_path):
+    """Whoever mistypes a name sees the names there are."""
+    start_run(tmp_path, TINY, name="first")
+    with pytest.raises(RunError, match="first"):
+        open_run("frist", tmp_path)
+
+
+def test_a_name_is_not_shared_by_two_configurations(tmp_path):
+    """Joining a run with another configuration is refused, naming the field."""
+    start_run(tmp_path, TINY, name="r")
+    other = replace(TINY, train=replace(TINY.train, learning_rate=9.0))
+    with pytest.raises(RunError, match="train.learning_rate was 0.001 and is now 9.0"):
+        start_run(tmp_path, other, name="r")
+
+
+def test_operational_fields_do_not_make_another_run(tmp_path):
+    """Where and how fast a run goes may change between its folds."""
+    start_run(tmp_path, TINY, name="r")
+    other = replace(TINY, train=replace(TINY.train, micro_batch_tokens=64, save_steps=9))
+    assert start_run(tmp_path, other, name="r").path == tmp_path / "runs" / "r"
+
+
+def test_every_defining_field_is_a_field():
+    """No operational name is misspelt: each is a field of its section."""
+    from tiewise.runs import OPERATIONAL
+
+    for section, names in OPERATIONAL.items():
+        assert names <= set(TINY.to_dict()[section])
+        assert not names & set(defining_fields(TINY)[section])
+
+
+def test_a_fold_refuses_other_inputs(tmp_path):
+    """The first difference between what was and what is now is named."""
+    fold = start_run(tmp_path, TINY, name="r").fold(0)
+    claim_fold(fold, {"data": "d1", "config": {"train": {"seed": 0}}}, is_resumed=False)
+    claim_fold(fold, {"data": "d1", "config": {"train": {"seed": 0}}}, is_resumed=True)
+    with pytest.raises(RunError, match=r"config\.train\.seed was 0 and is now 1"):
+        claim_fold(fold, {"data": "d1", "config": {"train": {"seed": 1}}}, is_resumed=True)
+    with pytest.raises(RunError, match="data was d1 and is now d2"):
+        claim_fold(fold, {"data": "d2", "config": {"train": {"seed": 0}}}, is_resumed=True)
+
+
+def test_a_fold_begun_before_is_not_begun_again_by_accident(tmp_path):
+    """Without --resume or --overwrite a begun fold is left alone."""
+    fold = start_run(tmp_path, TINY, name="r").fold(0)
+    claim_fold(fold, {"data": "d"}, is_resumed=False)
+    with pytest.raises(RunError, match="--resume"):
+        claim_fold(fold, {"data": "d"}, is_resumed=False)
+
+
+def test_tuples_and_lists_are_the_same_identity(tmp_path):
+    """JSON has no tuples: an identity written and read is the same identity."""
+    fold = start_run(tmp_path, TINY, name="r").fold(0)
+    claim_fold(fold, defining_fields(TINY), is_resumed=False)
+    claim_fold(fold, defining_fields(TINY), is_resumed=True)
+
+
+def test_a_field_that_is_new_or_gone_is_a_difference():
+    """Missing on one side counts."""
+    assert first_difference({"a": 1}, {"a": 1, "b": 2}) == ("b", None, 2)
+    assert first_difference({"a": 1, "b": 2}, {"a": 1}) == ("b", 2, None)
+
+
+def test_folds_of_a_run_do_not_change(tmp_path):
+    """The table of folds is written once; other rows are refused."""
+    run = start_run(tmp_path, TINY, name="r")
+    table = pd.DataFrame({"id": [1, 2], "fold": [0, 1]})
+    save_folds(run, table)
+    save_folds(run, table)
+    with pytest.raises(RunError, match="other rows"):
+        save_folds(run, table.assign(fold=[1, 0]))
+
+
+def test_a_damaged_configuration_is_a_message(tmp_path):
+    """Broken JSON, or an unknown field, is a message that names the file."""
+    run = start_run(tmp_path, TINY, name="r")
+    (run.path / "config.json").write_text("{")
+    with pytest.raises(RunError, match=r"config\.json"):
+        open_run("r", tmp_path)
+
+
+def test_only_folds_with_scores_are_finished(tmp_path):
+    """The scores are the finished marker."""
+    run = start_run(tmp_path, TINY, name="r")
+    run.fold(1).path.mkdir()
+    assert run.finished_folds() == []
+    write_json(run.fold(1).scores_path, {})
+    assert run.finished_folds() == [1]
+
+
+def test_the_environment_is_json(tmp_path):
+    """What is written beside the configuration can be read by anything."""
+    run = start_run(tmp_path, TINY, name="r")
+    assert json.loads((run.path / "env.json").read_text())["packages"]["numpy"]
