@@ -1,0 +1,231 @@
+"""Predictions for inputs larger than memory: chunks in, shards out, one file at the end.
+
+The input is read a chunk at a time. Chunk number k belongs to process ``k % n_processes``; its
+predictions are a shard, ``OUT.shards/shard-00000k.parquet``, written whole or not at all. A shard
+that stands is never computed again, so a run that was killed goes on where it was. Whoever writes
+the last missing shard joins them in the input's order; nobody waits for anybody. A folder of
+shards names its input, model and options by digest, and is not joined with others.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import logging
+import os
+import shutil
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow.parquet as pq
+
+from tiewise.errors import PairsError, RunError
+from tiewise.files import atomic_path, write_json, write_parquet
+
+SUFFIXES = (".csv", ".parquet", ".jsonl")
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class StreamReport:
+    """What a streamed prediction did.
+
+    n_shards
+        Shards there are, over all processes.
+    n_written, n_found
+        Shards this process wrote, and those of its own that stood already.
+    n_rows
+        Rows in the joined file; 0 when other processes still have shards to write.
+    is_joined
+        Whether the output stands.
+    """
+
+    n_shards: int
+    n_written: int
+    n_found: int
+    n_rows: int
+    is_joined: bool
+
+
+def predict_stream(
+    chunks: Iterable[Callable[[], pd.DataFrame]],
+    output_path: Path | str,
+    predict: Callable[[pd.DataFrame], pd.DataFrame],
+    *,
+    identity: dict[str, Any],
+    process_index: int | None = None,
+    n_processes: int | None = None,
+    prepare: Callable[[pd.DataFrame], pd.DataFrame] | None = None,
+) -> StreamReport:
+    """Predict chunk by chunk and join the shards into one file in input order.
+
+    Parameters
+    ----------
+    chunks
+        The input in order. Each chunk is a function that returns its pairs: a chunk whose shard
+        stands, or belongs to another process, is not parsed.
+    output_path
+        File to write; its suffix (csv, parquet or jsonl) is its format.
+    predict
+        From the pairs of a chunk to their predictions, a line each, in the same order.
+    identity
+        Digests and options that the predictions depend on; JSON.
+    process_index, n_processes
+        Which share is this process's; from ``RANK`` and ``WORLD_SIZE`` when None.
+    prepare
+        Applied to each shard when it is joined, such as a choice of columns.
+
+    Raises
+    ------
+    RunError
+        When the shards at `output_path` belong to another identity.
+    PairsError
+        When the suffix is not known, or the input has no rows.
+    """
+    output_path = Path(output_path)
+    _check_suffix(output_path)
+    folder = output_path.with_name(output_path.name + ".shards")
+    _claim(folder, identity)
+    index = int(os.environ.get("RANK", 0)) if process_index is None else process_index
+    n_shares = int(os.environ.get("WORLD_SIZE", 1)) if n_processes is None else n_processes
+    n_shards = n_written = n_found = 0
+    for number, load in enumerate(chunks):
+        n_shards += 1
+        if number % n_shares != index:
+            continue
+        if _shard_path(folder, number).is_file():
+            n_found += 1
+            continue
+        write_parquet(_shard_path(folder, number), predict(load()))
+        n_written += 1
+    if n_shards == 0:
+        raise PairsError("The input has no rows: there is nothing to predict.")
+    n_rows = _join_if_complete(folder, n_shards, output_path, prepare or (lambda table: table))
+    return StreamReport(n_shards, n_written, n_found, n_rows or 0, is_joined=n_rows is not None)
+
+
+def write_table(table_parts: Iterable[pd.DataFrame], path: Path | str) -> int:
+    """Write tables one after the other into one csv, parquet or jsonl file; return its rows.
+
+    Floats are written so that they read back equal to the last bit; NaN is an empty cell or null.
+
+    Raises
+    ------
+    PairsError
+        When the suffix is not known.
+    """
+    path = Path(path)
+    _check_suffix(path)
+    write = {".csv": _write_csv, ".parquet": _write_parquet, ".jsonl": _write_json_lines}
+    with atomic_path(path) as temporary:
+        return write[path.suffix](table_parts, temporary)
+
+
+def _check_suffix(path: Path) -> None:
+    if path.suffix not in SUFFIXES:
+        raise PairsError(
+            f"{path}: cannot write {path.suffix or 'a file without a suffix'}; name the output "
+            f"with one of {', '.join(SUFFIXES)}."
+        )
+
+
+def _claim(folder: Path, identity: dict[str, Any]) -> None:
+    identity_path = folder / "identity.json"
+    identity = json.loads(json.dumps(identity))
+    with contextlib.suppress(FileNotFoundError):
+        before = json.loads(identity_path.read_bytes())
+        if before == identity:
+            return
+        names = [name for name in {**before, **identity} if before.get(name) != identity.get(name)]
+        raise RunError(
+            f"{folder} holds the unfinished predictions of another job ({', '.join(names)} "
+            "differs). Finish that one, remove the folder, or take another output."
+        )
+    write_json(identity_path, identity)
+
+
+def _shard_path(folder: Path, number: int) -> Path:
+    return folder / f"shard-{number:06d}.parquet"
+
+
+def _join_if_complete(
+    folder: Path,
+    n_shards: int,
+    output_path: Path,
+    prepare: Callable[[pd.DataFrame], pd.DataFrame],
+) -> int | None:
+    """Join the shards when all stand; return the rows, or None when some are still missing."""
+    try:
+        lock = (folder / "lock").open("w")
+    except FileNotFoundError:  # another process has joined them already
+        return _count_rows(output_path)
+    with lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # released by the system when its holder dies
+        if not folder.exists():
+            return _count_rows(output_path)
+        paths = [_shard_path(folder, number) for number in range(n_shards)]
+        missing = [path for path in paths if not path.is_file()]
+        if missing:
+            _log.info("%d of %d shards are still to come.", len(missing), n_shards)
+            return None
+        n_rows = write_table((prepare(table) for table in _read_shards(paths)), output_path)
+        shutil.rmtree(folder)
+        return n_rows
+
+
+def _read_shards(paths: list[Path]) -> Iterator[pd.DataFrame]:
+    # A chunk of digits only reads as numbers, the next may hold words: one type for all.
+    kinds = {str(pq.read_schema(path).field("id").type) for path in paths}
+    for path in paths:
+        table = pd.read_parquet(path)
+        yield table if len(kinds) == 1 else table.assign(id=table["id"].astype(str))
+
+
+def _count_rows(path: Path) -> int:
+    if path.suffix == ".parquet":
+        return int(pq.read_metadata(path).num_rows)
+    if path.suffix == ".csv":
+        return sum(len(chunk) for chunk in pd.read_csv(path, usecols=[0], chunksize=100_000))
+    with path.open("rb") as file:
+        return sum(1 for _ in file)
+
+
+def _write_csv(tables: Iterable[pd.DataFrame], path: Path) -> int:
+    n_rows = 0
+    for table in tables:
+        table.to_csv(path, mode="a", header=n_rows == 0, index=False, lineterminator="\n")
+        n_rows += len(table)
+    return n_rows
+
+
+def _write_json_lines(tables: Iterable[pd.DataFrame], path: Path) -> int:
+    n_rows = 0
+    with path.open("w", encoding="utf-8") as file:
+        for table in tables:
+            plain = table.astype(object).where(table.notna(), None)
+            for record in plain.to_dict("records"):
+                file.write(json.dumps(record, ensure_ascii=False, default=_to_plain) + "\n")
+            n_rows += len(table)
+    return n_rows
+
+
+def _write_parquet(tables: Iterable[pd.DataFrame], path: Path) -> int:
+    import pyarrow as pa
+
+    writer, n_rows = None, 0
+    with contextlib.ExitStack() as stack:
+        for table in tables:
+            schema = writer.schema if writer else None
+            batch = pa.Table.from_pandas(table, schema=schema, preserve_index=False)
+            writer = writer or stack.enter_context(pq.ParquetWriter(path, batch.schema))
+            writer.write_table(batch)
+            n_rows += len(table)
+    return n_rows
+
+
+def _to_plain(value: Any) -> Any:
+    return value.item() if hasattr(value, "item") else str(value)
