@@ -8,7 +8,11 @@ from __future__ import annotations
 import json
 
 import numpy as np
+import pandas as pd
 from hypothesis import strategies as st
+
+from tiewise.labels import WINNER_WORDS
+from tiewise.pairs import build_pairs
 
 SURROGATES = st.characters(min_codepoint=0xD800, max_codepoint=0xDFFF, categories=("Cs",))
 
@@ -85,3 +89,64 @@ def probs(max_size: int = 30) -> st.SearchStrategy[np.ndarray]:
     return rows.map(lambda value: np.array(value).reshape(-1, 3)).map(
         lambda value: value / value.sum(axis=1, keepdims=True)
     )
+
+
+@st.composite
+def token_rows(draw: st.DrawFn, max_rows: int = 12):  # noqa: ANN201 - a TokenRows, imported late
+    """Rows of tokens that often begin alike, repeat one another, or begin one another."""
+    from tiewise.tokens import TokenRows
+
+    stems = draw(st.lists(st.lists(st.integers(0, 3), max_size=30), min_size=1, max_size=3))
+    tails = st.lists(st.integers(0, 70_000), min_size=1, max_size=12)
+    row = st.tuples(st.sampled_from(stems), tails).map(lambda parts: [*parts[0], *parts[1]])
+    rows = draw(st.lists(row, min_size=1, max_size=max_rows))
+    rows += draw(st.lists(st.sampled_from(rows), max_size=3))
+    return TokenRows(
+        values=np.array([token for row in rows for token in row], np.int32),
+        offsets=np.cumsum([0, *map(len, rows)]).astype(np.int64),
+        type_ids=None,
+        n_truncated=np.zeros(len(rows), np.int64),
+    )
+
+
+def winner_words() -> st.SearchStrategy[str]:
+    """Every word for a winner."""
+    return st.sampled_from(list(WINNER_WORDS))
+
+
+@st.composite
+def pairs_columns(draw: st.DrawFn, max_size: int = 6) -> dict[str, list[object]]:
+    """Draw columns for ``build_pairs``: some labelled, some with models, sessions, soft labels."""
+    n = draw(st.integers(0, max_size))
+
+    def column(values: st.SearchStrategy[object]) -> list[object]:
+        return draw(st.lists(values, min_size=n, max_size=n))
+
+    columns = {
+        "id": column(
+            draw(st.sampled_from([st.integers(-(10**9), 10**9), st.text("ab0", min_size=1)]))
+        )
+    }
+    columns |= {name: column(turns(3)) for name in ("prompt", "response_a", "response_b")}
+    further = {
+        "winner": winner_words() | st.none(),
+        "model_a": clean_text(5) | st.none(),
+        "model_b": clean_text(5) | st.none(),
+        "language": st.sampled_from(["English", "NA", "null", ""]) | st.none(),
+        "source": clean_text(5) | st.none(),
+        "session": st.sampled_from(["s", "t"]) | st.none(),
+        "weight": st.floats(0, 10),
+    }
+    columns |= {name: column(values) for name, values in further.items() if draw(st.booleans())}
+    if draw(st.booleans()):
+        rows = [draw(probs(1).filter(len))[0] for _ in range(n)]
+        columns |= {
+            name: [float(row[place]) for row in rows]
+            for place, name in enumerate(("prob_a", "prob_b", "prob_tie"))
+        }
+    return columns
+
+
+def pairs_tables(max_size: int = 6) -> st.SearchStrategy[pd.DataFrame]:
+    """Pairs tables of every shape that the schema allows."""
+    return pairs_columns(max_size).map(build_pairs)
