@@ -150,3 +150,23 @@ def pairs_columns(draw: st.DrawFn, max_size: int = 6) -> dict[str, list[object]]
 def pairs_tables(max_size: int = 6) -> st.SearchStrategy[pd.DataFrame]:
     """Pairs tables of every shape that the schema allows."""
     return pairs_columns(max_size).map(build_pairs)
+
+
+@st.composite
+def scored_rows(
+    draw: st.DrawFn, *, min_size: int = 1, max_size: int = 30
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Labels, probabilities (zeros and equal ones included) and group names of the same rows."""
+    n = draw(st.integers(min_size, max_size))
+    weights = draw(
+        st.lists(
+            st.tuples(*[st.sampled_from([0, 0, 1, 2, 5]) | st.integers(0, 1000)] * 3),
+            min_size=n,
+            max_size=n,
+        )
+    )
+    mass = np.array(weights, dtype=np.float64)
+    mass[mass.sum(1) == 0] = 1
+    labels = draw(st.lists(st.integers(0, 2), min_size=n, max_size=n))
+    groups = draw(st.lists(st.sampled_from("abcdefgh"), min_size=n, max_size=n))
+    return np.array(labels), mass / mass.sum(1, keepdims=True), np.array(groups)
