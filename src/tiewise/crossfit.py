@@ -107,3 +107,29 @@ def _fit_one(
         return False
     _finish(folder, predictions, table, eval_idx, fold, dataset)
     return True
+
+
+def _fit_backbone(
+    run: Run, dataset: Dataset, table: pd.DataFrame, fold: int, cache_dir: Path, options: FitOptions
+) -> pd.DataFrame | None:
+    from tiewise.fit import fit_fold
+
+    train_idx, eval_idx = split(table["fold"].to_numpy(), fold)
+    return fit_fold(
+        run.config,
+        dataset.pairs,
+        train_idx,
+        eval_idx,
+        run.fold(fold),
+        data_digest=dataset.digest,
+        fold=fold,
+        cache_dir=cache_dir,
+        is_resumed=options.is_resumed,
+        init_from=options.init_from,
+    )
+
+
+def _check_folds(folds: list[int], n_splits: int) -> None:
+    for fold in folds:
+        if not 0 <= fold < n_splits:
+            raise FoldError(f"--fold is {fold}; folds are 0 to {n_splits - 1} (--n-splits).")

@@ -51,3 +51,7 @@ class DeviceError(TiewiseError):
 
 class NumericsError(TiewiseError):
     """A loss or gradient is not a finite number."""
+
+
+class Interrupted(Exception):  # noqa: N818 - nothing is wrong: somebody asked for it
+    """A signal ended the work after a checkpoint; ``args[0]`` is the signal's number."""

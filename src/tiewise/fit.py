@@ -15,7 +15,6 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-import tokenizers
 import torch
 
 from tiewise import checkpoints
@@ -24,23 +23,19 @@ from tiewise.backbones import backbone_digest, resolve_backbone
 from tiewise.batches import step_rows
 from tiewise.callbacks import History, Progress, StopOnSignal
 from tiewise.config import RunConfig
-from tiewise.errors import DeviceError
+from tiewise.errors import DeviceError, Interrupted
 from tiewise.files import atomic_folder, digest_file, digest_json, write_json
 from tiewise.labels import swap_probs
 from tiewise.model import PairClassifier, build_classifier, load_classifier
 from tiewise.runs import FoldFolder, claim_fold, defining_fields
 from tiewise.scoring import predict_pairs
 from tiewise.steps import Examples, StepDataset
-from tiewise.template import Template, build_template
+from tiewise.template import Template
 from tiewise.tensor_tree import load_tree
-from tiewise.tokens import load_tokenizer, token_rows
+from tiewise.tokens import TextTokenizer, TokenRows, build_template, load_tokenizer, token_rows
 from tiewise.trainer import StepTrainer, load_trainable_weights, training_arguments
 
 _log = logging.getLogger(__name__)
-
-
-class Interrupted(Exception):  # noqa: N818 - not an error: a person or a scheduler asked for it
-    """A signal ended the fit after a checkpoint; ``args[0]`` is the signal's number."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +44,7 @@ class Backbone:
 
     path: Path
     digest: str
-    tokenizer: tokenizers.Tokenizer
+    tokenizer: TextTokenizer
     template: Template
 
 
@@ -80,7 +75,14 @@ def open_backbone(config: RunConfig, cache_dir: Path) -> Backbone:
         model.backbone, revision=model.revision, sha256=model.backbone_sha256, cache_dir=cache_dir
     )
     tokenizer = load_tokenizer(path)
-    return Backbone(path, backbone_digest(path), tokenizer, build_template(config.template, tokenizer))
+    wanted = config.template
+    template = build_template(
+        tokenizer,
+        name=wanted.template,
+        max_length=wanted.max_length,
+        truncation=wanted.truncation,
+    )
+    return Backbone(path, backbone_digest(path), tokenizer, template)
 
 
 def fit_fold(
@@ -145,7 +147,8 @@ def fit_fold(
         claim_fold(folder, identity, is_resumed=is_resumed)
     examples = make_examples(config, pairs.iloc[train_idx], backbone, cache_dir=cache_dir)
     classifier = _make_classifier(config, backbone, device, init_from=init_from)
-    _train(config, classifier, examples, folder, device, is_resumed=is_resumed)
+    pad_id = backbone.template.controls.pad
+    _train(config, classifier, examples, folder, device, pad_id=pad_id, is_resumed=is_resumed)
     if not _is_first_process():
         return None
     save_adapter(classifier, backbone, folder.adapter_dir)
@@ -178,7 +181,7 @@ def make_examples(
         return Examples(rows, targets, weights, ids)
     swapped = token_rows(pairs, backbone.tokenizer, backbone.template, is_swapped=True, **options)
     return Examples(
-        rows.concatenate(swapped),
+        TokenRows.concatenate([rows, swapped]),
         np.concatenate([targets, swap_probs(targets)]),
         np.tile(weights, 2),
         np.tile(ids, 2),
@@ -208,12 +211,13 @@ def _train(
     folder: FoldFolder,
     device: torch.device,
     *,
+    pad_id: int,
     is_resumed: bool,
 ) -> None:
     train = config.train
-    layout, reason = choose_layout(classifier, train.layout, device=device)
-    _log.info("layout: %s (%s)", layout, reason)
-    _log.info("trainable: %s", classifier.trainable_summary())
+    layout = _choose_layout(classifier, train.layout, device)
+    counts = classifier.trainable_summary()
+    _log.info("trainable parameters: %(n_trainable)d of %(n_total)d", counts)
     arguments = training_arguments(
         train, folder.checkpoints_dir, dtype=config.model.dtype, is_cpu=device.type == "cpu"
     )
@@ -223,6 +227,7 @@ def _train(
         step_rows(n_pairs, train.batch_size, train.n_epochs, train.seed),
         train,
         layout=layout,
+        pad_id=pad_id,
         process_index=arguments.process_index,
         n_processes=arguments.world_size,
     )
@@ -236,6 +241,15 @@ def _train(
         trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
     if signals.received is not None and trainer.state.global_step < len(dataset):
         raise Interrupted(signals.received)
+
+
+def _choose_layout(classifier: PairClassifier, wanted: str, device: torch.device) -> str:
+    chosen, reason = choose_layout(classifier.config, device)
+    if wanted == "auto":
+        _log.info("layout: %s (%s)", chosen, reason)
+        return chosen
+    _log.info("layout: %s (as asked)", wanted)
+    return wanted
 
 
 def _find_checkpoint(folder: FoldFolder, *, is_resumed: bool) -> Path | None:

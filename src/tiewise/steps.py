@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from torch.utils.data import Dataset
 
-from tiewise.batches import StepRows, plan_step
+from tiewise.batches import Layout, StepRows, plan_step
 from tiewise.config import TrainConfig
 from tiewise.tokens import TokenRows
 
@@ -58,11 +58,13 @@ class StepDataset(Dataset[Step]):
         steps: StepRows,
         config: TrainConfig,
         *,
-        layout: str,
+        layout: Layout,
+        pad_id: int,
         process_index: int = 0,
         n_processes: int = 1,
     ) -> None:
-        self.examples, self.steps, self.config, self.layout = examples, steps, config, layout
+        self.examples, self.steps, self.config = examples, steps, config
+        self.layout, self.pad_id = layout, pad_id
         self.process_index, self.n_processes = process_index, n_processes
         self.micro_batch_tokens = config.micro_batch_tokens
 
