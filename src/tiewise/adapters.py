@@ -1,0 +1,232 @@
+"""What training changes: put into a network, written to a folder, and read back.
+
+A folder holds ``classifier.json`` (what was built on which backbone, and a digest of each other
+file) and either peft's own pair, ``adapter_config.json`` with ``adapter_model.safetensors``, or,
+after full fine-tuning, a whole transformers model, ``config.json`` with ``model.safetensors``.
+Other tools load either without this package. Reading refuses whatever is not exactly that: other
+weights below, a missing or left-over tensor, a flipped bit, a file that could run code.
+
+This module is a leaf: it imports torch and peft, and nothing below imports it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import warnings
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import LoraConfig, TaskType, get_peft_model, get_peft_model_state_dict
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from tiewise.backbones import backbone_digest
+from tiewise.config import ModelConfig
+from tiewise.errors import ModelError
+from tiewise.files import atomic_path, digest_file, write_json
+from tiewise.networks import CLASSES, find_layers, head_name, seeded
+
+_CARD = "classifier.json"
+_FORMAT = 1
+_FILES = {
+    "lora": ("adapter_config.json", "adapter_model.safetensors"),
+    "full": ("config.json", "model.safetensors"),
+}
+_CODE_SUFFIXES = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".joblib", ".py")
+
+
+def add_adapters(network: nn.Module, config: ModelConfig, *, seed: int) -> nn.Module:
+    """Return the network with its trainable parts: adapters and head, or every weight.
+
+    Raises
+    ------
+    ModelError
+        When no linear layer bears a name in `lora_targets`.
+    """
+    if config.tuning == "full":
+        return _unfreeze(network, config)
+    with seeded(seed + 1), warnings.catch_warnings():
+        # peft asks transformers by a name that transformers is about to drop.
+        warnings.filterwarnings("ignore", "`is_gradient_checkpointing`", FutureWarning)
+        return get_peft_model(network, _lora_config(network, config))  # type: ignore[no-any-return]
+
+
+def save_adapter(
+    network: nn.Module, config: ModelConfig, backbone_dir: Path, adapter_dir: Path
+) -> None:
+    """Write the trained tensors, their configuration and the card, each whole or not at all."""
+    settings_name, weights_name = _FILES[config.tuning]
+    tensors = {name: part.detach().cpu().contiguous() for name, part in _saved(network).items()}
+    with atomic_path(adapter_dir / weights_name) as temporary:
+        save_file(tensors, temporary, metadata={"format": "pt"})
+    write_json(adapter_dir / settings_name, _settings(network, config))
+    files = {name: digest_file(adapter_dir / name) for name in (settings_name, weights_name)}
+    card = {
+        "format": _FORMAT,
+        "classes": list(CLASSES),
+        "backbone_sha256": backbone_digest(backbone_dir),
+        "files": files,
+        "model": dataclasses.asdict(config),
+    }
+    write_json(adapter_dir / _CARD, card)
+
+
+def read_config(adapter_dir: Path, backbone_dir: Path) -> ModelConfig:
+    """Return what an adapter's folder says was built, after checking every file it names.
+
+    Raises
+    ------
+    ModelError
+        When a file is missing, damaged or could run code, or the backbone is another one.
+    """
+    _refuse_code(adapter_dir)
+    card = _read_card(adapter_dir)
+    for name, expected in card["files"].items():
+        path = adapter_dir / name
+        if not path.is_file():
+            raise ModelError(f"{path} is missing; {_CARD} names it. Copy the whole folder.")
+        if digest_file(path) != expected:
+            raise ModelError(f"{path} is damaged: its SHA-256 is not the one in {_CARD}.")
+    found = backbone_digest(backbone_dir)
+    if card["backbone_sha256"] != found:
+        raise ModelError(
+            f"{adapter_dir} was fitted on {card['model']['backbone']} with SHA-256 "
+            f"{card['backbone_sha256']}, but {backbone_dir} has {found}. Give the same backbone."
+        )
+    return _parse_model(card["model"], adapter_dir)
+
+
+def restore_adapter(network: nn.Module, config: ModelConfig, adapter_dir: Path) -> nn.Module:
+    """Return the network with the tensors of an adapter's folder, every one of them and no other.
+
+    Raises
+    ------
+    ModelError
+        When the tensors are not exactly those the configuration calls for.
+    """
+    head = head_name(network)
+    adapted = add_adapters(network, config, seed=0)
+    path = adapter_dir / _FILES[config.tuning][1]
+    stored, places = load_file(path), _saved(adapted)
+    _check_head(stored, places, head, path)
+    if stored.keys() != places.keys():
+        missing, left = sorted(places.keys() - stored), sorted(stored.keys() - places)
+        raise ModelError(f"{path}: tensors missing: {missing[:5]}; left over: {left[:5]}.")
+    with torch.no_grad():
+        for name, place in places.items():
+            if place.shape != stored[name].shape:
+                raise ModelError(
+                    f"{path}: {name} is {tuple(stored[name].shape)}, not {tuple(place.shape)}."
+                )
+            place.copy_(stored[name])
+    return adapted
+
+
+def _saved(network: Any) -> dict[str, Tensor]:
+    """Return the tensors that are written, by their names in the file; they share memory."""
+    if not hasattr(network, "peft_config"):
+        return dict(network.state_dict())
+    # Otherwise peft may ask the hub whether the vocabulary has grown.
+    return get_peft_model_state_dict(network, save_embedding_layers=False)  # type: ignore[no-any-return]
+
+
+def _settings(network: Any, config: ModelConfig) -> dict[str, Any]:
+    if config.tuning == "full":
+        network.config.architectures = [type(network).__name__]
+        return json.loads(network.config.to_json_string())  # type: ignore[no-any-return]
+    values = network.peft_config["default"].to_dict()
+    values = {k: sorted(v) if isinstance(v, set) else v for k, v in values.items()}
+    # Where the weights lay on this machine is nobody's business; their name is.
+    values |= {"base_model_name_or_path": config.backbone, "revision": config.revision}
+    return values | {"inference_mode": True}
+
+
+def _lora_config(network: Any, config: ModelConfig) -> Any:
+    layers = find_layers(network)
+    inside = _linear_names(layers)
+    wanted = inside if config.lora_targets == ("all-linear",) else set(config.lora_targets)
+    if unknown := sorted(wanted - inside):
+        raise ModelError(
+            f"--lora-targets names {', '.join(unknown)}; {config.backbone} has linear layers "
+            f"{', '.join(sorted(inside))}."
+        )
+    within = {id(module) for module in layers.modules()}
+    outside = [
+        name
+        for name, module in network.named_modules()
+        if id(module) not in within and name.rsplit(".", 1)[-1] in wanted
+    ]
+    return LoraConfig(
+        task_type=TaskType.SEQ_CLS,
+        r=config.lora_r,
+        lora_alpha=config.lora_alpha,  # type: ignore[arg-type]  # peft multiplies by it
+        lora_dropout=config.lora_dropout,
+        target_modules=sorted(wanted),
+        exclude_modules=outside or None,
+        layers_to_transform=list(range(config.n_frozen_layers, len(layers))),
+        modules_to_save=list(network.tiewise_fresh),
+        use_rslora=config.use_rslora,
+        use_dora=config.use_dora,
+    )
+
+
+def _linear_names(layers: nn.ModuleList) -> set[str]:
+    named = layers.named_modules()
+    return {name.rsplit(".", 1)[-1] for name, part in named if isinstance(part, nn.Linear)}
+
+
+def _unfreeze(network: Any, config: ModelConfig) -> nn.Module:
+    network.requires_grad_(requires_grad=True)
+    if config.n_frozen_layers:
+        network.get_input_embeddings().requires_grad_(requires_grad=False)
+        for layer in find_layers(network)[: config.n_frozen_layers]:
+            layer.requires_grad_(requires_grad=False)
+    return network  # type: ignore[no-any-return]
+
+
+def _refuse_code(adapter_dir: Path) -> None:
+    if not adapter_dir.is_dir():
+        raise ModelError(f"{adapter_dir}: there is no such folder.")
+    risky = sorted(path.name for path in adapter_dir.iterdir() if path.suffix in _CODE_SUFFIXES)
+    if risky:
+        raise ModelError(
+            f"{adapter_dir} holds {', '.join(risky)}; such files can run code when read. "
+            "Only safetensors and JSON are read here: remove them or convert them."
+        )
+
+
+def _read_card(adapter_dir: Path) -> dict[str, Any]:
+    path = adapter_dir / _CARD
+    try:
+        card: dict[str, Any] = json.loads(path.read_bytes())
+        known = card["format"] == _FORMAT and card["classes"] == list(CLASSES)
+        tuning = card["model"]["tuning"]
+        complete = set(card["files"]) == set(_FILES[tuning]) and "backbone_sha256" in card
+    except FileNotFoundError as error:
+        raise ModelError(f"{path} is missing: this is no folder that a fit wrote.") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise ModelError(f"{path} is damaged: {error!r}. Fit again or copy it anew.") from error
+    if not (known and complete):
+        raise ModelError(f"{path}: its format, classes or files are not those read here.")
+    return card
+
+
+def _parse_model(values: dict[str, Any], adapter_dir: Path) -> ModelConfig:
+    try:
+        return ModelConfig(**(values | {"lora_targets": tuple(values["lora_targets"])}))
+    except (TypeError, KeyError) as error:
+        raise ModelError(f"{adapter_dir / _CARD}: {error}.") from error
+
+
+def _check_head(
+    stored: dict[str, Tensor], places: dict[str, Tensor], head: str, path: Path
+) -> None:
+    own = [name for name in places if f".{head}." in f".{name}"]
+    if lost := [name for name in own if name not in stored]:
+        raise ModelError(f"{path} holds no head ({lost[0]}), so it cannot classify.")
+    wrong = [name for name in own if stored[name].shape[0] != places[name].shape[0]]
+    if wrong:
+        n_classes = stored[wrong[-1]].shape[0]
+        raise ModelError(f"{path}: its head gives {n_classes} classes, not {len(CLASSES)}.")

@@ -1,0 +1,251 @@
+"""Causal attention over rows that lie end to end: the arithmetic, one function for each device.
+
+Every function takes queries `(n_queries, n_heads, head_dim)` and keys and values
+`(n_keys, n_key_heads, head_dim)` of many rows without padding. The queries of a row are its last
+positions: all of them in most layers, one where only the pooled token is needed.
+
+On a CPU rows are taken one by one and queries in blocks, so nothing above the diagonal (or outside
+the window) is computed, keys are never repeated for grouped heads, and only a number per query is
+kept for the backward pass, which computes the scores again.
+
+This module is a leaf: it imports torch, and nothing below imports it.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn.attention.flex_attention import create_block_mask, flex_attention
+
+_BLOCK = 128
+"""Queries of one block; the area computed above the diagonal grows with it."""
+
+
+@dataclass(frozen=True, eq=False)
+class Rows:
+    """Where each row's queries and keys begin and end, and how scores are formed."""
+
+    query_lengths: tuple[int, ...]
+    key_lengths: tuple[int, ...]
+
+    @functools.cached_property
+    def blocks(self) -> list[_Block]:
+        """Blocks of queries with the keys they may see; all positions are absolute."""
+        return list(self._iterate_blocks())
+
+    def _iterate_blocks(self) -> Iterator[_Block]:
+        query_start = key_start = 0
+        for n_queries, n_keys in zip(self.query_lengths, self.key_lengths, strict=True):
+            hidden = n_keys - n_queries
+            for first in range(0, n_queries, _BLOCK):
+                last = min(first + _BLOCK, n_queries)
+                yield _Block(
+                    slice(query_start + first, query_start + last), key_start, hidden + first
+                )
+            query_start += n_queries
+            key_start += n_keys
+
+    def offsets(self, device: torch.device) -> tuple[Tensor, Tensor]:
+        """Return cumulative query and key lengths, int32 `(n_rows + 1,)` each."""
+        return _offsets(self.query_lengths, device), _offsets(self.key_lengths, device)
+
+
+class _Block(NamedTuple):
+    queries: slice
+    key_start: int
+    """Where the row's keys begin."""
+    position: int
+    """The first query's position in its row."""
+
+    def keys(self, window: int | None) -> slice:
+        """Return the keys that some query of the block may see."""
+        n_queries = self.queries.stop - self.queries.start
+        first = 0 if window is None else max(0, self.position - window + 1)
+        return slice(self.key_start + first, self.key_start + self.position + n_queries)
+
+
+class Scoring(NamedTuple):
+    """How a layer turns queries and keys into weights."""
+
+    scale: float
+    softcap: float | None = None
+    window: int | None = None
+    """A query sees this many positions, its own included; None: all before it."""
+
+
+def attend(query: Tensor, key: Tensor, value: Tensor, rows: Rows, scoring: Scoring) -> Tensor:
+    """Return causal attention within each row, `(n_queries, n_heads, head_dim)`."""
+    if query.is_cuda:
+        kernel = _attend_flash if can_use_flash(query.dtype) else _attend_flex
+        return kernel(query, key, value, rows, scoring)
+    apply: Any = _BlockAttention.apply
+    return apply(query, key, value, rows, scoring)  # type: ignore[no-any-return]
+
+
+class _BlockAttention(torch.autograd.Function):
+    """Attention block by block; the backward pass computes the scores again."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, query: Tensor, key: Tensor, value: Tensor, rows: Rows, scoring: Scoring
+    ) -> Tensor:
+        out = torch.empty_like(query)
+        for block in rows.blocks:
+            keys = block.keys(scoring.window)
+            scores, _ = _scores(query, key, block, keys, scoring)
+            weights = torch.softmax(scores, -1)
+            _scatter(out, block.queries, weights @ _by_head(value[keys]))
+        ctx.save_for_backward(query, key, value)
+        ctx.rows, ctx.scoring = rows, scoring
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        query, key, value = ctx.saved_tensors
+        scoring: Scoring = ctx.scoring
+        grads = torch.empty_like(query), torch.zeros_like(key), torch.zeros_like(value)
+        for block in ctx.rows.blocks:
+            keys = block.keys(scoring.window)
+            scores, bent = _scores(query, key, block, keys, scoring)
+            weights = torch.softmax(scores, -1)
+            out_grad = _gather(grad, block.queries, key.shape[1])
+            _by_head(grads[2][keys]).baddbmm_(weights.mT, out_grad)
+            weight_grad = out_grad @ _by_head(value[keys]).mT
+            score_grad = torch._softmax_backward_data(weight_grad, weights, -1, weights.dtype)
+            if bent is not None:
+                score_grad.mul_(bent.square_().neg_().add_(1.0))
+            score_grad.mul_(scoring.scale)
+            _scatter(grads[0], block.queries, score_grad @ _by_head(key[keys]))
+            own = _gather(query, block.queries, key.shape[1])
+            _by_head(grads[1][keys]).baddbmm_(score_grad.mT, own)
+        return *grads, None, None
+
+
+def _scores(
+    query: Tensor, key: Tensor, block: _Block, keys: slice, scoring: Scoring
+) -> tuple[Tensor, Tensor | None]:
+    """Return scores `(n_key_heads, group * n_queries, n_keys)`, and tanh(scores / cap) if any."""
+    own = _gather(query, block.queries, key.shape[1])
+    cap = scoring.softcap
+    raw = (own * (scoring.scale / (cap or 1.0))) @ _by_head(key[keys]).mT
+    bent = None if cap is None else raw.tanh_()
+    scores = raw if cap is None else raw * cap
+    n_queries, n_keys = block.queries.stop - block.queries.start, keys.stop - keys.start
+    hidden = _hidden(n_queries, n_keys, scoring.window, scores.device)
+    if hidden is not None:
+        scores.view(key.shape[1], -1, n_queries, n_keys).masked_fill_(hidden, -torch.inf)
+    return scores, bent
+
+
+@functools.lru_cache(maxsize=4096)
+def _hidden(n_queries: int, n_keys: int, window: int | None, device: torch.device) -> Tensor | None:
+    """Return which keys each query of a block may not see, bool `(n_queries, n_keys)`."""
+    if n_queries == 1:
+        return None
+    distance = torch.arange(n_keys - n_queries, n_keys, device=device)[:, None]
+    distance = distance - torch.arange(n_keys, device=device)
+    unseen = distance < 0
+    return unseen if window is None else unseen | (distance >= window)
+
+
+def _by_head(tensor: Tensor) -> Tensor:
+    return tensor.transpose(0, 1)
+
+
+def _gather(tensor: Tensor, queries: slice, n_key_heads: int) -> Tensor:
+    """Return `(n_key_heads, group * n_queries, head_dim)`: a group's queries share their keys."""
+    block = tensor[queries]
+    grouped = block.view(block.shape[0], n_key_heads, -1, block.shape[-1]).permute(1, 2, 0, 3)
+    return grouped.reshape(n_key_heads, -1, block.shape[-1])
+
+
+def _scatter(target: Tensor, queries: slice, values: Tensor) -> None:
+    """Write `(n_key_heads, group * n_queries, head_dim)` back to the block's place."""
+    block = target[queries]
+    n_key_heads, _, head_dim = values.shape
+    grouped = values.view(n_key_heads, -1, block.shape[0], head_dim).permute(2, 0, 1, 3)
+    block.view(block.shape[0], n_key_heads, -1, head_dim).copy_(grouped)
+
+
+def can_use_flash(dtype: torch.dtype) -> bool:
+    """Return whether flash-attention is installed and computes in `dtype`."""
+    known = importlib.util.find_spec("flash_attn") is not None
+    return known and dtype in (torch.bfloat16, torch.float16)
+
+
+def _attend_flash(
+    query: Tensor, key: Tensor, value: Tensor, rows: Rows, scoring: Scoring
+) -> Tensor:
+    flash_attn: Any = importlib.import_module("flash_attn")
+    query_offsets, key_offsets = rows.offsets(query.device)
+    window = (-1, -1) if scoring.window is None else (scoring.window - 1, 0)
+    return flash_attn.flash_attn_varlen_func(  # type: ignore[no-any-return]
+        query,
+        key,
+        value,
+        query_offsets,
+        key_offsets,
+        max(rows.query_lengths),
+        max(rows.key_lengths),
+        softmax_scale=scoring.scale,
+        causal=True,
+        window_size=window,
+        softcap=scoring.softcap or 0.0,
+    )
+
+
+def _attend_flex(query: Tensor, key: Tensor, value: Tensor, rows: Rows, scoring: Scoring) -> Tensor:
+    cap = scoring.softcap
+
+    def bend(score: Tensor, *_: Tensor) -> Tensor:
+        return cap * torch.tanh(score / cap)  # type: ignore[operator]
+
+    out = _flex_attention(query.is_cuda)(
+        query.transpose(0, 1)[None],
+        key.transpose(0, 1)[None],
+        value.transpose(0, 1)[None],
+        score_mod=None if cap is None else bend,
+        block_mask=_flex_mask(rows, scoring.window, query.device),
+        scale=scoring.scale,
+        enable_gqa=query.shape[1] != key.shape[1],
+    )
+    return out[0].transpose(0, 1)  # type: ignore[no-any-return]
+
+
+@functools.cache
+def _flex_attention(is_compiled: bool) -> Any:
+    return torch.compile(flex_attention, dynamic=True) if is_compiled else flex_attention
+
+
+@functools.lru_cache(maxsize=16)
+def _flex_mask(rows: Rows, window: int | None, device: torch.device) -> Any:
+    query_row, query_place = _places(rows.query_lengths, rows.key_lengths, device)
+    key_row, key_place = _places(rows.key_lengths, rows.key_lengths, device)
+
+    def sees(_batch: Tensor, _head: Tensor, query: Tensor, key: Tensor) -> Tensor:
+        distance = query_place[query] - key_place[key]
+        near = distance >= 0 if window is None else (distance >= 0) & (distance < window)
+        return (query_row[query] == key_row[key]) & near
+
+    return create_block_mask(sees, None, None, len(query_row), len(key_row), device=str(device))
+
+
+def _places(
+    lengths: tuple[int, ...], key_lengths: tuple[int, ...], device: torch.device
+) -> tuple[Tensor, Tensor]:
+    """Return each token's row and its position in that row, int64 `(n_tokens,)` each."""
+    sizes = torch.tensor(lengths)
+    row = torch.repeat_interleave(torch.arange(len(lengths)), sizes)
+    shift = torch.tensor(key_lengths) - torch.cumsum(sizes, 0)
+    return row.to(device), (torch.arange(len(row)) + shift[row]).to(device)
+
+
+def _offsets(lengths: tuple[int, ...], device: torch.device) -> Tensor:
+    sums = torch.cumsum(torch.tensor((0, *lengths)), 0, dtype=torch.int32)
+    return sums.to(device)

@@ -1,0 +1,214 @@
+"""A backbone's weights as a network with three classes: loaded, cut, quantised, and its layers.
+
+This module is a leaf: it imports torch and transformers, and nothing below imports it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+from transformers import AutoConfig, AutoModelForSequenceClassification, BitsAndBytesConfig
+from transformers.utils import logging
+
+from tiewise.attention import attends_by_rows, register_attention
+from tiewise.config import ModelConfig
+from tiewise.errors import ModelError
+
+Checkpointing = Literal["none", "trainable", "all"]
+
+CLASSES = ("A", "B", "tie")
+_HEADS = ("score", "classifier")
+_HIDDEN_OF_HEAD = 256
+
+
+def load_network(
+    config: ModelConfig, backbone_dir: Path, *, device: torch.device | str, seed: int
+) -> nn.Module:
+    """Return the backbone as a transformers model for three classes, with a fresh head.
+
+    Raises
+    ------
+    ModelError
+        When the folder is not a backbone transformers knows, or the configuration asks for more
+        layers than it has.
+    """
+    settings = _read_settings(config, backbone_dir)
+    with seeded(seed), quiet_transformers():
+        network, report = _load(config, settings, backbone_dir, device)
+    _check_report(report, backbone_dir)
+    fresh = {name.rsplit(".", 1)[0] for name in report["missing_keys"]}
+    with seeded(seed):
+        _reset_head(network, config, device)
+    network.requires_grad_(requires_grad=False)
+    network.tiewise_fresh = _fresh_modules(network, fresh)
+    return network  # type: ignore[no-any-return]
+
+
+def working_dtype(config: ModelConfig) -> torch.dtype:
+    """Return the head's and the adapters' dtype: float32, or float64 under a float64 backbone."""
+    return torch.float64 if config.dtype == "float64" else torch.float32
+
+
+def find_layers(network: Any) -> nn.ModuleList:
+    """Return the list of the backbone's layers, first to last."""
+    n_layers = network.config.num_hidden_layers
+    for module in network.modules():
+        if isinstance(module, nn.ModuleList) and len(module) == n_layers:
+            return module
+    raise ModelError(f"{network.config.model_type}: no list of {n_layers} layers was found in it.")
+
+
+def head_name(network: Any) -> str:
+    """Return the attribute that holds the head."""
+    for name in _HEADS:
+        if hasattr(network, name):
+            return name
+    raise ModelError(f"{network.config.model_type}: its classifier has no head named {_HEADS}.")
+
+
+def checkpoint_layers(network: Any, mode: Checkpointing) -> None:
+    """Let layers recompute their activations: none, all, or those from the first trainable one."""
+    layers: list[Any] = list(find_layers(network))
+    trains = [any(part.requires_grad for part in layer.parameters()) for layer in layers]
+    first = trains.index(True) if True in trains else len(layers)
+    for index, layer in enumerate(layers):
+        layer.gradient_checkpointing = mode == "all" or (mode == "trainable" and index >= first)
+        # Reentrant checkpointing silently loses gradients when the inputs need none.
+        layer._gradient_checkpointing_func = functools.partial(checkpoint, use_reentrant=False)
+
+
+@contextlib.contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Draw from `seed` inside the block; torch's own state is untouched."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        yield
+
+
+@contextlib.contextmanager
+def quiet_transformers() -> Iterator[None]:
+    """Keep transformers' bars and its report of fresh weights off the screen; errors still show."""
+    screen: Any = logging
+    level, had_bars = screen.get_verbosity(), screen.is_progress_bar_enabled()
+    screen.set_verbosity_error()
+    screen.disable_progress_bar()
+    try:
+        yield
+    finally:
+        screen.set_verbosity(level)
+        if had_bars:
+            screen.enable_progress_bar()
+
+
+def _read_settings(config: ModelConfig, backbone_dir: Path) -> Any:
+    try:
+        settings = AutoConfig.from_pretrained(backbone_dir, local_files_only=True)
+    except (ValueError, KeyError, OSError) as error:
+        raise ModelError(
+            f"{backbone_dir}/config.json: transformers cannot use it: {error}"
+        ) from error
+    n_layers = settings.num_hidden_layers
+    wanted = n_layers if config.n_layers is None else config.n_layers
+    if not 1 <= wanted <= n_layers:
+        raise ModelError(f"--n-layers is {wanted}; {config.backbone} has {n_layers} layers.")
+    if config.n_frozen_layers >= wanted:
+        raise ModelError(
+            f"--n-frozen-layers is {config.n_frozen_layers}; {config.backbone} has {wanted} layers "
+            "here, and at least one must be trained."
+        )
+    values = settings.to_dict() | {"num_hidden_layers": wanted}
+    if values.get("layer_types"):
+        values["layer_types"] = values["layer_types"][:wanted]
+    labels = dict(enumerate(CLASSES))
+    values |= {"id2label": labels, "label2id": {name: index for index, name in labels.items()}}
+    return type(settings).from_dict(values)
+
+
+def _load(
+    config: ModelConfig, settings: Any, backbone_dir: Path, device: torch.device | str
+) -> tuple[Any, dict[str, Any]]:
+    options: dict[str, Any] = {"quantization_config": _quantization(config)}
+    if attends_by_rows(settings):
+        options["attn_implementation"] = register_attention()
+    try:
+        return AutoModelForSequenceClassification.from_pretrained(  # type: ignore[no-any-return]
+            backbone_dir,
+            config=settings,
+            dtype=getattr(torch, config.dtype),
+            device_map={"": str(device)},
+            use_safetensors=True,
+            local_files_only=True,
+            trust_remote_code=False,
+            output_loading_info=True,
+            **{name: value for name, value in options.items() if value is not None},
+        )
+    except (ValueError, OSError, KeyError) as error:
+        raise ModelError(f"{backbone_dir}: transformers cannot load it: {error}") from error
+
+
+def _quantization(config: ModelConfig) -> Any:
+    if config.quantization == "none":
+        return None
+    return BitsAndBytesConfig(  # type: ignore[no-untyped-call]
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=getattr(torch, config.dtype),
+        llm_int8_skip_modules=[*_HEADS, "pooler"],
+    )
+
+
+def _check_report(report: dict[str, Any], backbone_dir: Path) -> None:
+    """Refuse a backbone whose own layers were not all in its files."""
+    lost = sorted(name for name in report["missing_keys"] if ".layer" in name)
+    if lost or report["mismatched_keys"]:
+        names = ", ".join(map(str, lost or report["mismatched_keys"]))
+        raise ModelError(f"{backbone_dir}: its safetensors lack or misshape {names[:300]}.")
+
+
+def _fresh_modules(network: Any, fresh: set[str]) -> list[str]:
+    """Return names of modules trained beside the adapters: the head, and poolers just made up."""
+    head = head_name(network)
+    others = {name for name in fresh if name.split(".")[0] != head}
+    return [head, *sorted(others)]
+
+
+def _reset_head(network: Any, config: ModelConfig, device: torch.device | str) -> None:
+    name = head_name(network)
+    old = getattr(network, name)
+    if config.head == "mlp" or isinstance(old, nn.Linear):
+        size = network.config.hidden_size
+        spread = getattr(network.config, "initializer_range", 0.02)
+        setattr(network, name, _new_head(config.head, size, spread, has_bias=name == "classifier"))
+    head = getattr(network, name).to(device=device, dtype=working_dtype(config))
+    cast_input(head, working_dtype(config))
+
+
+def _new_head(kind: str, size: int, spread: float, *, has_bias: bool) -> nn.Module:
+    if kind == "linear":
+        head: nn.Module = nn.Linear(size, len(CLASSES), bias=has_bias)
+    else:
+        inner = nn.Linear(size, _HIDDEN_OF_HEAD)
+        head = nn.Sequential(nn.Dropout(0.1), inner, nn.GELU(), nn.Linear(_HIDDEN_OF_HEAD, 3))
+    for part in head.modules():
+        if isinstance(part, nn.Linear):
+            nn.init.normal_(part.weight, std=spread)
+            if part.bias is not None:
+                nn.init.zeros_(part.bias)
+    return head
+
+
+def cast_input(module: nn.Module, dtype: torch.dtype) -> None:
+    """Let a module take inputs of any floating dtype."""
+
+    def cast(_: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        return tuple(part.to(dtype) for part in inputs)
+
+    module.register_forward_pre_hook(cast)
