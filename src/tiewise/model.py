@@ -122,11 +122,6 @@ class PairClassifier(nn.Module):
         return self._base.config
 
     @property
-    def config(self) -> Any:
-        """The transformers configuration, where Trainer and others look for it."""
-        return self._base.config
-
-    @property
     def n_positions(self) -> int | None:
         """Most tokens of a row, where the backbone keeps a table of positions."""
         if self.is_decoder:
