@@ -92,7 +92,7 @@ def probs(max_size: int = 30) -> st.SearchStrategy[np.ndarray]:
 
 
 @st.composite
-def token_rows(draw: st.DrawFn, max_rows: int = 12):  # noqa: ANN201 - a TokenRows, imported late
+def token_rows(draw: st.DrawFn, max_rows: int = 12):
     """Rows of tokens that often begin alike, repeat one another, or begin one another."""
     from tiewise.tokens import TokenRows
 

@@ -3,12 +3,12 @@
 Floating-point sums depend on who stands beside whom in a batch. So nothing is left to the order of
 the file: a pair is turned so that the response with the smaller digest comes first, equal rows are
 scored once, and rows are laid out by length and content. Swapping pairs, shuffling them or
-repeating some then leads to the very same forward passes, and `p(swap(pair)) == swap(p(pair))`
-holds to the last bit.
+repeating some then leads to the very same forward passes, and to results equal to the last bit.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import json
 from collections.abc import Iterator
@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 import xxhash
+
+from tiewise.ragged import offsets_of, ranges
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -96,27 +98,14 @@ def _contents(rows: TokenRows) -> Iterator[bytes]:
         yield rows.values[start:stop].tobytes() + types
 
 
-def average_orders(
-    probs_first: npt.NDArray[np.float64], probs_second: npt.NDArray[np.float64]
-) -> npt.NDArray[np.float64]:
-    """Average the probabilities of a pair and of its swap.
-
-    Parameters
-    ----------
-    probs_first
-        Probabilities of A, B, tie in one order, shape (n, 3).
-    probs_second
-        Those of the swapped pair, in its own A and B, shape (n, 3).
-
-    Returns
-    -------
-    float64 array, shape (n, 3)
-        In the A and B of the first order. Addition commutes exactly, so exchanging the arguments
-        gives exactly the swapped result.
-
-    Examples
-    --------
-    >>> average_orders(np.array([[0.5, 0.25, 0.25]]), np.array([[0.5, 0.25, 0.25]]))
-    array([[0.375, 0.375, 0.25 ]])
-    """
-    return (probs_first + probs_second[:, [1, 0, 2]]) / 2
+def take_rows(rows: TokenRows, indices: npt.NDArray[np.int64]) -> TokenRows:
+    """Return some rows, in the order of `indices`."""
+    lengths = rows.lengths[indices]
+    tokens = ranges(rows.offsets[indices], lengths)
+    return dataclasses.replace(
+        rows,
+        values=rows.values[tokens],
+        offsets=offsets_of(lengths),
+        n_truncated=rows.n_truncated[indices],
+        type_ids=None if rows.type_ids is None else rows.type_ids[tokens],
+    )

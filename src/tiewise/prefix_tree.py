@@ -10,6 +10,7 @@ for any rows.
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -59,9 +60,7 @@ class PrefixTree:
         return nodes[::-1]
 
 
-def plan_trees(
-    rows: TokenRows, *, max_tokens: int, min_shared: int = MIN_SHARED
-) -> list[IntArray]:
+def plan_trees(rows: TokenRows, *, max_tokens: int, min_shared: int = MIN_SHARED) -> list[IntArray]:
     """Split rows into trees of at most `max_tokens` tokens, alike beginnings side by side.
 
     Parameters
@@ -132,7 +131,7 @@ def _alike(shared: IntArray, first: int, last: int, least: int) -> list[tuple[in
     """Cut sorted rows first:last where neighbours share fewer than `least` tokens."""
     cuts = first + 1 + np.flatnonzero(shared[first + 1 : last] < least)
     bounds = [first, *cuts.tolist(), last]
-    return list(zip(bounds[:-1], bounds[1:], strict=True))
+    return list(itertools.pairwise(bounds))
 
 
 def _lay_out(
@@ -156,9 +155,7 @@ def _sort(rows: TokenRows, indices: IntArray) -> tuple[IntArray, IntArray]:
     # Big-endian bytes compare as the numbers do.
     keys = [content.astype(">u4").tobytes() for content in contents]
     order = sorted(range(len(keys)), key=keys.__getitem__)
-    shared = [0] + [
-        _count_shared(contents[a], contents[b]) for a, b in zip(order[:-1], order[1:], strict=True)
-    ]
+    shared = [0] + [_count_shared(contents[a], contents[b]) for a, b in itertools.pairwise(order)]
     return np.array(order, dtype=np.int64), np.array(shared[: len(order)], dtype=np.int64)
 
 

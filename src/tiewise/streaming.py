@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tiewise.errors import PairsError, RunError
@@ -90,8 +91,8 @@ def predict_stream(
     _check_suffix(output_path)
     folder = output_path.with_name(output_path.name + ".shards")
     _claim(folder, identity)
-    index = int(os.environ.get("RANK", 0)) if process_index is None else process_index
-    n_shares = int(os.environ.get("WORLD_SIZE", 1)) if n_processes is None else n_processes
+    index = int(os.environ.get("RANK", "0")) if process_index is None else process_index
+    n_shares = int(os.environ.get("WORLD_SIZE", "1")) if n_processes is None else n_processes
     n_shards = n_written = n_found = 0
     for number, load in enumerate(chunks):
         n_shards += 1
@@ -214,8 +215,6 @@ def _write_json_lines(tables: Iterable[pd.DataFrame], path: Path) -> int:
 
 
 def _write_parquet(tables: Iterable[pd.DataFrame], path: Path) -> int:
-    import pyarrow as pa
-
     writer, n_rows = None, 0
     with contextlib.ExitStack() as stack:
         for table in tables:

@@ -44,9 +44,6 @@ class Ranking:
     prob_best
         Share of drawn tournaments that the answer wins, a shared first place split: float64,
         shape (n,).
-    n_whole
-        How many of the n (n - 1) ordered pairs were too long for their budget, and so were cut and
-        scored one by one.
     """
 
     order: npt.NDArray[np.int64]
@@ -56,7 +53,6 @@ class Ranking:
     place_low: npt.NDArray[np.int64]
     place_high: npt.NDArray[np.int64]
     prob_best: _Floats
-    n_whole: int = 0
 
 
 def rank_answers(
@@ -65,7 +61,6 @@ def rank_answers(
     n_resamples: int = 500,
     confidence_level: float = 0.95,
     seed: int = 0,
-    n_whole: int = 0,
 ) -> Ranking:
     """Rank answers by the probabilities between every two of them.
 
@@ -80,8 +75,6 @@ def rank_answers(
         Mass of the interval of each place, in (0, 1).
     seed
         Seed of the draws.
-    n_whole
-        Carried into the result.
 
     Returns
     -------
@@ -116,7 +109,6 @@ def rank_answers(
         place_low=low,
         place_high=high,
         prob_best=(winners / winners.sum(axis=1, keepdims=True)).mean(axis=0),
-        n_whole=n_whole,
     )
 
 

@@ -26,7 +26,7 @@ def test_every_row_can_be_read_along_its_path(rows, min_shared):
 
 @given(token_rows(), LEAST)
 def test_nodes_are_not_empty_and_parents_come_first(rows, min_shared):
-    """Each node holds a token, each leaf its row's last, and a parent stands before its children."""
+    """Each node holds a token, a leaf its row's last, and parents stand before their children."""
     tree = build_tree(rows, np.arange(len(rows.lengths)), min_shared=min_shared)
     assert (np.diff(tree.offsets) > 0).all()
     assert (tree.parents < np.arange(len(tree.parents))).all()
@@ -62,7 +62,10 @@ def test_all_ordered_pairs_of_answers_share_prompt_and_first_answer():
     generator = np.random.default_rng(0)
     prompt, answers = generator.integers(0, 9, 20), generator.integers(9, 99, (6, 50))
     rows = [
-        np.concatenate([prompt, answers[i], answers[j]]) for i in range(6) for j in range(6) if i != j
+        np.concatenate([prompt, answers[i], answers[j]])
+        for i in range(6)
+        for j in range(6)
+        if i != j
     ]
     table = TokenRows(
         values=np.concatenate(rows).astype(np.int32),

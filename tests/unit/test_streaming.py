@@ -42,7 +42,9 @@ def read(path) -> pd.DataFrame:
     return pd.DataFrame([json.loads(line) for line in path.read_text().splitlines()])
 
 
-@given(TABLES, st.integers(1, 9), st.integers(1, 4), st.sampled_from([".csv", ".parquet", ".jsonl"]))
+@given(
+    TABLES, st.integers(1, 9), st.integers(1, 4), st.sampled_from([".csv", ".parquet", ".jsonl"])
+)
 @settings(max_examples=40, deadline=None)
 def test_any_number_of_processes_and_any_chunks_give_one_file(
     tmp_path_factory, table, size, n_processes, suffix
@@ -121,9 +123,7 @@ def test_an_empty_input_and_an_unknown_suffix_are_refused(tmp_path):
 
 
 @given(
-    st.lists(
-        st.floats(allow_infinity=False, allow_nan=False) | st.none(), min_size=1, max_size=10
-    ),
+    st.lists(st.floats(allow_infinity=False, allow_nan=False) | st.none(), min_size=1, max_size=10),
     st.sampled_from([".csv", ".parquet", ".jsonl"]),
 )
 @settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -34,7 +34,7 @@ def test_known_strengths_are_recovered(strengths):
 @given(STRENGTHS, st.integers(0, 2**31))
 @settings(max_examples=30, deadline=None)
 def test_a_ranking_follows_its_answers(strengths, seed):
-    """Naming the answers in another order permutes strengths and places and changes nothing else."""
+    """Naming the answers in another order permutes their strengths and changes nothing else."""
     order = np.random.default_rng(seed).permutation(len(strengths))
     one = rank_answers(pairwise(strengths), n_resamples=1)
     other = rank_answers(pairwise(strengths)[np.ix_(order, order)], n_resamples=1)

@@ -1,0 +1,265 @@
+"""Probabilities for rows and pairs, whatever the batch, the file's order or the pair's order.
+
+What is equal to what:
+
+- Equal rows are scored once, and which rows share a forward pass follows from the rows' contents
+  alone (:mod:`tiewise.canonical`). So shuffling a file, repeating a row or swapping pairs changes
+  no bit of what is scored in one call, and `p(swap(pair)) == swap(p(pair))` holds exactly when
+  both orders are averaged.
+- Another set of rows, another token budget or layout gives a row other batch-mates, and with them
+  other last bits. With `is_bitwise` every row goes alone, and not even those change.
+
+A leaf: imports torch.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import torch
+from tqdm import tqdm
+
+from tiewise.attention import collate
+from tiewise.batches import plan_batches
+from tiewise.canonical import find_distinct, find_flipped, take_rows
+from tiewise.errors import ConfigError, NumericsError
+from tiewise.model import PairClassifier
+from tiewise.orders import is_close, tabulate_both_orders, tabulate_one_order
+from tiewise.pairs import is_degenerate
+from tiewise.prefix_tree import build_tree, plan_trees
+from tiewise.template import Template
+from tiewise.tokens import TextTokenizer, TokenRows, token_rows
+from tiewise.tree_forward import score_tree
+
+Layout = Literal["auto", "padded", "sorted", "packed", "tree"]
+Floats = npt.NDArray[np.float64]
+IntArray = npt.NDArray[np.int64]
+
+
+def score_rows(
+    classifier: PairClassifier,
+    rows: TokenRows,
+    *,
+    layout: Layout = "auto",
+    batch_tokens: int = 16_384,
+    is_bitwise: bool = False,
+    names: Sequence[object] | None = None,
+) -> Floats:
+    """Score rows of tokens.
+
+    Parameters
+    ----------
+    classifier
+        The classifier; it is put into evaluation mode for the time being.
+    rows
+        Token rows, n of them.
+    layout
+        How rows share a forward pass. `tree` computes beginnings that rows share only once;
+        `auto` is `packed` where the backbone can, else `sorted`.
+    batch_tokens
+        Most tokens of a forward pass, padding included. A longer row goes alone.
+    is_bitwise
+        One row a forward pass: its logits cannot depend on any other row.
+    names
+        What a message calls each row, shape (n,); its position when None.
+
+    Returns
+    -------
+    float64 array, shape (n, 3)
+        Logits of A, B, tie, in the order of `rows`.
+
+    Raises
+    ------
+    NumericsError
+        When a logit is not finite; the rows are named.
+    ConfigError
+        When the layout is not known.
+    """
+    chosen = _choose_layout(classifier, layout)
+    representatives, inverse = find_distinct(rows)
+    distinct = take_rows(rows, representatives)
+    logits = np.empty((len(distinct), 3))
+    with _evaluating(classifier), _progress(int(distinct.lengths.sum())) as bar:
+        for batch in _plan(distinct, chosen, 1 if is_bitwise else batch_tokens):
+            for part, values in _score_batch(classifier, distinct, batch, chosen):
+                logits[part] = values
+                bar.update(int(distinct.lengths[part].sum()))
+    _check_finite(logits[inverse], range(len(rows)) if names is None else names)
+    return logits[inverse]
+
+
+def predict_pairs(
+    classifier: PairClassifier,
+    pairs: pd.DataFrame,
+    tokenizer: TextTokenizer,
+    template: Template,
+    *,
+    is_swapped: bool = True,
+    swap_when: float | None = None,
+    cache_dir: Path | str | None = None,
+    **options: Any,
+) -> pd.DataFrame:
+    """Predict who wins each pair.
+
+    Parameters
+    ----------
+    classifier
+        The classifier.
+    pairs
+        A pairs table of n rows; labels are not looked at.
+    tokenizer, template
+        Those the classifier was trained with.
+    is_swapped
+        Score both orders of each pair and average their probabilities.
+    swap_when
+        With `is_swapped`: score the second order only where the second largest probability is at
+        least this share of the largest, in [0, 1]. The first order is the canonical one, so the
+        result still does not depend on the order a pair came in.
+    cache_dir
+        Where tokens are cached; not at all when None.
+    **options
+        `layout`, `batch_tokens`, `is_bitwise` of :func:`score_rows`.
+
+    Returns
+    -------
+    DataFrame
+        A line per pair, in their order: ``id``, ``prob_*``, ``logit_*`` (of both orders averaged:
+        the logarithm of the probabilities), ``n_tokens``, ``n_truncated``, ``is_degenerate``; and
+        with `is_swapped` ``prob_*_given`` and ``prob_*_swapped``, the latter in the pair's own A
+        and B, NaN where that order was not scored.
+
+    Raises
+    ------
+    NumericsError
+        When a logit is not finite; the pairs are named.
+    ConfigError
+        When `swap_when` is not in [0, 1].
+    """
+    given = token_rows(pairs, tokenizer, template, cache_dir=cache_dir)
+    names = [f"id={name}" for name in pairs["id"]]
+    if is_swapped:
+        swapped = token_rows(pairs, tokenizer, template, cache_dir=cache_dir, is_swapped=True)
+        both = TokenRows.concatenate([given, swapped])
+        options["names"] = names * 2
+        table = tabulate_both_orders(
+            *_score_orders(classifier, both, find_flipped(pairs), swap_when, options)
+        )
+    else:
+        table = tabulate_one_order(score_rows(classifier, given, names=names, **options))
+    is_order = table.columns.str.endswith(("_given", "_swapped"))
+    facts = pd.DataFrame({"n_tokens": given.lengths, "n_truncated": given.n_truncated})
+    facts["is_degenerate"] = is_degenerate(pairs)
+    ids = pairs["id"].reset_index(drop=True)
+    return pd.concat([ids, table.loc[:, ~is_order], facts, table.loc[:, is_order]], axis=1)
+
+
+def _score_orders(
+    classifier: PairClassifier,
+    both: TokenRows,
+    is_flipped: npt.NDArray[np.bool_],
+    swap_when: float | None,
+    options: dict[str, Any],
+) -> tuple[Floats, Floats]:
+    """Score 2n rows, n pairs as given and then swapped; NaN where an order is not needed."""
+    n = len(is_flipped)
+    if swap_when is None:
+        logits = score_rows(classifier, both, **options)
+        return logits[:n], logits[n:]
+    if not 0 <= swap_when <= 1:
+        raise ConfigError(f"--swap-when is {swap_when}; it is a share, from 0 (all) to 1 (ties).")
+    names = options.pop("names")
+
+    def score(chosen: IntArray) -> Floats:
+        return score_rows(
+            classifier, take_rows(both, chosen), names=[names[row] for row in chosen], **options
+        )
+
+    logits = np.full((2 * n, 3), np.nan)
+    first = np.where(is_flipped, np.arange(n) + n, np.arange(n))
+    second = np.where(is_flipped, np.arange(n), np.arange(n) + n)
+    logits[first] = score(first)
+    _, place = find_distinct(both)
+    is_same = place[first] == place[second]  # identical responses: nothing new to compute
+    logits[second[is_same]] = logits[first[is_same]]
+    needed = second[is_close(logits[first], swap_when) & ~is_same]
+    logits[needed] = score(needed)
+    return logits[:n], logits[n:]
+
+
+def _choose_layout(classifier: PairClassifier, layout: Layout) -> Layout:
+    if layout not in get_args(Layout):
+        raise ConfigError(f"Layout {layout!r} is not one of {', '.join(get_args(Layout))}.")
+    if layout == "auto":
+        return "packed" if classifier.can_pack else "sorted"
+    return layout
+
+
+def _plan(rows: TokenRows, layout: Layout, batch_tokens: int) -> list[IntArray]:
+    if layout == "tree":
+        return plan_trees(rows, max_tokens=batch_tokens)
+    assert layout != "auto"  # noqa: S101 - chosen before
+    return plan_batches(rows.lengths, max_tokens=batch_tokens, layout=layout)
+
+
+def _score_batch(
+    classifier: PairClassifier, rows: TokenRows, batch: IntArray, layout: Layout
+) -> Iterator[tuple[IntArray, Floats]]:
+    """Yield rows and their logits; a batch that does not fit into memory is halved."""
+    try:
+        yield batch, _forward(classifier, rows, batch, layout)
+        return
+    except torch.OutOfMemoryError:
+        if len(batch) == 1:
+            raise
+    for half in np.array_split(batch, 2):
+        yield from _score_batch(classifier, rows, half, layout)
+
+
+def _forward(
+    classifier: PairClassifier, rows: TokenRows, batch: IntArray, layout: Layout
+) -> Floats:
+    if layout == "tree":
+        logits = score_tree(classifier, build_tree(rows, batch))
+    else:
+        assert layout != "auto"  # noqa: S101 - chosen before
+        # Which id stands on the padding is of no account: it is neither attended to nor pooled.
+        inputs = collate(rows, batch, layout=layout, pad_id=0, device=classifier.device)
+        logits = classifier(inputs)
+    scored: Floats = logits.double().cpu().numpy()
+    return scored
+
+
+@contextlib.contextmanager
+def _evaluating(classifier: PairClassifier) -> Iterator[None]:
+    was_training = classifier.training
+    classifier.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        classifier.train(was_training)
+
+
+def _progress(n_tokens: int) -> Any:
+    """Return a bar on standard error: silent in pipes, and for what is done in two seconds."""
+    return tqdm(
+        total=n_tokens, desc="scoring", unit="token", unit_scale=True,
+        delay=2, disable=None, file=sys.stderr, leave=False,
+    )  # fmt: skip
+
+
+def _check_finite(logits: Floats, names: Sequence[object]) -> None:
+    is_wrong = ~np.isfinite(logits).all(axis=1)
+    if is_wrong.any():
+        named = ", ".join(str(names[row]) for row in np.flatnonzero(is_wrong)[:5])
+        raise NumericsError(
+            f"The logits of {int(is_wrong.sum())} rows are not finite ({named}). The adapter may "
+            "be damaged, or the backbone needs another dtype: try --dtype float32."
+        )
