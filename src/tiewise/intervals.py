@@ -239,6 +239,11 @@ def jackknife(sums: FloatArray, statistic: Statistic) -> tuple[FloatArray, Float
     return influence, standard_errors
 
 
+def mean_of_sums(totals: FloatArray) -> FloatArray:
+    """Divide every total by the last column, the count: (..., k + 1) to (..., k)."""
+    return totals[..., :-1] / totals[..., -1:]
+
+
 def check_confidence(confidence_level: float) -> float:
     """Return `confidence_level`, or raise ScoresError unless it lies between 0 and 1."""
     if not 0 < confidence_level < 1:

@@ -217,26 +217,31 @@ def calibration_error(
     n_bins = min(MAX_BINS, max(2, grouped.n_groups // MIN_GROUPS_PER_BIN))
     member = np.eye(n_bins)[confidence_bins(confidence, n_bins)]
     sums = grouped.sums(np.hstack([member, member * (confidence - right)[:, None]]))
-    statistic = _squared_gap(sums)
+    noise = _bin_noise(sums)
+    statistic = _squared_gap(noise)
     value = statistic(sums.sum(0))[0]
-    half = (
-        t.ppf((1 + confidence_level) / 2, grouped.n_groups - 1) * jackknife(sums, statistic)[1][0]
-    )
+    # The jackknife is blind to the noise of a squared gap where the gap itself is about zero.
+    error = math.hypot(jackknife(sums, statistic)[1][0], math.sqrt(2) * np.linalg.norm(noise))
+    half = t.ppf((1 + confidence_level) / 2, grouped.n_groups - 1) * error
     return Interval(*(math.sqrt(max(0.0, end)) for end in (value, value - half, value + half)))
 
 
-def _squared_gap(sums: FloatArray) -> Statistic:
-    """Mean squared gap over bins less its noise, as a function of totals (counts, then gaps)."""
+def _bin_noise(sums: FloatArray) -> FloatArray:
+    """Part of each bin in the mean squared gap that is sampling noise, clustered by group."""
     counts, gaps = np.split(sums, 2, axis=1)
-    total = np.maximum(counts.sum(0), 1)
+    n_groups, total = len(sums), np.maximum(counts.sum(0), 1)
     residual = gaps - counts * gaps.sum(0) / total
-    # Variance of a bin's mean, times its rows: scales as 1 / rows when a group is left out.
-    variance = (residual**2).sum(0) / total * len(sums) / (len(sums) - 1)
+    variance = (residual**2).sum(0) / total**2 * n_groups / (n_groups - 1)
+    return np.asarray(variance * counts.sum(0) / counts.sum())
+
+
+def _squared_gap(noise: FloatArray) -> Statistic:
+    """Mean squared gap over bins less its noise, as a function of totals (counts, then gaps)."""
 
     def statistic(totals: FloatArray) -> FloatArray:
         counts, gaps = np.split(totals, 2, axis=-1)
-        squared = gaps**2 / np.maximum(counts, 1) - variance * (counts > 0)
-        return np.asarray(squared.sum(-1, keepdims=True) / counts.sum(-1, keepdims=True))
+        squared = (gaps**2 / np.maximum(counts, 1)).sum(-1, keepdims=True)
+        return np.asarray(squared / counts.sum(-1, keepdims=True) - noise.sum())
 
     return statistic
 

@@ -23,6 +23,7 @@ from .intervals import (
     bootstrap,
     check_confidence,
     group_rows,
+    mean_of_sums,
 )
 from .metrics import (
     N_CLASSES,
@@ -269,11 +270,6 @@ def row_terms(
     raise ScoresError(
         f"metric is {metric!r}; expected log_loss, accuracy, brier or decisive_accuracy."
     )
-
-
-def mean_of_sums(totals: FloatArray) -> FloatArray:
-    """Divide total by count: (..., 2) to (..., 1)."""
-    return totals[..., :1] / totals[..., 1:]
 
 
 def _columns(labels: IntArray, probs: npt.NDArray[Any]) -> FloatArray:
