@@ -43,7 +43,7 @@ def build_pairs(columns: Mapping[str, Any]) -> pd.DataFrame:
     columns
         Columns of n values each, by name. ``id`` and the three text columns are required. Of
         ``label`` and ``winner`` one is enough for both; ``group`` is derived where it is missing;
-        any other missing column is <NA>.
+        any other missing column is <NA>. An empty word says nothing and is <NA> too.
 
     Returns
     -------
@@ -69,7 +69,7 @@ def build_pairs(columns: Mapping[str, Any]) -> pd.DataFrame:
         table[name] = pd.Series(list(columns[name]), dtype=object)
     table["label"] = _as_labels(columns, n)
     for name in WORD_COLUMNS:
-        table[name] = pd.array(list(columns.get(name, [pd.NA] * n)), dtype="string")
+        table[name] = _as_words(columns.get(name, [pd.NA] * n))
     for name in FURTHER_COLUMNS:
         if name in columns:
             table[name] = _as_further(name, columns[name])
@@ -77,7 +77,7 @@ def build_pairs(columns: Mapping[str, Any]) -> pd.DataFrame:
     pairs["winner"] = pairs["winner"].fillna(_words_of(pairs["label"]))
     _check_texts(pairs)
     pairs["group"] = pairs["group"].fillna(pd.Series(derive_groups(pairs), dtype="string"))
-    check_pairs(pairs)
+    _check_values(pairs)
     return pairs
 
 
@@ -111,10 +111,7 @@ response_b, label, winner, model_a, model_b, language, group, source; found id
             f"found {', '.join(map(str, found))}"
         )
     _check_texts(pairs)
-    for name in ("id", "group"):
-        _refuse(pairs, pairs[name].isna(), f"{name} is missing")
-    _check_labels(pairs)
-    _check_further(pairs)
+    _check_values(pairs)
 
 
 def swap_pairs(pairs: pd.DataFrame) -> pd.DataFrame:
@@ -279,9 +276,14 @@ def _words_of(labels: pd.Series) -> pd.Series:
     return pd.Series(words, index=labels.index, dtype="string")
 
 
+def _as_words(values: Iterable[Any]) -> Any:
+    words = [pd.NA if isinstance(value, str) and not value else value for value in values]
+    return pd.array(words, dtype="string")
+
+
 def _as_further(name: str, values: Any) -> Any:
     if name == "session":
-        return pd.array(list(values), dtype="string")
+        return _as_words(values)
     return np.asarray(values, dtype=np.float64)
 
 
@@ -314,6 +316,13 @@ def _is_turns(cell: object) -> bool:
     except (TypeError, UnicodeEncodeError):
         return False
     return True
+
+
+def _check_values(pairs: pd.DataFrame) -> None:
+    for name in ("id", "group"):
+        _refuse(pairs, pairs[name].isna(), f"{name} is missing")
+    _check_labels(pairs)
+    _check_further(pairs)
 
 
 def _check_labels(pairs: pd.DataFrame) -> None:

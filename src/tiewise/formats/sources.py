@@ -1,0 +1,215 @@
+"""Records out of files and tables, one at a time, each with what is wrong with it, if anything.
+
+A csv file is read strictly: a quote that is never closed, or closed in the middle of a field, ends
+the reading, because nothing after it can be trusted. A row with too few or too many fields, or
+with bytes that are not UTF-8, is handed on with its problem and leaves the others alone. No value
+is ever taken for missing because of how it is spelled: ``null`` and ``NA`` are text.
+"""
+
+from __future__ import annotations
+
+import codecs
+import csv
+import json
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pandas as pd
+
+from ..errors import PairsError
+from .own import read_parquet
+
+_FIELD_LIMIT = 2**31 - 1
+_MAX_DEPTH = 100
+_ENCODINGS = (
+    (codecs.BOM_UTF32_LE, "utf-32"),
+    (codecs.BOM_UTF32_BE, "utf-32"),
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
+)
+
+
+class Numbered(NamedTuple):
+    """A record, or why there is none."""
+
+    values: dict[str, Any]
+    problem: str | None = None
+
+
+class Source(NamedTuple):
+    """Where records come from."""
+
+    name: str
+    columns: tuple[str, ...]
+    records: Iterator[Numbered]
+
+
+def open_source(path: object) -> Source:
+    """Open a file by its suffix, a pandas frame, or anything that has ``to_pandas``.
+
+    Raises
+    ------
+    PairsError
+        Where there is no such file, its suffix is unknown, or it is damaged.
+    """
+    if not isinstance(path, str | Path):
+        return _open_table(path)
+    path = Path(path)
+    if path.suffix not in _OPENERS:
+        raise PairsError(f"{path}: expected a file that ends in {', '.join(_OPENERS)}")
+    if not path.is_file():
+        raise PairsError(f"{path}: there is no such file")
+    columns, records = _OPENERS[path.suffix](path)
+    return Source(path.name, columns, records)
+
+
+Opened = tuple[tuple[str, ...], Iterator[Numbered]]
+
+
+def _open_table(table: object) -> Source:
+    if hasattr(table, "to_pandas"):
+        table = table.to_pandas()
+    if isinstance(table, dict):
+        raise PairsError(f"expected one table, found the splits {', '.join(map(str, table))}")
+    if not isinstance(table, pd.DataFrame):
+        raise PairsError(f"expected a path or a table, found {type(table).__name__}")
+    columns = _checked_columns("the table", [str(name) for name in table.columns])
+    rows = zip(*(table[name].tolist() for name in table.columns), strict=True)
+    return Source(
+        "the table", columns, (Numbered(dict(zip(columns, row, strict=True))) for row in rows)
+    )
+
+
+def _open_csv(path: Path) -> Opened:
+    lines = _read_csv(path)
+    header = next(lines, None)
+    if header is None:
+        raise PairsError(f"{path}: the file is empty")
+    columns = _checked_columns(path, [name.strip() for name in header])
+    return columns, (_as_record(columns, fields) for fields in lines if fields)
+
+
+def _read_csv(path: Path) -> Iterator[list[str]]:
+    # The limit is of the whole process; it is only ever raised.
+    csv.field_size_limit(max(_FIELD_LIMIT, csv.field_size_limit()))
+    delimiter = "\t" if path.suffix == ".tsv" else ","
+    with path.open(encoding=_encoding(path), errors="surrogateescape", newline="") as file:
+        reader = csv.reader(file, delimiter=delimiter, strict=True)
+        try:
+            yield from reader
+        except csv.Error as error:
+            raise PairsError(
+                f"{path}, line {reader.line_num}: {error}. A quote is not closed, or not doubled "
+                "inside a field; write the file again with every field quoted"
+            ) from None
+        except UnicodeError as error:
+            raise PairsError(f"{path}, line {reader.line_num}: {error}") from None
+
+
+def _as_record(columns: Sequence[str], fields: list[str]) -> Numbered:
+    values = dict(zip(columns, fields, strict=False))
+    if len(fields) != len(columns):
+        return Numbered(values, f"has {len(fields)} fields where the header has {len(columns)}")
+    if not all(field.isascii() or _encodes(field) for field in fields):
+        return Numbered(values, "is not UTF-8; convert the file, or find out what it is")
+    return Numbered(values)
+
+
+def _encodes(field: str) -> bool:
+    try:
+        field.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _encoding(path: Path) -> str:
+    with path.open("rb") as file:
+        start = file.read(4)
+    return next((name for mark, name in _ENCODINGS if start.startswith(mark)), "utf-8-sig")
+
+
+def _open_parquet(path: Path) -> Opened:
+    names, rows = read_parquet(path)
+    return _checked_columns(path, names), map(Numbered, rows)
+
+
+def _open_json(path: Path) -> Opened:
+    records = list(_read_json(path))
+    columns = dict.fromkeys(name for record in records for name in record.values)
+    blank = dict.fromkeys(columns)
+    return tuple(columns), (record._replace(values=blank | record.values) for record in records)
+
+
+def _read_json(path: Path) -> Iterator[Numbered]:
+    with path.open(encoding=_encoding(path), errors="surrogateescape") as file:
+        if path.suffix == ".jsonl":
+            yield from (_parse_object(line) for line in file if line.strip())
+        else:
+            yield from _parse_array(path, file.read())
+
+
+def _parse_object(line: str) -> Numbered:
+    try:
+        value = _parse_json(line)
+    except ValueError as error:
+        return Numbered({}, str(error))
+    if not isinstance(value, dict):
+        return Numbered({}, "is not a JSON object")
+    return Numbered(value)
+
+
+def _parse_array(path: Path, text: str) -> Iterator[Numbered]:
+    try:
+        values = _parse_json(text)
+    except ValueError as error:
+        raise PairsError(f"{path}: {error}") from None
+    if not isinstance(values, list):
+        raise PairsError(f"{path}: expected a JSON list of objects")
+    for value in values:
+        is_object = isinstance(value, dict)
+        yield Numbered(value) if is_object else Numbered({}, "is not a JSON object")
+
+
+def _parse_json(text: str) -> Any:
+    """Parse JSON, refusing what would recurse too deep, be no UTF-8, or name a key twice."""
+    if not _encodes(text):
+        raise PairsError("is not UTF-8; convert the file, or find out what it is")
+    if text.count("[") + text.count("{") > _MAX_DEPTH and _depth(text) > _MAX_DEPTH:
+        raise PairsError(f"is nested more than {_MAX_DEPTH} deep")
+    return json.loads(text, object_pairs_hook=_object_of)
+
+
+def _object_of(items: list[tuple[str, Any]]) -> dict[str, Any]:
+    value = dict(items)
+    if len(value) < len(items):
+        raise PairsError("names a key twice")
+    return value
+
+
+def _depth(text: str) -> int:
+    deepest = depth = 0
+    for match in re.finditer(r'"(?:[^"\\]|\\.)*+"?|[\[{]|[\]}]', text, re.DOTALL):
+        depth += {"[": 1, "{": 1, "]": -1, "}": -1}.get(match[0], 0)
+        deepest = max(deepest, depth)
+    return deepest
+
+
+def _checked_columns(where: object, columns: Sequence[str]) -> tuple[str, ...]:
+    if any("\x00" in name for name in columns):
+        raise PairsError(f"{where}: this looks like UTF-16 without a byte order mark; write UTF-8")
+    repeated = {name for name in columns if columns.count(name) > 1}
+    if repeated:
+        raise PairsError(f"{where}: the columns {', '.join(sorted(repeated))} occur twice")
+    return tuple(columns)
+
+
+_OPENERS = {
+    ".csv": _open_csv,
+    ".tsv": _open_csv,
+    ".parquet": _open_parquet,
+    ".jsonl": _open_json,
+    ".json": _open_json,
+}

@@ -1,0 +1,91 @@
+"""A great many damaged files: refused, or read as what was written.
+
+``TIEWISE_FILES`` sets how many (default 300; the campaign runs 20,000).
+"""
+
+from __future__ import annotations
+
+import os
+
+import numpy as np
+import pytest
+from pandas.testing import assert_frame_equal
+
+from tiewise.errors import PairsError
+from tiewise.formats import read_pairs, write_pairs
+from tiewise.pairs import build_pairs
+
+N_FILES = int(os.environ.get("TIEWISE_FILES", "300"))
+
+
+def some_pairs(n=40):
+    """Give pairs of every label, with missing turns, long texts and text ids."""
+    texts = [[f"turn {row}", None, "é😀" * row] for row in range(n)]
+    words = ["model_a", "model_b", "tie", "both_bad"]
+    return build_pairs(
+        {
+            "id": [f"id{row}" for row in range(n)],
+            "prompt": texts,
+            "response_a": texts[::-1],
+            "response_b": [[], *texts[1:]],
+            "winner": [words[row % 4] for row in range(n)],
+            "model_a": ["m", None] * (n // 2),
+            "weight": [0.5] * n,
+        }
+    )
+
+
+def damage(data, generator):
+    """Flip a bit, zero a block, cut the end, or move a block."""
+    data = bytearray(data)
+    place, other = (int(generator.integers(len(data))) for _ in range(2))
+    kind = generator.integers(4)
+    if kind == 0:
+        data[place] ^= 1 << int(generator.integers(8))
+    elif kind == 1:
+        data[place : place + 64] = bytes(len(data[place : place + 64]))
+    elif kind == 2:
+        del data[place:]
+    else:
+        data[place : place + 64] = data[other : other + len(data[place : place + 64])]
+    return bytes(data)
+
+
+@pytest.mark.parametrize("on_error", ["raise", "skip"])
+def test_damaged_parquet(tmp_path, on_error):
+    """No damaged file of ours is read as other pairs than were written."""
+    path = tmp_path / "pairs.parquet"
+    pairs = some_pairs()
+    write_pairs(pairs, path)
+    data = path.read_bytes()
+    generator = np.random.default_rng(0)
+    n_refused = 0
+    for _ in range(N_FILES):
+        path.write_bytes(damage(data, generator))
+        try:
+            read = read_pairs(path, on_error=on_error)
+        except PairsError:
+            n_refused += 1
+            continue
+        assert_frame_equal(read, pairs)
+    assert n_refused > N_FILES * 0.5
+
+
+def test_damaged_csv(tmp_path):
+    """A row of a damaged csv that is read has the label and the id of some row that was written.
+
+    Text may differ, since a csv has no checksum: a flipped letter is another text.
+    """
+    path = tmp_path / "pairs.csv"
+    pairs = some_pairs()
+    write_pairs(pairs, path)
+    data = path.read_bytes()
+    generator = np.random.default_rng(0)
+    for _ in range(N_FILES):
+        path.write_bytes(damage(data, generator))
+        try:
+            read = read_pairs(path, on_error="skip")
+        except PairsError:
+            continue
+        assert len(read) + len(read.attrs["rejected"]) <= len(pairs) + 1
+        assert set(read["label"]) <= {0, 1, 2}
