@@ -1,7 +1,7 @@
 """The project's commands: ``nox`` checks everything a CPU can check; ``nox -l`` lists the rest.
 
-Sessions that need torch install it under ``constraints.txt``, which pins the versions the tests were
-run with. The ``gpu_*`` sessions use the machine's own environment: its CUDA build is not ours to
+Sessions that need torch install it under ``constraints.txt``, which pins the versions that the
+tests were run with. The ``gpu_*`` sessions use the machine's own environment: its CUDA build is not ours to
 choose.
 """
 
@@ -42,26 +42,26 @@ def types(session: nox.Session) -> None:
 
 @nox.session
 def unit(session: nox.Session) -> None:
-    """The pure floors, without torch: laws and doctests."""
+    """Test the pure floors, without torch: laws and doctests."""
     run_unit(session)
 
 
 @nox.session(python=["3.11", "3.12", "3.13"])
 def pythons(session: nox.Session) -> None:
-    """The pure floors on every supported Python."""
+    """Test the pure floors on every supported Python."""
     run_unit(session)
 
 
 @nox.session
 def integration(session: nox.Session) -> None:
-    """Torch on a CPU: equivalence of gradients, 4 bit, resume, two processes, real small weights."""
+    """Test with torch on a CPU: gradients, 4 bit, resume, two processes, real small weights."""
     install_with_torch(session, "test", small_weights=True)
     session.run("pytest", "tests/integration", *session.posargs, env=SINGLE_THREAD)
 
 
 @nox.session
 def torture(session: nox.Session) -> None:
-    """Injected faults and fuzzing; ``-- --quick`` in under three minutes."""
+    """Inject faults and fuzz; ``-- --quick`` in under three minutes."""
     install_with_torch(session, "test", small_weights=True)
     arguments = list(session.posargs)
     is_quick = "--quick" in arguments
@@ -73,24 +73,26 @@ def torture(session: nox.Session) -> None:
 
 @nox.session
 def quickstart(session: nox.Session) -> None:
-    """The whole job on the embedded sample: fit, scores, report."""
+    """Do the whole job on the embedded sample: fit, scores, report."""
     install_with_torch(session, small_weights=True)
     run = ("quickstart", *session.posargs)
-    session.run("tiewise", "fit", "--preset", "quickstart", "--fold", "0", "--resume", "--run", *run)
+    session.run(
+        "tiewise", "fit", "--preset", "quickstart", "--fold", "0", "--resume", "--run", *run
+    )
     session.run("tiewise", "evaluate", "quickstart")
     session.run("tiewise", "report", "quickstart")
 
 
 @nox.session
 def bench(session: nox.Session) -> None:
-    """Ratios against the notebook's way: ``nox -s bench -- tokens train predict scale --quick``."""
+    """Print ratios against the notebook's way: ``nox -s bench -- tokens train predict scale --quick``."""
     install_with_torch(session, small_weights=True)
     session.run("python", "-m", "benchmarks", *session.posargs)
 
 
 @nox.session(venv_backend="none")
 def gpu_test(session: nox.Session) -> None:
-    """The tests that need CUDA, in the machine's own environment."""
+    """Run the tests that need CUDA, in the machine's own environment."""
     require_package(session)
     session.run(sys.executable, "-m", "pytest", "tests/gpu", *session.posargs)
 
@@ -123,9 +125,7 @@ def run_unit(session: nox.Session) -> None:
     session.run("pytest", "tests/unit", *session.posargs)
 
 
-def install_with_torch(
-    session: nox.Session, *groups: str, small_weights: bool = False
-) -> None:
+def install_with_torch(session: nox.Session, *groups: str, small_weights: bool = False) -> None:
     """Install the package with every extra under the constraints."""
     wanted = nox.project.dependency_groups(PROJECT, *groups) if groups else ()
     session.install("-c", CONSTRAINTS, ".[train,plot,rank,audit]", *wanted)

@@ -19,6 +19,7 @@ import tyro
 
 from tiewise.config import PRESETS, RunConfig, load_preset
 from tiewise.errors import ConfigError, Interrupted, TiewiseError
+from tiewise.files import refuse_existing
 
 DEFAULT_PRESET = "quickstart"
 Artifacts = Annotated[Path, tyro.conf.arg(help="Folder of runs, caches and submissions.")]
@@ -114,7 +115,7 @@ def _fit_command(preset_name: str) -> Callable[..., None]:
             overwrite: Remove the folds of this run first.
             init_from: Start from the adapter in this folder (a fold of another run).
         """
-        from tiewise.crossfit import FitOptions, cross_fit, summarise
+        from tiewise.crossfit import FitOptions, cross_fit, is_first_process, summarise
 
         del preset
         if fold is not None and folds is not None:
@@ -122,16 +123,16 @@ def _fit_command(preset_name: str) -> Callable[..., None]:
         wanted = list(range(config.data.n_splits)) if folds else [fold or 0]
         options = FitOptions(run, is_resumed=resume, is_overwritten=overwrite, init_from=init_from)
         done, fitted = cross_fit(config, wanted, artifacts, options)
-        if not _is_first_process():
+        if not is_first_process():
             return
         scores = summarise(done)
         if json:
-            _print_json({"run": done.name, "path": str(done.path), "fitted": fitted, **scores})
+            about = {"run": done.name, "path": str(done.path), "fitted": fitted}
+            _print_json(about | scores.to_dict())
         elif not fitted:
             _print(f"{done.path}: nothing to do, every fold asked for is finished.")
         else:
-            _print(_show_scores(scores))
-            _print(f"Run {done.name} is in {done.path}.")
+            _print(f"{scores}\nRun {done.name} is in {done.path}.")
 
     return fit
 
@@ -151,7 +152,8 @@ def evaluate(
         data: Labelled pairs that the predictions are about, when no run is given.
         predictions: A table with id, prob_a, prob_b, prob_tie (csv, parquet or jsonl).
     """
-    from tiewise.crossfit import score_predictions, summarise
+    from tiewise.comparison import score_predictions
+    from tiewise.crossfit import summarise
     from tiewise.runs import open_run
 
     if run is not None and data is None and predictions is None:
@@ -160,7 +162,75 @@ def evaluate(
         scores = score_predictions(data, predictions)
     else:
         raise ConfigError("Give a run, or both --data and --predictions.")
-    _print_json(scores) if json else _print(_show_scores(scores))
+    _show(scores, is_json=json)
+
+
+def compare(
+    first: Position[str],
+    second: Position[str],
+    *,
+    artifacts: Artifacts = _default_artifacts(),  # noqa: B008
+    json: Json = False,
+) -> None:
+    """Compare two runs on the rows both have predicted: log loss and accuracy, first minus second.
+
+    Args:
+        first: Name or folder of a run.
+        second: Name or folder of the run to compare it with.
+    """
+    from tiewise.comparison import compare_runs
+    from tiewise.runs import open_run
+
+    _show(compare_runs(open_run(first, artifacts), open_run(second, artifacts)), is_json=json)
+
+
+def audit(
+    data: Position[tuple[str, ...]],
+    *,
+    data_format: str | None = None,
+    unlabelled: bool = False,
+    n_splits: int = 5,
+    backbone: str | None = None,
+    max_length: int = 1024,
+    artifacts: Artifacts = _default_artifacts(),  # noqa: B008
+    json: Json = False,
+) -> None:
+    """Read data and say what is in them: rows, classes, oddities, leakage of each fold rule.
+
+    Args:
+        data: Files to read, joined.
+        data_format: Name of the files' format; sniffed when not given.
+        unlabelled: The files have no winners.
+        n_splits: Number of folds to try each rule with.
+        backbone: Count tokens with this backbone's tokenizer, and what max_length would cut.
+        max_length: Tokens a row may hold.
+    """
+    from tiewise.audit import audit as audit_pairs
+    from tiewise.formats import read_many
+
+    pairs = read_many(data, format=data_format, labelled=not unlabelled, on_error="skip")
+    lengths = _count_tokens(pairs, backbone, artifacts) if backbone else None
+    found = audit_pairs(pairs, n_splits=n_splits, token_lengths=lengths, max_length=max_length)
+    _show(found, is_json=json)
+
+
+def simulate(
+    *, n: int = 1500, seed: int = 0, out: Path = Path("train.csv"), overwrite: bool = False
+) -> None:
+    """Write pairs with a known posterior, in Kaggle's columns, and print their Bayes log loss.
+
+    Args:
+        n: Number of pairs.
+        seed: Seed of the simulation.
+        out: The csv file to write; the posterior goes beside it.
+        overwrite: Replace the file if it exists.
+    """
+    from tiewise.simulate import simulate as simulate_pairs
+    from tiewise.simulate import write_simulation
+
+    refuse_existing(out, is_overwritten=overwrite)
+    bayes = write_simulation(simulate_pairs(n, seed=seed), out)
+    _print(f"{out}: {n} pairs, Bayes log loss {bayes:.4f}")
 
 
 def presets() -> None:
@@ -173,8 +243,11 @@ def presets() -> None:
         )
 
 
-def _is_first_process() -> bool:
-    return int(os.environ.get("RANK", "0")) == 0
+def _show(result: Any, *, is_json: bool) -> None:
+    if is_json:
+        _print_json(result.to_dict())
+    else:
+        _print(str(result))
 
 
 def _print(text: str) -> None:

@@ -18,6 +18,8 @@ from typing import Any, Literal
 from tiewise.errors import ConfigError
 from tiewise.files import digest_json
 
+BASELINE = "baseline"
+"""The backbone's name when there is none: features and scikit-learn."""
 PRESETS = ("quickstart", "smollm2-135m", "gemma2-9b", "notebook", "tiny", "baseline")
 
 
@@ -29,6 +31,8 @@ class DataConfig:
     """Files to read, joined in this order; empty: the usual places are searched."""
     data_format: str | None = None
     """Name of the files' format; sniffed from the columns when not given."""
+    on_error: Literal["raise", "skip"] = "raise"
+    """Refuse a file with a row that is wrong, or leave such rows out and count them."""
     limit: int | None = None
     """Keep this many rows, drawn by seed; all when not given."""
     fold_rule: Literal["group", "position", "id"] = "group"

@@ -7,22 +7,37 @@ everything around it, folds, identity, predictions, scores, is the same for both
 
 from __future__ import annotations
 
+import json
 import logging
+import os
 import shutil
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
-from tiewise.config import RunConfig, check_config
+from tiewise.config import BASELINE, RunConfig, check_config
 from tiewise.dataset import Dataset, deal_folds, load_dataset
-from tiewise.errors import FoldError
-from tiewise.files import write_json, write_parquet
+from tiewise.errors import DeviceError, FoldError, RunError
+from tiewise.files import atomic_folder, write_json, write_parquet
 from tiewise.folds import split
-from tiewise.references import evaluate_tables
-from tiewise.runs import FoldFolder, Run, save_folds, start_run
+from tiewise.pairs import is_degenerate
+from tiewise.references import RunScores, evaluate_tables
+from tiewise.runs import (
+    FoldFolder,
+    Run,
+    claim_fold,
+    defining_fields,
+    read_folds,
+    save_folds,
+    start_run,
+)
 
+Rows = npt.NDArray[np.int64]
 _log = logging.getLogger(__name__)
 
 
@@ -64,69 +79,134 @@ def cross_fit(
     """
     check_config(config)
     _check_folds(folds, config.data.n_splits)
-    is_baseline = config.model.backbone == "baseline"
-    if not is_baseline:
-        from tiewise.fit import require_device
-
-        require_device(config)
-    dataset = load_dataset(config.data, fallback="hub" if config.train.device == "cuda" else "sample")
+    check_device(config)
+    dataset = load_dataset(
+        config.data, fallback="hub" if config.train.device == "cuda" else "sample"
+    )
     table = deal_folds(dataset, config.data)
     run = start_run(artifacts_dir, config, name=options.name)
-    save_folds(run, table)
-    fitted = [
-        fold
-        for fold in folds
-        if _fit_one(run, dataset, table, fold, artifacts_dir / "cache", options)
-    ]
+    if is_first_process():
+        save_folds(run, table)
+        write_json(run.data_path, dataset.describe())
+    fitted = [fold for fold in folds if _fit_one(run, dataset, table, fold, artifacts_dir, options)]
     return run, fitted
 
 
-def summarise(run: Run) -> dict[str, Any]:
-    """Join the finished folds' predictions, score them, and write both; return the scores."""
-    parts = [pd.read_parquet(run.fold(fold).oof_path) for fold in run.finished_folds()]
+def check_device(config: RunConfig) -> None:
+    """Refuse a configuration that this machine or this installation cannot compute.
+
+    Raises
+    ------
+    DeviceError
+        When torch is not installed, or CUDA is asked for and not there.
+    """
+    if config.model.backbone == BASELINE:
+        return
+    try:
+        from tiewise.fit import require_device
+    except ModuleNotFoundError as error:
+        raise DeviceError(
+            f"{config.model.backbone} needs {error.name}, which is not installed: run pip install "
+            "'tiewise[train]' (for a GPU, with the torch build for its CUDA). Without it: tiewise "
+            "fit --preset baseline. Nothing was downloaded."
+        ) from error
+    require_device(config)
+
+
+def summarise(run: Run) -> RunScores:
+    """Join the finished folds' predictions, score them, and write both.
+
+    Raises
+    ------
+    RunError
+        When no fold is finished.
+    """
+    finished = run.finished_folds()
+    if not finished:
+        raise RunError(f"{run.path}: no fold is finished yet. Go on with tiewise fit --resume.")
+    parts = [pd.read_parquet(run.fold(fold).oof_path) for fold in finished]
     oof = pd.concat(parts, ignore_index=True)
     write_parquet(run.oof_path, oof)
-    scores = evaluate_tables(oof, pd.read_parquet(run.folds_path)).to_dict()
-    write_json(run.scores_path, scores)
+    scores = _score(run, oof)
+    write_json(run.scores_path, scores.to_dict())
     return scores
 
 
+def is_first_process() -> bool:
+    """Tell whether this process is the one that writes, of those a launcher started."""
+    return int(os.environ.get("RANK", "0")) == 0
+
+
 def _fit_one(
-    run: Run, dataset: Dataset, table: pd.DataFrame, fold: int, cache_dir: Path, options: FitOptions
+    run: Run,
+    dataset: Dataset,
+    table: pd.DataFrame,
+    fold: int,
+    artifacts_dir: Path,
+    options: FitOptions,
 ) -> bool:
     folder = run.fold(fold)
-    if options.is_overwritten and folder.path.exists():
+    if options.is_overwritten and is_first_process() and folder.path.exists():
         shutil.rmtree(folder.path)
     train_idx, eval_idx = split(table["fold"].to_numpy(), fold)
-    if folder.is_finished and options.is_resumed:
-        _log.warning("%s is finished: nothing to do.", folder.path)
-        return False
-    fit = _fit_baseline if run.config.model.backbone == "baseline" else _fit_backbone
-    predictions = fit(run.config, dataset, train_idx, eval_idx, folder, fold, cache_dir, options)
+    _log.info("fold %d: %d rows to learn from, %d held out", fold, len(train_idx), len(eval_idx))
+    arguments: dict[str, Any] = {
+        "data_digest": dataset.digest,
+        "fold": fold,
+        "cache_dir": artifacts_dir / "cache",
+        "is_resumed": options.is_resumed,
+        "init_from": options.init_from,
+    }
+    fit_fold = _fitter(run.config)
+    predictions = fit_fold(run.config, dataset.pairs, train_idx, eval_idx, folder, **arguments)
     if predictions is None:
         return False
-    _finish(folder, predictions, table, eval_idx, fold, dataset)
+    known = table.iloc[eval_idx][["id", "fold", "label", "group"]].reset_index(drop=True)
+    oof = pd.concat([known, predictions.drop(columns="id", errors="ignore")], axis=1)
+    write_parquet(folder.oof_path, oof)
+    write_json(folder.scores_path, _score(run, oof).to_dict())
+    shutil.rmtree(folder.checkpoints_dir, ignore_errors=True)
     return True
 
 
-def _fit_backbone(
-    run: Run, dataset: Dataset, table: pd.DataFrame, fold: int, cache_dir: Path, options: FitOptions
-) -> pd.DataFrame | None:
+def _fitter(config: RunConfig) -> Callable[..., pd.DataFrame | None]:
+    if config.model.backbone == BASELINE:
+        return _fit_baseline_fold
     from tiewise.fit import fit_fold
 
-    train_idx, eval_idx = split(table["fold"].to_numpy(), fold)
-    return fit_fold(
-        run.config,
-        dataset.pairs,
-        train_idx,
-        eval_idx,
-        run.fold(fold),
-        data_digest=dataset.digest,
-        fold=fold,
-        cache_dir=cache_dir,
-        is_resumed=options.is_resumed,
-        init_from=options.init_from,
-    )
+    return fit_fold
+
+
+def _fit_baseline_fold(
+    config: RunConfig,
+    pairs: pd.DataFrame,
+    train_idx: Rows,
+    eval_idx: Rows,
+    folder: FoldFolder,
+    *,
+    data_digest: str,
+    fold: int,
+    is_resumed: bool,
+    **_: Any,
+) -> pd.DataFrame:
+    from tiewise.baseline import fit_baseline
+
+    identity = {"config": defining_fields(config), "data": data_digest, "fold": fold}
+    claim_fold(folder, identity, is_resumed=is_resumed)
+    train = pairs.iloc[train_idx]
+    model = fit_baseline(train, groups=train["group"].to_numpy(), seed=config.train.seed)
+    with atomic_folder(folder.adapter_dir) as temporary:
+        model.save(temporary)
+    held_out = pairs.iloc[eval_idx]
+    probs = model.predict(held_out)
+    table = pd.DataFrame(probs, columns=["prob_a", "prob_b", "prob_tie"])
+    logits = pd.DataFrame(np.log(probs), columns=["logit_a", "logit_b", "logit_tie"])
+    return pd.concat([table, logits], axis=1).assign(is_degenerate=is_degenerate(held_out))
+
+
+def _score(run: Run, oof: pd.DataFrame) -> RunScores:
+    counts = json.loads(run.data_path.read_bytes())["counts"]
+    return evaluate_tables(oof, read_folds(run), counts=counts)
 
 
 def _check_folds(folds: list[int], n_splits: int) -> None:

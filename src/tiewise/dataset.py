@@ -18,10 +18,10 @@ import pandas as pd
 from tiewise.config import DataConfig
 from tiewise.errors import PairsError
 from tiewise.files import digest_file, digest_json
-from tiewise.folds import derive_groups, fold_by_group, fold_by_id, fold_by_position
+from tiewise.folds import fold_by_group, fold_by_id, fold_by_position
 from tiewise.formats import read_many
 from tiewise.pairs import text_lengths
-from tiewise.simulate import simulate
+from tiewise.simulate import BAYES_COLUMNS, simulate
 
 SAMPLE_SIZE = 1_500
 HUB_DATASET = "lmarena-ai/arena-human-preference-55k"
@@ -47,9 +47,13 @@ class Dataset:
     sources: tuple[str, ...]
     counts: dict[str, int]
 
+    def describe(self) -> dict[str, Any]:
+        """Return what a run remembers of its data, without the texts."""
+        return {"digest": self.digest, "sources": list(self.sources), "counts": self.counts}
+
 
 def load_dataset(
-    config: DataConfig, *, fallback: Fallback = "sample", labelled: bool = True, **options: Any
+    config: DataConfig, *, fallback: Fallback = "sample", labelled: bool = True
 ) -> Dataset:
     """Read the rows that a configuration names.
 
@@ -61,8 +65,6 @@ def load_dataset(
         Where to turn when no file is named or found.
     labelled
         Whether every row must have a winner.
-    **options
-        Passed on to :func:`tiewise.formats.read_pairs`.
 
     Raises
     ------
@@ -70,24 +72,30 @@ def load_dataset(
         When there is no data, or a file cannot be read.
     """
     paths = find_data(config)
+    options: dict[str, Any] = {
+        "format": config.data_format,
+        "labelled": labelled,
+        "on_error": config.on_error,
+    }
     if paths:
-        pairs = read_many(paths, format=config.data_format, labelled=labelled, **options)
+        pairs = read_many(paths, **options)
         sources = tuple(f"{Path(path).name} {digest_file(path)}" for path in paths)
     elif fallback == "sample":
         pairs = simulate(SAMPLE_SIZE, seed=0)
         sources = (f"embedded sample of {SAMPLE_SIZE} rows",)
     else:
         path = _download_hub_dataset()
-        pairs = read_many([path], format=config.data_format, labelled=labelled, **options)
+        pairs = read_many([path], **options)
         sources = (f"{HUB_DATASET} {digest_file(path)}",)
     counts = {
         "n_read": len(pairs),
-        "n_rejected": int(pairs.attrs.get("rejected", 0)),
+        "n_rejected": len(pairs.attrs.get("rejected", ())),
         "n_repaired": int(pairs.attrs.get("repaired", 0)),
     }
     kept = draw_rows(len(pairs), config.limit, seed=config.data_seed)
     counts["n_left_out_by_limit"] = len(pairs) - len(kept)
-    digest = digest_json([sources, config.limit, config.data_seed if config.limit else None])
+    draw = [config.limit, config.data_seed] if config.limit else None
+    digest = digest_json([sources, counts, draw])
     return Dataset(pairs.iloc[kept].reset_index(drop=True), digest, sources, counts)
 
 
@@ -99,8 +107,8 @@ def find_data(config: DataConfig) -> list[str]:
     PairsError
         When a file that was named does not exist.
     """
-    from_environment = [part for part in os.environ.get("TIEWISE_DATA", "").split(os.pathsep) if part]
-    named = list(config.data) or from_environment
+    from_environment = os.environ.get("TIEWISE_DATA", "").split(os.pathsep)
+    named = list(config.data) or [path for path in from_environment if path]
     missing = [path for path in named if not Path(path).is_file()]
     if missing:
         raise PairsError(
@@ -128,7 +136,10 @@ def draw_rows(n: int, limit: int | None, *, seed: int) -> np.ndarray[Any, np.dty
 
 
 def deal_folds(dataset: Dataset, config: DataConfig) -> pd.DataFrame:
-    """Return the table of folds: id, fold, label, group, n_chars_prompt, n_chars_a, n_chars_b.
+    """Return the table of folds, a line per row of the data.
+
+    Columns: id, fold, label, group, n_chars_prompt, n_chars_a, n_chars_b, and the true
+    probabilities where the data are simulated.
 
     Raises
     ------
@@ -144,15 +155,16 @@ def deal_folds(dataset: Dataset, config: DataConfig) -> pd.DataFrame:
             f"id={repeated.iloc[0]} stands more than once ({len(repeated)} repeated ids). A fit "
             "needs ids that tell rows apart: renumber them, or read the files one by one."
         )
-    groups = derive_groups(pairs)
     folds = {
         "group": lambda: fold_by_group(
-            groups, pairs["label"].to_numpy(int), config.n_splits, seed=config.data_seed
+            pairs["group"], pairs["label"].to_numpy(int), config.n_splits, seed=config.data_seed
         ),
         "position": lambda: fold_by_position(len(pairs), config.n_splits),
         "id": lambda: fold_by_id(pairs["id"], config.n_splits),
     }[config.fold_rule]()
-    table = pd.DataFrame({"id": pairs["id"], "fold": folds, "label": pairs["label"], "group": groups})
+    known = ["label", "group", *(name for name in BAYES_COLUMNS if name in pairs)]
+    table = pairs[["id", *known]].copy()
+    table.insert(1, "fold", folds)
     return pd.concat([table, text_lengths(pairs)], axis=1)
 
 
@@ -168,4 +180,6 @@ def _download_hub_dataset() -> str:
     except ImportError as error:
         raise PairsError(f"No data: the hub needs pip install 'tiewise[train]'. {ways}") from error
     except (OSError, ValueError) as error:
-        raise PairsError(f"No data: {HUB_DATASET} could not be fetched ({error}). {ways}") from error
+        raise PairsError(
+            f"No data: {HUB_DATASET} could not be fetched ({error}). {ways}"
+        ) from error

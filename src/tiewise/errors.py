@@ -9,6 +9,10 @@ class TiewiseError(ValueError):
     """Something the caller can mend; the base of every error this package raises on purpose."""
 
 
+class FilesError(TiewiseError):
+    """A file to be written exists already."""
+
+
 class ParseError(TiewiseError):
     """A cell's text is not a JSON list of strings and nulls."""
 

@@ -17,6 +17,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tiewise.errors import FilesError
+
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -97,6 +99,12 @@ def write_parquet(path: Path | str, table: pd.DataFrame) -> None:
     """Write `table` as parquet, whole or not at all."""
     with atomic_path(path) as temporary:
         table.to_parquet(temporary, index=False)
+
+
+def refuse_existing(path: Path | str, *, is_overwritten: bool) -> None:
+    """Raise FilesError when something stands at `path` and may not be replaced."""
+    if Path(path).exists() and not is_overwritten:
+        raise FilesError(f"{path} exists. Name another file, or replace it with --overwrite.")
 
 
 def digest_bytes(data: bytes) -> str:

@@ -1,4 +1,6 @@
-"""Fit one fold: tokens in, an adapter and the held-out rows' probabilities out. A leaf: imports torch.
+"""Fit one fold: tokens in, an adapter and the held-out rows' probabilities out.
+
+A leaf: imports torch.
 
 The order of work is the order of this file: inputs by digest, rows of tokens, a classifier, the
 steps, the adapter. What of it is resumed is decided by digests and sealed checkpoints alone.
@@ -11,6 +13,7 @@ import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -20,7 +23,7 @@ import torch
 from tiewise import checkpoints
 from tiewise.attention import choose_layout
 from tiewise.backbones import backbone_digest, resolve_backbone
-from tiewise.batches import step_rows
+from tiewise.batches import Layout, step_rows
 from tiewise.callbacks import History, Progress, StopOnSignal
 from tiewise.config import RunConfig
 from tiewise.errors import DeviceError, Interrupted
@@ -171,15 +174,12 @@ def make_examples(
     Targets are the soft labels ``prob_a, prob_b, prob_tie`` where the table has them, and the
     label's one-hot row elsewhere; weights are the column ``weight``, or 1.
     """
-    targets = _targets(pairs)
-    weights = pairs["weight"] if "weight" in pairs else pd.Series(1.0, index=pairs.index)
-    options = {"cache_dir": cache_dir}
-    rows = token_rows(pairs, backbone.tokenizer, backbone.template, **options)
-    ids = pairs["id"].to_numpy(object)
-    weights = weights.to_numpy(np.float32)
+    tokenizer, template = backbone.tokenizer, backbone.template
+    rows = token_rows(pairs, tokenizer, template, cache_dir=cache_dir)
+    targets, weights, ids = _targets(pairs), _weights(pairs), pairs["id"].to_numpy(object)
     if not config.train.both_orders:
         return Examples(rows, targets, weights, ids)
-    swapped = token_rows(pairs, backbone.tokenizer, backbone.template, is_swapped=True, **options)
+    swapped = token_rows(pairs, tokenizer, template, cache_dir=cache_dir, is_swapped=True)
     return Examples(
         TokenRows.concatenate([rows, swapped]),
         np.concatenate([targets, swap_probs(targets)]),
@@ -243,7 +243,9 @@ def _train(
         raise Interrupted(signals.received)
 
 
-def _choose_layout(classifier: PairClassifier, wanted: str, device: torch.device) -> str:
+def _choose_layout(
+    classifier: PairClassifier, wanted: Layout | Literal["auto"], device: torch.device
+) -> Layout:
     chosen, reason = choose_layout(classifier.config, device)
     if wanted == "auto":
         _log.info("layout: %s (%s)", chosen, reason)
@@ -273,6 +275,12 @@ def _targets(pairs: pd.DataFrame) -> npt.NDArray[np.float32]:
         return one_hot
     soft = pairs[columns].to_numpy(np.float32)
     return np.where(np.isnan(soft).any(axis=1, keepdims=True), one_hot, soft)
+
+
+def _weights(pairs: pd.DataFrame) -> npt.NDArray[np.float32]:
+    if "weight" in pairs:
+        return pairs["weight"].to_numpy(np.float32)
+    return np.ones(len(pairs), np.float32)
 
 
 def _digests(adapter_dir: Path) -> list[tuple[str, str]]:

@@ -21,7 +21,7 @@ import pandas as pd
 
 from tiewise.config import RunConfig, config_from_dict
 from tiewise.errors import RunError
-from tiewise.files import digest_json, write_json, write_parquet
+from tiewise.files import write_json, write_parquet
 
 PACKAGES = ("tiewise", "torch", "transformers", "peft", "bitsandbytes", "tokenizers", "numpy")
 OPERATIONAL = {
@@ -93,6 +93,11 @@ class Run:
     def folds_path(self) -> Path:
         """Which row is held out where, with what the reference scores need."""
         return self.path / "folds.parquet"
+
+    @property
+    def data_path(self) -> Path:
+        """The data's digest, where they came from, and what was left out of them."""
+        return self.path / "data.json"
 
     @property
     def oof_path(self) -> Path:
@@ -255,15 +260,8 @@ def describe_environment() -> dict[str, Any]:
     }
 
 
-def identity_digest(identity: dict[str, Any]) -> str:
-    """Return the SHA-256 of a fold's identity."""
-    return digest_json(identity)
-
-
 def _check_same_config(existing: Run, config: RunConfig) -> None:
-    difference = first_difference(
-        defining_fields(existing.config), defining_fields(config)
-    )
+    difference = first_difference(defining_fields(existing.config), defining_fields(config))
     if difference is not None:
         name, before, now = difference
         raise RunError(

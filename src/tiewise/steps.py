@@ -80,11 +80,12 @@ class StepDataset(Dataset[Step]):
             layout=self.layout,
             n_processes=self.n_processes,
         )[self.process_index]
-        weight = float(self.examples.weights[rows].sum(dtype=np.float64))
+        weight = float(self.examples.weights[rows].sum(dtype=np.float64)) or 1.0
         micro_batches = [rows[positions] for positions in plan]
         return Step(micro_batches or [rows[:1]], weight, is_idle=not micro_batches)
 
     def rows_of(self, index: int) -> npt.NDArray[np.int64]:
+        """Return the rows of a step, over all processes, in the order they were drawn."""
         pairs = self.steps[index]
         if not self.config.both_orders:
             return pairs

@@ -64,7 +64,7 @@ class StepTrainer(transformers.Trainer):
         arguments: transformers.TrainingArguments,
         callbacks: list[transformers.TrainerCallback],
     ) -> None:
-        self.train_config, self.steps = config, dataset
+        self.train_config, self.steps, self.classifier = config, dataset, model
         super().__init__(model=model, args=arguments, train_dataset=dataset, callbacks=callbacks)
         self.remove_callback(transformers.PrinterCallback)
 
@@ -80,7 +80,7 @@ class StepTrainer(transformers.Trainer):
         """Return the next step; how it is normalised is its own affair."""
         return [next(epoch_iterator) for _ in range(num_batches)], None
 
-    def training_step(
+    def training_step(  # type: ignore[override]
         self, model: torch.nn.Module, inputs: Step, num_items_in_batch: Any = None
     ) -> torch.Tensor:
         """Run one step forward and backward; return its mean loss as this process saw it."""
@@ -93,7 +93,7 @@ class StepTrainer(transformers.Trainer):
             except torch.OutOfMemoryError:
                 step = self._halve_micro_batches(model)
 
-    def floating_point_ops(self, inputs: Step) -> int:  # noqa: ARG002
+    def floating_point_ops(self, inputs: Step) -> int:  # type: ignore[override]
         """Count nothing: a step is no dictionary of tensors."""
         return 0
 
@@ -109,7 +109,8 @@ class StepTrainer(transformers.Trainer):
                 self.accelerator.backward(share)
             losses.append(row_losses.detach())
         self._check_finite(torch.cat(losses), np.concatenate(step.micro_batches))
-        return torch.cat(losses).sum() * (self.args.world_size / step.weight)
+        total: torch.Tensor = torch.cat(losses).sum() * (self.args.world_size / step.weight)
+        return total
 
     def _row_losses(
         self, model: torch.nn.Module, rows: npt.NDArray[np.int64], *, is_idle: bool
@@ -148,7 +149,7 @@ class StepTrainer(transformers.Trainer):
         )
 
     def _clip_grad_norm(self, model: torch.nn.Module) -> Any:
-        norm = super()._clip_grad_norm(model)
+        norm = super()._clip_grad_norm(model)  # type: ignore[no-untyped-call]
         # With a gradient scaler (fp16) an infinite gradient is expected: the step is skipped.
         if self.accelerator.scaler is None and norm is not None and not np.isfinite(float(norm)):
             raise NumericsError(
@@ -183,8 +184,8 @@ class StepTrainer(transformers.Trainer):
     def create_optimizer(self, model: torch.nn.Module | None = None) -> torch.optim.Optimizer:
         """Build the named optimiser on the classifier's own parameter groups."""
         if self.optimizer is None:
-            kind, options = self.get_optimizer_cls_and_kwargs(self.args, self.model)
-            self.optimizer = kind(self.model.parameter_groups(self.train_config), **options)
+            kind, options = self.get_optimizer_cls_and_kwargs(self.args)
+            self.optimizer = kind(self.classifier.parameter_groups(self.train_config), **options)
         return self.optimizer
 
     def _save_checkpoint(self, model: torch.nn.Module, trial: Any) -> None:
@@ -194,7 +195,7 @@ class StepTrainer(transformers.Trainer):
             return
         if not self.args.should_save:
             return
-        folder = Path(self.args.output_dir)
+        folder = Path(str(self.args.output_dir))
         with checkpoints.new_checkpoint(folder, self.state.global_step) as checkpoint:
             save_tree(checkpoint / _STATE, self._state_tree())
             self.state.save_to_json(str(checkpoint / _TRAINER_STATE))
@@ -203,29 +204,30 @@ class StepTrainer(transformers.Trainer):
     def _seal_sharded(self) -> None:
         self.accelerator.wait_for_everyone()
         if self.args.should_save:
-            folder = Path(self.args.output_dir)
+            folder = Path(str(self.args.output_dir))
             checkpoints.seal(folder / f"checkpoint-{self.state.global_step}")
             checkpoints.keep_newest(folder, self.train_config.n_checkpoints)
 
     def _state_tree(self) -> dict[str, Any]:
-        scaler = self.accelerator.scaler
-        return {
-            "weights": trainable_weights(self.model),
-            "optimizer": self.optimizer.state_dict(),
-            "scheduler": self.lr_scheduler.state_dict(),
-            "scaler": None if scaler is None else scaler.state_dict(),
+        parts = {
+            "optimizer": self.optimizer,
+            "scheduler": self.lr_scheduler,
+            "scaler": self.accelerator.scaler,
         }
+        states = {name: part and part.state_dict() for name, part in parts.items()}
+        return {"weights": trainable_weights(self.classifier), **states}
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         self._resumed_state = load_tree(Path(resume_from_checkpoint) / _STATE)
-        load_trainable_weights(self.model, self._resumed_state["weights"])
+        load_trainable_weights(self.classifier, self._resumed_state["weights"])
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
         if checkpoint is None or self.is_fsdp_enabled or self.is_deepspeed_enabled:
             super()._load_optimizer_and_scheduler(checkpoint)
             return
-        self.optimizer.load_state_dict(self._resumed_state["optimizer"])
-        self.lr_scheduler.load_state_dict(self._resumed_state["scheduler"])
+        for name, part in (("optimizer", self.optimizer), ("scheduler", self.lr_scheduler)):
+            assert part is not None, f"the Trainer built no {name}"  # noqa: S101
+            part.load_state_dict(self._resumed_state[name])
 
     def _load_scaler(self, checkpoint: str | None) -> None:
         if checkpoint is not None and self.accelerator.scaler is not None:

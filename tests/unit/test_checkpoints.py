@@ -6,6 +6,7 @@ import logging
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from tiewise.checkpoints import (
     MANIFEST,
     find_damage,

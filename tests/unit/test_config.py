@@ -3,6 +3,7 @@
 import dataclasses
 
 import pytest
+
 from tiewise.config import (
     PRESETS,
     RunConfig,

@@ -1,6 +1,5 @@
 """Files are written whole or not at all."""
 
-import os
 import signal
 import subprocess
 import sys
@@ -9,6 +8,7 @@ import textwrap
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from tiewise.files import (
     atomic_folder,
     atomic_path,
@@ -91,4 +91,4 @@ def test_json_refuses_nan(tmp_path):
     """NaN is not JSON: it is refused, and nothing is written."""
     with pytest.raises(ValueError, match="JSON"):
         write_json(tmp_path / "a.json", {"loss": float("nan")})
-    assert not os.listdir(tmp_path)
+    assert not list(tmp_path.iterdir())

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pandas as pd
 import pytest
+
 from tiewise.config import load_preset
 from tiewise.errors import RunError
 from tiewise.files import write_json
@@ -49,7 +50,7 @@ def test_a_name_is_not_shared_by_two_configurations(tmp_path):
     """Joining a run with another configuration is refused, naming the field."""
     start_run(tmp_path, TINY, name="r")
     other = replace(TINY, train=replace(TINY.train, learning_rate=9.0))
-    with pytest.raises(RunError, match="train.learning_rate was 0.001 and is now 9.0"):
+    with pytest.raises(RunError, match=r"train\.learning_rate was 0\.001 and is now 9\.0"):
         start_run(tmp_path, other, name="r")
 
 

@@ -1,0 +1,154 @@
+"""Scores of predictions wherever they come from: two runs side by side, or any judge's table."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from tiewise.config import DataConfig
+from tiewise.dataset import Dataset, deal_folds
+from tiewise.errors import RunError, ScoresError
+from tiewise.files import digest_file
+from tiewise.formats import read_pairs
+from tiewise.intervals import Interval
+from tiewise.references import RunScores, evaluate_tables
+from tiewise.runs import Run, read_oof
+from tiewise.scores import compare
+
+PROBS = ["prob_a", "prob_b", "prob_tie"]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two runs on the rows that both have predicted; differences are the first minus the second.
+
+    n, n_groups
+        Rows compared, and the conversations they come from.
+    n_only_first, n_only_second
+        Rows that only one of the two has predicted; they are left out.
+    log_loss, accuracy
+        Paired differences with intervals.
+    """
+
+    first: str
+    second: str
+    n: int
+    n_groups: int
+    n_only_first: int
+    n_only_second: int
+    log_loss: Interval
+    accuracy: Interval
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the comparison as JSON can hold it."""
+        plain = {name: getattr(self, name) for name in self.__dataclass_fields__}
+        return plain | {name: plain[name].to_dict() for name in ("log_loss", "accuracy")}
+
+    def __str__(self) -> str:
+        verdict = "no difference shown"
+        if self.log_loss.high < 0:
+            verdict = f"{self.first} is better"
+        elif self.log_loss.low > 0:
+            verdict = f"{self.second} is better"
+        return (
+            f"{self.first} minus {self.second}, {self.n} rows of {self.n_groups} conversations\n"
+            f"  log loss  {self.log_loss:+.4f}   {verdict}\n"
+            f"  accuracy  {self.accuracy:+.4f}\n"
+            f"  left out: {self.n_only_first} rows only in {self.first}, "
+            f"{self.n_only_second} only in {self.second}"
+        )
+
+
+def compare_runs(first: Run, second: Run, **options: Any) -> Comparison:
+    """Compare two runs' out-of-fold predictions row by row.
+
+    Parameters
+    ----------
+    first, second
+        Runs with finished folds over the same rows.
+    **options
+        As for :func:`tiewise.compare`.
+
+    Raises
+    ------
+    RunError
+        When the runs share no row, or disagree about a row's label.
+    """
+    tables = [read_oof(run).set_index("id") for run in (first, second)]
+    shared = tables[0].index.intersection(tables[1].index)
+    one, two = (table.loc[shared] for table in tables)
+    if not len(shared):
+        raise RunError(f"{first.name} and {second.name} have predicted no row in common.")
+    if not one["label"].equals(two["label"]):
+        raise RunError(
+            f"{first.name} and {second.name} disagree about labels: they were fitted on other data."
+        )
+    options = {"groups": one["group"].to_numpy()} | options
+    pair = (one["label"].to_numpy(int), one[PROBS].to_numpy(), two[PROBS].to_numpy())
+    return Comparison(
+        first=first.name,
+        second=second.name,
+        n=len(shared),
+        n_groups=int(one["group"].nunique()),
+        n_only_first=len(tables[0]) - len(shared),
+        n_only_second=len(tables[1]) - len(shared),
+        log_loss=compare(*pair, **options),
+        accuracy=compare(*pair, metric="accuracy", **options),
+    )
+
+
+def score_predictions(data_path: Path, predictions_path: Path) -> RunScores:
+    """Score a table of predictions against labelled pairs, joined by id.
+
+    Parameters
+    ----------
+    data_path
+        Labelled pairs of any known format.
+    predictions_path
+        A csv, parquet or jsonl file with the columns id, prob_a, prob_b, prob_tie.
+
+    Raises
+    ------
+    ScoresError
+        When a column is missing, an id stands twice, or a labelled row has no prediction.
+    """
+    dataset = Dataset(read_pairs(data_path), digest_file(data_path), (data_path.name,), {})
+    table = deal_folds(dataset, DataConfig())
+    predictions = _read_predictions(predictions_path)
+    position = pd.Index(predictions["id"].astype(str)).get_indexer(table["id"].astype(str))
+    if (position < 0).any():
+        missing = table["id"][position < 0]
+        raise ScoresError(
+            f"{predictions_path}: {len(missing)} rows of {data_path} have no prediction, such as "
+            f"id={missing.iloc[0]}. Predict every row, or leave them out of the data."
+        )
+    probs = predictions[PROBS].iloc[position].reset_index(drop=True)
+    oof = pd.concat([table[["id", "fold", "label", "group"]], probs], axis=1)
+    n_unused = len(predictions) - len(np.unique(position))
+    return evaluate_tables(oof, table, counts={"n_unused_predictions": n_unused})
+
+
+def _read_predictions(path: Path) -> pd.DataFrame:
+    readers = {
+        ".csv": lambda: pd.read_csv(path, dtype={"id": str}),
+        ".parquet": lambda: pd.read_parquet(path),
+        ".jsonl": lambda: pd.read_json(path, lines=True, dtype={"id": str}),
+    }
+    if path.suffix not in readers:
+        raise ScoresError(f"{path}: predictions are read from {', '.join(readers)} files.")
+    try:
+        table = readers[path.suffix]()
+    except (OSError, ValueError) as error:
+        raise ScoresError(f"{path} cannot be read: {error}.") from error
+    missing = [name for name in ["id", *PROBS] if name not in table.columns]
+    if missing:
+        found = ", ".join(map(str, table.columns))
+        raise ScoresError(f"{path} lacks the columns {', '.join(missing)}; it has {found}.")
+    repeated = table["id"][table["id"].duplicated()]
+    if len(repeated):
+        raise ScoresError(f"{path}: id={repeated.iloc[0]} stands {len(repeated) + 1} times.")
+    return table

@@ -1,0 +1,49 @@
+"""The smallest fit that walks the whole path, for every test that needs one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+
+from tiewise.config import RunConfig, load_preset
+from tiewise.folds import split
+from tiewise.runs import FoldFolder
+from tiewise.simulate import simulate
+
+torch.set_num_threads(1)
+
+
+def configure(preset: str = "tiny", **fields: Any) -> RunConfig:
+    """Return a preset with some fields changed, whatever their section."""
+    config = load_preset(preset)
+    for section in ("data", "template", "model", "train", "predict"):
+        part = getattr(config, section)
+        own = {name: fields.pop(name) for name in list(fields) if hasattr(part, name)}
+        config = replace(config, **{section: replace(part, **own)})
+    assert not fields, f"no such fields: {fields}"
+    return config
+
+
+@dataclass
+class Fitter:
+    """Fits fold 0 of a few simulated pairs below a temporary folder."""
+
+    folder: Path
+    cache_dir: Path
+    pairs: pd.DataFrame = field(default_factory=lambda: simulate(60, seed=0))
+
+    def __call__(
+        self, name: str, config: RunConfig | None = None, **options: Any
+    ) -> tuple[FoldFolder, pd.DataFrame]:
+        from tiewise.fit import fit_fold
+
+        config = config or configure()
+        train_idx, eval_idx = split(pd.Series(range(len(self.pairs))).to_numpy() % 5, 0)
+        folder = FoldFolder(self.folder / name / "fold0")
+        options = {"data_digest": "d", "fold": 0, "cache_dir": self.cache_dir} | options
+        predictions = fit_fold(config, self.pairs, train_idx, eval_idx, folder, **options)
+        return folder, predictions

@@ -1,0 +1,17 @@
+"""Fixtures for the tests that need torch."""
+
+import pytest
+
+from fitting import Fitter
+
+
+@pytest.fixture(scope="session")
+def cache_dir(tmp_path_factory):
+    """One cache for all: the backbones in it are built once."""
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture
+def fitter(tmp_path, cache_dir):
+    """Fits fold 0 of a few pairs."""
+    return Fitter(tmp_path, cache_dir)

@@ -1,0 +1,377 @@
+"""A fit is decided by its inputs, and by nothing else."""
+
+import json
+import logging
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from fitting import configure
+from tiewise import checkpoints
+from tiewise.errors import DeviceError, Interrupted, NumericsError, RunError
+from tiewise.files import digest_file
+from tiewise.fit import make_examples, open_backbone, require_device
+from tiewise.model import PairClassifier, load_classifier
+from tiewise.trainer import StepTrainer
+
+EXACT = {"dtype": "float64"}
+
+
+def history(folder):
+    lines = folder.history_path.read_text().splitlines()
+    return pd.DataFrame([json.loads(line) for line in lines])
+
+
+def weights(folder):
+    return digest_file(folder.adapter_dir / "adapter_model.safetensors")
+
+
+def same_trajectory(first, second, tolerance):
+    columns = ["step", "loss", "grad_norm", "learning_rate", "rows", "tokens"]
+    np.testing.assert_allclose(
+        history(first)[columns], history(second)[columns], rtol=tolerance, atol=tolerance
+    )
+
+
+def test_the_tiny_preset_does_what_it_promises(fitter):
+    """60 rows, 4 rows in 4 micro-batches a step, at least 20 steps, every one of them logged."""
+    folder, predictions = fitter("tiny")
+    lines = history(folder)
+    assert list(lines.columns) == ["step", "loss", "grad_norm", "learning_rate", "rows", "tokens"]
+    assert lines["step"].tolist() == list(range(1, 25))
+    assert lines["rows"].sum() == 2 * 48
+    np.testing.assert_allclose(predictions[["prob_a", "prob_b", "prob_tie"]].sum(axis=1), 1)
+    assert len(predictions) == 12
+
+
+@pytest.mark.parametrize("n_micro_batches", [2, 8])
+@pytest.mark.parametrize("layout", ["padded", "sorted", "packed"])
+def test_micro_batches_and_layout_do_not_change_the_fit(fitter, n_micro_batches, layout):
+    """The same rows a step give the same losses and gradient norms, however they are split."""
+    fields = EXACT | {"batch_size": 8, "n_epochs": 1}
+    whole, _ = fitter("whole", configure(n_micro_batches=1, layout="padded", **fields))
+    split, _ = fitter("split", configure(n_micro_batches=n_micro_batches, layout=layout, **fields))
+    same_trajectory(whole, split, 1e-9)
+
+
+@pytest.mark.parametrize("checkpointing", ["trainable", "all"])
+def test_recomputed_activations_do_not_change_the_fit(fitter, checkpointing):
+    """Checkpointing trades time for memory and nothing else."""
+    plain, _ = fitter("plain", configure(checkpointing="none", n_epochs=1, **EXACT))
+    thrifty, _ = fitter("thrifty", configure(checkpointing=checkpointing, n_epochs=1, **EXACT))
+    same_trajectory(plain, thrifty, 1e-9)
+
+
+def test_a_fit_is_repeatable_to_the_bit(fitter):
+    """The same inputs give the same adapter; another seed gives another."""
+    (first, one), (second, two) = fitter("first"), fitter("second")
+    assert weights(first) == weights(second)
+    pd.testing.assert_frame_equal(one, two)
+    other, _ = fitter("other", configure(seed=1))
+    assert weights(first) != weights(other)
+
+
+def test_dropout_is_drawn_by_step(fitter):
+    """With dropout a fit is still repeatable, and differs from one without."""
+    config = configure(lora_dropout=0.2, n_epochs=1)
+    (first, _), (second, _) = fitter("first", config), fitter("second", config)
+    assert weights(first) == weights(second)
+    without, _ = fitter("without", configure(n_epochs=1))
+    assert weights(first) != weights(without)
+
+
+def test_the_loss_is_cross_entropy_over_the_rows_of_the_step(fitter, cache_dir):
+    """The first logged loss is what a plain forward pass and numpy give for the step's rows."""
+    config = configure(batch_size=60, n_epochs=1, n_micro_batches=7, **EXACT)
+    folder, _ = fitter("run", config)
+    from tiewise.model import build_classifier
+    from tiewise.scoring import score_rows
+
+    backbone = open_backbone(config, cache_dir)
+    train = fitter.pairs[np.arange(60) % 5 != 0]
+    examples = make_examples(config, train, backbone, cache_dir=cache_dir)
+    classifier = build_classifier(config.model, backbone.path, seed=config.train.seed)
+    logits = score_rows(classifier, examples.rows)
+    shifted = logits - logits.max(axis=1, keepdims=True)
+    log_probs = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
+    expected = -np.mean(log_probs[np.arange(48), train["label"].to_numpy(int)])
+    assert history(folder)["loss"][0] == pytest.approx(expected, rel=1e-6)
+
+
+def test_a_weight_of_two_is_a_row_given_twice(fitter):
+    """Weights count rows: in a step of everything, weight 2 equals two copies."""
+    fields = EXACT | {"n_epochs": 2, "n_micro_batches": 1, "batch_size": 200}
+    pairs = fitter.pairs
+    fitter.pairs = pairs.assign(weight=np.where(np.arange(60) % 2, 2.0, 1.0))
+    weighted, _ = fitter("weighted", configure(**fields))
+    order = np.repeat(np.arange(60), np.where(np.arange(60) % 2, 2, 1))
+    copies = pairs.iloc[np.r_[order]].reset_index(drop=True)
+    held_out = np.flatnonzero(order % 5 == 0)
+    kept = np.flatnonzero(order % 5 != 0)
+    fitter.pairs = copies
+    from tiewise.fit import fit_fold
+    from tiewise.runs import FoldFolder
+
+    folder = FoldFolder(fitter.folder / "copied" / "fold0")
+    fit_fold(
+        configure(**fields), copies, kept, held_out, folder,
+        data_digest="d", fold=0, cache_dir=fitter.cache_dir,
+    )  # fmt: skip
+    np.testing.assert_allclose(history(weighted)["loss"], history(folder)["loss"], rtol=1e-9)
+
+
+def test_soft_labels_that_are_one_hot_are_labels(fitter):
+    """Probabilities of 0 and 1 teach what the labels teach."""
+    hard, _ = fitter("hard", configure(n_epochs=1))
+    one_hot = np.eye(3)[fitter.pairs["label"].to_numpy(int)]
+    columns = dict(zip(["prob_a", "prob_b", "prob_tie"], one_hot.T, strict=True))
+    fitter.pairs = fitter.pairs.assign(**columns)
+    soft, _ = fitter("soft", configure(n_epochs=1))
+    assert weights(hard) == weights(soft)
+
+
+def test_both_orders_stand_in_one_step(fitter, cache_dir):
+    """Each step holds its pairs twice, once swapped, with swapped targets."""
+    config = configure(both_orders=True, n_epochs=1)
+    folder, _ = fitter("both", config)
+    assert history(folder)["rows"].sum() == 2 * 48
+    assert history(folder)["rows"][0] == 8
+    backbone = open_backbone(config, cache_dir)
+    examples = make_examples(config, fitter.pairs, backbone, cache_dir=cache_dir)
+    np.testing.assert_array_equal(examples.targets[60:], examples.targets[:60, [1, 0, 2]])
+    assert examples.rows.lengths[:60].tolist() == examples.rows.lengths[60:].tolist()
+
+
+def test_learning_rates_take_effect(fitter, monkeypatch):
+    """The optimiser that the Trainer built has the head's, the layers' and LoRA+'s rates."""
+    seen = {}
+    create = StepTrainer.create_optimizer
+
+    def remember(self, model=None):
+        seen["groups"] = create(self, model).param_groups
+        return self.optimizer
+
+    monkeypatch.setattr(StepTrainer, "create_optimizer", remember)
+    config = configure(
+        head_learning_rate=5e-3, layer_decay=0.5, lora_plus_ratio=16.0, schedule="constant",
+        n_epochs=1,
+    )  # fmt: skip
+    fitter("rates", config)
+    rates = {group["lr"] for group in seen["groups"]}
+    top = 1e-3
+    assert {5e-3, top, top * 16, top * 0.5, top * 0.5 * 16} <= rates
+
+
+class Stop(Exception):
+    pass
+
+
+def stop_after(monkeypatch, n_steps):
+    training_step = StepTrainer.training_step
+
+    def step_or_stop(self, *arguments, **options):
+        if self.state.global_step == n_steps:
+            raise Stop
+        return training_step(self, *arguments, **options)
+
+    monkeypatch.setattr(StepTrainer, "training_step", step_or_stop)
+
+
+@pytest.mark.parametrize(
+    ("n_steps", "optimizer"),
+    [(0, "adamw_torch"), (5, "adamw_torch"), (23, "adamw_torch"), (12, "adamw_8bit")],
+)
+def test_a_resumed_fit_ends_like_an_uninterrupted_one(fitter, n_steps, optimizer):
+    """Whatever step it stopped at, going on gives the same adapter and the same history."""
+    config = configure(lora_dropout=0.1, optimizer=optimizer, schedule="cosine", n_warmup_steps=3)
+    straight, _ = fitter("straight", config)
+    with pytest.MonkeyPatch.context() as patch:
+        stop_after(patch, n_steps)
+        with pytest.raises(Stop):
+            fitter("broken", config)
+    resumed, _ = fitter("broken", config, is_resumed=True)
+    assert weights(resumed) == weights(straight)
+    pd.testing.assert_frame_equal(history(resumed), history(straight))
+
+
+def test_a_fit_that_ended_before_its_adapter_was_written_is_not_trained_further(fitter):
+    """The last checkpoint is the end: nothing is learnt twice."""
+    folder, _ = fitter("run")
+    before = weights(folder)
+    (folder.adapter_dir / "adapter_model.safetensors").unlink()
+    fitter("run", is_resumed=True)
+    assert weights(folder) == before
+
+
+def test_resuming_without_a_checkpoint_says_so(fitter, caplog):
+    """Nothing to go on from: it starts at step 0, in words."""
+    with caplog.at_level(logging.WARNING):
+        fitter("run", configure(n_epochs=1), is_resumed=True)
+    assert "starting at step 0" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"seed": 1}, r"config\.train\.seed"),
+        ({"batch_size": 5}, r"config\.train\.batch_size"),
+        ({"lora_alpha": 1.0}, r"config\.model\.lora_alpha"),
+        ({"learning_rate": 1.0}, r"config\.train\.learning_rate"),
+        ({"max_length": 100}, r"config\.template\.max_length"),
+        ({"backbone": "tiny:1"}, "config.model.backbone"),
+    ],
+)
+def test_resume_refuses_another_configuration(fitter, change, named):
+    """The first field that differs is named."""
+    fitter("run", configure(n_epochs=1))
+    with pytest.raises(RunError, match=named):
+        fitter("run", configure(n_epochs=1, **change), is_resumed=True)
+
+
+@pytest.mark.parametrize("change", [{"data_digest": "other"}, {"fold": 1}])
+def test_resume_refuses_other_data_and_another_fold(fitter, change):
+    """Data and fold are part of the identity."""
+    fitter("run", configure(n_epochs=1))
+    with pytest.raises(RunError, match=next(iter(change)).removesuffix("_digest")):
+        fitter("run", configure(n_epochs=1), is_resumed=True, **change)
+
+
+def test_a_checkpoint_of_another_model_does_not_fit(fitter, tmp_path):
+    """Even past the identity, tensors of other names or shapes are refused."""
+    folder, _ = fitter("run", configure(n_epochs=1, save_steps=4))
+    other, _ = fitter("other", configure(n_epochs=1, save_steps=4, lora_r=2))
+    import shutil
+
+    shutil.rmtree(folder.checkpoints_dir)
+    shutil.copytree(other.checkpoints_dir, folder.checkpoints_dir)
+    shutil.rmtree(folder.adapter_dir)
+    with pytest.raises(RunError, match="does not fit the model"):
+        fitter("run", configure(n_epochs=1, save_steps=4), is_resumed=True)
+
+
+def test_a_loss_that_is_not_finite_stops_the_fit_and_names_the_rows(fitter, monkeypatch):
+    """Not one step further, and the checkpoint before is intact."""
+    forward = PairClassifier.forward
+    calls = iter(range(10_000))
+
+    def poisoned(self, batch):
+        logits = forward(self, batch)
+        return logits * (float("nan") if next(calls) >= 24 else 1.0)
+
+    monkeypatch.setattr(PairClassifier, "forward", poisoned)
+    with pytest.raises(NumericsError, match=r"step 7: the loss of .* rows .*id="):
+        fitter("run")
+    folder = fitter.folder / "run" / "fold0" / "checkpoints"
+    assert checkpoints.step_of(checkpoints.newest_intact(folder)) == 6
+
+
+def test_a_gradient_that_is_not_finite_stops_the_fit(fitter, monkeypatch):
+    """A finite loss with an infinite gradient is caught before the optimiser sees it."""
+    forward = PairClassifier.forward
+
+    class Explode(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, value):
+            return value.clone()
+
+        @staticmethod
+        def backward(ctx, gradient):
+            return gradient * float("inf")
+
+    monkeypatch.setattr(
+        PairClassifier, "forward", lambda self, batch: Explode.apply(forward(self, batch))
+    )
+    with pytest.raises(NumericsError, match="gradient"):
+        fitter("run")
+
+
+def test_out_of_memory_halves_the_micro_batch_and_changes_nothing_else(fitter, monkeypatch, caplog):
+    """The step is repeated with the same rows; losses stay, and a message says so."""
+    fields = EXACT | {"n_micro_batches": None, "n_epochs": 1, "micro_batch_tokens": 512}
+    plain, _ = fitter("plain", configure(**fields))
+    forward = PairClassifier.forward
+
+    def cramped(self, batch):
+        if self.training and batch["input_ids"].numel() > 256:
+            raise torch.OutOfMemoryError
+        return forward(self, batch)
+
+    monkeypatch.setattr(PairClassifier, "forward", cramped)
+    with caplog.at_level(logging.WARNING):
+        small, _ = fitter("small", configure(**fields))
+    assert "micro-batches now hold 256 tokens" in caplog.text
+    same_trajectory(plain, small, 1e-9)
+
+
+def test_out_of_memory_with_one_row_is_a_message(fitter, monkeypatch):
+    """When nothing can be split any more, the way out is named."""
+
+    def never(self, batch):
+        raise torch.OutOfMemoryError
+
+    monkeypatch.setattr(PairClassifier, "forward", never)
+    with pytest.raises(RunError, match="--micro-batch-tokens"):
+        fitter("run", configure(n_micro_batches=None))
+
+
+def test_a_signal_saves_and_stops_at_the_next_step(fitter):
+    """SIGTERM: a checkpoint of the step in progress, and going on gives the same end."""
+    import os
+    import signal
+
+    straight, _ = fitter("straight")
+    training_step = StepTrainer.training_step
+    with pytest.MonkeyPatch.context() as patch:
+
+        def step_and_signal(self, *arguments, **options):
+            if self.state.global_step == 6:
+                os.kill(os.getpid(), signal.SIGTERM)
+            return training_step(self, *arguments, **options)
+
+        patch.setattr(StepTrainer, "training_step", step_and_signal)
+        with pytest.raises(Interrupted) as stopped:
+            fitter("stopped")
+    assert stopped.value.args == (signal.SIGTERM,)
+    folder = fitter.folder / "stopped" / "fold0" / "checkpoints"
+    assert checkpoints.step_of(checkpoints.newest_intact(folder)) == 7
+    resumed, _ = fitter("stopped", is_resumed=True)
+    assert weights(resumed) == weights(straight)
+
+
+def test_a_fit_can_start_from_another_fits_adapter(fitter, cache_dir):
+    """`--init-from` begins where the other ended: its first loss is the other's last model's."""
+    first, _ = fitter("first", configure(learning_rate=1e-2))
+    config = configure(learning_rate=1e-9, batch_size=48, n_epochs=1)
+    second, _ = fitter("second", config, init_from=first.adapter_dir)
+    backbone = open_backbone(config, cache_dir)
+    kept = load_classifier(first.adapter_dir, backbone.path)
+    again = load_classifier(second.adapter_dir, backbone.path)
+    for (name, one), (_, two) in zip(
+        kept.named_parameters(), again.named_parameters(), strict=True
+    ):
+        torch.testing.assert_close(one, two, atol=1e-6, rtol=0, msg=name)
+
+
+def test_cuda_is_asked_for_before_anything_is_fetched():
+    """A preset for CUDA on a machine without: a message that names both ways out."""
+    if torch.cuda.is_available():
+        pytest.fail("this test describes a machine without CUDA")
+    with pytest.raises(DeviceError, match=r"CUDA.*quickstart.*Nothing was downloaded"):
+        require_device(configure("gemma2-9b"))
+
+
+def test_full_fine_tuning_resumes_to_the_bit(fitter):
+    """Every weight trained, not adapters: the same promise."""
+    config = configure(tuning="full", n_epochs=1)
+    straight, _ = fitter("straight", config)
+    with pytest.MonkeyPatch.context() as patch:
+        stop_after(patch, 7)
+        with pytest.raises(Stop):
+            fitter("broken", config)
+    resumed, _ = fitter("broken", config, is_resumed=True)
+    files = {path.name for path in resumed.adapter_dir.glob("*.safetensors")}
+    assert files
+    for name in files:
+        assert digest_file(resumed.adapter_dir / name) == digest_file(straight.adapter_dir / name)
