@@ -78,9 +78,9 @@ def read_arrays(folder: Path, key: str) -> Arrays:
 
     Raises
     ------
-    FileNotFoundError
-        When there is no entry.
-    ValueError
+    OSError
+        When a file of it is missing or cannot be read.
+    ValueError, KeyError, TypeError
         When any part of it is damaged or belongs to another key.
     """
     manifest = json.loads((folder / _MANIFEST).read_bytes())
@@ -125,10 +125,10 @@ class ArrayStore(StoreBackendBase, StoreBackendMixin):  # type: ignore[misc]
     def contains_item(self, call_id: tuple[str, ...]) -> bool:
         """Say whether an intact entry is there; it stays mapped for `load_item`."""
         folder = self._folder(call_id)
+        if not (folder / _MANIFEST).exists():
+            return False
         try:
             self._verified[call_id] = read_arrays(folder, call_id[-1])
-        except FileNotFoundError:
-            return False
         except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             _LOG.warning("Cache entry %s is damaged (%s); computing it anew.", folder, error)
             return False

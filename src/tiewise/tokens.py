@@ -2,8 +2,8 @@
 
 What is cached: the ids of every turn of every field, bounded to the turn's first and last 4,096
 tokens. By which key: the texts, the tokenizer (without the state that truncating and padding leave
-behind), this format and the version of the tokenizers library. Nothing that a template decides is
-part of it, so another length, truncation or order costs no tokenisation.
+behind), the code that tokenises and the version of the tokenizers library. Nothing that a template
+decides is part of it, so another length, truncation or order costs no tokenisation.
 
 The ``notebook`` template joins the turns to one string and tokenises that, control tokens parsed,
 as the notebook did; it has entries of its own.
@@ -12,7 +12,9 @@ as the notebook did; it has entries of its own.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
+import importlib.resources
 import itertools
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -34,7 +36,7 @@ from tiewise.assembly import (
 )
 from tiewise.controls import controls_from_vocabulary
 from tiewise.errors import PairsError, TemplateError
-from tiewise.files import digest_json
+from tiewise.files import digest_bytes, digest_json
 from tiewise.ragged import IntArray, offsets_of
 from tiewise.template import Cut, Name, Template, Truncation, notebook_template
 from tiewise.turns import Bound, Ragged, encode_texts
@@ -56,8 +58,8 @@ __all__ = [
 
 FIELDS = ("prompt", "response_a", "response_b")
 
-_FORMAT = 1
 _TURN_BOUND = Bound(head=4096, tail=4096)
+_HASH_BATCH = 256
 
 
 def token_rows(
@@ -94,7 +96,13 @@ def token_rows(
         )
     names = ("prompt", "response_b", "response_a") if is_swapped else FIELDS
     strings = _notebook_strings([pairs[name] for name in names])
-    return _notebook_rows(strings, tokenizer, template, cache_dir)
+    bound = Bound(head=max(template.max_length, sum(_TURN_BOUND)), tail=0)
+    arrays = remember_arrays(
+        cache_dir,
+        _key("strings", tokenizer, [_digest_texts(strings), bound]),
+        lambda: dict(vars(encode_texts(strings, tokenizer.encode_strings, bound))),
+    )
+    return assemble_strings(Ragged(**arrays), template)
 
 
 def tokenize(
@@ -174,30 +182,39 @@ class _Column:
         missing = np.fromiter((turn is None for turn in flat), np.bool_, len(flat))
         return cls(["" if turn is None else turn for turn in flat], missing, rows)
 
-    def digest(self) -> str:
-        """Digest texts, nulls and rows: no two different columns share their bytes."""
-        lengths = np.fromiter(map(len, self.texts), np.int64, len(self.texts))
-        digest = hashlib.sha256(f"{len(self.texts)} {len(self.rows)} ".encode())
-        for array in (lengths, self.missing, self.rows):
-            digest.update(np.ascontiguousarray(array).view(np.uint8).data)
-        digest.update(_encode_utf8(self.texts))
-        return digest.hexdigest()
+    def digest(self) -> list[str]:
+        """Digest texts, nulls and rows."""
+        arrays = [hashlib.sha256(part.tobytes()) for part in (self.missing, self.rows)]
+        return [_digest_texts(self.texts), *(array.hexdigest() for array in arrays)]
 
 
-def _encode_utf8(texts: Sequence[str]) -> bytes:
+def _digest_texts(texts: Sequence[str]) -> str:
+    """Digest number, lengths and bytes of texts, some at a time so that they stay in the cache."""
+    digest = hashlib.sha256(f"{len(texts)} ".encode())
+    digest.update(np.fromiter(map(len, texts), np.int64, len(texts)).tobytes())
     try:
-        return "".join(texts).encode()
+        for start in range(0, len(texts), _HASH_BATCH):
+            digest.update(b"".join(map(str.encode, texts[start : start + _HASH_BATCH])))
     except UnicodeEncodeError as error:
-        bad = next(text for text in texts if any("\ud800" <= letter <= "\udfff" for letter in text))
         message = (
-            f"The text {bad[:40]!r} holds half a surrogate pair, which no encoding accepts. "
-            "Read the file with read_pairs, which repairs it."
+            f"The text {error.object[:40]!r} holds half a surrogate pair, which no encoding "
+            "accepts. Read the file with read_pairs, which repairs it."
         )
         raise PairsError(message) from error
+    return digest.hexdigest()
 
 
 def _key(kind: str, tokenizer: TextTokenizer, contents: Sequence[object]) -> str:
-    return digest_json([kind, _FORMAT, tokenizers.__version__, tokenizer.digest, *contents])
+    versions = [_digest_code(), tokenizers.__version__]
+    return digest_json([kind, *versions, tokenizer.digest, *contents])
+
+
+@functools.cache
+def _digest_code() -> str:
+    """Digest what decides the ids of a text: code that was changed must not find old entries."""
+    package = importlib.resources.files("tiewise")
+    names = ("tokens.py", "turns.py", "vocabulary.py")
+    return digest_bytes(b"".join(package.joinpath(name).read_bytes() for name in names))
 
 
 def _tokenize_columns(columns: Sequence[_Column], tokenizer: TextTokenizer) -> Arrays:
@@ -225,20 +242,6 @@ def _notebook_strings(columns: Sequence[Iterable[list[str | None]]]) -> list[str
         for header, cells in zip(headers, columns, strict=True)
     )
     return ["".join(parts) for parts in zip(*fields, strict=True)]
-
-
-def _notebook_rows(
-    strings: list[str], tokenizer: TextTokenizer, template: Template, cache_dir: Path | str | None
-) -> TokenRows:
-    bound = Bound(head=max(template.max_length, sum(_TURN_BOUND)), tail=0)
-    lengths = hashlib.sha256(str([len(text) for text in strings]).encode()).hexdigest()
-    text = hashlib.sha256(_encode_utf8(strings)).hexdigest()
-    arrays = remember_arrays(
-        cache_dir,
-        _key("strings", tokenizer, [text, lengths, bound.head]),
-        lambda: dict(vars(encode_texts(strings, tokenizer.encode_strings, bound))),
-    )
-    return assemble_strings(Ragged(**arrays), template)
 
 
 def _notebook_template(tokenizer: TextTokenizer, max_length: int) -> Template:

@@ -56,7 +56,7 @@ class TextTokenizer:
     @functools.cached_property
     def vocabulary(self) -> dict[str, int]:
         """Token -> id of every token, added ones included."""
-        return self._parsing.get_vocab(with_added_tokens=True)
+        return self._plain.get_vocab(with_added_tokens=True)
 
     @functools.cached_property
     def reserved(self) -> dict[str, int]:
