@@ -92,6 +92,7 @@ class _Family:
     type_ids: tuple[int, int, int] | None = None
 
 
+_ENDS = ("[SEP]", "<sep>", "</s>", "<eos>", "<|endoftext|>", "*")
 _FAMILIES = (
     _Family(  # Gemma
         begin=("<bos>",),
@@ -124,12 +125,19 @@ _FAMILIES = (
         end=("[SEP]",),
         type_ids=(0, 0, 1),
     ),
-    _Family(  # anything else
-        opening=("<s>", "<bos>", "[CLS]", "<|startoftext|>", "*"),
-        slot=("[SEP]", "<sep>", "</s>", "<eos>", "<|endoftext|>", "*"),
+    _Family(  # anything else that has a token to begin with
+        opening=("<s>", "<bos>", "[CLS]", "<|startoftext|>"),
+        slot=_ENDS,
         turn=("*",),
         missing=("<mask>", "[MASK]", "*"),
-        end=("[SEP]", "<sep>", "</s>", "<eos>", "<|endoftext|>", "*"),
+        end=_ENDS,
+    ),
+    _Family(  # anything else
+        opening=_ENDS,
+        slot=_ENDS,
+        turn=("*",),
+        missing=("<mask>", "[MASK]", "*"),
+        end=_ENDS,
     ),
 )
 
@@ -146,15 +154,20 @@ class _Chosen(NamedTuple):
 def _choose(family: _Family, reserved: Mapping[str, int], pad: str | None) -> _Chosen | None:
     """Fill the roles; opening, slot and end may share an id, the others must be told apart."""
     chosen: list[int] = []
+    begin = _begin(family, reserved)
     shared = (family.opening, family.slot, family.end)
     for candidates in (*shared, family.turn, family.missing, (pad or "*", "*")):
-        taken = chosen if len(chosen) >= len(shared) else []
+        taken = [*begin, *chosen] if len(chosen) >= len(shared) else []
         kept_back = {pad} if len(chosen) < len(_Chosen._fields) - 1 else set()
         found = _first(candidates, reserved, taken=taken, kept_back=kept_back)
         if found is None:
             return None
         chosen.append(found)
     return _Chosen(*chosen)
+
+
+def _begin(family: _Family, reserved: Mapping[str, int]) -> tuple[int, ...]:
+    return tuple(reserved[name] for name in family.begin if name in reserved)
 
 
 def _first(
@@ -180,7 +193,7 @@ def _controls(
 ) -> Controls:
     prompt, response_a, response_b = (tuple(encode(label)) for label in _LABELS)
     return Controls(
-        begin=tuple(reserved[name] for name in family.begin if name in reserved),
+        begin=_begin(family, reserved),
         prompt=(chosen.opening, *prompt),
         response_a=(chosen.slot, *response_a),
         response_b=(chosen.slot, *response_b),
