@@ -1,0 +1,58 @@
+"""Small classifiers whose every trained weight matters, for tests that only score."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+import torch
+
+from tiewise.backbones import resolve_backbone
+from tiewise.config import ModelConfig
+from tiewise.files import write_json
+from tiewise.model import PairClassifier, build_classifier
+from tiewise.template import Template
+from tiewise.tokens import TextTokenizer, TokenRows, build_template, load_tokenizer, token_rows
+
+torch.set_num_threads(1)
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A classifier with what it needs to read pairs."""
+
+    classifier: PairClassifier
+    tokenizer: TextTokenizer
+    template: Template
+    backbone_dir: Path
+
+    def save(self, adapter_dir: Path) -> Path:
+        """Write what a fit writes into a fold's folder; return the folder."""
+        adapter_dir.mkdir(parents=True)
+        self.classifier.save(adapter_dir)
+        write_json(adapter_dir / "template.json", self.template.to_dict())
+        return adapter_dir
+
+    def shake(self, seed: int) -> Opened:
+        """Move every trained weight a little, as another fold would have."""
+        generator = torch.Generator().manual_seed(seed)
+        with torch.no_grad():
+            for _, part in self.classifier.trainable_parameters():
+                part.add_(0.1 * torch.randn(part.shape, generator=generator, dtype=part.dtype))
+        return self
+
+    def rows(self, pairs: pd.DataFrame) -> TokenRows:
+        """Give the pairs' rows of tokens."""
+        return token_rows(pairs, self.tokenizer, self.template, cache_dir=None)
+
+
+def open_tiny(kind: str, cache_dir: Path, *, max_length: int = 96, **fields) -> Opened:
+    """Build a small classifier and shake its adapters and head, so that logits differ by row."""
+    backbone = f"{kind}:0"
+    path = resolve_backbone(backbone, cache_dir=cache_dir)
+    config = ModelConfig(backbone=backbone, **({"lora_r": 4, "dtype": "float64"} | fields))
+    classifier = build_classifier(config, path, seed=0)
+    tokenizer = load_tokenizer(path)
+    template = build_template(tokenizer, max_length=max_length)
+    return Opened(classifier, tokenizer, template, path).shake(1)

@@ -1,0 +1,51 @@
+"""Truths about comparing several responses, whoever judges."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from strategies import clean_text
+from tiewise.errors import PairsError
+from tiewise.labels import swap_probs
+from tiewise.serving import compare_all
+
+
+def prefer_longer(pairs: pd.DataFrame) -> pd.DataFrame:
+    """Judge by the number of characters alone."""
+    n_a, n_b = (
+        pairs[name].map(lambda turns: sum(len(turn or "") for turn in turns)) + 1
+        for name in ("response_a", "response_b")
+    )
+    total = n_a + n_b + 1
+    return pd.DataFrame({"prob_a": n_a / total, "prob_b": n_b / total, "prob_tie": 1 / total})
+
+
+@given(st.lists(clean_text(), min_size=2, max_size=6))
+def test_every_two_responses_are_compared_once(responses):
+    """[i, j] is the judge's word on i against j, [j, i] its swap, and the diagonal is empty."""
+    probs = compare_all(prefer_longer, "Which?", responses)
+    np.testing.assert_array_equal(probs.transpose(1, 0, 2)[..., [1, 0, 2]], probs)
+    for i, j in np.ndindex(len(responses), len(responses)):
+        if i == j:
+            assert np.isnan(probs[i, j]).all()
+            continue
+        lengths = np.array([len(responses[i]) + 1, len(responses[j]) + 1, 1])
+        np.testing.assert_allclose(probs[i, j], lengths / lengths.sum())
+
+
+def test_turns_may_be_lists_and_missing():
+    """A response is a text or a list of turns; half a surrogate pair is repaired."""
+    probs = compare_all(prefer_longer, ["Hi", None], ["abc", ["a", None, "\ud83d"]])
+    np.testing.assert_allclose(probs[0, 1], swap_probs(probs[1, 0][None])[0])
+    assert probs[0, 1, 0] == pytest.approx(4 / 8)
+
+
+@pytest.mark.parametrize("responses", [[], ["one"], "two"])
+def test_fewer_than_two_responses_are_refused(responses):
+    """One text is not taken for a list of letters."""
+    with pytest.raises(PairsError, match="at least two responses"):
+        compare_all(prefer_longer, "Which?", responses)
