@@ -170,3 +170,10 @@ def scored_rows(
     labels = draw(st.lists(st.integers(0, 2), min_size=n, max_size=n))
     groups = draw(st.lists(st.sampled_from("abcdefgh"), min_size=n, max_size=n))
     return np.array(labels), mass / mass.sum(1, keepdims=True), np.array(groups)
+
+
+def conversations(max_turns: int = 3) -> st.SearchStrategy[tuple[list[str], list[str]]]:
+    """Two sides of a conversation, equally long, no turn missing."""
+    exchange = st.tuples(clean_text(), clean_text())
+    exchanges = st.lists(exchange, min_size=1, max_size=max_turns)
+    return exchanges.map(lambda pairs: tuple(map(list, zip(*pairs, strict=True))))

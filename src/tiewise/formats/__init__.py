@@ -1,12 +1,20 @@
 """Files and data sets of every usual spelling, read to the pairs table and written from it.
 
 ``sources`` gets records out of a file or a table and ``cells`` values out of a record; each family
-of formats turns a record into rows, ``reading`` puts them together, and ``writing`` goes the other
-way. A record either becomes rows, is refused by name, or is mended and counted: no row is lost, and
-no label guessed, in silence.
+of formats turns a record into rows, ``reading`` and ``joining`` put them together, and ``writing``
+goes the other way. A record either becomes rows, is refused by name, or is mended and counted: no
+row is lost, and no label guessed, in silence.
 """
 
-from .reading import read_many, read_pairs
-from .writing import write_pairs, write_submission
+from .joining import read_many
+from .reading import FORMATS, read_pairs
+from .writing import write_pairs, write_preference, write_submission
 
-__all__ = ["read_many", "read_pairs", "write_pairs", "write_submission"]
+__all__ = [
+    "FORMATS",
+    "read_many",
+    "read_pairs",
+    "write_pairs",
+    "write_preference",
+    "write_submission",
+]

@@ -29,17 +29,17 @@ from .cells import (
 _WORDS = (*(name for name in WORD_COLUMNS if name != "winner"), "session")
 
 
-def read_kaggle(record: Record, *, labelled: bool) -> Iterator[Row]:
+def read_kaggle(record: Record, *, position: int, labelled: bool) -> Iterator[Row]:
     """Yield the row of a record whose texts are JSON lists of turns."""
     yield _read_flat(record, json_cell) | (_read_labels(record, winner_of) if labelled else {})
 
 
-def read_wsdm(record: Record, *, labelled: bool) -> Iterator[Row]:
+def read_wsdm(record: Record, *, position: int, labelled: bool) -> Iterator[Row]:
     """Yield the row of a record whose texts are plain, one turn each."""
     yield _read_flat(record, plain_cell) | (_read_labels(record, winner_of) if labelled else {})
 
 
-def read_own(record: Record, *, labelled: bool) -> Iterator[Row]:
+def read_own(record: Record, *, position: int, labelled: bool) -> Iterator[Row]:
     """Yield the row of a record that this package wrote."""
     yield _read_flat(record, json_cell) | (_read_labels(record, _own_winner) if labelled else {})
 

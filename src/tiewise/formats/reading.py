@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -11,18 +11,16 @@ from typing import Any, Literal, NamedTuple
 import pandas as pd
 
 from ..errors import PairsError, TiewiseError
-from ..folds import derive_groups, unite_groups
 from ..pairs import (
     COLUMNS,
-    FURTHER_COLUMNS,
     PROB_COLUMNS,
     TEXT_COLUMNS,
-    as_ids,
     build_pairs,
-    check_pairs,
 )
+from .arena import read_arena, read_mt_bench
 from .cells import ONE_HOT_COLUMNS, Record, Row, is_missing, json_cell
 from .kaggle import read_kaggle, read_own, read_wsdm
+from .preference import read_preference, read_rewardbench
 from .sources import Numbered, Source, open_source
 
 OnError = Literal["raise", "skip"]
@@ -42,13 +40,23 @@ class Format(NamedTuple):
     """The columns without which a file is not of this format."""
     labels: tuple[tuple[str, ...], ...] = ()
     """Groups of columns, one of which must be there when labels are asked for."""
+    never: tuple[str, ...] = ()
+    """Columns that tell another format of the same columns apart."""
 
 
-_FLAT_LABELS = (ONE_HOT_COLUMNS, ("winner",), PROB_COLUMNS)
+_LABELS = (ONE_HOT_COLUMNS, ("winner",), PROB_COLUMNS)
+_JUDGED = ("question_id", "judge", "turn")
+_CONVERSATIONS = ("conversation_a", "conversation_b")
 FORMATS = {
     "pairs": Format(read_own, COLUMNS),
-    "kaggle": Format(read_kaggle, COLUMNS[:4], _FLAT_LABELS),
-    "wsdm": Format(read_wsdm, COLUMNS[:4], _FLAT_LABELS),
+    "rewardbench": Format(read_rewardbench, ("id", "prompt", "chosen", "rejected", "subset")),
+    "preference": Format(read_preference, ("chosen", "rejected")),
+    "mt_bench": Format(
+        read_mt_bench, (*_CONVERSATIONS, *_JUDGED), _LABELS, ("anony", "tstamp", "language")
+    ),
+    "arena": Format(read_arena, _CONVERSATIONS, _LABELS),
+    "kaggle": Format(read_kaggle, COLUMNS[:4], _LABELS),
+    "wsdm": Format(read_wsdm, COLUMNS[:4], _LABELS),
 }
 """Every format by name, the more special before the more general."""
 
@@ -103,52 +111,13 @@ def read_pairs(
     return pairs
 
 
-def read_many(
-    paths: Sequence[str | Path],
-    *,
-    format: str | None = None,  # noqa: A002
-    labelled: bool = True,
-    on_error: OnError = "raise",
-) -> pd.DataFrame:
-    """Read several files into one pairs table.
-
-    Parameters
-    ----------
-    paths
-        At least one file, each as for :func:`read_pairs`.
-    format, labelled, on_error
-        As for :func:`read_pairs`, for every file.
-
-    Returns
-    -------
-    DataFrame
-        The rows of all files in order. ``source`` names the file of each row that does not name
-        its own source; groups are united across the files; where two files use the same id, all
-        ids are spelled ``file:id``. ``attrs`` sums up those of the files.
-    """
-    if not paths:
-        raise PairsError("there is no file to read; name at least one")
-    options: dict[str, Any] = {"format": format, "labelled": labelled, "on_error": on_error}
-    tables = [read_pairs(path, **options) for path in paths]
-    names = _file_names(paths)
-    for name, table in zip(names, tables, strict=True):
-        table["source"] = table["source"].fillna(name)
-    joined = pd.concat(_alike(_with_own_ids(names, tables)), ignore_index=True)
-    joined["id"] = as_ids(joined["id"])
-    groups = unite_groups(derive_groups(joined).tolist(), joined["group"])
-    joined["group"] = pd.array(groups, dtype="string")
-    joined.attrs = {
-        "format": " ".join(dict.fromkeys(table.attrs["format"] for table in tables)),
-        "rejected": _all_rejected(names, tables),
-        "repaired": sum(table.attrs["repaired"] for table in tables),
-    }
-    check_pairs(joined)
-    return joined
-
-
 def _sniff(source: Source, head: list[Numbered]) -> str:
     columns = set(source.columns)
-    fitting = [name for name, known in FORMATS.items() if columns.issuperset(known.needs)]
+    fitting = [
+        name
+        for name, known in FORMATS.items()
+        if columns.issuperset(known.needs) and columns.isdisjoint(known.never)
+    ]
     if not fitting:
         needs = "\n".join(f"  {name}: {', '.join(known.needs)}" for name, known in FORMATS.items())
         raise PairsError(
@@ -193,7 +162,7 @@ def _read_rows(
     rejected: list[str] = []
     for position, record in enumerate(records):
         try:
-            rows.extend(_rows_of(record, known, labelled=labelled))
+            rows.extend(_rows_of(record, known, position, labelled=labelled))
         except TiewiseError as error:
             has_id = not is_missing(record.values.get("id"))
             named = f" (id={record.values['id']})" if has_id else ""
@@ -201,10 +170,10 @@ def _read_rows(
     return rows, rejected
 
 
-def _rows_of(record: Numbered, known: Format, *, labelled: bool) -> list[Row]:
+def _rows_of(record: Numbered, known: Format, position: int, *, labelled: bool) -> list[Row]:
     if record.problem is not None:
         raise PairsError(record.problem)
-    rows = list(known.read(record.values, labelled=labelled))
+    rows = list(known.read(record.values, position=position, labelled=labelled))
     if any(is_missing(row["id"]) for row in rows):
         raise PairsError("id is missing")
     return rows
@@ -237,43 +206,3 @@ def _mend_ids(rows: list[Row]) -> int:
 def _as_columns(rows: list[Row]) -> dict[str, list[Any]]:
     names = dict.fromkeys(chain(COLUMNS[:4], *rows))
     return {name: [row.get(name) for row in rows] for name in names}
-
-
-def _file_names(paths: Sequence[str | Path]) -> list[str]:
-    names = [Path(path).name for path in paths]
-    return names if len(set(names)) == len(names) else [str(path) for path in paths]
-
-
-def _with_own_ids(names: list[str], tables: list[pd.DataFrame]) -> list[pd.DataFrame]:
-    ids = pd.concat([pd.Series(table["id"].astype(str).unique()) for table in tables])
-    if ids.is_unique:
-        return [table.astype({"id": object}) for table in tables]
-    return [
-        table.assign(id=f"{name}:" + table["id"].astype(str))
-        for name, table in zip(names, tables, strict=True)
-    ]
-
-
-def _alike(tables: list[pd.DataFrame]) -> list[pd.DataFrame]:
-    """Give every table the further columns of any: weight 1, and the label as a soft label."""
-    for name in FURTHER_COLUMNS:
-        if any(name in table.columns for table in tables):
-            tables = [
-                table if name in table.columns else table.assign(**{name: _filled(table, name)})
-                for table in tables
-            ]
-    return tables
-
-
-def _filled(table: pd.DataFrame, name: str) -> Any:
-    if name in PROB_COLUMNS:
-        return (table["label"] == PROB_COLUMNS.index(name)).astype("Float64").astype(float)
-    return pd.Series(1.0 if name == "weight" else pd.NA, index=table.index)
-
-
-def _all_rejected(names: list[str], tables: list[pd.DataFrame]) -> list[str]:
-    return [
-        f"{name}, {why}"
-        for name, table in zip(names, tables, strict=True)
-        for why in table.attrs["rejected"]
-    ]

@@ -153,7 +153,7 @@ def _read_json(path: Path) -> Iterator[Numbered]:
 
 def _parse_object(line: str) -> Numbered:
     try:
-        value = _parse_json(line)
+        value = parse_json(line)
     except ValueError as error:
         return Numbered({}, str(error))
     if not isinstance(value, dict):
@@ -163,7 +163,7 @@ def _parse_object(line: str) -> Numbered:
 
 def _parse_array(path: Path, text: str) -> Iterator[Numbered]:
     try:
-        values = _parse_json(text)
+        values = parse_json(text)
     except ValueError as error:
         raise PairsError(f"{path}: {error}") from None
     if not isinstance(values, list):
@@ -173,7 +173,7 @@ def _parse_array(path: Path, text: str) -> Iterator[Numbered]:
         yield Numbered(value) if is_object else Numbered({}, "is not a JSON object")
 
 
-def _parse_json(text: str) -> Any:
+def parse_json(text: str) -> Any:
     """Parse JSON, refusing what would recurse too deep, be no UTF-8, or name a key twice."""
     if not _encodes(text):
         raise PairsError("is not UTF-8; convert the file, or find out what it is")

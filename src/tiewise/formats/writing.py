@@ -15,9 +15,10 @@ import pandas as pd
 from ..errors import PairsError
 from ..files import atomic_path
 from ..folds import derive_groups
-from ..labels import WORD_OF_WINNER
+from ..labels import WORD_OF_WINNER, Winner
 from ..pairs import PROB_COLUMNS, TEXT_COLUMNS, check_pairs
 from .cells import ONE_HOT_COLUMNS
+from .conversations import join_messages
 from .own import write_parquet
 
 _SUM_TOLERANCE = 1e-3
@@ -80,6 +81,61 @@ def write_submission(ids: Iterable[Any], probs: npt.ArrayLike, path: str | Path)
         )
     rows = ([name, *row] for name, row in zip(ids, probs.tolist(), strict=True))
     _write_rows(path, ["id", *ONE_HOT_COLUMNS], rows)
+
+
+def write_preference(pairs: pd.DataFrame, path: str | Path) -> int:
+    """Write a preference data set for TRL: ``prompt, chosen, rejected``, each a list of messages.
+
+    Parameters
+    ----------
+    pairs
+        A labelled pairs table.
+    path
+        The file to write, one JSON object a line; ends in ``.jsonl``. The prompt is the first
+        user's turn, and chosen and rejected what follows. A missing turn becomes an empty message.
+        ``id`` comes along, and where they are known ``chosen_model, rejected_model, language`` and
+        ``source``.
+
+    Returns
+    -------
+    int
+        How many rows were left out because they are ties, which a preference cannot say.
+
+    Raises
+    ------
+    PairsError
+        Where a row has no label, or the suffix is another.
+    """
+    check_pairs(pairs)
+    if Path(path).suffix != ".jsonl":
+        raise PairsError(f"{path}: expected a file that ends in .jsonl")
+    if pairs["label"].isna().any():
+        raise PairsError(f"{pairs['label'].isna().sum()} rows have no label; leave them out first")
+    decided = pairs[pairs["label"] != Winner.TIE]
+    lines = (json.dumps(_as_preference(row)) + "\n" for row in decided.to_dict("records"))
+    with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8") as file:
+        file.writelines(lines)
+    return len(pairs) - len(decided)
+
+
+def _as_preference(row: dict[Any, Any]) -> dict[str, Any]:
+    chosen, rejected = ("a", "b") if row["label"] == Winner.A else ("b", "a")
+    conversations = [
+        join_messages(row["prompt"], row[f"response_{side}"]) for side in (chosen, rejected)
+    ]
+    words = {
+        "chosen_model": row[f"model_{chosen}"],
+        "rejected_model": row[f"model_{rejected}"],
+        "language": row["language"],
+        "source": row["source"],
+    }
+    return {
+        "id": row["id"],
+        "prompt": conversations[0][:1],
+        "chosen": conversations[0][1:],
+        "rejected": conversations[1][1:],
+        **{name: word for name, word in words.items() if not pd.isna(word)},
+    }
 
 
 def _write_csv(pairs: pd.DataFrame, path: Path) -> None:

@@ -1,0 +1,97 @@
+"""Several files as one pairs table."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from ..errors import PairsError
+from ..folds import derive_groups, unite_groups
+from ..pairs import FURTHER_COLUMNS, PROB_COLUMNS, as_ids, check_pairs
+from .reading import OnError, read_pairs
+
+
+def read_many(
+    paths: Sequence[str | Path],
+    *,
+    format: str | None = None,  # noqa: A002
+    labelled: bool = True,
+    on_error: OnError = "raise",
+) -> pd.DataFrame:
+    """Read several files into one pairs table.
+
+    Parameters
+    ----------
+    paths
+        At least one file, each as for :func:`read_pairs`.
+    format, labelled, on_error
+        As for :func:`read_pairs`, for every file.
+
+    Returns
+    -------
+    DataFrame
+        The rows of all files in order. ``source`` names the file of each row that does not name
+        its own source; groups are united across the files; where two files use the same id, all
+        ids are spelled ``file:id``. ``attrs`` sums up those of the files.
+    """
+    if not paths:
+        raise PairsError("there is no file to read; name at least one")
+    options: dict[str, Any] = {"format": format, "labelled": labelled, "on_error": on_error}
+    tables = [read_pairs(path, **options) for path in paths]
+    names = _file_names(paths)
+    for name, table in zip(names, tables, strict=True):
+        table["source"] = table["source"].fillna(name)
+    joined = pd.concat(_alike(_with_own_ids(names, tables)), ignore_index=True)
+    joined["id"] = as_ids(joined["id"])
+    groups = unite_groups(derive_groups(joined).tolist(), joined["group"])
+    joined["group"] = pd.array(groups, dtype="string")
+    joined.attrs = {
+        "format": " ".join(dict.fromkeys(table.attrs["format"] for table in tables)),
+        "rejected": _all_rejected(names, tables),
+        "repaired": sum(table.attrs["repaired"] for table in tables),
+    }
+    check_pairs(joined)
+    return joined
+
+
+def _file_names(paths: Sequence[str | Path]) -> list[str]:
+    names = [Path(path).name for path in paths]
+    return names if len(set(names)) == len(names) else [str(path) for path in paths]
+
+
+def _with_own_ids(names: list[str], tables: list[pd.DataFrame]) -> list[pd.DataFrame]:
+    ids = pd.concat([pd.Series(table["id"].astype(str).unique()) for table in tables])
+    if ids.is_unique:
+        return [table.astype({"id": object}) for table in tables]
+    return [
+        table.assign(id=f"{name}:" + table["id"].astype(str))
+        for name, table in zip(names, tables, strict=True)
+    ]
+
+
+def _alike(tables: list[pd.DataFrame]) -> list[pd.DataFrame]:
+    """Give every table the further columns of any: weight 1, and the label as a soft label."""
+    for name in FURTHER_COLUMNS:
+        if any(name in table.columns for table in tables):
+            tables = [
+                table if name in table.columns else table.assign(**{name: _filled(table, name)})
+                for table in tables
+            ]
+    return tables
+
+
+def _filled(table: pd.DataFrame, name: str) -> Any:
+    if name in PROB_COLUMNS:
+        return (table["label"] == PROB_COLUMNS.index(name)).astype("Float64").astype(float)
+    return pd.Series(1.0 if name == "weight" else pd.NA, index=table.index)
+
+
+def _all_rejected(names: list[str], tables: list[pd.DataFrame]) -> list[str]:
+    return [
+        f"{name}, {why}"
+        for name, table in zip(names, tables, strict=True)
+        for why in table.attrs["rejected"]
+    ]
