@@ -73,7 +73,9 @@ def _gemma_like() -> str:
     tokenizer.normalizer = normalizers.Replace(" ", "▁")
     names = ["<pad>", "<eos>", "<bos>", "<unk>", "<start_of_turn>", "<end_of_turn>"]
     bytes_ = [f"<0x{value:02X}>" for value in range(256)]
-    trainer = BpeTrainer(vocab_size=500, special_tokens=names + bytes_, show_progress=False)
+    trainer = BpeTrainer(
+        vocab_size=500, special_tokens=names + bytes_, max_token_length=6, show_progress=False
+    )
     tokenizer.train_from_iterator(CORPUS, trainer)
     content = tokenizer.to_str()
     # The bytes belong to the model's vocabulary alone; a text that spells one must not become it.

@@ -41,6 +41,9 @@ class TextTokenizer:
 
     def __init__(self, state: str, special: Mapping[str, str] | None = None) -> None:
         content = json.loads(state)
+        if not (isinstance(content, dict) and isinstance(content.get("model"), dict)):
+            message = "This is not the state of a tokenizer: it has no model."
+            raise ModelError(message)
         content["truncation"] = content["padding"] = None
         self._content: dict[str, Any] = content
         self.special = dict(special or {})
@@ -88,12 +91,12 @@ class TextTokenizer:
 
     @functools.cached_property
     def _parsing(self) -> Tokenizer:
-        return Tokenizer.from_str(json.dumps(self._content))
+        return _build(self._content)
 
     @functools.cached_property
     def _plain(self) -> Tokenizer:
         added = [{**token, "special": _is_control(token)} for token in self._added]
-        plain = Tokenizer.from_str(json.dumps({**self._content, "added_tokens": added}))
+        plain = _build({**self._content, "added_tokens": added})
         plain.encode_special_tokens = True
         return plain
 
@@ -131,8 +134,16 @@ def _load(path: Path, modified: int, size: int) -> TextTokenizer:
     del modified, size  # part of the key: another file, another tokenizer
     try:
         return TextTokenizer(path.read_text(encoding="utf-8"), _read_special(path.parent))
-    except (ValueError, KeyError, TypeError) as error:
+    except ValueError as error:
         message = f"{path} is not a tokenizer: {error}. Write it anew, or fetch it again."
+        raise ModelError(message) from error
+
+
+def _build(content: Mapping[str, Any]) -> Tokenizer:
+    try:
+        return Tokenizer.from_str(json.dumps(content))
+    except Exception as error:  # the library raises nothing more precise
+        message = f"This is not the state of a tokenizer: {error}. Fetch tokenizer.json again."
         raise ModelError(message) from error
 
 
