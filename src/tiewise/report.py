@@ -1,0 +1,207 @@
+"""One page that says how good a run is and where it fails: ``report.html``, and ``report.md``.
+
+The page is one file without scripts that loads nothing, so it can be mailed, printed and opened
+years later. Texts in it are strangers': every value goes through Jinja's autoescape, figures are
+drawn by us and serialised as XML, and a Content-Security-Policy forbids scripts and any request
+should both fail.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from tiewise.errors import RunError
+
+try:
+    import jinja2
+    import matplotlib as mpl  # noqa: F401 - asked for here, where its absence has a message
+    from markupsafe import Markup
+except ImportError as error:
+    raise RunError(
+        f"A report needs {error.name}: install it with pip install 'tiewise[plot]'."
+    ) from error
+
+from tiewise import chapters
+from tiewise.cases import build_cases
+from tiewise.diagnostics import labelled
+from tiewise.drawing import to_png, to_svg
+from tiewise.excerpts import escape_markdown, fence
+from tiewise.files import write_bytes
+from tiewise.reference_models import BAYES_COLUMNS
+from tiewise.references import evaluate_tables
+from tiewise.runs import Run, read_folds, read_oof
+from tiewise.sections import Material, Omission, Section, flatten
+
+_INTERVAL = re.compile(r"([-\u2212+]?[\d.]+%?) (\[[^\]]*\])")
+
+
+def write_report(run: Run, *, pairs: pd.DataFrame | None = None) -> Path:
+    """Write a run's ``report.html``, ``report.md`` and ``figures/*.png``.
+
+    Parameters
+    ----------
+    run
+        A run with at least one finished fold.
+    pairs
+        The pairs table the run was made with, or any that holds its ids. Without it the sections
+        that need texts are left out and named.
+
+    Returns
+    -------
+    Path
+        Of ``report.html``; the same bytes for the same run, texts and versions.
+
+    Raises
+    ------
+    RunError
+        When nothing is finished, or a row's texts are not in `pairs`.
+    """
+    environment = make_environment()
+    material = gather(run, pairs)
+    parts = build_sections(material)
+    content = {
+        "run_name": run.name,
+        "sections": [part for part in parts if isinstance(part, Section)],
+        "omissions": [part for part in parts if isinstance(part, Omission)],
+        "pictures": {
+            part.name: _write_picture(run, part)
+            for part in parts
+            if isinstance(part, Section) and part.picture
+        },
+        "material": material,
+        "settings": flatten(material.config),
+        "changed": _changed_settings(material),
+        "environment": flatten(material.environment),
+        "inputs": _describe_inputs(material),
+        "counts": flatten(material.scores.counts),
+    }
+    for suffix in ("md", "html"):
+        text = environment.get_template(f"report.{suffix}.jinja").render(content)
+        write_bytes(run.path / f"report.{suffix}", text.encode())
+    return run.path / "report.html"
+
+
+def gather(run: Run, pairs: pd.DataFrame | None) -> Material:
+    """Read and compute what a report is made of.
+
+    Raises
+    ------
+    RunError
+        When nothing is finished or labelled, or a row's texts are not in `pairs`.
+    """
+    oof, folds = read_oof(run), read_folds(run)
+    scored = labelled(oof)
+    if scored.empty:
+        raise RunError(f"{run.oof_path} has no labelled row: there is nothing to report.")
+    texts = None if pairs is None else _texts_of(scored, pairs, run)
+    if pairs is not None and set(BAYES_COLUMNS) <= set(pairs.columns):
+        folds = folds.merge(pairs[["id", *BAYES_COLUMNS]], on="id", how="left")
+    return Material(
+        run=run,
+        oof=scored,
+        folds=folds,
+        scores=evaluate_tables(oof, folds, counts=_read_json(run.scores_path).get("counts")),
+        pairs=texts,
+        config=run.config.to_dict(),
+        environment=_read_json(run.path / "env.json"),
+        identities={
+            fold: _read_json(run.fold(fold).identity_path) for fold in run.finished_folds()
+        },
+    )
+
+
+def build_sections(material: Material) -> list[Section | Omission]:
+    """Return every part of the report, in order."""
+    builders = [
+        chapters.build_headline,
+        chapters.build_calibration,
+        chapters.build_confusion,
+        chapters.build_length,
+        chapters.build_position,
+        chapters.build_learning,
+        build_cases,
+    ]
+    return [build(material) for build in builders]
+
+
+def make_environment() -> jinja2.Environment:
+    """Return the templates' environment: autoescape always on, unknown names an error."""
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("tiewise"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters["markdown"] = lambda text: Markup(escape_markdown(str(text)))  # noqa: S704
+    environment.filters["fence"] = lambda text: Markup(fence(str(text)))  # noqa: S704
+    environment.filters["split_interval"] = split_interval
+    return environment
+
+
+def split_interval(cell: str) -> tuple[str, str]:
+    """Split a number from its interval; anything else is left whole.
+
+    Examples
+    --------
+    >>> split_interval("0.500 [0.400, 0.600]"), split_interval("A [1]")
+    (('0.500', '[0.400, 0.600]'), ('A [1]', ''))
+    """
+    found = _INTERVAL.fullmatch(cell)
+    return (found[1], found[2]) if found else (cell, "")
+
+
+def _write_picture(run: Run, section: Section) -> dict[str, Any]:
+    """Draw a section's figure for page, phone and slides."""
+    picture = section.picture
+    assert picture is not None  # noqa: S101 - the caller asks only for sections that have one
+    path = run.path / "figures" / f"{picture.name}.png"
+    write_bytes(path, to_png(picture.draw(is_narrow=False)))
+    wide, narrow = (
+        to_svg(picture.draw(is_narrow=is_narrow), name=f"{picture.name}-{width}", alt=picture.alt)
+        for width, is_narrow in (("wide", False), ("narrow", True))
+    )
+    # Markup: our own XML, in which ElementTree has escaped every name from data.
+    return {"wide": Markup(wide), "narrow": Markup(narrow), "path": f"figures/{picture.name}.png"}  # noqa: S704
+
+
+def _texts_of(oof: pd.DataFrame, pairs: pd.DataFrame, run: Run) -> pd.DataFrame:
+    """Return the rows of `pairs` that belong to those of `oof`, in their order."""
+    texts = pairs.drop_duplicates("id").set_index("id").reindex(oof["id"])
+    missing = texts["prompt"].isna().to_numpy()
+    if missing.any():
+        raise RunError(
+            f"{missing.sum():,} of {len(oof):,} rows of run {run.name} are not in the data given "
+            f"(the first is id={oof['id'][missing].iloc[0]}). Give the files the run was made with."
+        )
+    return texts.reset_index()
+
+
+def _changed_settings(material: Material) -> set[str]:
+    """Names of the settings that are not the defaults."""
+    defaults = flatten(type(material.run.config)().to_dict())
+    return {name for name, value in flatten(material.config).items() if defaults[name] != value}
+
+
+def _describe_inputs(material: Material) -> dict[str, str]:
+    """Digests of what went in, over the finished folds."""
+    digests: dict[str, set[str]] = {}
+    for identity in material.identities.values():
+        for name in ("data", "backbone", "template"):
+            if identity.get(name):
+                digests.setdefault(name, set()).add(str(identity[name]))
+    return {name: ", ".join(sorted(found)) for name, found in digests.items()}
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        value = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return {}
+    return value if isinstance(value, dict) else {}

@@ -1,0 +1,93 @@
+"""A finished run folder made of simulated pairs, without fitting anything.
+
+The predictions are the true probabilities with noise and a taste for the response shown first, so
+every figure has something to show.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from tiewise.config import load_preset
+from tiewise.files import write_json, write_parquet
+from tiewise.folds import fold_by_group
+from tiewise.pairs import text_lengths
+from tiewise.runs import Run, start_run
+from tiewise.simulate import BAYES_COLUMNS, simulate
+
+N_SPLITS = 5
+OUTCOMES = ("a", "b", "tie")
+LEAD_OF_FIRST = 0.2
+
+
+def simulated_tables(n: int, *, seed: int = 0) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
+    """Return pairs, folds and out-of-fold predictions in both orders."""
+    pairs = simulate(n, seed=seed)
+    generator = np.random.default_rng(seed)
+    labels = pairs["label"].to_numpy(int)
+    table = pairs[["id", "label", "group"]].copy()
+    table.insert(1, "fold", fold_by_group(pairs["group"].to_numpy(), labels, N_SPLITS))
+    folds = pd.concat([table, text_lengths(pairs)], axis=1)
+    truth = np.log(pairs[BAYES_COLUMNS].to_numpy() + 1e-3)
+    given, swapped = (
+        _softmax(truth * 0.8 + generator.normal(0, 0.5, truth.shape) + sign * _lead())
+        for sign in (1, -1)
+    )
+    oof = table[["id", "fold", "label", "group"]].copy()
+    for k, name in enumerate(OUTCOMES):
+        oof[f"prob_{name}"] = (given[:, k] + swapped[:, k]) / 2
+        oof[f"logit_{name}"] = np.log(oof[f"prob_{name}"])
+        oof[f"prob_{name}_given"], oof[f"prob_{name}_swapped"] = given[:, k], swapped[:, k]
+    oof["n_tokens"] = generator.integers(50, 300, n)
+    oof["n_truncated"] = np.where(generator.random(n) < 0.1, 40, 0)
+    oof["is_degenerate"] = False
+    return pairs, folds, oof
+
+
+def simulated_run(
+    artifacts_dir: Path, n: int = 300, *, preset: str = "quickstart", seed: int = 0
+) -> tuple[Run, pd.DataFrame]:
+    """Write a finished run and return it with its pairs; a baseline has no history."""
+    pairs, folds, oof = simulated_tables(n, seed=seed)
+    run = start_run(artifacts_dir, load_preset(preset), name="simulated")
+    is_baseline = preset == "baseline"
+    if is_baseline:  # symmetric by construction: one order is enough
+        oof = oof[[name for name in oof if not name.endswith(("_given", "_swapped"))]]
+    write_parquet(run.folds_path, folds)
+    write_parquet(run.oof_path, oof)
+    for fold in range(N_SPLITS):
+        write_fold(run, fold, oof[oof["fold"] == fold], has_history=not is_baseline)
+    return run, pairs
+
+
+def write_fold(run: Run, fold: int, oof: pd.DataFrame, *, has_history: bool = True) -> None:
+    """Write the files of one finished fold."""
+    folder = run.fold(fold)
+    digests = {name: name[0] * 64 for name in ("data", "backbone", "template")}
+    write_json(folder.identity_path, {**digests, "fold": fold})
+    write_parquet(folder.oof_path, oof)
+    if has_history:
+        folder.history_path.write_text("".join(f"{line}\n" for line in _history(fold)))
+    write_json(folder.scores_path, {"n": len(oof)})
+
+
+def _history(seed: int) -> list[str]:
+    generator = np.random.default_rng(seed)
+    steps = np.arange(5, 200, 5)
+    loss = 1.1 * np.exp(-steps / 300) + generator.normal(0, 0.05, len(steps))
+    fixed = {"grad_norm": 1.0, "learning_rate": 1e-4, "rows": 80, "tokens": 9_000}
+    pieces = zip(steps.tolist(), loss.tolist(), strict=True)
+    return [json.dumps({"step": step, "loss": value, **fixed}) for step, value in pieces]
+
+
+def _lead() -> np.ndarray:
+    return np.array([LEAD_OF_FIRST, -LEAD_OF_FIRST, 0.0])
+
+
+def _softmax(logits: np.ndarray) -> np.ndarray:
+    odds = np.exp(logits)
+    return odds / odds.sum(axis=1, keepdims=True)
