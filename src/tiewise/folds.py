@@ -106,10 +106,22 @@ def derive_groups(pairs: pd.DataFrame) -> npt.NDArray[np.str_]:
     >>> len(set(derive_groups(pd.DataFrame({"prompt": prompts, "session": sessions}))))
     1
     """
-    digests = [_digest_prompt(prompt) for prompt in pairs["prompt"]]
+    digests = [_digest(fold_first_turn(prompt)) for prompt in pairs["prompt"]]
     if "session" not in pairs.columns:
         return np.array(digests, dtype="U16")
     return unite_groups(digests, pairs["session"])
+
+
+def fold_first_turn(prompt: Sequence[str | None]) -> str:
+    """Return a prompt's first turn with its case and spaces folded; empty where it is missing.
+
+    Examples
+    --------
+    >>> fold_first_turn(["Hi  THERE ", "And?"])
+    'hi there'
+    """
+    first_turn = prompt[0] if len(prompt) else None
+    return " ".join((first_turn or "").casefold().split())
 
 
 def unite_groups(names: Sequence[str], keys: Iterable[Any]) -> npt.NDArray[np.str_]:
@@ -247,11 +259,6 @@ def _order_of(
     """Put large groups first, while there is room to make up for them; equal sizes by digest."""
     digests = np.array([_digest(f"{seed}:{name}") for name in names])
     return np.lexsort((digests, -sizes))
-
-
-def _digest_prompt(prompt: Sequence[str | None]) -> str:
-    first_turn = prompt[0] if len(prompt) else None
-    return _digest(" ".join((first_turn or "").casefold().split()))
 
 
 def _digest(text: str) -> str:

@@ -9,8 +9,8 @@ import pandas as pd
 import pytest
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
-from strategies import turns
 
+from strategies import turns
 from tiewise.errors import FoldError
 from tiewise.folds import (
     derive_groups,
