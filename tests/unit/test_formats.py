@@ -14,8 +14,8 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from pandas.testing import assert_frame_equal
-from strategies import pairs_tables, probs
 
+from strategies import pairs_tables, probs
 from tiewise.errors import PairsError
 from tiewise.formats import read_many, read_pairs, write_pairs, write_submission
 from tiewise.pairs import COLUMNS, build_pairs, check_pairs

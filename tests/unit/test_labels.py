@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
-from strategies import labels, probs
 
+from strategies import labels, probs
 from tiewise.errors import LabelError
 from tiewise.labels import (
     WINNER_WORDS,

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pandas.testing import assert_frame_equal
-from strategies import clean_text, pairs_columns, pairs_tables, turns
 
+from strategies import clean_text, pairs_columns, pairs_tables, turns
 from tiewise.errors import PairsError
 from tiewise.folds import derive_groups
 from tiewise.labels import label_from_winner, swap_labels
@@ -39,7 +39,7 @@ def one_pair(**columns):
 @settings(max_examples=40)
 @given(columns=pairs_columns())
 def test_a_built_table_has_the_schema_and_keeps_what_it_was_given(columns):
-    """Whatever columns are given come back, empty words as missing, in order, and pass the check."""
+    """Columns that are given come back, empty words as missing, in order, and pass the check."""
     pairs = build_pairs(columns)
     check_pairs(pairs)
     assert tuple(pairs.columns[: len(COLUMNS)]) == COLUMNS

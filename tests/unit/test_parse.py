@@ -11,8 +11,8 @@ import time
 
 import pytest
 from hypothesis import example, given
-from strategies import any_text, clean_text, hostile_cells, json_cells, json_values
 
+from strategies import any_text, clean_text, hostile_cells, json_cells, json_values
 from tiewise.errors import ParseError, TiewiseError
 from tiewise.parse import parse_cell, parse_turns, repair_text
 
