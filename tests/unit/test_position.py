@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 from hypothesis import given, settings
-from strategies import scored_rows
 
+from strategies import scored_rows
 from tiewise.errors import ScoresError
 from tiewise.labels import swap_probs
 from tiewise.position import flip_rate, measure_position_bias, position_bias

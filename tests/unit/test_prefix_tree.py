@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
-from strategies import token_rows
 
+from strategies import token_rows
 from tiewise.prefix_tree import build_tree, plan_trees
 
 LEAST = st.integers(2, 8)
