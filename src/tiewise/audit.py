@@ -78,7 +78,7 @@ class Audit:
         return f"<table>{''.join(rows)}</table>"
 
 
-def audit(
+def audit_pairs(
     pairs: pd.DataFrame,
     *,
     n_splits: int = 5,
@@ -110,7 +110,7 @@ def audit(
     --------
     >>> from tiewise.pairs import build_pairs
     >>> texts = {"prompt": [["Hi"]] * 4, "response_a": [["x"]] * 4, "response_b": [["y"]] * 4}
-    >>> found = audit(build_pairs({"id": range(4), **texts, "label": [0, 1, 2, 2]}), n_splits=2)
+    >>> found = audit_pairs(build_pairs({"id": range(4), **texts, "label": [0, 1, 2, 2]}), n_splits=2)
     >>> found.classes, found.leakage["position"]
     ({'A': 1, 'B': 1, 'tie': 2, 'unlabelled': 0}, 1.0)
     """

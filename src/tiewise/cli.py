@@ -205,7 +205,7 @@ def audit(
         backbone: Count tokens with this backbone's tokenizer, and what max_length would cut.
         max_length: Tokens a row may hold.
     """
-    from tiewise.audit import audit as audit_pairs
+    from tiewise.audit import audit_pairs
     from tiewise.formats import read_many
 
     pairs = read_many(data, format=data_format, labelled=not unlabelled, on_error="skip")

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from strategies import pairs_tables
-from tiewise.audit import audit, leak_share
+from tiewise.audit import audit_pairs, leak_share
 from tiewise.folds import fold_by_group, fold_by_position, split
 from tiewise.pairs import build_pairs, swap_pairs
 
@@ -39,7 +39,7 @@ def test_counts_every_strange_row():
         ROWS, id=[1, 1, 2, 3, 4, 5], winner=["model_a"] * 5 + ["both_bad"], label=[0] * 5 + [2]
     )
     pairs.attrs = {"rejected": ["row 9: no"], "repaired": 2}
-    found = audit(pairs, n_splits=2)
+    found = audit_pairs(pairs, n_splits=2)
     assert found.rows == {
         "read": 6,
         "rejected": 1,
@@ -68,7 +68,7 @@ def test_counts_every_strange_row():
 def test_leakage_is_zero_by_group_and_not_by_position():
     """Neighbouring rows of one conversation leak by position; by group nothing can."""
     rows = [([f"question {row // 2}"], ["a"], ["b"]) for row in range(40)]
-    found = audit(pairs_of(rows))
+    found = audit_pairs(pairs_of(rows))
     assert found.leakage["position"] == 1.0
     assert found.leakage["id"] == 1.0
     assert found.leakage["group"] == 0.0
@@ -78,7 +78,7 @@ def test_near_duplicates_leak_by_group():
     """Prompts that differ in a word are two groups, which folds by group part."""
     story = "Write a story about a lighthouse keeper who finds a map, in about {} hundred words."
     rows = [([story.format(number)], ["a"], ["b"]) for number in range(20)]
-    found = audit(pairs_of(rows))
+    found = audit_pairs(pairs_of(rows))
     assert found.leakage["group"] == 0.0
     assert found.leakage["group, near-duplicates"] == 1.0
 
@@ -105,11 +105,11 @@ def test_leak_share_is_what_splitting_shows(rows):
 @given(pairs=pairs_tables())
 def test_any_table_can_be_audited_and_told(pairs):
     """Every pairs table, the empty one too, gives figures that JSON, text and HTML can bear."""
-    found = audit(pairs, n_splits=2)
+    found = audit_pairs(pairs, n_splits=2)
     assert json.loads(json.dumps(found.to_dict(), allow_nan=False)) == found.to_dict()
     assert all(section in str(found) for section, figures in found.to_dict().items() if figures)
     assert found.rows["read"] == len(pairs) == sum(found.classes.values())
-    swapped = audit(swap_pairs(pairs), n_splits=2)
+    swapped = audit_pairs(swap_pairs(pairs), n_splits=2)
     assert (swapped.rows, swapped.repeats) == (found.rows, found.repeats)
     assert swapped.leakage.get("position") == found.leakage.get("position")
 
@@ -117,10 +117,10 @@ def test_any_table_can_be_audited_and_told(pairs):
 def test_what_cannot_be_said_is_named(monkeypatch):
     """Text ids, too few groups, no tokens, no library: each section says why it is not there."""
     monkeypatch.setitem(sys.modules, "rensa", None)
-    found = audit(pairs_of(ROWS[:3], id=["a", "b", "c"]), n_splits=2)
+    found = audit_pairs(pairs_of(ROWS[:3], id=["a", "b", "c"]), n_splits=2)
     assert set(found.omitted) == {"leakage by id", "near-duplicates", "tokens"}
     assert "pip install 'tiewise[audit]'" in found.omitted["near-duplicates"]
-    found = audit(pairs_of(ROWS[:2]), n_splits=2, token_lengths=np.ones((2, 3)))
+    found = audit_pairs(pairs_of(ROWS[:2]), n_splits=2, token_lengths=np.ones((2, 3)))
     assert "2 folds" in found.omitted["leakage by group"]
     assert "what a cut loses" in found.omitted
 
@@ -128,7 +128,7 @@ def test_what_cannot_be_said_is_named(monkeypatch):
 def test_html_is_escaped():
     """A prompt that looks like markup is shown, not interpreted."""
     rows = [(["<script>alert(1)</script>"], ["a"], ["b"])] * 2
-    shown = audit(pairs_of(rows), n_splits=2)._repr_html_()
+    shown = audit_pairs(pairs_of(rows), n_splits=2)._repr_html_()
     assert "<script>" not in shown
     assert "&lt;script&gt;" in shown
 
@@ -136,7 +136,7 @@ def test_html_is_escaped():
 def test_a_cut_is_described_by_field():
     """Cut from the right, response B is lost; balanced, both responses keep their share."""
     lengths = [[10, 50, 80], [10, 100, 5], [5, 5, 5]]
-    found = audit(pairs_of(ROWS[:3]), n_splits=2, token_lengths=lengths, max_length=60)
+    found = audit_pairs(pairs_of(ROWS[:3]), n_splits=2, token_lengths=lengths, max_length=60)
     tokens = found.tokens
     assert tokens["rows over max_length"] == 2
     assert tokens["right, rows without response_b"] == 2
@@ -154,7 +154,7 @@ def test_a_cut_is_described_by_field():
 def test_no_cut_takes_more_than_there_is(lengths, max_length):
     """Shares lost are shares, and nothing is lost where everything fits."""
     pairs = pairs_of([ROWS[0]] * len(lengths))
-    found = audit(pairs, n_splits=2, token_lengths=lengths, max_length=max_length).tokens
+    found = audit_pairs(pairs, n_splits=2, token_lengths=lengths, max_length=max_length).tokens
     lost = {name: value for name, value in found.items() if "lost of" in name}
     assert all(0 <= value <= 1 for value in lost.values())
     if found["rows over max_length"] == 0:
