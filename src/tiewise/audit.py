@@ -110,7 +110,8 @@ def audit_pairs(
     --------
     >>> from tiewise.pairs import build_pairs
     >>> texts = {"prompt": [["Hi"]] * 4, "response_a": [["x"]] * 4, "response_b": [["y"]] * 4}
-    >>> found = audit_pairs(build_pairs({"id": range(4), **texts, "label": [0, 1, 2, 2]}), n_splits=2)
+    >>> pairs = build_pairs({"id": range(4), **texts, "label": [0, 1, 2, 2]})
+    >>> found = audit_pairs(pairs, n_splits=2)
     >>> found.classes, found.leakage["position"]
     ({'A': 1, 'B': 1, 'tie': 2, 'unlabelled': 0}, 1.0)
     """

@@ -43,6 +43,7 @@ def test_a_built_table_has_the_schema_and_keeps_what_it_was_given(columns):
     pairs = build_pairs(columns)
     check_pairs(pairs)
     assert tuple(pairs.columns[: len(COLUMNS)]) == COLUMNS
+    assert list(map(str, pairs["id"])) == list(map(str, columns.pop("id")))
     for name, values in columns.items():
         expected = [pd.NA if value is None or value == "" else value for value in values]
         for kept, value in zip(pairs[name], expected, strict=True):
