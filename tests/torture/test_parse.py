@@ -6,14 +6,14 @@
 
 from __future__ import annotations
 
-import json
 import os
 import random
 
 import pytest
 
+from oracles import turns_by_json
 from tiewise.errors import ParseError
-from tiewise.parse import parse_turns, repair_text
+from tiewise.parse import parse_turns
 
 SCALE = {"full": "1000000", "quick": "100000"}.get(os.environ.get("TIEWISE_TORTURE", ""), "20000")
 N_CELLS = int(os.environ.get("TIEWISE_CELLS", SCALE))
@@ -52,19 +52,6 @@ def mutated(cell: str, generator: random.Random) -> str:
             middle = cell[start:end] * generator.randint(0, 3)
         cell = cell[:start] + middle + cell[end:]
     return cell
-
-
-def turns_by_json(cell: str) -> list[str | None] | None:
-    """Return the turns as json reads them, or None where json or the flat list says no."""
-    try:
-        value = json.loads(cell)
-    except (ValueError, RecursionError):
-        return None
-    if not isinstance(value, list):
-        return None
-    if any(turn is not None and type(turn) is not str for turn in value):
-        return None
-    return [turn if turn is None else repair_text(turn) for turn in value]
 
 
 def turns_by_us(cell: str) -> list[str | None] | None:

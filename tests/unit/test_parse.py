@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import builtins
 import contextlib
 import json
@@ -12,29 +11,10 @@ import time
 import pytest
 from hypothesis import example, given
 
+from oracles import turns_by_eval, turns_by_json
 from strategies import any_text, clean_text, hostile_cells, json_cells, json_values
 from tiewise.errors import ParseError, TiewiseError
 from tiewise.parse import parse_cell, parse_turns, repair_text
-
-
-def notebook_turns(text: str) -> list[str]:
-    """Return what the notebook's ``eval(text, {"null": ""})`` gives, running nothing."""
-    tree = ast.parse(text.strip(), mode="eval")
-    assert isinstance(tree.body, ast.List)
-    for position, item in enumerate(tree.body.elts):
-        if isinstance(item, ast.Name) and item.id == "null":
-            tree.body.elts[position] = ast.Constant("")
-    return [str(item) for item in ast.literal_eval(tree)]
-
-
-def strict_turns(text: str) -> list[str | None] | None:
-    """Return what ``json.loads`` gives where that is a flat list of strings and nulls."""
-    try:
-        value = json.loads(text)
-    except (ValueError, RecursionError):
-        return None
-    is_flat = isinstance(value, list) and all(turn is None or type(turn) is str for turn in value)
-    return value if is_flat else None
 
 
 @given(cell=json_cells())
@@ -54,14 +34,13 @@ def test_reads_what_json_writes(cell):
 @example(text="\ufeff[]")
 def test_any_text_is_turns_or_a_parse_error(text):
     """What json accepts as turns is accepted, with the same text; all else is a ParseError."""
-    expected = strict_turns(text)
+    expected = turns_by_json(text)
     try:
         turns = parse_turns(text)
     except ParseError:
         assert expected is None
         return
-    assert expected is not None
-    assert turns == [turn if turn is None else repair_text(turn) for turn in expected]
+    assert turns == expected
     "".join(turn or "" for turn in turns).encode()
 
 
@@ -69,7 +48,7 @@ def test_any_text_is_turns_or_a_parse_error(text):
 def test_other_json_is_refused(value):
     """A number, an object, a list inside, NaN: whatever is not a turn is refused."""
     text = json.dumps(value)
-    if strict_turns(text) is None:
+    if turns_by_json(text) is None:
         with pytest.raises(ParseError):
             parse_turns(text)
 
@@ -98,18 +77,18 @@ def test_says_what_was_repaired(text):
 def test_agrees_with_the_notebook_where_it_is_right(text):
     """Unescaped cells give the notebook's strings."""
     cell = json.dumps([text, "second"], ensure_ascii=False)
-    assert parse_turns(cell) == notebook_turns(cell)
+    assert parse_turns(cell) == turns_by_eval(cell)
 
 
 def test_differs_from_the_notebook_where_it_is_wrong():
     """The notebook splits escaped emoji, keeps the backslash of a slash, and empties null."""
-    assert notebook_turns('["\\ud83d\\ude00"]') == ["\ud83d\ude00"]
+    assert turns_by_eval('["\\ud83d\\ude00"]') == ["\ud83d\ude00"]
     assert parse_turns('["\\ud83d\\ude00"]') == ["\U0001f600"]
-    assert notebook_turns('["either\\\\/or"]') == ["either\\/or"]
+    assert turns_by_eval('["either\\\\/or"]') == ["either\\/or"]
     with pytest.warns(Warning, match="invalid escape"):
-        assert notebook_turns('["either\\/or"]') == ["either\\/or"]
+        assert turns_by_eval('["either\\/or"]') == ["either\\/or"]
     assert parse_turns('["either\\/or"]') == ["either/or"]
-    assert notebook_turns("[null]") == [""]
+    assert turns_by_eval("[null]") == [""]
     assert parse_turns("[null]") == [None]
 
 

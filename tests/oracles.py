@@ -1,0 +1,31 @@
+"""Second implementations that the package's own are checked against."""
+
+from __future__ import annotations
+
+import ast
+import json
+
+from tiewise.parse import repair_text
+
+
+def turns_by_eval(text: str) -> list[str]:
+    """Return what the notebook's ``eval(text, {"null": ""})`` gives, running nothing."""
+    tree = ast.parse(text.strip(), mode="eval")
+    assert isinstance(tree.body, ast.List)
+    for position, item in enumerate(tree.body.elts):
+        if isinstance(item, ast.Name) and item.id == "null":
+            tree.body.elts[position] = ast.Constant("")
+    return [str(item) for item in ast.literal_eval(tree)]
+
+
+def turns_by_json(text: str) -> list[str | None] | None:
+    """Return the turns as json reads them, or None where json or the flat list says no."""
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(value, list):
+        return None
+    if any(turn is not None and type(turn) is not str for turn in value):
+        return None
+    return [turn if turn is None else repair_text(turn) for turn in value]
