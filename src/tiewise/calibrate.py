@@ -15,8 +15,9 @@ import numpy as np
 import numpy.typing as npt
 
 from .folds import fold_by_group
-from .intervals import FloatArray, IntArray, Interval, check_confidence, group_codes
+from .intervals import FloatArray, IntArray, Interval, check_confidence
 from .metrics import check_labels
+from .resampling import group_codes
 from .scores import compare
 from .temperature import METHODS, NO_CALIBRATION, Calibration, check_logits, fit_calibration
 

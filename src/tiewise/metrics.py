@@ -15,15 +15,8 @@ import pandas as pd
 from scipy.stats import rankdata, t
 
 from .errors import ScoresError
-from .intervals import (
-    FloatArray,
-    GroupedRows,
-    IntArray,
-    Interval,
-    Statistic,
-    jackknife,
-    shown_rows,
-)
+from .intervals import FloatArray, IntArray, Interval, shown_rows
+from .resampling import GroupedRows, Statistic, jackknife
 
 N_CLASSES = 3
 MAX_BINS = 15

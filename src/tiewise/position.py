@@ -14,16 +14,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from .intervals import (
-    FloatArray,
-    Interval,
-    bootstrap,
-    check_confidence,
-    group_rows,
-    mean_of_sums,
-)
+from .intervals import FloatArray, Interval, check_confidence
 from .labels import swap_probs
 from .metrics import check_probs
+from .resampling import bootstrap, group_rows, mean_of_sums
 
 
 @dataclass(frozen=True)

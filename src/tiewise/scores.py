@@ -14,20 +14,8 @@ import numpy as np
 import numpy.typing as npt
 
 from .errors import ScoresError
-from .intervals import (
-    FEW_GROUPS,
-    FloatArray,
-    IntArray,
-    Interval,
-    Statistic,
-    bootstrap,
-    check_confidence,
-    group_rows,
-    mean_of_sums,
-)
+from .intervals import FEW_GROUPS, FloatArray, IntArray, Interval, check_confidence
 from .metrics import (
-    N_CLASSES,
-    area_components,
     brier_scores,
     calibration_error,
     check_labels,
@@ -35,6 +23,8 @@ from .metrics import (
     decisive_correct,
     log_losses,
 )
+from .resampling import bootstrap, group_rows, mean_of_sums
+from .totals import score_columns, score_statistic
 
 Metric = Literal["log_loss", "accuracy", "brier", "decisive_accuracy"]
 
@@ -48,10 +38,6 @@ METRICS = {
     "auc": 1.0,
 }
 """Names of the scores, in the order they are shown, and the most each can be; the least is 0."""
-
-# Columns of the sums that every statistic is made of.
-_ROWS, _LOSS, _BRIER, _DECISIVE, _DECISIVE_CORRECT = range(5)
-_CONFUSION, _INSIDE, _OUTSIDE = slice(5, 14), slice(14, 17), slice(17, 20)
 
 
 @dataclass(frozen=True)
@@ -177,12 +163,12 @@ def evaluate(
     probs = check_probs(probs, len(labels))
     level = check_confidence(confidence_level)
     grouped = group_rows(groups, labels, probs)
-    sums = grouped.sums(_columns(labels, probs))
-    drawn = bootstrap(sums, _statistic(sums.sum(0)), n_resamples=n_resamples, seed=seed)
+    sums = grouped.sums(score_columns(labels, probs))
+    drawn = bootstrap(sums, score_statistic(sums.sum(0)), n_resamples=n_resamples, seed=seed)
     names = [name for name in METRICS if name != "ece"]
     intervals = dict(zip(names, drawn.intervals(level), strict=True))
     intervals["ece"] = calibration_error(labels, probs, grouped, level)
-    bounded = {name: _bounded(interval, METRICS[name]) for name, interval in intervals.items()}
+    bounded = {name: interval.clip(0, METRICS[name]) for name, interval in intervals.items()}
     n_decisive = int((labels < 2).sum())
     return Scores(
         n=len(labels),
@@ -270,55 +256,3 @@ def row_terms(
     raise ScoresError(
         f"metric is {metric!r}; expected log_loss, accuracy, brier or decisive_accuracy."
     )
-
-
-def _columns(labels: IntArray, probs: npt.NDArray[Any]) -> FloatArray:
-    confusion = np.eye(N_CLASSES**2)[labels * N_CLASSES + probs.argmax(1)]
-    alone = [
-        np.ones(len(labels)),
-        log_losses(labels, probs),
-        brier_scores(labels, probs),
-        (labels < 2).astype(np.float64),
-        decisive_correct(labels, probs),
-    ]
-    return np.hstack([np.column_stack(alone), confusion, area_components(labels, probs)])
-
-
-def _statistic(sample: FloatArray) -> Statistic:
-    """From totals of `_columns` to the scores in the order of METRICS, without ece."""
-    with np.errstate(invalid="ignore"):
-        area = sample[_INSIDE] / sample[_CONFUSION].reshape(N_CLASSES, N_CLASSES).sum(1)
-
-    def statistic(totals: FloatArray) -> FloatArray:
-        rows = totals[..., _ROWS]
-        confusion = totals[..., _CONFUSION].reshape(*totals.shape[:-1], N_CLASSES, N_CLASSES)
-        right = np.diagonal(confusion, axis1=-2, axis2=-1)
-        return np.stack(
-            [
-                totals[..., _LOSS] / rows,
-                right.sum(-1) / rows,
-                totals[..., _BRIER] / rows,
-                totals[..., _DECISIVE_CORRECT] / totals[..., _DECISIVE],
-                _mean_of_known(2 * right / (confusion.sum(-1) + confusion.sum(-2))),
-                _mean_of_known(_areas(totals, confusion.sum(-1), area)),
-            ],
-            axis=-1,
-        )
-
-    return statistic
-
-
-def _areas(totals: FloatArray, inside: FloatArray, area: FloatArray) -> FloatArray:
-    """Area of each class, (..., 3): exact for the sample, first-order for other weights."""
-    outside = inside.sum(-1, keepdims=True) - inside
-    return np.asarray(totals[..., _INSIDE] / inside + totals[..., _OUTSIDE] / outside - area)
-
-
-def _mean_of_known(values: FloatArray) -> FloatArray:
-    known = np.isfinite(values)
-    return np.asarray(np.where(known, values, 0).sum(-1) / known.sum(-1))
-
-
-def _bounded(interval: Interval, most: float) -> Interval:
-    low, high = np.clip([interval.low, interval.high], 0, most)
-    return Interval(interval.value, float(low), float(high))

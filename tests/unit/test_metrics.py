@@ -7,10 +7,9 @@ import pandas as pd
 import pytest
 from hypothesis import given
 from sklearn import metrics as sklearn_metrics
-from strategies import scored_rows
 
+from strategies import scored_rows
 from tiewise.errors import ScoresError
-from tiewise.intervals import group_rows
 from tiewise.metrics import (
     area_components,
     brier_scores,
@@ -21,6 +20,7 @@ from tiewise.metrics import (
     decisive_correct,
     log_losses,
 )
+from tiewise.resampling import group_rows
 
 GOOD = [0.2, 0.3, 0.5]
 
