@@ -64,6 +64,7 @@ def _commands(words: Sequence[str]) -> dict[str, Callable[..., Any]]:
     return {
         "fit": _fit_command(_preset_in(words) if words[:1] == ["fit"] else DEFAULT_PRESET),
         "predict": predict,
+        "rank": rank,
         "evaluate": evaluate,
         "compare": compare,
         "audit": audit,
@@ -135,6 +136,95 @@ def _fit_command(preset_name: str) -> Callable[..., None]:
             _print(f"{scores}\nRun {done.name} is in {done.path}.")
 
     return fit
+
+
+def predict(
+    *,
+    run: str,
+    data: Path,
+    out: Path,
+    swap: bool | None = None,
+    swap_when: float | None = None,
+    bitwise: bool = False,
+    submission: bool = False,
+    data_format: str | None = None,
+    chunk_rows: int = 1_000,
+    overwrite: bool = False,
+    artifacts: Artifacts = _default_artifacts(),  # noqa: B008
+) -> None:
+    """Predict every pair of a file with a run, the run's folds averaged.
+
+    Args:
+        run: Name or folder of a run.
+        data: Pairs of any known format; winners are not needed.
+        out: The csv, parquet or jsonl file to write: id, prob_a, prob_b, prob_tie first.
+        swap: Score both orders and average them; as the run was configured when not given.
+        swap_when: Score the second order only of pairs whose second largest probability is at
+            least this share of the largest.
+        bitwise: One pair a forward pass, so that no pair can depend on another to the last bit.
+        submission: Write Kaggle's header.
+        data_format: Name of the file's format; sniffed when not given.
+        chunk_rows: Pairs held in memory at a time.
+        overwrite: Replace the file if it exists.
+    """
+    from tiewise.prediction import PredictOptions, predict_file
+    from tiewise.runs import open_run
+
+    report = predict_file(
+        open_run(run, artifacts),
+        data,
+        out,
+        cache_dir=artifacts / "cache",
+        options=PredictOptions(swap, swap_when, bitwise, chunk_rows),
+        data_format=data_format,
+        is_submission=submission,
+        is_overwritten=overwrite,
+    )
+    if report.is_joined:
+        _print(f"{out}: {report.n_rows} pairs")
+
+
+def rank(
+    prompt: Path,
+    responses: tuple[Path, ...],
+    *,
+    run: str | None = None,
+    artifacts: Artifacts = _default_artifacts(),  # noqa: B008
+    json: Json = False,
+) -> None:
+    """Rank several responses to one prompt, each in a text file.
+
+    Args:
+        prompt: File of the prompt.
+        responses: Files of two or more responses.
+        run: Name or folder of a run; the small model that comes with the package when not given.
+    """
+    from tiewise.runs import open_run
+    from tiewise.serving import rank as rank_texts
+
+    texts = [path.read_text("utf-8") for path in (prompt, *responses)]
+    path = None if run is None else open_run(run, artifacts).path
+    _show(rank_texts(texts[0], texts[1:], run=path), is_json=json)
+
+
+def report(
+    run: Position[str],
+    *,
+    data: tuple[str, ...] = (),
+    artifacts: Artifacts = _default_artifacts(),  # noqa: B008
+) -> None:
+    """Write one self-contained page about a run: report.html, report.md and figures.
+
+    Args:
+        run: Name or folder of a run.
+        data: Where the run's data are now, if not where they were.
+    """
+    from tiewise.dataset import reread_pairs
+    from tiewise.report import write_report
+    from tiewise.runs import open_run
+
+    opened = open_run(run, artifacts)
+    _print(str(write_report(opened, pairs=reread_pairs(opened, data))))
 
 
 def evaluate(
@@ -241,6 +331,15 @@ def presets() -> None:
             f"{name:14} {config.model.backbone}, {config.model.tuning}, "
             f"max_length {config.template.max_length}, device {config.train.device}"
         )
+
+
+def _count_tokens(pairs: Any, backbone: str, artifacts: Path) -> Any:
+    from tiewise.backbones import resolve_backbone
+    from tiewise.tokens import load_tokenizer, token_lengths, tokenize
+
+    cache_dir = artifacts / "cache"
+    tokenizer = load_tokenizer(resolve_backbone(backbone, cache_dir=cache_dir))
+    return token_lengths(tokenize(pairs, tokenizer, cache_dir=cache_dir))
 
 
 def _show(result: Any, *, is_json: bool) -> None:

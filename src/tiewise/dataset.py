@@ -7,8 +7,10 @@ public Arena votes on the hub for a GPU.
 
 from __future__ import annotations
 
+import logging
 import os
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,16 +18,19 @@ import numpy as np
 import pandas as pd
 
 from tiewise.config import DataConfig
-from tiewise.errors import PairsError
+from tiewise.errors import PairsError, RunError
 from tiewise.files import digest_file, digest_json
 from tiewise.folds import fold_by_group, fold_by_id, fold_by_position
 from tiewise.formats import read_many
-from tiewise.pairs import text_lengths
+from tiewise.pairs import row_digests, text_lengths
+from tiewise.runs import Run, read_data
 from tiewise.simulate import BAYES_COLUMNS, simulate
 
 SAMPLE_SIZE = 1_500
 HUB_DATASET = "lmarena-ai/arena-human-preference-55k"
+_SAMPLE = f"embedded sample of {SAMPLE_SIZE} rows"
 Fallback = Literal["sample", "hub"]
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -71,22 +76,7 @@ def load_dataset(
     PairsError
         When there is no data, or a file cannot be read.
     """
-    paths = find_data(config)
-    options: dict[str, Any] = {
-        "format": config.data_format,
-        "labelled": labelled,
-        "on_error": config.on_error,
-    }
-    if paths:
-        pairs = read_many(paths, **options)
-        sources = tuple(f"{Path(path).name} {digest_file(path)}" for path in paths)
-    elif fallback == "sample":
-        pairs = simulate(SAMPLE_SIZE, seed=0)
-        sources = (f"embedded sample of {SAMPLE_SIZE} rows",)
-    else:
-        path = _download_hub_dataset()
-        pairs = read_many([path], **options)
-        sources = (f"{HUB_DATASET} {digest_file(path)}",)
+    pairs, found = _read(config, fallback, labelled=labelled)
     counts = {
         "n_read": len(pairs),
         "n_rejected": len(pairs.attrs.get("rejected", ())),
@@ -95,8 +85,23 @@ def load_dataset(
     kept = draw_rows(len(pairs), config.limit, seed=config.data_seed)
     counts["n_left_out_by_limit"] = len(pairs) - len(kept)
     draw = [config.limit, config.data_seed] if config.limit else None
-    digest = digest_json([sources, counts, draw])
+    digest = digest_json([[digest for _, digest in found], counts, draw])
+    sources = tuple(f"{name} {own}" for name, own in found)
     return Dataset(pairs.iloc[kept].reset_index(drop=True), digest, sources, counts)
+
+
+def _read(
+    config: DataConfig, fallback: Fallback, *, labelled: bool
+) -> tuple[pd.DataFrame, list[tuple[str, str]]]:
+    """Read the rows; return them with the name and the digest of each source."""
+    paths = find_data(config)
+    if not paths and fallback == "sample":
+        sample = simulate(SAMPLE_SIZE, seed=0)
+        return sample, [(_SAMPLE, digest_json(row_digests(sample).tolist()))]
+    names = [Path(path).name for path in paths] or [HUB_DATASET]
+    paths = paths or [_download_hub_dataset()]
+    pairs = read_many(paths, format=config.data_format, labelled=labelled, on_error=config.on_error)
+    return pairs, list(zip(names, map(digest_file, paths), strict=True))
 
 
 def find_data(config: DataConfig) -> list[str]:
@@ -166,6 +171,35 @@ def deal_folds(dataset: Dataset, config: DataConfig) -> pd.DataFrame:
     table = pairs[["id", *known]].copy()
     table.insert(1, "fold", folds)
     return pd.concat([table, text_lengths(pairs)], axis=1)
+
+
+def reread_pairs(run: Run, paths: Sequence[str] = ()) -> pd.DataFrame | None:
+    """Read the texts of a run's data again, or return None where they cannot be had.
+
+    Parameters
+    ----------
+    run
+        A run with its configuration and the digest of its data.
+    paths
+        Where the data are now; where the configuration says when empty.
+
+    Raises
+    ------
+    RunError
+        When files were named that are not the run's data.
+    """
+    config = replace(run.config.data, data=tuple(paths) or run.config.data.data)
+    is_sample = read_data(run)["sources"][0].startswith(_SAMPLE)
+    if not paths and not is_sample and not all(Path(path).is_file() for path in config.data):
+        _log.warning("The data of %s are not where they were; give --data to have texts.", run.name)
+        return None
+    dataset = load_dataset(config)
+    if dataset.digest == read_data(run)["digest"]:
+        return dataset.pairs
+    if paths:
+        raise RunError(f"{paths[0]}: these are not the data that {run.name} was fitted on.")
+    _log.warning("The data of %s have changed since; its texts are left out.", run.name)
+    return None
 
 
 def _download_hub_dataset() -> str:

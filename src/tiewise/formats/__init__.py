@@ -7,11 +7,12 @@ row is lost, and no label guessed, in silence.
 """
 
 from .joining import read_many
-from .reading import FORMATS, read_pairs
+from .reading import FORMATS, read_chunks, read_pairs
 from .writing import write_pairs, write_preference, write_submission
 
 __all__ = [
     "FORMATS",
+    "read_chunks",
     "read_many",
     "read_pairs",
     "write_pairs",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Callable, Iterable, Iterator
 from itertools import chain, islice
@@ -96,18 +97,71 @@ def read_pairs(
         Where the file or a row of it cannot be read; the message names the first rows, and how
         many there are.
     """
+    opened = _open(path, format, labelled=labelled, on_error=on_error)
+    return _build(opened, enumerate(opened.records))
+
+
+def read_chunks(
+    path: str | Path | pd.DataFrame | Any,
+    *,
+    size: int,
+    format: str | None = None,  # noqa: A002
+    labelled: bool = True,
+    on_error: OnError = "raise",
+) -> Iterator[Callable[[], pd.DataFrame]]:
+    """Read pairs a few at a time, for inputs that memory does not hold.
+
+    Parameters
+    ----------
+    path, format, labelled, on_error
+        As for :func:`read_pairs`.
+    size
+        Records of a chunk, at least 1.
+
+    Yields
+    ------
+    Callable
+        For each chunk, in the order of the file, a function that parses it to a pairs table. What
+        need not be parsed is not.
+
+    Raises
+    ------
+    PairsError
+        As :func:`read_pairs`, when the chunk that is wrong is reached.
+    """
+    opened = _open(path, format, labelled=labelled, on_error=on_error)
+    numbered = enumerate(opened.records)
+    while chunk := list(islice(numbered, size)):
+        yield functools.partial(_build, opened, chunk)
+
+
+class _Opened(NamedTuple):
+    """A source whose format is known, and how its records shall be read."""
+
+    name: str
+    format: str
+    records: Iterator[Numbered]
+    labelled: bool
+    on_error: OnError
+
+
+def _open(path: Any, wanted: str | None, *, labelled: bool, on_error: OnError) -> _Opened:
     if on_error not in ("raise", "skip"):
         raise PairsError(f"on_error must be 'raise' or 'skip', found {on_error!r}")
     source = open_source(path)
     head = list(islice(source.records, _PEEKED))
-    name = format or _sniff(source, head)
+    name = wanted or _sniff(source, head)
     _check_format(source, name, labelled=labelled)
-    rows, rejected = _read_rows(chain(head, source.records), FORMATS[name], labelled=labelled)
-    if rejected and on_error == "raise":
-        raise _rejection(source.name, rejected)
+    return _Opened(source.name, name, chain(head, source.records), labelled, on_error)
+
+
+def _build(opened: _Opened, numbered: Iterable[tuple[int, Numbered]]) -> pd.DataFrame:
+    rows, rejected = _read_rows(numbered, FORMATS[opened.format], labelled=opened.labelled)
+    if rejected and opened.on_error == "raise":
+        raise _rejection(opened.name, rejected)
     n_repaired = _mend_ids(rows)
     pairs = build_pairs(_as_columns(rows))
-    pairs.attrs = {"format": name, "rejected": rejected, "repaired": n_repaired}
+    pairs.attrs = {"format": opened.format, "rejected": rejected, "repaired": n_repaired}
     return pairs
 
 
@@ -156,11 +210,11 @@ def _check_format(source: Source, name: str, *, labelled: bool) -> None:
 
 
 def _read_rows(
-    records: Iterable[Numbered], known: Format, *, labelled: bool
+    numbered: Iterable[tuple[int, Numbered]], known: Format, *, labelled: bool
 ) -> tuple[list[Row], list[str]]:
     rows: list[Row] = []
     rejected: list[str] = []
-    for position, record in enumerate(records):
+    for position, record in numbered:
         try:
             rows.extend(_rows_of(record, known, position, labelled=labelled))
         except TiewiseError as error:

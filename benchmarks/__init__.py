@@ -1,0 +1,1 @@
+"""Benchmarks against the notebook's way; see ``python -m benchmarks --help``."""

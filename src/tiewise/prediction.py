@@ -1,0 +1,156 @@
+"""Predictions of a run for a file: any format in, any size, probabilities out.
+
+The file is read, judged and written in chunks (:mod:`tiewise.streaming`), so memory holds one
+chunk and the model. The folds of the run are averaged. The run may be of either kind; torch is
+loaded only where the backbone needs it.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from tiewise.baseline import load_baseline
+from tiewise.config import BASELINE
+from tiewise.errors import RunError
+from tiewise.files import digest_file, refuse_existing
+from tiewise.formats import read_chunks
+from tiewise.formats.cells import ONE_HOT_COLUMNS
+from tiewise.pairs import is_degenerate
+from tiewise.runs import Run
+from tiewise.streaming import StreamReport, predict_stream
+
+PROBS = ["prob_a", "prob_b", "prob_tie"]
+Predict = Callable[[pd.DataFrame], pd.DataFrame]
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class PredictOptions:
+    """How pairs are scored.
+
+    swap
+        Score both orders and average; as the run was configured when None.
+    swap_when
+        Score the second order only where the second largest probability is at least this share of
+        the largest, in [0, 1].
+    is_bitwise
+        One row a forward pass: a row's probabilities cannot depend on any other row.
+    chunk_rows
+        Rows read, scored and written at a time.
+    """
+
+    swap: bool | None = None
+    swap_when: float | None = None
+    is_bitwise: bool = False
+    chunk_rows: int = 1_000
+
+
+def open_predictor(run: Run, *, cache_dir: Path, options: PredictOptions | None = None) -> Predict:
+    """Return a function from a pairs table to its predictions, averaged over the finished folds.
+
+    Raises
+    ------
+    RunError
+        When no fold is finished.
+    ModelError, DeviceError
+        When the model is damaged or the machine cannot compute it.
+    """
+    options = options or PredictOptions()
+    if run.config.model.backbone == BASELINE:
+        return _open_baseline(run)
+    from tiewise.judging import open_judge
+
+    judge = open_judge(run, cache_dir=cache_dir)
+    swap = run.config.predict.swap if options.swap is None else options.swap
+    keywords: dict[str, Any] = {
+        "is_swapped": swap,
+        "swap_when": options.swap_when,
+        "is_bitwise": options.is_bitwise,
+        "batch_tokens": run.config.predict.score_batch_tokens,
+    }
+    return lambda pairs: judge.predict(pairs, **keywords)
+
+
+def predict_file(
+    run: Run,
+    data_path: Path,
+    output_path: Path,
+    *,
+    cache_dir: Path,
+    options: PredictOptions | None = None,
+    data_format: str | None = None,
+    is_submission: bool = False,
+    is_overwritten: bool = False,
+) -> StreamReport:
+    """Predict every row of a file and write the probabilities beside the ids, in the same order.
+
+    Parameters
+    ----------
+    run
+        A run with finished folds.
+    data_path
+        Pairs of any known format; winners are not looked at.
+    output_path
+        A csv, parquet or jsonl file; ``id, prob_a, prob_b, prob_tie`` come first.
+    cache_dir
+        Where converted backbones are cached.
+    options
+        How pairs are scored.
+    data_format
+        Name of the format; sniffed when None.
+    is_submission
+        Write Kaggle's header and nothing but ids and probabilities.
+    is_overwritten
+        Replace `output_path` if it stands.
+
+    Raises
+    ------
+    TiewiseError
+        As :func:`open_predictor`, and for files that cannot be read or written.
+    """
+    options = options or PredictOptions()
+    refuse_existing(output_path, is_overwritten=is_overwritten)
+    chunks = read_chunks(data_path, size=options.chunk_rows, format=data_format, labelled=False)
+    folds = run.finished_folds()
+    identity = {
+        "run": run.path.name,
+        "models": {str(fold): digest_file(run.fold(fold).oof_path) for fold in folds},
+        "data": digest_file(data_path),
+        "options": asdict(options),
+        "is_submission": is_submission,
+    }
+    predict = open_predictor(run, cache_dir=cache_dir, options=options)
+    prepare = _as_submission if is_submission else _as_predictions
+    report = predict_stream(chunks, output_path, predict, identity=identity, prepare=prepare)
+    _log.info("%s: %d rows, %d folds averaged", output_path, report.n_rows, len(folds))
+    return report
+
+
+def _open_baseline(run: Run) -> Predict:
+    folds = run.finished_folds()
+    if not folds:
+        raise RunError(f"{run.path}: no fold is finished yet. Go on with tiewise fit --resume.")
+    models = [load_baseline(run.fold(fold).adapter_dir) for fold in folds]
+
+    def predict(pairs: pd.DataFrame) -> pd.DataFrame:
+        probs = np.mean([model.predict(pairs) for model in models], axis=0)
+        table = pd.DataFrame(probs, columns=PROBS)
+        table.insert(0, "id", pairs["id"].to_numpy())
+        return table.assign(is_degenerate=is_degenerate(pairs))
+
+    return predict
+
+
+def _as_predictions(table: pd.DataFrame) -> pd.DataFrame:
+    return table[["id", *PROBS, *(name for name in table if name not in ["id", *PROBS])]]
+
+
+def _as_submission(table: pd.DataFrame) -> pd.DataFrame:
+    return table[["id", *PROBS]].set_axis(["id", *ONE_HOT_COLUMNS], axis=1)

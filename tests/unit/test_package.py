@@ -1,0 +1,72 @@
+"""The package as a whole: light to import, torch only in its leaves, every example true."""
+
+import doctest
+import importlib
+import pkgutil
+import subprocess
+import sys
+
+import pytest
+
+import tiewise
+
+LEAVES = "imports torch"
+
+
+def _modules():
+    found = pkgutil.walk_packages(tiewise.__path__, "tiewise.")
+    return [module.name for module in found if not module.name.endswith("__main__")]
+
+
+def _is_leaf(name):
+    source = importlib.util.find_spec(name).loader.get_source(name)
+    return LEAVES in source.split('"""')[1]
+
+
+CORE = [name for name in _modules() if not _is_leaf(name)]
+
+
+def _run(code):
+    return subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    ).stdout.strip()
+
+
+def test_importing_the_package_loads_nothing_heavy():
+    """Until a name is used, numpy is the heaviest thing there may be."""
+    heavy = "{'pandas', 'scipy', 'sklearn', 'joblib', 'pyarrow', 'torch', 'transformers', 'tyro'}"
+    assert _run(f"import sys, tiewise; print({heavy} & set(sys.modules))") == "set()"
+
+
+def test_core_modules_do_not_load_torch():
+    """Every module whose docstring does not say that it imports torch does not."""
+    imports = "; ".join(f"import {name}" for name in CORE if "figures" not in name)
+    banned = "{'torch', 'transformers', 'peft', 'bitsandbytes', 'datasets'}"
+    assert _run(f"{imports}; import sys; print({banned} & set(sys.modules))") == "set()"
+
+
+@pytest.mark.parametrize("name", tiewise.__all__)
+def test_every_public_name_resolves(name):
+    """What the package lists, it has, and says what it does."""
+    value = getattr(tiewise, name)
+    assert value.__doc__
+
+
+def test_no_module_hides_a_public_name():
+    """A module called like a public function would stand in its place once imported."""
+    modules = {name.removeprefix("tiewise.").split(".")[0] for name in _modules()}
+    assert not modules & set(tiewise.__all__)
+
+
+@pytest.mark.parametrize("name", CORE)
+def test_examples_are_true(name):
+    """Each docstring's example gives what it shows."""
+    module = pytest.importorskip(name, exc_type=ModuleNotFoundError)
+    assert doctest.testmod(module).failed == 0
+
+
+def test_the_version_stands_in_one_place():
+    """The installed metadata and the package agree."""
+    from importlib.metadata import version
+
+    assert version("tiewise") == tiewise.__version__
