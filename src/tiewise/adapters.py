@@ -1,8 +1,8 @@
 """What training changes: put into a network, written to a folder, and read back.
 
-A folder holds ``classifier.json`` (what was built on which backbone, and a digest of each other
-file) and either peft's own pair, ``adapter_config.json`` with ``adapter_model.safetensors``, or,
-after full fine-tuning, a whole transformers model, ``config.json`` with ``model.safetensors``.
+A folder holds ``classifier.json`` (what was built on which backbone), a manifest with the digest of
+every file, and either peft's own pair, ``adapter_config.json`` with ``adapter_model.safetensors``,
+or, after full fine-tuning, a whole transformers model, ``config.json`` with ``model.safetensors``.
 Other tools load either without this package. Reading refuses whatever is not exactly that: other
 weights below, a missing or left-over tensor, a flipped bit, a file that could run code.
 
@@ -17,16 +17,20 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+import pydantic
 import torch
 from peft import LoraConfig, TaskType, get_peft_model, get_peft_model_state_dict
-from safetensors.torch import load_file, save_file
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from tiewise import checkpoints
 from tiewise.backbones import backbone_digest
 from tiewise.config import ModelConfig
 from tiewise.errors import ModelError
-from tiewise.files import atomic_path, digest_file, write_json
+from tiewise.files import write_json
 from tiewise.networks import CLASSES, find_layers, head_name, seeded
+from tiewise.tensor_tree import write_tensors
 
 _CARD = "classifier.json"
 _FORMAT = 1
@@ -56,39 +60,31 @@ def add_adapters(network: nn.Module, config: ModelConfig, *, seed: int) -> nn.Mo
 def save_adapter(
     network: nn.Module, config: ModelConfig, backbone_dir: Path, adapter_dir: Path
 ) -> None:
-    """Write the trained tensors, their configuration and the card, each whole or not at all."""
+    """Write the trained tensors, their configuration and the card, then the manifest."""
     settings_name, weights_name = _FILES[config.tuning]
     tensors = {name: part.detach().cpu().contiguous() for name, part in _saved(network).items()}
-    with atomic_path(adapter_dir / weights_name) as temporary:
-        save_file(tensors, temporary, metadata={"format": "pt"})
+    write_tensors(adapter_dir / weights_name, tensors)
     write_json(adapter_dir / settings_name, _settings(network, config))
-    files = {name: digest_file(adapter_dir / name) for name in (settings_name, weights_name)}
     card = {
         "format": _FORMAT,
         "classes": list(CLASSES),
         "backbone_sha256": backbone_digest(backbone_dir),
-        "files": files,
         "model": dataclasses.asdict(config),
     }
     write_json(adapter_dir / _CARD, card)
+    checkpoints.seal(adapter_dir)
 
 
 def read_config(adapter_dir: Path, backbone_dir: Path) -> ModelConfig:
-    """Return what an adapter's folder says was built, after checking every file it names.
+    """Return what an adapter's folder says was built, after checking every file of the manifest.
 
     Raises
     ------
     ModelError
         When a file is missing, damaged or could run code, or the backbone is another one.
     """
-    _refuse_code(adapter_dir)
+    check_folder(adapter_dir)
     card = _read_card(adapter_dir)
-    for name, expected in card["files"].items():
-        path = adapter_dir / name
-        if not path.is_file():
-            raise ModelError(f"{path} is missing; {_CARD} names it. Copy the whole folder.")
-        if digest_file(path) != expected:
-            raise ModelError(f"{path} is damaged: its SHA-256 is not the one in {_CARD}.")
     found = backbone_digest(backbone_dir)
     if card["backbone_sha256"] != found:
         raise ModelError(
@@ -96,6 +92,22 @@ def read_config(adapter_dir: Path, backbone_dir: Path) -> ModelConfig:
             f"{card['backbone_sha256']}, but {backbone_dir} has {found}. Give the same backbone."
         )
     return _parse_model(card["model"], adapter_dir)
+
+
+def check_folder(adapter_dir: Path) -> None:
+    """Refuse a folder that a fit did not leave like this.
+
+    Raises
+    ------
+    ModelError
+        When a file is missing, damaged or could run code.
+    """
+    _refuse_code(adapter_dir)
+    damage = checkpoints.find_damage(adapter_dir, is_closed=False)
+    if damage is not None:
+        raise ModelError(
+            f"{adapter_dir} is damaged: {damage}. Copy the whole folder anew, or fit again."
+        )
 
 
 def restore_adapter(network: nn.Module, config: ModelConfig, adapter_dir: Path) -> nn.Module:
@@ -109,7 +121,7 @@ def restore_adapter(network: nn.Module, config: ModelConfig, adapter_dir: Path) 
     head = head_name(network)
     adapted = add_adapters(network, config, seed=0)
     path = adapter_dir / _FILES[config.tuning][1]
-    stored, places = load_file(path), _saved(adapted)
+    stored, places = _read_tensors(path), _saved(adapted)
     _check_head(stored, places, head, path)
     if stored.keys() != places.keys():
         missing, left = sorted(places.keys() - stored), sorted(stored.keys() - places)
@@ -122,6 +134,13 @@ def restore_adapter(network: nn.Module, config: ModelConfig, adapter_dir: Path) 
                 )
             place.copy_(stored[name])
     return adapted
+
+
+def _read_tensors(path: Path) -> dict[str, Tensor]:
+    try:
+        return load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise ModelError(f"{path} cannot be read: {error}. Fit again or copy it anew.") from error
 
 
 def _saved(network: Any) -> dict[str, Tensor]:
@@ -202,21 +221,20 @@ def _read_card(adapter_dir: Path) -> dict[str, Any]:
     try:
         card: dict[str, Any] = json.loads(path.read_bytes())
         known = card["format"] == _FORMAT and card["classes"] == list(CLASSES)
-        tuning = card["model"]["tuning"]
-        complete = set(card["files"]) == set(_FILES[tuning]) and "backbone_sha256" in card
+        complete = {"backbone_sha256", "model"} <= set(card)
     except FileNotFoundError as error:
         raise ModelError(f"{path} is missing: this is no folder that a fit wrote.") from error
     except (ValueError, KeyError, TypeError) as error:
         raise ModelError(f"{path} is damaged: {error!r}. Fit again or copy it anew.") from error
     if not (known and complete):
-        raise ModelError(f"{path}: its format, classes or files are not those read here.")
+        raise ModelError(f"{path}: its format or classes are not those read here.")
     return card
 
 
 def _parse_model(values: dict[str, Any], adapter_dir: Path) -> ModelConfig:
     try:
-        return ModelConfig(**(values | {"lora_targets": tuple(values["lora_targets"])}))
-    except (TypeError, KeyError) as error:
+        return pydantic.TypeAdapter(ModelConfig).validate_python(values)
+    except pydantic.ValidationError as error:
         raise ModelError(f"{adapter_dir / _CARD}: {error}.") from error
 
 

@@ -1,10 +1,13 @@
 """Checkpoints that are whole or do not count.
 
 A checkpoint is a folder ``checkpoint-STEP``. It is written under a temporary name, its last file is
-a manifest with the size and SHA-256 of every other file (and of itself), and one rename puts it in
-place. Nothing is read from a checkpoint before its manifest is found to hold, so a process killed
-at any moment, a removed file or a flipped bit leads to the checkpoint before, with a message, and
-never to a run that continues as something else.
+a manifest with the size and SHA-256 of every other file (and of itself), the step and the fit it
+belongs to, and one rename puts it in place. Nothing is read from a checkpoint before its manifest
+is found to hold, so a process killed at any moment, a removed file, a flipped bit or a folder
+copied from elsewhere leads to the checkpoint before, with a message, and never to a run that
+continues as something else.
+
+Adapters and converted backbones are sealed by the same manifest.
 """
 
 from __future__ import annotations
@@ -27,8 +30,17 @@ _log = logging.getLogger(__name__)
 
 
 @contextlib.contextmanager
-def new_checkpoint(folder: Path, step: int) -> Iterator[Path]:
+def new_checkpoint(folder: Path, step: int, *, fit: str = "") -> Iterator[Path]:
     """Yield an empty folder that becomes ``folder/checkpoint-STEP``, sealed, when the block ends.
+
+    Parameters
+    ----------
+    folder
+        Where a fit's checkpoints are.
+    step
+        The optimiser step after which it is taken.
+    fit
+        Digest of the fit's identity: only the same fit goes on from here.
 
     Raises
     ------
@@ -38,7 +50,7 @@ def new_checkpoint(folder: Path, step: int) -> Iterator[Path]:
     try:
         with atomic_folder(folder / f"{_PREFIX}{step}") as temporary:
             yield temporary
-            seal(temporary)
+            seal(temporary, step=step, fit=fit)
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             raise
@@ -48,36 +60,42 @@ def new_checkpoint(folder: Path, step: int) -> Iterator[Path]:
         ) from error
 
 
-def seal(folder: Path) -> None:
-    """Write the manifest of every file in `folder`."""
-    names = sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
-    files = {name: _describe(folder / name) for name in names if name != MANIFEST}
-    write_json(folder / MANIFEST, {"files": files, "sha256": digest_json(files)})
+def seal(folder: Path, **about: Any) -> None:
+    """Write the manifest: every file in `folder`, and what the folder is about."""
+    files = {name: _describe(folder / name) for name in _names_in(folder)}
+    body = {"files": files, "about": about}
+    write_json(folder / MANIFEST, body | {"sha256": digest_json(body)})
 
 
-def find_damage(checkpoint: Path) -> str | None:
-    """Return what is wrong with a checkpoint, or None when its manifest holds."""
+def find_damage(folder: Path, *, is_closed: bool = True, **about: Any) -> str | None:
+    """Return what is wrong with a sealed folder, or None when its manifest holds.
+
+    Parameters
+    ----------
+    folder
+        What :func:`seal` was called with.
+    is_closed
+        Whether a file that the manifest does not name is damage.
+    **about
+        What the folder must be about.
+    """
     try:
-        manifest = json.loads((checkpoint / MANIFEST).read_bytes())
-        files: dict[str, Any] = manifest["files"]
-        if manifest != {"files": files, "sha256": digest_json(files)}:
+        manifest: dict[str, Any] = json.loads((folder / MANIFEST).read_bytes())
+        if digest_json(_body(manifest)) != manifest["sha256"]:
             return f"{MANIFEST} does not match its own digest"
+        return _find_difference(folder, manifest, about, is_closed=is_closed)
     except FileNotFoundError:
         return f"{MANIFEST} is missing"
-    except (ValueError, KeyError, TypeError):
+    except OSError as error:
+        return f"it cannot be read ({error.strerror})"
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return f"{MANIFEST} is not readable"
-    for name, described in files.items():
-        if not (checkpoint / name).is_file():
-            return f"{name} is missing"
-        if _describe(checkpoint / name) != described:
-            return f"{name} does not match the manifest"
-    return None
 
 
-def newest_intact(folder: Path) -> Path | None:
+def newest_intact(folder: Path, *, fit: str = "") -> Path | None:
     """Return the newest checkpoint whose manifest holds; each damaged one is named in the log."""
     for checkpoint in reversed(list_checkpoints(folder)):
-        damage = find_damage(checkpoint)
+        damage = find_damage(checkpoint, step=step_of(checkpoint), fit=fit)
         if damage is None:
             return checkpoint
         _log.warning("%s is skipped: %s.", checkpoint, damage)
@@ -102,11 +120,43 @@ def step_of(checkpoint: Path) -> int | None:
     return int(number) if number.isdecimal() else None
 
 
-def keep_newest(folder: Path, n_kept: int) -> None:
-    """Remove all but the newest `n_kept` checkpoints, and what killed writers left."""
-    for checkpoint in list_checkpoints(folder)[:-n_kept]:
-        shutil.rmtree(checkpoint)
+def keep_newest(folder: Path, n_kept: int, *, step: int) -> None:
+    """Remove all but the newest `n_kept` checkpoints up to `step`, and what killed writers left.
+
+    A checkpoint of a later step is one that could not be gone on from; kept, it would take the
+    place of an intact one.
+    """
+    found = list_checkpoints(folder)
+    standing = [path for path in found if (step_of(path) or 0) <= step][-n_kept:]
+    for checkpoint in found:
+        if checkpoint not in standing:
+            shutil.rmtree(checkpoint)
     remove_temporaries(folder)
+
+
+def _find_difference(
+    folder: Path, manifest: dict[str, Any], about: dict[str, Any], *, is_closed: bool
+) -> str | None:
+    for name, value in about.items():
+        if manifest["about"].get(name) != value:
+            return f"{MANIFEST} says {name} {manifest['about'].get(name)}, not {value}"
+    for name, described in manifest["files"].items():
+        if not (folder / name).is_file():
+            return f"{name} is missing"
+        if _describe(folder / name) != described:
+            return f"{name} does not match the manifest"
+    if is_closed and (added := set(_names_in(folder)) - set(manifest["files"])):
+        return f"{min(added)} is not in the manifest"
+    return None
+
+
+def _names_in(folder: Path) -> list[str]:
+    names = (str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+    return sorted(name for name in names if name != MANIFEST)
+
+
+def _body(manifest: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in manifest.items() if name != "sha256"}
 
 
 def _describe(path: Path) -> dict[str, Any]:

@@ -7,9 +7,7 @@ everything around it, folds, identity, predictions, scores, is the same for both
 
 from __future__ import annotations
 
-import json
 import logging
-import os
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -22,8 +20,8 @@ import pandas as pd
 
 from tiewise.config import BASELINE, RunConfig, check_config
 from tiewise.dataset import Dataset, deal_folds, load_dataset
-from tiewise.errors import DeviceError, FoldError, RunError
-from tiewise.files import atomic_folder, write_json, write_parquet
+from tiewise.errors import ConfigError, DeviceError, FoldError, RunError
+from tiewise.files import atomic_folder, held
 from tiewise.folds import split
 from tiewise.pairs import is_degenerate
 from tiewise.references import RunScores, evaluate_tables
@@ -32,8 +30,15 @@ from tiewise.runs import (
     Run,
     claim_fold,
     defining_fields,
+    empty_fold,
+    hold_fold,
+    is_first_process,
+    read_data,
+    read_fold_oof,
     read_folds,
+    save_data,
     save_folds,
+    save_scored,
     start_run,
 )
 
@@ -79,6 +84,8 @@ def cross_fit(
     """
     check_config(config)
     _check_folds(folds, config.data.n_splits)
+    if options.is_resumed and options.is_overwritten:
+        raise ConfigError("--resume and --overwrite contradict each other; give one of them.")
     check_device(config)
     dataset = load_dataset(
         config.data, fallback="hub" if config.train.device == "cuda" else "sample"
@@ -87,7 +94,7 @@ def cross_fit(
     run = start_run(artifacts_dir, config, name=options.name)
     if is_first_process():
         save_folds(run, table)
-        write_json(run.data_path, dataset.describe())
+        save_data(run, dataset.describe())
     fitted = [fold for fold in folds if _fit_one(run, dataset, table, fold, artifacts_dir, options)]
     return run, fitted
 
@@ -121,20 +128,15 @@ def summarise(run: Run) -> RunScores:
     RunError
         When no fold is finished.
     """
-    finished = run.finished_folds()
-    if not finished:
-        raise RunError(f"{run.path}: no fold is finished yet. Go on with tiewise fit --resume.")
-    parts = [pd.read_parquet(run.fold(fold).oof_path) for fold in finished]
-    oof = pd.concat(parts, ignore_index=True)
-    write_parquet(run.oof_path, oof)
-    scores = _score(run, oof)
-    write_json(run.scores_path, scores.to_dict())
+    with held(run.lock_path, wait=True):
+        finished = run.finished_folds()
+        if not finished:
+            raise RunError(f"{run.path}: no fold is finished yet. Go on with tiewise fit --resume.")
+        parts = [read_fold_oof(run.fold(fold)) for fold in finished]
+        oof = pd.concat(parts, ignore_index=True)
+        scores = _score(run, oof)
+        save_scored(run, oof, scores.to_dict())
     return scores
-
-
-def is_first_process() -> bool:
-    """Tell whether this process is the one that writes, of those a launcher started."""
-    return int(os.environ.get("RANK", "0")) == 0
 
 
 def _fit_one(
@@ -146,8 +148,23 @@ def _fit_one(
     options: FitOptions,
 ) -> bool:
     folder = run.fold(fold)
-    if options.is_overwritten and is_first_process() and folder.path.exists():
-        shutil.rmtree(folder.path)
+    if not is_first_process():
+        return _fit_held(run, dataset, table, fold, artifacts_dir, options)
+    with hold_fold(folder):
+        if options.is_overwritten:
+            empty_fold(folder)
+        return _fit_held(run, dataset, table, fold, artifacts_dir, options)
+
+
+def _fit_held(
+    run: Run,
+    dataset: Dataset,
+    table: pd.DataFrame,
+    fold: int,
+    artifacts_dir: Path,
+    options: FitOptions,
+) -> bool:
+    folder = run.fold(fold)
     train_idx, eval_idx = split(table["fold"].to_numpy(), fold)
     _log.info("fold %d: %d rows to learn from, %d held out", fold, len(train_idx), len(eval_idx))
     arguments: dict[str, Any] = {
@@ -163,8 +180,7 @@ def _fit_one(
         return False
     known = table.iloc[eval_idx][["id", "fold", "label", "group"]].reset_index(drop=True)
     oof = pd.concat([known, predictions.drop(columns="id", errors="ignore")], axis=1)
-    write_parquet(folder.oof_path, oof)
-    write_json(folder.scores_path, _score(run, oof).to_dict())
+    save_scored(folder, oof, _score(run, oof).to_dict())
     shutil.rmtree(folder.checkpoints_dir, ignore_errors=True)
     return True
 
@@ -188,11 +204,13 @@ def _fit_baseline_fold(
     fold: int,
     is_resumed: bool,
     **_: Any,
-) -> pd.DataFrame:
+) -> pd.DataFrame | None:
     from tiewise.baseline import fit_baseline
 
     identity = {"config": defining_fields(config), "data": data_digest, "fold": fold}
     claim_fold(folder, identity, is_resumed=is_resumed)
+    if folder.is_finished:
+        return None
     train = pairs.iloc[train_idx]
     model = fit_baseline(train, groups=train["group"].to_numpy(), seed=config.train.seed)
     with atomic_folder(folder.adapter_dir) as temporary:
@@ -205,8 +223,7 @@ def _fit_baseline_fold(
 
 
 def _score(run: Run, oof: pd.DataFrame) -> RunScores:
-    counts = json.loads(run.data_path.read_bytes())["counts"]
-    return evaluate_tables(oof, read_folds(run), counts=counts)
+    return evaluate_tables(oof, read_folds(run), counts=read_data(run)["counts"])
 
 
 def _check_folds(folds: list[int], n_splits: int) -> None:

@@ -8,9 +8,11 @@ file or the new one, and perhaps a temporary that :func:`remove_temporaries` cle
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import hashlib
 import json
 import os
+import platform
 import shutil
 import uuid
 from collections.abc import Iterator
@@ -127,6 +129,38 @@ def digest_json(value: Any) -> str:
     True
     """
     return digest_bytes(json.dumps(value, sort_keys=True, allow_nan=False).encode())
+
+
+@contextlib.contextmanager
+def held(path: Path | str, *, wait: bool = False) -> Iterator[None]:
+    """Hold the lock file `path` inside the block; it is let go when the process ends, however.
+
+    Parameters
+    ----------
+    path
+        A file that is made when it is not there, and stays.
+    wait
+        Wait until nobody holds it.
+
+    Raises
+    ------
+    BlockingIOError
+        When another process holds it and `wait` is false; the message says which.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a+", encoding="utf-8") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        except BlockingIOError as error:
+            file.seek(0)
+            raise BlockingIOError(error.errno, f"held by {file.read().strip()}") from None
+        except OSError:  # a file system without locks: better unguarded than unusable
+            pass
+        file.truncate(0)
+        file.write(f"process {os.getpid()} on {platform.node()}\n")
+        file.flush()
+        yield
 
 
 def remove_temporaries(folder: Path | str) -> int:

@@ -8,6 +8,7 @@ steps, the adapter. What of it is resumed is decided by digests and sealed check
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import shutil
@@ -30,7 +31,7 @@ from tiewise.errors import DeviceError, Interrupted
 from tiewise.files import atomic_folder, digest_file, digest_json, write_json
 from tiewise.labels import swap_probs
 from tiewise.model import PairClassifier, build_classifier, load_classifier
-from tiewise.runs import FoldFolder, claim_fold, defining_fields
+from tiewise.runs import FoldFolder, claim_fold, defining_fields, is_first_process
 from tiewise.scoring import predict_pairs
 from tiewise.steps import Examples, StepDataset
 from tiewise.template import Template
@@ -142,17 +143,24 @@ def fit_fold(
         "config": defining_fields(config),
         "data": data_digest,
         "backbone": backbone.digest,
+        "backbone_config": digest_json(json.loads((backbone.path / "config.json").read_bytes())),
+        "tokenizer": backbone.tokenizer.digest,
         "template": backbone.template.digest,
         "fold": fold,
         "init_from": init_from and digest_json(sorted(_digests(init_from))),
     }
-    if _is_first_process():
+    if is_first_process():
         claim_fold(folder, identity, is_resumed=is_resumed)
+    if is_resumed and folder.is_finished:
+        return None
     examples = make_examples(config, pairs.iloc[train_idx], backbone, cache_dir=cache_dir)
     classifier = _make_classifier(config, backbone, device, init_from=init_from)
     pad_id = backbone.template.controls.pad
-    _train(config, classifier, examples, folder, device, pad_id=pad_id, is_resumed=is_resumed)
-    if not _is_first_process():
+    fit = digest_json(identity)
+    _train(
+        config, classifier, examples, folder, device, pad_id=pad_id, fit=fit, is_resumed=is_resumed
+    )
+    if not is_first_process():
         return None
     save_adapter(classifier, backbone, folder.adapter_dir)
     return predict_pairs(
@@ -194,6 +202,7 @@ def save_adapter(classifier: PairClassifier, backbone: Backbone, adapter_dir: Pa
         classifier.save(temporary)
         shutil.copyfile(backbone.path / "tokenizer.json", temporary / "tokenizer.json")
         write_json(temporary / "template.json", backbone.template.to_dict())
+        checkpoints.seal(temporary)
 
 
 def _make_classifier(
@@ -212,6 +221,7 @@ def _train(
     device: torch.device,
     *,
     pad_id: int,
+    fit: str,
     is_resumed: bool,
 ) -> None:
     train = config.train
@@ -231,13 +241,13 @@ def _train(
         process_index=arguments.process_index,
         n_processes=arguments.world_size,
     )
-    checkpoint = _find_checkpoint(folder, is_resumed=is_resumed)
+    checkpoint = _find_checkpoint(folder, fit) if is_resumed else None
     if checkpoint is not None and checkpoints.step_of(checkpoint) == len(dataset):
         load_trainable_weights(classifier, load_tree(checkpoint / "state")["weights"])
         return
     with StopOnSignal() as signals:
         callbacks = [signals, History(folder.history_path, dataset), Progress()]
-        trainer = StepTrainer(classifier, dataset, train, arguments, callbacks)
+        trainer = StepTrainer(classifier, dataset, train, arguments, callbacks, fit=fit)
         trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
     if signals.received is not None and trainer.state.global_step < len(dataset):
         raise Interrupted(signals.received)
@@ -254,10 +264,8 @@ def _choose_layout(
     return wanted
 
 
-def _find_checkpoint(folder: FoldFolder, *, is_resumed: bool) -> Path | None:
-    if not is_resumed:
-        return None
-    checkpoint = checkpoints.newest_intact(folder.checkpoints_dir)
+def _find_checkpoint(folder: FoldFolder, fit: str) -> Path | None:
+    checkpoint = checkpoints.newest_intact(folder.checkpoints_dir, fit=fit)
     if checkpoint is None:
         _log.warning("%s holds no intact checkpoint: starting at step 0.", folder.checkpoints_dir)
     else:
@@ -285,7 +293,3 @@ def _weights(pairs: pd.DataFrame) -> npt.NDArray[np.float32]:
 
 def _digests(adapter_dir: Path) -> list[tuple[str, str]]:
     return [(path.name, digest_file(path)) for path in adapter_dir.iterdir() if path.is_file()]
-
-
-def _is_first_process() -> bool:
-    return int(os.environ.get("RANK", "0")) == 0

@@ -7,10 +7,13 @@ differs. A fold is finished when its ``scores.json`` stands, which is written la
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import platform
+import shutil
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib import metadata
@@ -21,7 +24,7 @@ import pandas as pd
 
 from tiewise.config import RunConfig, config_from_dict
 from tiewise.errors import RunError
-from tiewise.files import write_json, write_parquet
+from tiewise.files import digest_file, held, write_json, write_parquet
 
 PACKAGES = ("tiewise", "torch", "transformers", "peft", "bitsandbytes", "tokenizers", "numpy")
 OPERATIONAL = {
@@ -40,6 +43,11 @@ class FoldFolder:
     """The files of one fold."""
 
     path: Path
+
+    @property
+    def lock_path(self) -> Path:
+        """Held by the process that fits the fold."""
+        return self.path / ".lock"
 
     @property
     def identity_path(self) -> Path:
@@ -90,6 +98,11 @@ class Run:
         return self.path.name
 
     @property
+    def lock_path(self) -> Path:
+        """Held while the folds' predictions are joined."""
+        return self.path / ".lock"
+
+    @property
     def folds_path(self) -> Path:
         """Which row is held out where, with what the reference scores need."""
         return self.path / "folds.parquet"
@@ -134,8 +147,11 @@ def start_run(artifacts_dir: Path, config: RunConfig, *, name: str | None = None
     Raises
     ------
     RunError
-        When the name is no plain name, or a run of that name has another configuration.
+        When the name is no plain name, or a run of that name has another configuration; when
+        several processes were launched and no name says which folder they share.
     """
+    if name is None and int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise RunError("Several processes share one run folder: name it with --run.")
     name = name or f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{config.digest()[:8]}"
     if Path(name).name != name or name in {".", ".."}:
         raise RunError(f"--run {name!r} is not a plain name: leave out slashes.")
@@ -143,7 +159,7 @@ def start_run(artifacts_dir: Path, config: RunConfig, *, name: str | None = None
     config_path = run.path / "config.json"
     if config_path.is_file():
         _check_same_config(open_run(run.path, artifacts_dir), config)
-    else:
+    elif is_first_process():
         write_json(run.path / "env.json", describe_environment())
         write_json(config_path, config.to_dict())
     return run
@@ -173,6 +189,35 @@ def defining_fields(config: RunConfig) -> dict[str, Any]:
         section: {k: v for k, v in fields.items() if k not in OPERATIONAL.get(section, ())}
         for section, fields in config.to_dict().items()
     }
+
+
+@contextlib.contextmanager
+def hold_fold(fold: FoldFolder) -> Iterator[None]:
+    """Keep other processes from fitting the same fold at the same time.
+
+    Raises
+    ------
+    RunError
+        When another process is fitting it.
+    """
+    with contextlib.ExitStack() as stack:
+        try:
+            stack.enter_context(held(fold.lock_path))
+        except BlockingIOError as error:
+            raise RunError(
+                f"{fold.path} is being fitted just now, {error.strerror}. Wait for its end, or "
+                "take another --run name."
+            ) from error
+        yield
+
+
+def empty_fold(fold: FoldFolder) -> None:
+    """Remove everything an earlier fit left in a fold that this process holds."""
+    for path in fold.path.iterdir():
+        if path.is_dir():
+            shutil.rmtree(path)
+        elif path != fold.lock_path:
+            path.unlink()
 
 
 def claim_fold(fold: FoldFolder, identity: dict[str, Any], *, is_resumed: bool) -> None:
@@ -228,7 +273,7 @@ def save_folds(run: Run, table: pd.DataFrame) -> None:
         When the run's folds were made from other rows.
     """
     if run.folds_path.is_file():
-        if not pd.read_parquet(run.folds_path)[["id", "fold"]].equals(table[["id", "fold"]]):
+        if not read_folds(run)[["id", "fold"]].equals(table[["id", "fold"]]):
             raise RunError(
                 f"{run.folds_path} deals other rows to the folds than the data given now. Take "
                 "another --run name, or give the data the run was begun with."
@@ -237,14 +282,58 @@ def save_folds(run: Run, table: pd.DataFrame) -> None:
     write_parquet(run.folds_path, table)
 
 
+def save_data(run: Run, described: dict[str, Any]) -> None:
+    """Write ``data.json``, or check that it names the same data.
+
+    Raises
+    ------
+    RunError
+        When the run was begun with other data.
+    """
+    if run.data_path.is_file():
+        before, now = read_data(run)["digest"], described["digest"]
+        if before != now:
+            raise RunError(
+                f"{run.path} was begun with other data: their digest was {before} and is now "
+                f"{now}. Take another --run name, or give the data the run was begun with."
+            )
+        return
+    write_json(run.data_path, described | {"folds_sha256": digest_file(run.folds_path)})
+
+
+def read_data(run: Run) -> dict[str, Any]:
+    """Return what ``data.json`` says: digest, sources and counts of the run's data."""
+    data = _read_json(run.data_path)
+    if not {"digest", "counts"} <= set(data):
+        raise RunError(f"{run.data_path} does not say which data the run was fitted on.")
+    return data
+
+
 def read_folds(run: Run) -> pd.DataFrame:
     """Return the table of folds: id, fold, label, group and lengths, a line per row of the data."""
-    return _read_table(run.folds_path)
+    return _read_table(run.folds_path, run.data_path, "folds_sha256")
+
+
+def read_fold_oof(fold: FoldFolder) -> pd.DataFrame:
+    """Return the predictions for the rows that a finished fold held out."""
+    return _read_table(fold.oof_path, fold.scores_path, "oof_sha256")
 
 
 def read_oof(run: Run) -> pd.DataFrame:
     """Return the out-of-fold predictions of all finished folds."""
-    return _read_table(run.oof_path)
+    return _read_table(run.oof_path, run.scores_path, "oof_sha256")
+
+
+def save_scored(place: FoldFolder | Run, oof: pd.DataFrame, scores: dict[str, Any]) -> None:
+    """Write predictions and, last, their scores with the digest of the predictions."""
+    place.scores_path.unlink(missing_ok=True)  # they would witness against the new predictions
+    write_parquet(place.oof_path, oof)
+    write_json(place.scores_path, scores | {"oof_sha256": digest_file(place.oof_path)})
+
+
+def is_first_process() -> bool:
+    """Tell whether this process is the one that writes, of those a launcher started."""
+    return int(os.environ.get("RANK", "0")) == 0
 
 
 def describe_environment() -> dict[str, Any]:
@@ -266,7 +355,7 @@ def _check_same_config(existing: Run, config: RunConfig) -> None:
         name, before, now = difference
         raise RunError(
             f"Run {existing.name} exists with another configuration: {name} was {before} and is "
-            f"now {now}. Take another --run name, or --overwrite it."
+            f"now {now}. Take another --run name, or remove {existing.path}."
         )
 
 
@@ -277,17 +366,24 @@ def _version_of(package: str) -> str | None:
         return None
 
 
-def _read_table(path: Path) -> pd.DataFrame:
+def _read_table(path: Path, witness_path: Path, name: str) -> pd.DataFrame:
+    """Read a table after comparing it with the digest that the file beside it states."""
     if not path.is_file():
         raise RunError(f"{path} is missing: no fold of this run is finished yet. Run tiewise fit.")
+    stated = _read_json(witness_path).get(name) if witness_path.is_file() else None
+    if stated is not None and digest_file(path) != stated:
+        raise RunError(f"{path} is damaged: {witness_path.name} states another SHA-256. Fit again.")
     try:
         return pd.read_parquet(path)
     except (OSError, ValueError) as error:
         raise RunError(f"{path} cannot be read: {error}. Fit the run again.") from error
 
 
-def _read_json(path: Path) -> Any:
+def _read_json(path: Path) -> dict[str, Any]:
     try:
-        return json.loads(path.read_bytes())
+        value = json.loads(path.read_bytes())
     except (OSError, ValueError) as error:
         raise RunError(f"{path} cannot be read: {error}.") from error
+    if not isinstance(value, dict):
+        raise RunError(f"{path} is damaged: it holds no JSON object.")
+    return value

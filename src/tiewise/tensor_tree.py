@@ -8,6 +8,8 @@ is a reference; what comes back is equal to the last bit, and no pickle is writt
 from __future__ import annotations
 
 import json
+import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -28,8 +30,7 @@ def save_tree(path: Path, tree: Any) -> None:
     """
     tensors: dict[str, torch.Tensor] = {}
     skeleton = _pack(tree, tensors)
-    with atomic_path(path.with_suffix(".safetensors")) as temporary:
-        safetensors.torch.save_file(tensors, temporary)
+    write_tensors(path.with_suffix(".safetensors"), tensors)
     write_bytes(path.with_suffix(".json"), json.dumps(skeleton).encode())
 
 
@@ -47,6 +48,25 @@ def load_tree(path: Path) -> Any:
         return _unpack(skeleton, tensors)
     except (OSError, ValueError, KeyError, safetensors.SafetensorError) as error:
         raise RunError(f"{path}: the saved state cannot be read: {error}.") from error
+
+
+def write_tensors(path: Path, tensors: dict[str, torch.Tensor]) -> None:
+    """Write tensors as safetensors, whole or not at all.
+
+    Raises
+    ------
+    OSError
+        When the system cannot write; safetensors itself hides which error it was.
+    """
+    with atomic_path(path) as temporary:
+        try:
+            safetensors.torch.save_file(tensors, temporary, metadata={"format": "pt"})
+        except safetensors.SafetensorError as error:
+            number = re.search(r"os error (\d+)", str(error))
+            if number is None:
+                raise
+            code = int(number[1])
+            raise OSError(code, os.strerror(code), str(path)) from error
 
 
 def _pack(tree: Any, tensors: dict[str, torch.Tensor]) -> Any:

@@ -54,6 +54,8 @@ class StepTrainer(transformers.Trainer):
         What transformers needs to know, from :func:`training_arguments`.
     callbacks
         Called by transformers as usual.
+    fit
+        Digest of the fit's identity, written into every checkpoint.
     """
 
     def __init__(
@@ -63,8 +65,11 @@ class StepTrainer(transformers.Trainer):
         config: TrainConfig,
         arguments: transformers.TrainingArguments,
         callbacks: list[transformers.TrainerCallback],
+        *,
+        fit: str = "",
     ) -> None:
         self.train_config, self.steps, self.classifier = config, dataset, model
+        self.fit = fit
         super().__init__(model=model, args=arguments, train_dataset=dataset, callbacks=callbacks)
         self.remove_callback(transformers.PrinterCallback)
 
@@ -196,17 +201,18 @@ class StepTrainer(transformers.Trainer):
         if not self.args.should_save:
             return
         folder = Path(str(self.args.output_dir))
-        with checkpoints.new_checkpoint(folder, self.state.global_step) as checkpoint:
+        step = self.state.global_step
+        with checkpoints.new_checkpoint(folder, step, fit=self.fit) as checkpoint:
             save_tree(checkpoint / _STATE, self._state_tree())
             self.state.save_to_json(str(checkpoint / _TRAINER_STATE))
-        checkpoints.keep_newest(folder, self.train_config.n_checkpoints)
+        checkpoints.keep_newest(folder, self.train_config.n_checkpoints, step=step)
 
     def _seal_sharded(self) -> None:
         self.accelerator.wait_for_everyone()
         if self.args.should_save:
-            folder = Path(str(self.args.output_dir))
-            checkpoints.seal(folder / f"checkpoint-{self.state.global_step}")
-            checkpoints.keep_newest(folder, self.train_config.n_checkpoints)
+            folder, step = Path(str(self.args.output_dir)), self.state.global_step
+            checkpoints.seal(folder / f"checkpoint-{step}", step=step, fit=self.fit)
+            checkpoints.keep_newest(folder, self.train_config.n_checkpoints, step=step)
 
     def _state_tree(self) -> dict[str, Any]:
         parts = {

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import shutil
 
 import numpy as np
 import pandas as pd
@@ -14,7 +15,7 @@ from tiewise.errors import DeviceError, Interrupted, NumericsError, RunError
 from tiewise.files import digest_file
 from tiewise.fit import make_examples, open_backbone, require_device
 from tiewise.model import PairClassifier, load_classifier
-from tiewise.trainer import StepTrainer
+from tiewise.trainer import StepTrainer, load_trainable_weights
 
 EXACT = {"dtype": "float64"}
 
@@ -238,17 +239,52 @@ def test_resume_refuses_other_data_and_another_fold(fitter, change):
         fitter("run", configure(n_epochs=1), is_resumed=True, **change)
 
 
-def test_a_checkpoint_of_another_model_does_not_fit(fitter, tmp_path):
-    """Even past the identity, tensors of other names or shapes are refused."""
-    folder, _ = fitter("run", configure(n_epochs=1, save_steps=4))
+def test_another_fits_checkpoints_are_not_gone_on_from(fitter, caplog):
+    """Copied into this fold they are whole, and still not this fit's: skipped, with a message."""
+    config = configure(n_epochs=1, save_steps=4)
+    folder, _ = fitter("run", config)
+    before = weights(folder)
     other, _ = fitter("other", configure(n_epochs=1, save_steps=4, lora_r=2))
-    import shutil
-
     shutil.rmtree(folder.checkpoints_dir)
     shutil.copytree(other.checkpoints_dir, folder.checkpoints_dir)
     shutil.rmtree(folder.adapter_dir)
-    with pytest.raises(RunError, match="does not fit the model"):
-        fitter("run", configure(n_epochs=1, save_steps=4), is_resumed=True)
+    with caplog.at_level(logging.WARNING):
+        fitter("run", config, is_resumed=True)
+    assert "manifest.json says fit" in caplog.text
+    assert "starting at step 0" in caplog.text
+    assert weights(folder) == before
+
+
+def test_tensors_that_do_not_fit_the_model_are_refused():
+    """Even past the identity, tensors of other names or shapes are refused."""
+    model = torch.nn.Linear(2, 3)
+    for wrong in ({}, {"weight": torch.zeros(2, 2), "bias": torch.zeros(3)}):
+        with pytest.raises(RunError, match="does not fit the model"):
+            load_trainable_weights(model, wrong)
+
+
+@pytest.mark.parametrize(
+    ("file", "place", "value", "named"),
+    [
+        ("config.json", ["rms_norm_eps"], 1e-2, "backbone_config"),
+        ("tokenizer.json", ["model", "byte_fallback"], True, "tokenizer"),
+    ],
+)
+def test_resume_refuses_a_changed_backbone_folder(fitter, tmp_path, file, place, value, named):
+    """Equal weights under another config.json or tokenizer.json are another backbone."""
+    backbone = tmp_path / "backbone"
+    shutil.copytree(open_backbone(configure(), fitter.cache_dir).path, backbone)
+    config = configure(n_epochs=1, backbone=str(backbone))
+    fitter("run", config)
+    content = json.loads((backbone / file).read_bytes())
+    inner = content
+    for name in place[:-1]:
+        inner = inner[name]
+    assert inner[place[-1]] != value
+    inner[place[-1]] = value
+    (backbone / file).write_text(json.dumps(content))
+    with pytest.raises(RunError, match=f"{named} was"):
+        fitter("run", config, is_resumed=True)
 
 
 def test_a_loss_that_is_not_finite_stops_the_fit_and_names_the_rows(fitter, monkeypatch):

@@ -2,6 +2,7 @@
 
 import errno
 import logging
+import shutil
 
 import pytest
 from hypothesis import given
@@ -19,8 +20,8 @@ from tiewise.checkpoints import (
 from tiewise.errors import RunError
 
 
-def _write(folder, step, content=b"weights"):
-    with new_checkpoint(folder, step) as checkpoint:
+def _write(folder, step, content=b"weights", fit=""):
+    with new_checkpoint(folder, step, fit=fit) as checkpoint:
         (checkpoint / "state.bin").write_bytes(content)
         (checkpoint / "inner").mkdir()
         (checkpoint / "inner" / "more.json").write_text("{}")
@@ -34,6 +35,40 @@ def test_a_sealed_checkpoint_is_intact(tmp_path):
     assert newest_intact(tmp_path) == checkpoint
 
 
+def test_a_checkpoint_under_another_step_does_not_count(tmp_path, caplog):
+    """A folder renamed or copied to a later step is not that step."""
+    before = _write(tmp_path, 2)
+    shutil.copytree(before, tmp_path / "checkpoint-8")
+    with caplog.at_level(logging.WARNING):
+        assert newest_intact(tmp_path) == before
+    assert "says step 2, not 8" in caplog.text
+
+
+def test_a_checkpoint_of_another_fit_does_not_count(tmp_path, caplog):
+    """What other inputs led to is skipped, whole as it is."""
+    own = _write(tmp_path, 2, fit="own")
+    _write(tmp_path, 4, fit="other")
+    with caplog.at_level(logging.WARNING):
+        assert newest_intact(tmp_path, fit="own") == own
+    assert "says fit other, not own" in caplog.text
+
+
+def test_a_file_that_was_not_sealed_is_damage(tmp_path):
+    """What somebody put into a checkpoint later is not read, and nothing beside it."""
+    checkpoint = _write(tmp_path, 2)
+    (checkpoint / "optimizer.pt").write_bytes(b"")
+    assert find_damage(checkpoint) == "optimizer.pt is not in the manifest"
+    assert find_damage(checkpoint, is_closed=False) is None
+
+
+@pytest.mark.parametrize("manifest", [b"", b"[]", b"{}", b"1", b'{"sha256": 1}', b"[" * 100_000])
+def test_a_manifest_that_is_none_is_damage(tmp_path, manifest):
+    """Whatever stands where the manifest was, it is said and not raised."""
+    checkpoint = _write(tmp_path, 2)
+    (checkpoint / MANIFEST).write_bytes(manifest)
+    assert find_damage(checkpoint) is not None
+
+
 def _damages():
     return {
         "removed": lambda path: path.unlink(),
@@ -42,6 +77,7 @@ def _damages():
         "one bit": lambda path: path.write_bytes(
             path.read_bytes()[:-1] + bytes([path.read_bytes()[-1] ^ 1])
         ),
+        "a folder": lambda path: (path.unlink(), path.mkdir()),
     }
 
 
@@ -97,8 +133,16 @@ def test_only_the_newest_are_kept(tmp_path_factory, steps, n_kept):
     folder = tmp_path_factory.mktemp("run")
     for step in steps:
         _write(folder, step)
-    keep_newest(folder, n_kept)
+    keep_newest(folder, n_kept, step=max(steps))
     assert [step_of(path) for path in list_checkpoints(folder)] == sorted(steps)[-n_kept:]
+
+
+def test_damaged_checkpoints_ahead_do_not_push_out_what_was_just_saved(tmp_path):
+    """After going on from before them, later checkpoints are leftovers and go first."""
+    for step in (2, 8, 10):
+        _write(tmp_path, step)
+    keep_newest(tmp_path, 1, step=2)
+    assert [step_of(path) for path in list_checkpoints(tmp_path)] == [2]
 
 
 def test_a_step_written_again_replaces_the_old(tmp_path):

@@ -1,6 +1,8 @@
 """The run folder belongs to its inputs, and says so."""
 
 import json
+import subprocess
+import sys
 from dataclasses import replace
 
 import pandas as pd
@@ -12,9 +14,17 @@ from tiewise.files import write_json
 from tiewise.runs import (
     claim_fold,
     defining_fields,
+    empty_fold,
     first_difference,
+    hold_fold,
     open_run,
+    read_data,
+    read_fold_oof,
+    read_folds,
+    read_oof,
+    save_data,
     save_folds,
+    save_scored,
     start_run,
 )
 
@@ -133,3 +143,88 @@ def test_the_environment_is_json(tmp_path):
     """What is written beside the configuration can be read by anything."""
     run = start_run(tmp_path, TINY, name="r")
     assert json.loads((run.path / "env.json").read_text())["packages"]["numpy"]
+
+
+def test_a_fold_is_fitted_by_one_process_at_a_time(tmp_path):
+    """A second process is refused while the first lives, and told who holds the fold."""
+    fold = start_run(tmp_path, TINY, name="r").fold(0)
+    code = (
+        "import sys; from pathlib import Path; from tiewise.runs import FoldFolder, hold_fold\n"
+        "with hold_fold(FoldFolder(Path(sys.argv[1]))): print('held', flush=True); input()"
+    )
+    command = [sys.executable, "-c", code, str(fold.path)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
+        assert other.stdout.readline() == b"held\n"
+        with pytest.raises(RunError, match=f"held by process {other.pid} "), hold_fold(fold):
+            pass
+        other.kill()
+        other.wait()
+    with hold_fold(fold):
+        assert fold.lock_path.is_file()
+
+
+def test_an_emptied_fold_keeps_its_lock_and_nothing_else(tmp_path):
+    """Beginning anew removes what was there, but not the lock that guards the removal."""
+    fold = start_run(tmp_path, TINY, name="r").fold(0)
+    with hold_fold(fold):
+        write_json(fold.identity_path, {})
+        write_json(fold.checkpoints_dir / "checkpoint-2" / "a.json", {})
+        empty_fold(fold)
+        assert list(fold.path.iterdir()) == [fold.lock_path]
+
+
+def test_a_run_is_about_one_data_set(tmp_path):
+    """Other data under the same ids are refused; the same are welcome again."""
+    run = start_run(tmp_path, TINY, name="r")
+    described = {"digest": "one", "sources": [], "counts": {}}
+    save_folds(run, pd.DataFrame({"id": [1], "fold": [0]}))
+    save_data(run, described)
+    save_data(run, described)
+    with pytest.raises(RunError, match="other data: their digest was one and is now two"):
+        save_data(run, described | {"digest": "two"})
+
+
+@pytest.mark.parametrize("content", [b"", b"{}", b"[1]", b"\xff", b'{"digest": 1'])
+def test_a_damaged_data_file_is_a_message(tmp_path, content):
+    """Whatever stands in data.json, it is said in words."""
+    run = start_run(tmp_path, TINY, name="r")
+    run.data_path.write_bytes(content)
+    with pytest.raises(RunError, match=r"data\.json"):
+        read_data(run)
+
+
+@pytest.mark.parametrize("position", [5, 2000, 4000, -20, -1])
+def test_a_flipped_byte_of_a_table_is_seen(tmp_path, position):
+    """A run's tables are read as they were written or not at all."""
+    run = start_run(tmp_path, TINY, name="r")
+    table = pd.DataFrame({"id": range(900), "fold": [0, 1, 2] * 300})
+    save_folds(run, table)
+    save_data(run, {"digest": "one", "counts": {}})
+    save_scored(run.fold(0), table, {})
+    save_scored(run, table, {})
+    for path, read, place in [
+        (run.folds_path, read_folds, run),
+        (run.fold(0).oof_path, read_fold_oof, run.fold(0)),
+        (run.oof_path, read_oof, run),
+    ]:
+        pd.testing.assert_frame_equal(read(place), table)
+        damaged = bytearray(path.read_bytes())
+        damaged[position] ^= 4
+        path.write_bytes(damaged)
+        with pytest.raises(RunError, match=f"{path.name} is damaged"):
+            read(place)
+
+
+def test_processes_of_one_launch_need_a_name(tmp_path, monkeypatch):
+    """A name made from the time would be another in each process."""
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(RunError, match="--run"):
+        start_run(tmp_path, TINY)
+
+
+def test_only_the_first_process_writes(tmp_path, monkeypatch):
+    """The others take part and leave no trace."""
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("RANK", "1")
+    start_run(tmp_path, TINY, name="r")
+    assert list(tmp_path.iterdir()) == []
