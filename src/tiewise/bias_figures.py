@@ -30,7 +30,7 @@ def draw_length_gap(table: pd.DataFrame, *, is_narrow: bool = False) -> Figure:
     Parameters
     ----------
     table
-        As :func:`tiewise.diagnostics.length_gap` returns it.
+        As :func:`tiewise.bias_tables.length_gap` returns it.
     is_narrow
         For a phone.
     """
@@ -62,7 +62,7 @@ def draw_positions(table: pd.DataFrame, bias: Interval, *, is_narrow: bool = Fal
     Parameters
     ----------
     table
-        As :func:`tiewise.diagnostics.both_orders` returns it.
+        As :func:`tiewise.bias_tables.both_orders` returns it.
     bias
         Mean of the lead of the response shown first, in [-1, 1].
     is_narrow

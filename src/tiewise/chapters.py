@@ -9,7 +9,8 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from tiewise import bias_figures, diagnostics, figures
+from tiewise import diagnostics, figures
+from tiewise.calibrate import calibrate
 from tiewise.intervals import Interval
 from tiewise.metrics import log_losses
 from tiewise.references import RunScores
@@ -22,6 +23,7 @@ from tiewise.sections import (
     Picture,
     Section,
     Table,
+    negated,
     show,
     word,
 )
@@ -73,11 +75,11 @@ def build_calibration(material: Material) -> Section:
         for line in table.to_dict("records")
     ]  # fmt: skip
     gap = (table["value"] - table["predicted"]).abs().max()
+    verdict = _judge_calibration(material)
     return Section(
         "calibration",
         "Do the probabilities mean what they say?",
-        f"Calibration error {show(material.scores.scores.ece)}. The widest gap of any bin between "
-        f"what was foretold and what happened is {gap:.3f}.",
+        f"Calibration error {show(material.scores.scores.ece)}. {verdict}",
         picture=Picture(
             "reliability",
             f"Three reliability diagrams, for A, B and tie; the widest gap is {gap:.3f}.",
@@ -112,37 +114,6 @@ def build_confusion(material: Material) -> Section:
         ),
         tables=[Table("Pairs, by the vote and the likeliest outcome", ["vote", *table], rows)],
     )  # fmt: skip
-
-
-def build_length(material: Material) -> Section | Omission:
-    """Say whether it is only a length meter."""
-    title = "Is it only a length meter?"
-    if not {"n_chars_a", "n_chars_b"} <= set(material.folds.columns):
-        return Omission(title, "the run's table of folds has no lengths of the responses")
-    chosen = {word("length_only"): material.references.get("length_only")}
-    references = {name: probs for name, probs in chosen.items() if probs is not None}
-    table = diagnostics.length_gap(material.oof, material.folds, references)
-    wide = table.pivot(index="bin", columns="quantity")
-    names = list(table["quantity"].unique())
-    rows = [
-        [f"{2 ** line['ratio'].iloc[0]:.2f} times as long", f"{line['n'].iloc[0]:,}",
-         *(show(Interval(*(line[end][name] for end in _ENDS))) for name in names)]
-        for _, line in wide.iterrows()
-    ]  # fmt: skip
-    return Section(
-        "length",
-        title,
-        _length_sentence(material),
-        picture=Picture(
-            "length",
-            "Left: lead of A in votes and in predictions by relative length. Right: log loss by "
-            "relative length, of the model and of a predictor that sees length only.",
-            "Left: where votes and model lie together, length is weighed as people weigh it. "
-            "Right: where the model lies below length only, it reads more than length.",
-            lambda is_narrow: bias_figures.draw_length_gap(table, is_narrow=is_narrow),
-        ),
-        tables=[Table("By length of A over length of B", ["A is", "pairs", *names], rows)],
-    )
 
 
 def build_learning(material: Material) -> Section | Omission:
@@ -181,40 +152,6 @@ def build_learning(material: Material) -> Section | Omission:
     )
 
 
-def build_position(material: Material) -> Section | Omission:
-    """Say whether the order of the responses matters."""
-    title = "Does the order of the responses matter?"
-    table, measured = diagnostics.both_orders(material.oof), material.scores.position_bias
-    if table is None or measured is None:
-        return Omission(title, "only one order of the responses was scored")
-    flips = show(measured.flip_rate_before, "share")
-    rows = [
-        ["lead for standing first", show(measured.bias_before), show(measured.bias_after)],
-        ["likeliest outcome changes with the order",
-         flips, show(measured.flip_rate_after, "share")],
-    ]  # fmt: skip
-    return Section(
-        "position",
-        title,
-        f"Standing first is worth {show(measured.bias_before)} of probability, and the order "
-        f"alone changes the likeliest outcome of {flips} of the pairs. "
-        f"After averaging both orders it changes that of {measured.flip_rate_after.value:.1%}.",
-        picture=Picture(
-            "position",
-            f"Scatter of P(A) minus P(B) in both orders: {int(table['is_flipped'].sum()):,} of "
-            f"{len(table):,} pairs flip. Mean lead for standing first {measured.bias_before:+.3f}.",
-            "Left: a dot a pair; on the dashed line the order makes no difference. Right: half the "
-            "difference, which is what standing first is worth; the band is the mean's 95 % "
-            "interval.",
-            lambda is_narrow: bias_figures.draw_positions(
-                table, measured.bias_before, is_narrow=is_narrow
-            ),
-        ),
-        tables=[Table("Position bias", ["", "one order", "both orders averaged"], rows)],
-        is_table_shown=True,
-    )
-
-
 def _tile(metric: str, interval: Interval) -> tuple[str, str, str]:
     specification = ".1%" if metric in SHARES else ".3f"
     value, _, ends = format(interval, specification).partition(" ")
@@ -224,8 +161,9 @@ def _tile(metric: str, interval: Interval) -> tuple[str, str, str]:
 def _verdict(scores: RunScores) -> str:
     gains = {name: of["log_loss"] for name, of in scores.differences.items()}
     sentences = [
-        f"The run {'beats' if scores.beats(name) else 'is not shown to beat'} {word(name)}: its "
-        f"log loss differs by {show(gains[name])} nats a pair."
+        f"It beats {word(name)} by {show(negated(gains[name]))} nats a pair."
+        if scores.beats(name)
+        else f"It is not shown to beat {word(name)}: {show(gains[name])} nats a pair."
         for name in ("length_only", "class_prior")
         if name in gains
     ]
@@ -234,16 +172,19 @@ def _verdict(scores: RunScores) -> str:
     return " ".join([*sentences, f"{scores.scores.describe()}."])
 
 
-def _length_sentence(material: Material) -> str:
-    difference = material.scores.differences.get("length_only")
-    if difference is None:
-        return "A predictor that sees length only could not be fitted on these folds."
-    gain = difference["log_loss"]
-    verdict = "reads more than length" if gain.high < 0 else "is not shown to read more than length"
-    return (
-        f"The model {verdict}: its log loss differs from that of a predictor that sees nothing but "
-        f"lengths by {show(gain)} nats a pair."
-    )
+def _judge_calibration(material: Material) -> str:
+    """Say whether a calibration, judged on conversations it was not fitted on, would help."""
+    oof = material.oof
+    if oof["group"].nunique() < 2:
+        return "With one conversation nothing can be said of a calibration."
+    log_probs = np.log(np.clip(diagnostics.probs_of(oof), 1e-12, 1))
+    is_symmetric = material.run.config.predict.swap
+    verdict = calibrate(oof["label"], log_probs, groups=oof["group"], symmetric=is_symmetric)
+    best = max(verdict.gains, key=lambda method: verdict.gains[method].value)
+    gain = f"{show(verdict.gains[best])} nats a pair"
+    if verdict.is_worth_it:
+        return f"A calibration by {verdict.adopted.method} would gain {gain}."
+    return f"Calibrating is not worth it: the best of three ways gains {gain}."
 
 
 def _loss_by_fold(oof: pd.DataFrame) -> dict[int, Interval]:

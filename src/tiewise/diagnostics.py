@@ -15,8 +15,9 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from tiewise.intervals import FloatArray, IntArray, bootstrap, group_rows
+from tiewise.intervals import FloatArray, IntArray
 from tiewise.metrics import confidence_bins, log_losses
+from tiewise.resampling import bootstrap, group_rows
 
 OUTCOMES = ("A", "B", "tie")
 PROB_COLUMNS = ("prob_a", "prob_b", "prob_tie")
@@ -101,7 +102,7 @@ def reliability(oof: pd.DataFrame) -> pd.DataFrame:
     n_bins = n_bins_for(oof["group"].nunique())
     parts = []
     for k, outcome in enumerate(OUTCOMES):
-        bins = _dense(confidence_bins(probs[:, k], n_bins))
+        bins = dense(confidence_bins(probs[:, k], n_bins))
         happened = (labels == k).astype(float)
         part = bin_means(bins, {"observed": happened}, oof["group"])
         part["predicted"] = np.bincount(bins, probs[:, k]) / np.bincount(bins)
@@ -127,65 +128,6 @@ def confusion(oof: pd.DataFrame) -> pd.DataFrame:
     cells = oof["label"].to_numpy(int) * 3 + probs_of(oof).argmax(1)
     counts = np.bincount(cells, minlength=9).reshape(3, 3)
     return pd.DataFrame(counts, index=list(OUTCOMES), columns=list(OUTCOMES))
-
-
-def length_gap(
-    oof: pd.DataFrame, folds: pd.DataFrame, references: Mapping[str, FloatArray] | None = None
-) -> pd.DataFrame:
-    """See what the relative length of the two responses does to votes, predictions and loss.
-
-    Parameters
-    ----------
-    oof
-        Out-of-fold predictions, labelled, n rows.
-    folds
-        The run's table of folds, with ``n_chars_a`` and ``n_chars_b``.
-    references
-        Probabilities (n, 3) of other predictors of the same rows, by name.
-
-    Returns
-    -------
-    DataFrame
-        As :func:`bin_means`, and ``ratio``: the median of log2 of A's length over B's within the
-        bin. Quantities: ``observed lead`` and ``predicted lead`` (share of A minus share of B),
-        ``log loss``, and ``log loss of NAME`` for each reference.
-    """
-    lengths = folds.set_index("id").loc[oof["id"], ["n_chars_a", "n_chars_b"]].to_numpy(float)
-    ratio = np.log2((lengths[:, 0] + 1) / (lengths[:, 1] + 1))
-    bins = _dense(confidence_bins(ratio, n_bins_for(oof["group"].nunique())))
-    labels, probs = oof["label"].to_numpy(int), probs_of(oof)
-    columns = {
-        "observed lead": (labels == 0).astype(float) - (labels == 1),
-        "predicted lead": probs[:, 0] - probs[:, 1],
-        "log loss": log_losses(labels, probs),
-    }
-    for name, others in (references or {}).items():
-        columns[f"log loss of {name}"] = log_losses(labels, others)
-    table = bin_means(bins, columns, oof["group"])
-    medians = pd.Series(ratio).groupby(bins).median()
-    return table.assign(ratio=medians.loc[table["bin"]].to_numpy())
-
-
-def both_orders(oof: pd.DataFrame) -> pd.DataFrame | None:
-    """Set each row's prediction in the order given beside that with A and B exchanged.
-
-    Returns
-    -------
-    DataFrame or None
-        ``given`` and ``swapped``: P(A) - P(B) of the row's own A and B in either order, in
-        [-1, 1]; ``is_flipped``: whether the likeliest outcome changes. None where only one order
-        was scored.
-    """
-    if not {f"{name}_swapped" for name in PROB_COLUMNS} <= set(oof.columns):
-        return None
-    given, swapped = probs_of(oof, "_given"), probs_of(oof, "_swapped")
-    return pd.DataFrame(
-        {
-            "given": given[:, 0] - given[:, 1],
-            "swapped": swapped[:, 0] - swapped[:, 1],
-            "is_flipped": given.argmax(1) != swapped.argmax(1),
-        }
-    )
 
 
 def read_history(path: Path) -> pd.DataFrame:
@@ -228,7 +170,7 @@ def n_bins_for(n_groups: int) -> int:
     return min(MAX_BINS, max(2, n_groups // MIN_GROUPS_PER_BIN))
 
 
-def _dense(bins: IntArray) -> IntArray:
+def dense(bins: IntArray) -> IntArray:
     """Renumber bins so that none is empty."""
     return np.unique(bins, return_inverse=True)[1].astype(np.int64)
 

@@ -64,11 +64,11 @@ def excerpt(text: str, limit: int) -> str:
 
 
 def label_text(value: object, limit: int = 60) -> str:
-    """Return a name from data as one line of at most `limit` characters.
+    r"""Return a name from data as one line of at most `limit` characters.
 
     Examples
     --------
-    >>> label_text("a name\\nof a model"), label_text("x" * 99, 5), label_text("")
+    >>> label_text("a name\nof a model"), label_text("x" * 99, 5), label_text("")
     ('a name of a model', 'xxxx…', '(empty)')
     """
     line = " ".join(show_controls(str(value)[: 8 * limit]).split())

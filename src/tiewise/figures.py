@@ -36,6 +36,7 @@ from tiewise.excerpts import label_text
 from tiewise.intervals import Interval
 
 _OUTCOMES = {"A": (BLUE, "o"), "B": (VERMILLION, "s"), "tie": (GREEN, "^")}
+_Places = npt.NDArray[np.float64]
 _LABEL = 28
 """Characters of a name beside an axis."""
 
@@ -193,7 +194,9 @@ def draw_slices(table: pd.DataFrame, overall: float, *, is_narrow: bool = False)
         For a phone.
     """
     places, headers = _places(table["family"])
-    figure = new_figure(0.6 + 0.19 * (places.max() + 1), is_narrow=is_narrow)
+    figure = new_figure(
+        0.6 + (0.3 if is_narrow else 0.19) * (places.max() + 1), is_narrow=is_narrow
+    )
     axes = figure.subplots()
     axes.axvline(overall, color=MUTED, linewidth=0.8, linestyle=(0, (4, 3)))
     is_different = table["is_different"].to_numpy(bool)
@@ -201,21 +204,36 @@ def draw_slices(table: pd.DataFrame, overall: float, *, is_narrow: bool = False)
         style = {"color": BLUE, "markerfacecolor": fill}
         draw_whiskers(axes, table[chosen], places[chosen], is_horizontal=True, **style)
     counts = zip(table["slice"], table["n"], strict=True)
-    labels = [f"{label_text(name, _LABEL)}\u2002{n:,}" for name, n in counts]
-    axes.set_yticks([*places, *headers.values()], [*labels, *headers])
-    for tick in axes.yaxis.get_major_ticks()[len(table) :]:
-        tick.label1.set_fontweight("bold")
-        tick.tick1line.set_visible(False)
+    labels = [f"{label_text(name, _LABEL)} ({n:,})" for name, n in counts]
+    (_name_above if is_narrow else _name_beside)(axes, places, labels, headers)
     axes.set(ylim=(places.max() + 0.8, -0.8), xlabel="log loss (nats a pair; lower is better)")
     rule(axes, "x")
     return figure
+
+
+def _name_beside(axes: Axes, places: _Places, labels: list[str], headers: dict[str, float]) -> None:
+    axes.set_yticks([*places, *headers.values()], [*labels, *headers])
+    for tick in axes.yaxis.get_major_ticks()[len(places) :]:
+        tick.label1.set_fontweight("bold")
+        tick.tick1line.set_visible(False)
+
+
+def _name_above(axes: Axes, places: _Places, labels: list[str], headers: dict[str, float]) -> None:
+    """Write names into the figure: beside it they would take most of a phone's width."""
+    axes.set_yticks([])
+    axes.spines.left.set_visible(False)
+    style: dict[str, Any] = {"transform": axes.get_yaxis_transform(), "va": "center"}
+    for place, label in zip(places, labels, strict=True):
+        axes.text(0, place - 0.42, label, size=7.5, **style)
+    for header, place in headers.items():
+        axes.text(0, place, header, weight="bold", **style)
 
 
 def _smoothed(loss: pd.Series) -> pd.Series:
     return loss.ewm(span=max(2, len(loss) // 12)).mean()
 
 
-def _places(families: pd.Series) -> tuple[npt.NDArray[np.float64], dict[str, float]]:
+def _places(families: pd.Series) -> tuple[_Places, dict[str, float]]:
     """Place slices below one another with a line above each family for its name."""
     places: list[float] = []
     headers: dict[str, float] = {}

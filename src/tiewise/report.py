@@ -9,7 +9,6 @@ should both fail.
 from __future__ import annotations
 
 import json
-import re
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,6 @@ import pandas as pd
 from tiewise.errors import RunError
 
 try:
-    import jinja2
     import matplotlib as mpl  # noqa: F401 - asked for here, where its absence has a message
     from markupsafe import Markup
 except ImportError as error:
@@ -26,18 +24,16 @@ except ImportError as error:
         f"A report needs {error.name}: install it with pip install 'tiewise[plot]'."
     ) from error
 
-from tiewise import chapters
+from tiewise import bias_chapters, chapters, slice_chapter
 from tiewise.cases import build_cases
 from tiewise.diagnostics import labelled
 from tiewise.drawing import to_png, to_svg
-from tiewise.excerpts import escape_markdown, fence
 from tiewise.files import write_bytes
+from tiewise.pages import flatten, make_environment
 from tiewise.reference_models import BAYES_COLUMNS
 from tiewise.references import evaluate_tables
 from tiewise.runs import Run, read_folds, read_oof
-from tiewise.sections import Material, Omission, Section, flatten
-
-_INTERVAL = re.compile(r"([-\u2212+]?[\d.]+%?) (\[[^\]]*\])")
+from tiewise.sections import Material, Omission, Section
 
 
 def write_report(run: Run, *, pairs: pd.DataFrame | None = None) -> Path:
@@ -101,14 +97,16 @@ def gather(run: Run, pairs: pd.DataFrame | None) -> Material:
     texts = None if pairs is None else _texts_of(scored, pairs, run)
     if pairs is not None and set(BAYES_COLUMNS) <= set(pairs.columns):
         folds = folds.merge(pairs[["id", *BAYES_COLUMNS]], on="id", how="left")
+    data = _read_json(run.data_path)
     return Material(
         run=run,
         oof=scored,
         folds=folds,
-        scores=evaluate_tables(oof, folds, counts=_read_json(run.scores_path).get("counts")),
+        scores=evaluate_tables(oof, folds, counts=data.get("counts")),
         pairs=texts,
         config=run.config.to_dict(),
         environment=_read_json(run.path / "env.json"),
+        data=data,
         identities={
             fold: _read_json(run.fold(fold).identity_path) for fold in run.finished_folds()
         },
@@ -121,40 +119,13 @@ def build_sections(material: Material) -> list[Section | Omission]:
         chapters.build_headline,
         chapters.build_calibration,
         chapters.build_confusion,
-        chapters.build_length,
-        chapters.build_position,
+        bias_chapters.build_length,
+        bias_chapters.build_position,
+        slice_chapter.build_slices,
         chapters.build_learning,
         build_cases,
     ]
     return [build(material) for build in builders]
-
-
-def make_environment() -> jinja2.Environment:
-    """Return the templates' environment: autoescape always on, unknown names an error."""
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("tiewise"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
-    environment.filters["markdown"] = lambda text: Markup(escape_markdown(str(text)))  # noqa: S704
-    environment.filters["fence"] = lambda text: Markup(fence(str(text)))  # noqa: S704
-    environment.filters["split_interval"] = split_interval
-    return environment
-
-
-def split_interval(cell: str) -> tuple[str, str]:
-    """Split a number from its interval; anything else is left whole.
-
-    Examples
-    --------
-    >>> split_interval("0.500 [0.400, 0.600]"), split_interval("A [1]")
-    (('0.500', '[0.400, 0.600]'), ('A [1]', ''))
-    """
-    found = _INTERVAL.fullmatch(cell)
-    return (found[1], found[2]) if found else (cell, "")
 
 
 def _write_picture(run: Run, section: Section) -> dict[str, Any]:
@@ -190,13 +161,14 @@ def _changed_settings(material: Material) -> set[str]:
 
 
 def _describe_inputs(material: Material) -> dict[str, str]:
-    """Digests of what went in, over the finished folds."""
+    """Name what went in: files, and digests over the finished folds."""
+    sources = {f"source {k}": text for k, text in enumerate(material.data.get("sources", []), 1)}
     digests: dict[str, set[str]] = {}
     for identity in material.identities.values():
         for name in ("data", "backbone", "template"):
             if identity.get(name):
                 digests.setdefault(name, set()).add(str(identity[name]))
-    return {name: ", ".join(sorted(found)) for name, found in digests.items()}
+    return flatten({**sources, **{name: sorted(found) for name, found in digests.items()}})
 
 
 def _read_json(path: Path) -> dict[str, Any]:

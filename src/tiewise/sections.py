@@ -5,7 +5,7 @@ Everything here is plain text and numbers; escaping is the templates' work.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -79,6 +79,8 @@ class Section:
     is_table_shown: bool = False
     """Whether the tables stand open, or are the numbers behind a figure."""
     cases: list[Any] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    """What is left out within the section, and why."""
 
 
 @dataclass(frozen=True)
@@ -102,6 +104,8 @@ class Material:
     """The texts of the rows of `oof`, in the same order."""
     config: dict[str, Any]
     environment: dict[str, Any]
+    data: dict[str, Any]
+    """What the run remembers of its data: sources, counts, digest."""
     identities: dict[int, dict[str, Any]]
 
     @cached_property
@@ -122,6 +126,17 @@ def show(interval: Interval, metric: str = "") -> str:
     return format(interval, ".1%" if metric in SHARES else ".3f").replace("-", "−")
 
 
+def negated(interval: Interval) -> Interval:
+    """Return the interval of minus the number.
+
+    Examples
+    --------
+    >>> negated(Interval(-1.0, -2.0, -0.5))
+    Interval(value=1.0, low=0.5, high=2.0)
+    """
+    return Interval(-interval.value, -interval.high, -interval.low)
+
+
 def word(name: str) -> str:
     """Return the words for a name in the code.
 
@@ -131,25 +146,3 @@ def word(name: str) -> str:
     ('class prior', 'calibration error')
     """
     return SCORE_NAMES.get(name, label_text(name.replace("_", " ")))
-
-
-def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
-    """Return nested values as one level of dotted names and short texts.
-
-    Examples
-    --------
-    >>> flatten({"a": {"b": 1}, "c": None})
-    {'a.b': '1', 'c': 'none'}
-    """
-    flat: dict[str, str] = {}
-    for name, value in values.items():
-        key = f"{prefix}{name}"
-        if isinstance(value, Mapping):
-            flat |= flatten(value, f"{key}.")
-        else:
-            flat[key] = "none" if value is None else label_text(_joined(value), 300)
-    return flat
-
-
-def _joined(value: Any) -> Any:
-    return ", ".join(map(str, value)) if isinstance(value, (list, tuple)) else value

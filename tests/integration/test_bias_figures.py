@@ -6,7 +6,7 @@ import pytest
 
 from run_folders import simulated_tables
 from tiewise.bias_figures import draw_length_gap, draw_positions
-from tiewise.diagnostics import both_orders, length_gap
+from tiewise.bias_tables import both_orders, length_gap
 from tiewise.drawing import to_svg
 from tiewise.intervals import Interval
 

@@ -102,8 +102,8 @@ def test_slices_stand_under_their_family_from_the_top():
     places = dict(zip(texts_of(axes.figure), axes.get_yticks(), strict=True))
     ordered = sorted(places, key=places.get)
     assert ordered == [
-        *("turns", "slice 0\u2002100", "slice 1\u2002100"),
-        *("language", "slice 2\u2002100", "slice 3\u2002100"),
+        *("turns", "slice 0 (100)", "slice 1 (100)"),
+        *("language", "slice 2 (100)", "slice 3 (100)"),
     ]
     assert axes.yaxis_inverted()
 
@@ -112,3 +112,12 @@ def test_a_value_without_an_interval_is_still_drawn():
     """One group has a value and no interval."""
     table = slices().assign(low=np.nan, high=np.nan)
     assert to_png(draw_slices(table, 0.7)).startswith(b"\x89PNG")
+
+
+def test_on_a_phone_names_stand_above_their_whiskers():
+    """Beside them there is no room; every name is still there, and families are bold."""
+    axes = draw_slices(slices(), 0.7, is_narrow=True).axes[0]
+    shown = {text.get_text(): text.get_weight() for text in axes.texts}
+    assert shown["slice 3 (100)"] == "normal"
+    assert shown["language"] == "bold"
+    assert len(axes.get_yticks()) == 0

@@ -8,7 +8,8 @@ import pytest
 
 from run_folders import simulated_run
 from tiewise.errors import RunError
-from tiewise.report import split_interval, write_report
+from tiewise.pages import split_interval
+from tiewise.report import write_report
 
 HOSTILE = (
     "<script>alert(1)</script>",
@@ -19,11 +20,11 @@ HOSTILE = (
     "\u202egnp.exe \x00\x1b[31m",
     "```\n<iframe src=//evil.example></iframe>\n| a | b |\n```",
 )
-ALLOWED_TAGS = {
-    *["html", "head", "meta", "title", "style", "body", "a", "div", "header", "h1", "h2", "h3", "h4", "p", "nav", "ol", "ul", "li", "main", "section", "dl", "dt"],
-    *["dd", "figure", "figcaption", "details", "summary", "table", "caption", "thead", "tbody", "tr", "th", "td", "article", "span"],
-    *["strong", "footer", "svg", "g", "path", "defs", "use", "text", "image", "rect", "clippath", "lineargradient", "tspan"],
-}  # fmt: skip
+OUR_TAGS = """
+    html head meta title style body a div header h1 h2 h3 h4 p nav ol ul li main section dl dt dd
+    figure figcaption details summary table caption thead tbody tr th td article span strong footer
+    svg g path defs use text image rect clippath tspan
+"""
 
 
 class Page(HTMLParser):
@@ -56,7 +57,7 @@ def made(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def hostile(tmp_path_factory):
-    """A report of which every text and name is an attack."""
+    """Write a report of which every text and name is an attack."""
     run, pairs = simulated_run(tmp_path_factory.mktemp("artifacts"))
     for name, attacks in (("prompt", HOSTILE[:4]), ("response_a", HOSTILE[4:]), ("response_b", ())):
         pairs[name] = pd.Series([[*attacks, None, ""]] * len(pairs), dtype=object)
@@ -69,7 +70,8 @@ def hostile(tmp_path_factory):
 def test_every_section_stands_in_the_page(made):
     """Headline, calibration, confusion, length, position, fit, errors, configuration."""
     page = Page(made[2])
-    wanted = "headline calibration confusion length position learning errors configuration"
+    wanted = """headline calibration confusion length position slices learning errors
+    configuration"""
     assert set(wanted.split()) <= set(page.values("id"))
     assert {f"#{name}" for name in wanted.split()} <= set(page.values("href"))
     assert page.tags.count("article") == 20
@@ -134,7 +136,7 @@ def test_an_attack_is_shown_as_text(hostile, attack):
 def test_no_attack_becomes_an_element_or_a_handler(hostile):
     """Nothing arises that our own templates do not write."""
     page = Page((hostile.path / "report.html").read_text("utf-8"))
-    assert set(page.tags) <= ALLOWED_TAGS
+    assert set(page.tags) <= set(OUR_TAGS.split())
     assert not [name for _, name, _ in page.attributes if name.startswith("on")]
     assert not [value for value in page.values("href", "xlink:href") if "javascript" in value]
     assert page.tags.count("article") == 20

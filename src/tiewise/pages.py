@@ -1,0 +1,78 @@
+"""Templates and how values get into them: autoescape always on, unknown names an error.
+
+Templates are the package's own; data only ever fill them in. In HTML every value is escaped by
+Jinja; in Markdown every name from data goes through the filter ``markdown``, every text through
+``fence``, which it cannot end.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from tiewise.errors import RunError
+from tiewise.excerpts import escape_markdown, fence, label_text
+
+try:
+    import jinja2
+    from markupsafe import Markup
+except ImportError as error:
+    raise RunError(
+        f"Reports and model cards need {error.name}: install it with pip install 'tiewise[plot]'."
+    ) from error
+
+_INTERVAL = re.compile(r"([-−+]?[\d.]+%?) (\[[^\]]*\])")
+
+
+def make_environment() -> jinja2.Environment:
+    """Return the environment that every page is rendered in."""
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("tiewise"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    # Markup: both have made their text inert for Markdown, where entities would show as they are.
+    environment.filters["markdown"] = lambda text: Markup(escape_markdown(str(text)))  # noqa: S704
+    environment.filters["fence"] = lambda text: Markup(fence(str(text)))  # noqa: S704
+    environment.filters["split_interval"] = split_interval
+    return environment
+
+
+def split_interval(cell: str) -> tuple[str, str]:
+    """Split a number from its interval; anything else is left whole.
+
+    Examples
+    --------
+    >>> split_interval("0.500 [0.400, 0.600]"), split_interval("A [1]")
+    (('0.500', '[0.400, 0.600]'), ('A [1]', ''))
+    """
+    found = _INTERVAL.fullmatch(cell)
+    return (found[1], found[2]) if found else (cell, "")
+
+
+def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
+    """Return nested values as one level of dotted names and short texts.
+
+    Examples
+    --------
+    >>> flatten({"a": {"b": 1}, "c": None, "d": ["x", "y"]})
+    {'a.b': '1', 'c': 'none', 'd': 'x, y'}
+    """
+    flat: dict[str, str] = {}
+    for name, value in values.items():
+        key = f"{prefix}{name}"
+        if isinstance(value, Mapping):
+            flat |= flatten(value, f"{key}.")
+        else:
+            flat[label_text(key)] = _shown(value)
+    return flat
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, (list, tuple)):
+        value = ", ".join(map(str, value)) or None
+    return "none" if value is None else label_text(value, 300)

@@ -1,0 +1,92 @@
+"""The report's section on parts of the data: where the run does better or worse than elsewhere."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from tiewise import figures
+from tiewise.excerpts import label_text
+from tiewise.sections import Material, Picture, Section, Table, negated, show
+from tiewise.slices import Slices, SliceScores, evaluate_slices
+
+MAX_SLICES = 16
+"""Of one family, the largest slices are shown."""
+
+_NAMED = 3
+
+
+def build_slices(material: Material) -> Section:
+    """Say where the run does better or worse than elsewhere."""
+    known = material.folds if material.pairs is None else material.pairs
+    slices = evaluate_slices(known, material.oof)
+    rows, notes = _choose(slices)
+    table = slices.to_frame()
+    table = table[[(f, s) in rows for f, s in zip(table["family"], table["slice"], strict=True)]]
+    overall = material.scores.scores.log_loss.value
+    picture = Picture(
+        "slices",
+        "Log loss by slice: "
+        + ", ".join(f"{row.family} {row.name} {row.log_loss.value:.3f}" for row in rows.values()),
+        "Log loss of each slice with its 95 % interval and its number of pairs; dashed: all pairs. "
+        "Filled: differs from all other pairs, corrected for the number of slices looked at.",
+        lambda is_narrow: figures.draw_slices(table, overall, is_narrow=is_narrow),
+    )
+    return Section(
+        "slices",
+        "Where it does better and worse",
+        _summarise(slices),
+        picture=picture if rows else None,
+        tables=[_tabulate(list(rows.values()))] if rows else [],
+        notes=notes,
+    )
+
+
+def _choose(slices: Slices) -> tuple[dict[tuple[str, str], SliceScores], list[str]]:
+    """Choose the slices to show, and name what is not shown."""
+    notes = [f"Not cut by {family}: {reason}." for family, reason in slices.omitted.items()]
+    chosen: dict[tuple[str, str], SliceScores] = {}
+    for family in dict.fromkeys(row.family for row in slices.rows):
+        members = [row for row in slices.rows if row.family == family]
+        if len(members) == 1:
+            notes.append(f"Not cut by {family}: all pairs are «{label_text(members[0].name)}».")
+            continue
+        largest = sorted(members, key=lambda row: -row.n)[:MAX_SLICES]
+        if len(largest) < len(members):
+            notes.append(f"Of {len(members):,} slices by {family} the {MAX_SLICES} largest stand.")
+        chosen |= {(row.family, row.name): row for row in members if row in largest}
+    return chosen, notes
+
+
+def _summarise(slices: Slices) -> str:
+    table = slices.to_frame()
+    different = [
+        row for row, differs in zip(slices.rows, table["is_different"], strict=True) if differs
+    ]
+    counted = f"{len(different)} of {len(table)} slices differ from the rest by more than chance"
+    if not different:
+        return f"{counted}."
+    widest = sorted(different, key=lambda row: -abs(row.difference.value))[:_NAMED]
+    named = "; ".join(f"{row.family} «{label_text(row.name)}» {_gap(row)}" for row in widest)
+    return f"{counted}, the most: {named}."
+
+
+def _gap(row: SliceScores) -> str:
+    if row.difference.value > 0:
+        return f"worse by {show(row.difference)}"
+    return f"better by {show(negated(row.difference))}"
+
+
+def _tabulate(rows: list[SliceScores]) -> Table:
+    cells = [
+        [
+            f"{row.family}: {label_text(row.name)}",
+            f"{row.n:,}",
+            show(row.log_loss),
+            show(row.difference),
+            "" if pd.isna(row.p_holm) else f"{row.p_holm:.3f}",
+            show(row.accuracy, "accuracy"),
+        ]
+        for row in rows
+    ]
+    columns = ["slice", "pairs", "log loss", "difference to the rest", "p (Holm)", "accuracy"]
+    return Table("Slices", columns, cells)
