@@ -101,7 +101,7 @@ def load_judge(
     RunError
         When there is no folder, or two have different templates.
     """
-    templates = [_read_template(Path(folder)) for folder in adapter_dirs]
+    templates = [read_template(Path(folder)) for folder in adapter_dirs]
     if len({template.digest for template in templates}) > 1:
         raise RunError(
             "The folds were fitted with different templates, so they cannot be averaged: "
@@ -172,7 +172,14 @@ def _find_device(device: str | None, run: Run) -> str:
     return wanted
 
 
-def _read_template(adapter_dir: Path) -> Template:
+def read_template(adapter_dir: Path) -> Template:
+    """Return the template that travels with an adapter.
+
+    Raises
+    ------
+    ModelError
+        When it is missing.
+    """
     path = adapter_dir / "template.json"
     if not path.is_file():
         raise ModelError(f"{path} is missing: this is no folder that a fit wrote.")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 
@@ -14,8 +13,9 @@ from safetensors.torch import load_file, save_file
 
 from fitting import configure
 from opened import open_tiny
+from tiewise.checkpoints import seal
 from tiewise.errors import DeviceError, ModelError, RunError
-from tiewise.files import digest_file, write_json
+from tiewise.files import write_json
 from tiewise.judging import load_judge, open_judge
 from tiewise.orders import average_folds
 from tiewise.runs import start_run
@@ -41,13 +41,11 @@ def two_folds(cache_dir, tmp_path):
 
 
 def tamper(folder, change):
-    """Change the saved tensors and make the card vouch for them."""
+    """Change the saved tensors and make the manifest vouch for them."""
     tensors = load_file(folder / WEIGHTS)
     change(tensors)
     save_file(tensors, folder / WEIGHTS, metadata={"format": "pt"})
-    card = json.loads((folder / "classifier.json").read_bytes())
-    card["files"][WEIGHTS] = digest_file(folder / WEIGHTS)
-    write_json(folder / "classifier.json", card)
+    seal(folder)
 
 
 def head_of(tensors):

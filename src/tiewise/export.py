@@ -1,0 +1,275 @@
+"""An adapter and its backbone as one plain model that other tools load. A leaf: imports torch.
+
+The folder is what ``AutoModelForSequenceClassification`` reads: adapters merged, head in place,
+``id2label`` A, B, tie. Such classes pool at the last token that is not padding, so `pad_token_id`
+must be a token that no row contains. An adapter that was trained on 4-bit weights is merged into
+the weights those bits stand for. Nothing is believed: the finished folder is loaded by transformers
+alone, and its probabilities are held against the adapter's before it takes its name.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from tiewise import adapters
+from tiewise.attention import collate
+from tiewise.backbones import backbone_digest, resolve_backbone
+from tiewise.config import ModelConfig
+from tiewise.errors import ModelError, RunError
+from tiewise.export_card import find_licence, licence_files, write_card
+from tiewise.files import atomic_folder, digest_file, refuse_existing, write_bytes, write_json
+from tiewise.judging import read_template
+from tiewise.model import load_classifier
+from tiewise.networks import load_network, quiet_transformers
+from tiewise.orders import log_softmax
+from tiewise.runs import Run
+from tiewise.scoring import score_rows
+from tiewise.simulate import simulate
+from tiewise.template import Template
+from tiewise.tokens import TokenRows, load_tokenizer, token_rows
+
+_N_CHECKED = 16
+_TOLERANCE = {"float64": 1e-9, "float32": 1e-5}
+_TOKENIZER_FILES = (
+    "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json",
+    "tokenizer.model", "vocab.json", "vocab.txt", "merges.txt",
+)  # fmt: skip
+Floats = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Export:
+    """What was exported.
+
+    path
+        The folder.
+    drift
+        Largest difference of a probability between the adapter and the folder, in [0, 1].
+    licence
+        The backbone's, as the hub names it, or ``unknown``.
+    """
+
+    path: Path
+    drift: float
+    licence: str
+
+
+def export_run(
+    run: Run,
+    out_dir: Path | str,
+    *,
+    cache_dir: Path,
+    fold: int | None = None,
+    is_overwritten: bool = False,
+    further_card: str = "",
+    device: torch.device | str = "cpu",
+) -> Export:
+    """Export one fold of a run.
+
+    Parameters
+    ----------
+    run
+        The run.
+    out_dir
+        Folder to write.
+    cache_dir
+        Where converted backbones are cached.
+    fold
+        Which fold; the only finished one when None.
+    is_overwritten
+        Replace a folder that is there.
+    further_card
+        Markdown for the end of the model card.
+    device
+        Where to compute.
+
+    Raises
+    ------
+    RunError
+        When the fold is not finished, or several are and none is named; when `out_dir` exists.
+    ModelError
+        When the model cannot be a plain classifier, or the result does not score the same.
+    """
+    fold = _choose_fold(run, fold)
+    model = run.config.model
+    backbone_dir = resolve_backbone(
+        model.backbone, revision=model.revision, sha256=model.backbone_sha256, cache_dir=cache_dir
+    )
+    return export_adapter(
+        run.fold(fold).adapter_dir,
+        backbone_dir,
+        out_dir,
+        origin={"run": run.name, "fold": fold},
+        is_overwritten=is_overwritten,
+        further_card=further_card,
+        device=device,
+    )
+
+
+def export_adapter(
+    adapter_dir: Path,
+    backbone_dir: Path,
+    out_dir: Path | str,
+    *,
+    origin: dict[str, Any] | None = None,
+    is_overwritten: bool = False,
+    further_card: str = "",
+    device: torch.device | str = "cpu",
+) -> Export:
+    """Merge what a fit wrote with its backbone; see :func:`export_run`.
+
+    Parameters
+    ----------
+    adapter_dir, backbone_dir
+        The adapter's folder and its backbone's.
+    origin
+        Names of run and fold for the card.
+    """
+    refuse_existing(out_dir, is_overwritten=is_overwritten)
+    config = adapters.read_config(adapter_dir, backbone_dir)
+    if config.head != "linear":
+        raise ModelError(
+            f"{adapter_dir}: a head of several layers has no place in a plain "
+            "*ForSequenceClassification. Fit with --head linear, or serve it with tiewise predict."
+        )
+    template = read_template(adapter_dir)
+    rows = _make_rows(backbone_dir, template)
+    expected = _score_adapter(adapter_dir, backbone_dir, rows, device)
+    licence = find_licence(config.backbone, backbone_dir)
+    facts: dict[str, Any] = {"run": "an adapter", "fold": "-"} | (origin or {})
+    facts |= _describe(config, adapter_dir, backbone_dir) | {"licence": licence}
+    with atomic_folder(out_dir) as temporary:
+        _write_model(config, adapter_dir, backbone_dir, temporary, template, device)
+        _write_tokenizer(backbone_dir, temporary, template)
+        drift = float(np.abs(_score_plain(temporary, rows, device) - expected).max())
+        _check_drift(drift, config)
+        facts |= {"drift": drift, "n_checked": len(rows)}
+        write_json(temporary / "template.json", template.to_dict())
+        write_json(temporary / "export.json", facts)
+        write_bytes(temporary / "README.md", write_card(facts, template, further_card).encode())
+        for path in licence_files(backbone_dir):
+            shutil.copyfile(path, temporary / path.name)
+    return Export(Path(out_dir), drift, licence)
+
+
+def _choose_fold(run: Run, fold: int | None) -> int:
+    finished = run.finished_folds()
+    if fold is None and len(finished) == 1:
+        return finished[0]
+    if fold is None or fold not in finished:
+        listed = ", ".join(map(str, finished)) or "none"
+        raise RunError(
+            f"{run.path}: an export holds one fold; finished folds: {listed}. "
+            + ("Name one with --fold." if fold is None else f"Fold {fold} is not among them.")
+        )
+    return fold
+
+
+def _describe(config: ModelConfig, adapter_dir: Path, backbone_dir: Path) -> dict[str, Any]:
+    files = ("classifier.json", "template.json")
+    return {
+        "backbone": config.backbone,
+        "backbone_sha256": backbone_digest(backbone_dir),
+        "adapter": {name: digest_file(adapter_dir / name) for name in files},
+        "dtype": config.dtype,
+        "quantization": config.quantization,
+    }
+
+
+def _write_model(
+    config: ModelConfig,
+    adapter_dir: Path,
+    backbone_dir: Path,
+    out_dir: Path,
+    template: Template,
+    device: torch.device | str,
+) -> None:
+    with quiet_transformers():
+        network: Any = load_network(config, backbone_dir, device=device, seed=0)
+        if config.quantization != "none":
+            network = network.dequantize()
+        network = adapters.restore_adapter(network, config, adapter_dir)
+        if hasattr(network, "merge_and_unload"):
+            network = network.merge_and_unload(safe_merge=True)
+        network = network.to(getattr(torch, config.dtype))
+        network.config.pad_token_id = _find_pad(template, backbone_dir)
+        network.config.problem_type = "single_label_classification"
+        network.config.architectures = [type(network).__name__]
+        network.save_pretrained(out_dir, max_shard_size="5GB")
+    del network
+    gc.collect()
+
+
+def _find_pad(template: Template, backbone_dir: Path) -> int:
+    """Return a token that no row contains: the template's, or any that no text can produce."""
+    controls = template.controls
+    used = controls.reserved
+    if controls.pad not in used:
+        return controls.pad
+    spare = [token for token in load_tokenizer(backbone_dir).reserved.values() if token not in used]
+    if not spare:
+        raise ModelError(
+            f"{backbone_dir}: its vocabulary has no token left to pad with, so a plain classifier "
+            "could not find the last token of a row. Serve it with tiewise predict."
+        )
+    return min(spare)
+
+
+def _write_tokenizer(backbone_dir: Path, out_dir: Path, template: Template) -> None:
+    for name in _TOKENIZER_FILES:
+        if (backbone_dir / name).is_file():
+            shutil.copyfile(backbone_dir / name, out_dir / name)
+    path = out_dir / "tokenizer_config.json"
+    settings = json.loads(path.read_bytes()) if path.is_file() else {}
+    vocabulary = load_tokenizer(backbone_dir).vocabulary
+    pad_id = _find_pad(template, backbone_dir)
+    pad = next(token for token, index in vocabulary.items() if index == pad_id)
+    settings |= {"pad_token": pad, "padding_side": "right"}
+    write_json(path, settings | {"model_max_length": template.max_length})
+
+
+def _make_rows(backbone_dir: Path, template: Template) -> TokenRows:
+    pairs = simulate(_N_CHECKED, seed=0)
+    return token_rows(pairs, load_tokenizer(backbone_dir), template, cache_dir=None)
+
+
+def _score_adapter(
+    adapter_dir: Path, backbone_dir: Path, rows: TokenRows, device: torch.device | str
+) -> Floats:
+    classifier = load_classifier(adapter_dir, backbone_dir, device=device)
+    return np.exp(log_softmax(score_rows(classifier, rows)))
+
+
+def _score_plain(folder: Path, rows: TokenRows, device: torch.device | str) -> Floats:
+    """Score rows as anybody would who has transformers and nothing else."""
+    from transformers import AutoModelForSequenceClassification
+
+    with quiet_transformers():
+        network = AutoModelForSequenceClassification.from_pretrained(
+            folder, dtype="auto", local_files_only=True, trust_remote_code=False
+        )
+    network = network.to(device).eval()
+    pad_id = network.config.pad_token_id
+    batch = collate(rows, range(len(rows)), layout="padded", pad_id=pad_id, device=device)
+    batch.pop("lengths")
+    with torch.no_grad():
+        logits = network(**batch).logits
+    return np.exp(log_softmax(logits.double().cpu().numpy()))
+
+
+def _check_drift(drift: float, config: ModelConfig) -> None:
+    most = _TOLERANCE.get(config.dtype) if config.quantization == "none" else None
+    if most is not None and not drift <= most:
+        raise ModelError(
+            f"The merged model's probabilities differ by {drift:.3g} from the adapter's, more than "
+            f"{most:g}. Nothing was written; please report this with the configuration."
+        )
