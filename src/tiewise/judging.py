@@ -16,6 +16,7 @@ from typing import Any
 import pandas as pd
 import torch
 
+from tiewise.adapters import check_folder
 from tiewise.backbones import resolve_backbone
 from tiewise.errors import DeviceError, ModelError, RunError
 from tiewise.model import PairClassifier, load_classifier
@@ -116,7 +117,8 @@ def load_judge(
         folds.append({name: part.detach().cpu().clone() for name, part in parts})
     if classifier is None:
         raise RunError("There is no fitted model to load: name at least one fold.")
-    return Judge(classifier.eval(), folds, load_tokenizer(backbone_dir), templates[0])
+    tokenizer = _load_same_tokenizer(backbone_dir, Path(adapter_dirs[0]))
+    return Judge(classifier.eval(), folds, tokenizer, templates[0])
 
 
 def open_judge(
@@ -178,12 +180,26 @@ def read_template(adapter_dir: Path) -> Template:
     Raises
     ------
     ModelError
-        When it is missing.
+        When it is missing, or a file of the folder is damaged.
     """
+    check_folder(adapter_dir)
     path = adapter_dir / "template.json"
     if not path.is_file():
         raise ModelError(f"{path} is missing: this is no folder that a fit wrote.")
     return Template.from_dict(json.loads(path.read_bytes()))
+
+
+def _load_same_tokenizer(backbone_dir: Path, adapter_dir: Path) -> TextTokenizer:
+    """Load the backbone's tokenizer after comparing it with the one kept beside the adapter."""
+    tokenizer = load_tokenizer(backbone_dir)
+    if (adapter_dir / "tokenizer.json").is_file():
+        kept = load_tokenizer(adapter_dir)
+        if kept.digest != tokenizer.digest:
+            raise ModelError(
+                f"{backbone_dir}/tokenizer.json has changed since the fit: its digest was "
+                f"{kept.digest} and is now {tokenizer.digest}. Give the same backbone."
+            )
+    return tokenizer
 
 
 def _put(classifier: PairClassifier, weights: Weights) -> None:

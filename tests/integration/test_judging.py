@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 import subprocess
 import sys
 
@@ -120,6 +122,33 @@ def test_folds_with_different_templates_are_not_averaged(two_folds, cache_dir, t
         load_judge(folders, opened.backbone_dir)
     with pytest.raises(RunError, match="at least one fold"):
         load_judge([], opened.backbone_dir)
+
+
+@pytest.mark.parametrize("name", ["template.json", "classifier.json", WEIGHTS, "tokenizer.json"])
+def test_a_flipped_bit_in_an_adapter_is_refused(two_folds, name):
+    """No file of a fold's model is read when one bit of any of them is another."""
+    opened, folders, *_ = two_folds
+    shutil.copyfile(opened.backbone_dir / "tokenizer.json", folders[0] / "tokenizer.json")
+    seal(folders[0])
+    content = bytearray((folders[0] / name).read_bytes())
+    content[len(content) // 2] ^= 1
+    (folders[0] / name).write_bytes(content)
+    with pytest.raises(ModelError, match=f"is damaged: {name} does not match"):
+        load_judge(folders, opened.backbone_dir)
+
+
+def test_another_tokenizer_than_the_fits_is_refused(two_folds, tmp_path):
+    """Equal weights under another tokenizer would read other words."""
+    opened, folders, *_ = two_folds
+    content = (opened.backbone_dir / "tokenizer.json").read_bytes()
+    (folders[0] / "tokenizer.json").write_bytes(content)
+    backbone_dir = shutil.copytree(opened.backbone_dir, tmp_path / "backbone")
+    changed = json.loads(content)
+    changed["model"]["byte_fallback"] = not changed["model"]["byte_fallback"]
+    (backbone_dir / "tokenizer.json").write_text(json.dumps(changed))
+    load_judge(folders[:1], opened.backbone_dir)
+    with pytest.raises(ModelError, match="has changed since the fit"):
+        load_judge(folders[:1], backbone_dir)
 
 
 @pytest.fixture
