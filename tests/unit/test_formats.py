@@ -137,6 +137,64 @@ class TestKaggle:
         assert_frame_equal(read_pairs(source), expected)
 
 
+class TestPlainText:
+    """The multilingual competition's files, one turn a field."""
+
+    ROWS = (
+        ("a1", "Hi", "[1, 2]", "null", "model_b", "m", "n", "English"),
+        ("a2", "[x]", "", '😀\n"quoted"', "model_a", "m", "n", "NA"),
+    )
+    HEADER = "id,prompt,response_a,response_b,winner,model_a,model_b,language"
+
+    def test_texts_are_what_they_are(self, tmp_path):
+        """Nothing in a plain text is parsed, taken for missing, or mended."""
+        pairs = read_pairs(written(tmp_path, kaggle_rows(*self.ROWS, header=self.HEADER)))
+        assert pairs.attrs["format"] == "wsdm"
+        assert pairs["prompt"].tolist() == [["Hi"], ["[x]"]]
+        assert pairs["response_a"].tolist() == [["[1, 2]"], [""]]
+        assert pairs["response_b"].tolist() == [["null"], ['😀\n"quoted"']]
+        assert pairs["winner"].tolist() == ["model_b", "model_a"]
+        assert pairs["language"].tolist() == ["English", "NA"]
+
+    @pytest.mark.parametrize("suffix", ["csv", "parquet"])
+    def test_read_write_read_is_the_identity(self, tmp_path, suffix):
+        """What was read is written and read as the same table."""
+        pairs = read_pairs(written(tmp_path, kaggle_rows(*self.ROWS, header=self.HEADER)))
+        write_pairs(pairs, tmp_path / f"pairs.{suffix}")
+        assert_frame_equal(read_pairs(tmp_path / f"pairs.{suffix}"), pairs)
+
+    def test_the_test_file_has_no_winner(self, tmp_path):
+        """Without a winner the texts alone tell plain text from lists of turns."""
+        text = kaggle_rows(
+            ("a1", "Hi", "x", "y", "1"), header="id,prompt,response_a,response_b,scored"
+        )
+        pairs = read_pairs(written(tmp_path, text), labelled=False)
+        assert (pairs.attrs["format"], pairs["response_b"].tolist()) == ("wsdm", [["y"]])
+
+    def test_broken_lists_are_no_plain_text(self, tmp_path):
+        """A file of Python literals is refused, not read as text with brackets."""
+        row = ("1", "['Hi']", "['x']", "['y']")
+        text = kaggle_rows(row, header="id,prompt,response_a,response_b")
+        with pytest.raises(PairsError, match=r"row 0.*prompt: expected a string or null"):
+            read_pairs(written(tmp_path, text), labelled=False)
+        pairs = read_pairs(written(tmp_path, text), labelled=False, format="wsdm")
+        assert pairs["prompt"].tolist() == [["['Hi']"]]
+
+    def test_a_missing_text_is_refused(self):
+        """A frame's missing cell is not the empty text."""
+        frame = pd.DataFrame([self.ROWS[0]], columns=self.HEADER.split(","))
+        for missing in (None, float("nan"), pd.NA):
+            with pytest.raises(PairsError, match="response_a: expected text"):
+                read_pairs(frame.assign(response_a=pd.Series([missing], dtype=object)))
+
+    def test_lists_with_a_word_for_the_winner_are_read_as_lists(self, tmp_path):
+        """The texts decide, not the spelling of the winner."""
+        row = ("1", '["Hi"]', "[null]", "[]", "tie")
+        text = kaggle_rows(row, header="id,prompt,response_a,response_b,winner")
+        pairs = read_pairs(written(tmp_path, text))
+        assert (pairs.attrs["format"], pairs["response_a"].tolist()) == ("kaggle", [[None]])
+
+
 class TestWinners:
     """A label is never guessed."""
 

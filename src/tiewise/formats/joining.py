@@ -86,7 +86,9 @@ def _alike(tables: list[pd.DataFrame]) -> list[pd.DataFrame]:
 def _filled(table: pd.DataFrame, name: str) -> Any:
     if name in PROB_COLUMNS:
         return (table["label"] == PROB_COLUMNS.index(name)).astype("Float64").astype(float)
-    return pd.Series(1.0 if name == "weight" else pd.NA, index=table.index)
+    if name == "session":
+        return pd.Series(pd.NA, index=table.index, dtype="string")
+    return pd.Series(1.0, index=table.index)
 
 
 def _all_rejected(names: list[str], tables: list[pd.DataFrame]) -> list[str]:

@@ -9,6 +9,7 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
+import numpy as np
 import pandas as pd
 
 from ..errors import PairsError, TiewiseError
@@ -19,7 +20,7 @@ from ..pairs import (
     build_pairs,
 )
 from .arena import read_arena, read_mt_bench
-from .cells import ONE_HOT_COLUMNS, Record, Row, is_missing, json_cell
+from .cells import ONE_HOT_COLUMNS, Record, Row, is_missing
 from .kaggle import read_kaggle, read_own, read_wsdm
 from .preference import read_preference, read_rewardbench
 from .sources import Numbered, Source, open_source
@@ -180,15 +181,19 @@ def _sniff(source: Source, head: list[Numbered]) -> str:
         )
     if fitting[0] == "kaggle" and not columns.issuperset(ONE_HOT_COLUMNS):
         # Without one-hot winners only the texts tell lists of turns from plain text.
-        return "kaggle" if any(_holds_lists(record.values) for record in head) else "wsdm"
+        return "kaggle" if any(_looks_like_lists(record.values) for record in head) else "wsdm"
     return fitting[0]
 
 
-def _holds_lists(record: Record) -> bool:
-    try:
-        return all(json_cell(record, name) for name in TEXT_COLUMNS)
-    except (PairsError, KeyError):
-        return False
+def _looks_like_lists(record: Record) -> bool:
+    # Broken lists count: they are to be refused as such, not read as plain text.
+    cells = (record.get(name) for name in TEXT_COLUMNS)
+    return all(
+        cell.strip().startswith("[") and cell.strip().endswith("]")
+        if isinstance(cell, str)
+        else isinstance(cell, list | tuple | np.ndarray)
+        for cell in cells
+    )
 
 
 def _check_format(source: Source, name: str, *, labelled: bool) -> None:

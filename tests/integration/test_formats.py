@@ -1,0 +1,58 @@
+"""Data sets of the library ``datasets`` are read without importing it."""
+
+from __future__ import annotations
+
+import pytest
+from datasets import Dataset, DatasetDict
+from pandas.testing import assert_frame_equal
+
+from tiewise.errors import PairsError
+from tiewise.formats import read_pairs
+
+RECORDS = [
+    {
+        "id": "c4b9710c",
+        "model_a": "m",
+        "model_b": "n",
+        "winner": winner,
+        "evaluation_session_id": "s1",
+        "conversation_a": [
+            {"role": "user", "content": [{"type": "text", "text": "Hi", "image": None}]},
+            {"role": "assistant", "content": [{"type": "text", "text": "😀", "image": None}]},
+        ],
+        "conversation_b": [
+            {"role": "user", "content": [{"type": "text", "text": "Hi", "image": None}]},
+            {"role": "assistant", "content": [{"type": "text", "text": None, "image": None}]},
+        ],
+    }
+    for winner in ("model_a", "both_bad")
+]
+
+
+def test_a_dataset_is_the_table_that_it_was_made_of(tmp_path):
+    """A Dataset, and the parquet and JSON files it writes, give the same pairs."""
+    dataset = Dataset.from_list(RECORDS)
+    dataset.to_parquet(tmp_path / "arena.parquet")
+    dataset.to_json(tmp_path / "arena.jsonl")
+    pairs = read_pairs(dataset)
+    assert pairs["response_a"].tolist() == [["😀"], ["😀"]]
+    assert pairs["response_b"].tolist() == [[None], [None]]
+    assert pairs["winner"].tolist() == ["model_a", "both_bad"]
+    for path in tmp_path.iterdir():
+        assert_frame_equal(read_pairs(path), pairs)
+
+
+def test_a_preference_dataset_is_read():
+    """TRL's own columns need no format to be named."""
+    messages = {name: [{"role": "assistant", "content": name}] for name in ("chosen", "rejected")}
+    record = {"prompt": [{"role": "user", "content": "Sky?"}], **messages}
+    pairs = read_pairs(Dataset.from_list([record]))
+    assert pairs.attrs["format"] == "preference"
+    assert pairs["prompt"].tolist() == [["Sky?"]]
+
+
+def test_splits_are_asked_for():
+    """Several splits at once are refused, and named."""
+    splits = DatasetDict({"train": Dataset.from_list(RECORDS)})
+    with pytest.raises(PairsError, match="the splits train"):
+        read_pairs(splits)
