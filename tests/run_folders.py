@@ -13,10 +13,11 @@ import numpy as np
 import pandas as pd
 
 from tiewise.config import load_preset
-from tiewise.files import write_json, write_parquet
+from tiewise.files import write_json
 from tiewise.folds import fold_by_group
 from tiewise.pairs import text_lengths
-from tiewise.runs import Run, start_run
+from tiewise.references import evaluate_tables
+from tiewise.runs import Run, save_data, save_folds, save_scored, start_run
 from tiewise.simulate import BAYES_COLUMNS, simulate
 
 N_SPLITS = 5
@@ -57,8 +58,10 @@ def simulated_run(
     is_baseline = preset == "baseline"
     if is_baseline:  # symmetric by construction: one order is enough
         oof = oof[[name for name in oof if not name.endswith(("_given", "_swapped"))]]
-    write_parquet(run.folds_path, folds)
-    write_parquet(run.oof_path, oof)
+    save_folds(run, folds)
+    source = f"simulated.csv {'d' * 64}"
+    save_data(run, {"digest": "d" * 64, "sources": [source], "counts": {"n_read": n}})
+    save_scored(run, oof, evaluate_tables(oof, folds).to_dict())
     for fold in range(N_SPLITS):
         write_fold(run, fold, oof[oof["fold"] == fold], has_history=not is_baseline)
     return run, pairs
@@ -69,10 +72,9 @@ def write_fold(run: Run, fold: int, oof: pd.DataFrame, *, has_history: bool = Tr
     folder = run.fold(fold)
     digests = {name: name[0] * 64 for name in ("data", "backbone", "template")}
     write_json(folder.identity_path, {**digests, "fold": fold})
-    write_parquet(folder.oof_path, oof)
     if has_history:
         folder.history_path.write_text("".join(f"{line}\n" for line in _history(fold)))
-    write_json(folder.scores_path, {"n": len(oof)})
+    save_scored(folder, oof, {"n": len(oof)})
 
 
 def _history(seed: int) -> list[str]:

@@ -36,7 +36,7 @@ def make_environment() -> jinja2.Environment:
         keep_trailing_newline=True,
     )
     # Markup: both have made their text inert for Markdown, where entities would show as they are.
-    environment.filters["markdown"] = lambda text: Markup(escape_markdown(str(text)))  # noqa: S704
+    environment.filters["markdown"] = lambda text: Markup(_to_markdown(str(text)))  # noqa: S704
     environment.filters["fence"] = lambda text: Markup(fence(str(text)))  # noqa: S704
     environment.filters["split_interval"] = split_interval
     return environment
@@ -70,6 +70,11 @@ def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
         else:
             flat[label_text(key)] = _shown(value)
     return flat
+
+
+def _to_markdown(text: str) -> str:
+    """Escape a text; a number with its interval is ours, and needs no escaping."""
+    return text if _INTERVAL.fullmatch(text) else escape_markdown(text)
 
 
 def _shown(value: Any) -> str:

@@ -8,7 +8,6 @@ should both fail.
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +32,7 @@ from tiewise.pages import flatten, make_environment
 from tiewise.reference_models import BAYES_COLUMNS
 from tiewise.references import evaluate_tables
 from tiewise.runs import Run, read_folds, read_oof
-from tiewise.sections import Material, Omission, Section
+from tiewise.sections import Material, Omission, Section, read_facts
 
 
 def write_report(run: Run, *, pairs: pd.DataFrame | None = None) -> Path:
@@ -97,7 +96,7 @@ def gather(run: Run, pairs: pd.DataFrame | None) -> Material:
     texts = None if pairs is None else _texts_of(scored, pairs, run)
     if pairs is not None and set(BAYES_COLUMNS) <= set(pairs.columns):
         folds = folds.merge(pairs[["id", *BAYES_COLUMNS]], on="id", how="left")
-    data = _read_json(run.data_path)
+    data = read_facts(run.data_path)
     return Material(
         run=run,
         oof=scored,
@@ -105,10 +104,10 @@ def gather(run: Run, pairs: pd.DataFrame | None) -> Material:
         scores=evaluate_tables(oof, folds, counts=data.get("counts")),
         pairs=texts,
         config=run.config.to_dict(),
-        environment=_read_json(run.path / "env.json"),
+        environment=read_facts(run.path / "env.json"),
         data=data,
         identities={
-            fold: _read_json(run.fold(fold).identity_path) for fold in run.finished_folds()
+            fold: read_facts(run.fold(fold).identity_path) for fold in run.finished_folds()
         },
     )
 
@@ -169,11 +168,3 @@ def _describe_inputs(material: Material) -> dict[str, str]:
             if identity.get(name):
                 digests.setdefault(name, set()).add(str(identity[name]))
     return flatten({**sources, **{name: sorted(found) for name, found in digests.items()}})
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        value = json.loads(path.read_bytes())
-    except (OSError, ValueError):
-        return {}
-    return value if isinstance(value, dict) else {}

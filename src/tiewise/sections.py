@@ -5,9 +5,11 @@ Everything here is plain text and numbers; escaping is the templates' work.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -146,3 +148,12 @@ def word(name: str) -> str:
     ('class prior', 'calibration error')
     """
     return SCORE_NAMES.get(name, label_text(name.replace("_", " ")))
+
+
+def read_facts(path: Path) -> dict[str, Any]:
+    """Return the object in a JSON file, or an empty one where there is none to be read."""
+    try:
+        value = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return {}
+    return value if isinstance(value, dict) else {}
