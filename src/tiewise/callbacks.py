@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+import time
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,14 @@ from tqdm import tqdm
 from tiewise.files import write_bytes
 from tiewise.steps import StepDataset
 
+_SAME_WISH_SECONDS = 2.0
+
 
 class StopOnSignal(transformers.TrainerCallback):
     """Saves and stops at the next optimiser step after SIGTERM or SIGINT.
+
+    A signal that comes again at once is the same wish, passed on by a launcher as well as by the
+    shell or the scheduler; one that comes later means that nobody wants to wait.
 
     Attributes
     ----------
@@ -26,6 +32,7 @@ class StopOnSignal(transformers.TrainerCallback):
 
     def __init__(self) -> None:
         self.received: int | None = None
+        self._since = 0.0
         self._previous: dict[int, Any] = {}
 
     def __enter__(self) -> StopOnSignal:
@@ -43,9 +50,11 @@ class StopOnSignal(transformers.TrainerCallback):
             control.should_save = control.should_training_stop = True
 
     def _remember(self, number: int, _frame: Any) -> None:
-        if self.received is not None:  # asked twice: do not wait for the step's end
+        now = time.monotonic()
+        if self.received is None:
+            self.received, self._since = number, now
+        elif now - self._since > _SAME_WISH_SECONDS:
             raise KeyboardInterrupt
-        self.received = number
 
     def _is_asked(self, args: Any) -> bool:
         if args.world_size > 1:

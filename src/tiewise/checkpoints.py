@@ -92,10 +92,11 @@ def find_damage(folder: Path, *, is_closed: bool = True, **about: Any) -> str | 
         return f"{MANIFEST} is not readable"
 
 
-def newest_intact(folder: Path, *, fit: str = "") -> Path | None:
-    """Return the newest checkpoint whose manifest holds; each damaged one is named in the log."""
+def newest_intact(folder: Path, *, fit: str | None = None) -> Path | None:
+    """Return the newest intact checkpoint, of the fit named if one is; others go to the log."""
+    about: dict[str, Any] = {} if fit is None else {"fit": fit}
     for checkpoint in reversed(list_checkpoints(folder)):
-        damage = find_damage(checkpoint, step=step_of(checkpoint), fit=fit)
+        damage = find_damage(checkpoint, step=step_of(checkpoint), **about)
         if damage is None:
             return checkpoint
         _log.warning("%s is skipped: %s.", checkpoint, damage)

@@ -2,7 +2,9 @@
 
 import json
 import logging
+import os
 import shutil
+import signal
 
 import numpy as np
 import pandas as pd
@@ -352,18 +354,20 @@ def test_out_of_memory_with_one_row_is_a_message(fitter, monkeypatch):
         fitter("run", configure(n_micro_batches=None))
 
 
-def test_a_signal_saves_and_stops_at_the_next_step(fitter):
-    """SIGTERM: a checkpoint of the step in progress, and going on gives the same end."""
-    import os
-    import signal
+@pytest.mark.parametrize("n_times", [1, 3])
+def test_a_signal_saves_and_stops_at_the_next_step(fitter, n_times):
+    """SIGTERM: a checkpoint of the step in progress, and going on gives the same end.
 
+    Launchers and schedulers send it more than once; that is still one wish.
+    """
     straight, _ = fitter("straight")
     training_step = StepTrainer.training_step
     with pytest.MonkeyPatch.context() as patch:
 
         def step_and_signal(self, *arguments, **options):
             if self.state.global_step == 6:
-                os.kill(os.getpid(), signal.SIGTERM)
+                for _ in range(n_times):
+                    os.kill(os.getpid(), signal.SIGTERM)
             return training_step(self, *arguments, **options)
 
         patch.setattr(StepTrainer, "training_step", step_and_signal)
@@ -374,6 +378,18 @@ def test_a_signal_saves_and_stops_at_the_next_step(fitter):
     assert checkpoints.step_of(checkpoints.newest_intact(folder)) == 7
     resumed, _ = fitter("stopped", is_resumed=True)
     assert weights(resumed) == weights(straight)
+
+
+def test_a_signal_that_comes_again_later_does_not_wait(monkeypatch):
+    """Whoever asks a second time after a while wants the process gone."""
+    from tiewise import callbacks
+
+    monkeypatch.setattr(callbacks, "_SAME_WISH_SECONDS", -1.0)
+    with callbacks.StopOnSignal() as signals:
+        os.kill(os.getpid(), signal.SIGINT)
+        assert signals.received == signal.SIGINT
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGINT)
 
 
 def test_a_fit_can_start_from_another_fits_adapter(fitter, cache_dir):
