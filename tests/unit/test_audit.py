@@ -101,7 +101,7 @@ def test_leak_share_is_what_splitting_shows(rows):
         assert leak_share(groups, by_group) == 0.0
 
 
-@settings(max_examples=25)
+@settings(max_examples=15)
 @given(pairs=pairs_tables())
 def test_any_table_can_be_audited_and_told(pairs):
     """Every pairs table, the empty one too, gives figures that JSON, text and HTML can bear."""
@@ -147,6 +147,7 @@ def test_a_cut_is_described_by_field():
     assert tokens["response_a, median"] == 50
 
 
+@settings(max_examples=30)
 @given(
     lengths=st.lists(st.tuples(*[st.integers(0, 500)] * 3), min_size=1, max_size=20),
     max_length=st.integers(0, 1600),

@@ -470,7 +470,7 @@ class TestParquet:
 class TestRoundTrip:
     """Read, write, read is the identity."""
 
-    @settings(max_examples=25, deadline=None)
+    @settings(max_examples=20, deadline=None)
     @given(pairs=pairs_tables().filter(len))
     def test_parquet_gives_the_same_table_back(self, pairs):
         """Everything a table can hold survives, attributes of the reading aside."""
