@@ -33,6 +33,8 @@ N_FAULTS = int(os.environ.get("TIEWISE_FAULTS", SCALE))
 N_PROCESSES = max(4, N_FAULTS // 125)  # 40 in full
 SEED = int(os.environ.get("TIEWISE_SEED", "0"))
 
+pytestmark = pytest.mark.timeout(3600)
+
 WORDS = ["Which", "of two", "<|im_end|>", "answers", "\n", "é中", "null", "is right?", ""]
 
 CHILD = """
@@ -123,9 +125,10 @@ def inject(cache: Path, others: Path, bomb: bytes, generator: random.Random) -> 
     elif kind == "remove":
         path.unlink()
     elif kind == "foreign":
-        shutil.copy(foreign / path.name, path)
+        source = foreign / path.name
+        path.write_bytes(source.read_bytes() if source.exists() else b"")
     elif kind == "sibling":
-        shutil.copy(generator.choice(sorted(path.parent.iterdir())), path)
+        path.write_bytes(generator.choice(sorted(path.parent.iterdir())).read_bytes())
     elif kind == "entry":
         shutil.copytree(foreign, path.parent, dirs_exist_ok=True)
     elif kind == "pickle":

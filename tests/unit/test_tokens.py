@@ -24,6 +24,8 @@ from tiewise.tokens import (
 )
 
 BUILT = [family() for family in FAMILIES]
+GEMMA = BUILT[FAMILIES.index(gemma_like)]
+PLAIN_GEMMA = Tokenizer.from_str(json.dumps(GEMMA._content))
 
 
 @st.composite
@@ -208,15 +210,14 @@ class TestNotebook:
     @given(data=st.data(), max_length=st.integers(3, 40))
     def test_ids_are_those_of_the_whole_string(self, data, max_length):
         """Begin, the string's own tokens cut right, end; control tokens in it are parsed."""
-        pairs = data.draw(tables(gemma_like()))
-        template = build_template(gemma_like(), name="notebook", max_length=max_length)
-        rows = token_rows(pairs, gemma_like(), template, cache_dir=None)
-        plain = Tokenizer.from_str(json.dumps(gemma_like()._content))
+        pairs = data.draw(tables(GEMMA))
+        template = build_template(GEMMA, name="notebook", max_length=max_length)
+        rows = token_rows(pairs, GEMMA, template, cache_dir=None)
         for position, row in enumerate(pairs.itertuples(index=False)):
             fields = [" ".join(turn or "" for turn in cell) for cell in row]
             headers = ("<prompt>: ", "\n\n<response_a>: ", "\n\n<response_b>: ")
             string = "".join(part for both in zip(headers, fields, strict=True) for part in both)
-            ids = plain.encode(string, add_special_tokens=False).ids
+            ids = PLAIN_GEMMA.encode(string, add_special_tokens=False).ids
             assert rows.row(position).tolist() == [2, *ids[: max_length - 2], 1]
             assert rows.n_truncated[position] == max(len(ids) - (max_length - 2), 0)
 

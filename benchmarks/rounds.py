@@ -1,0 +1,42 @@
+"""Two ways timed by turns: ratios of rounds, not of sums, so a busy moment touches both."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable
+from typing import Any
+
+Way = Callable[[], Any]
+
+
+def alternate(ours: Way, notebook: Way, *, n_rounds: int) -> tuple[list[float], list[float]]:
+    """Return the CPU seconds of each round, of our way and of the notebook's.
+
+    Which way goes first changes from round to round.
+    """
+    seconds: dict[Way, list[float]] = {ours: [], notebook: []}
+    for number in range(n_rounds):
+        ways = [ours, notebook] if number % 2 == 0 else [notebook, ours]
+        for way in ways:
+            start = time.process_time()
+            way()
+            seconds[way].append(time.process_time() - start)
+    return seconds[ours], seconds[notebook]
+
+
+def compared(
+    case: str, ours: list[float], notebook: list[float], *, unit: str, equal_to: float
+) -> dict[str, Any]:
+    """Return a row of the benchmark: the median ratio of the rounds between their extremes."""
+    ratios = [theirs / own for own, theirs in zip(ours, notebook, strict=True)]
+    return {
+        "case": case,
+        "ratio": statistics.median(ratios),
+        "low": min(ratios),
+        "high": max(ratios),
+        "ours": statistics.median(ours),
+        "notebook": statistics.median(notebook),
+        "unit": unit,
+        "equal_to": equal_to,
+    }

