@@ -187,7 +187,7 @@ def bootstrap(
         if n_groups < 2:
             return Bootstrap(values, standard_errors, np.full((1, len(values)), np.nan))
         columns = np.hstack([sums, influence, influence**2])
-        totals = _resampled_totals(columns, n_resamples, np.random.default_rng(seed))
+        totals = resampled_totals(columns, n_resamples, np.random.default_rng(seed))
         moved = np.abs(statistic(totals[:, :n_columns]) - values)
         own_errors = _own_errors(totals[:, n_columns:] / n_groups, n_groups, standard_errors)
         deviations = np.where(standard_errors == 0, 0.0, moved / own_errors)
@@ -228,10 +228,10 @@ def _own_errors(moments: FloatArray, n_groups: int, standard_errors: FloatArray)
     return np.where(own_errors > standard_errors * 1e-6, own_errors, np.nan)
 
 
-def _resampled_totals(
+def resampled_totals(
     columns: FloatArray, n_resamples: int, generator: np.random.Generator
 ) -> FloatArray:
-    """Totals of `n_resamples` draws of groups with replacement: (n_resamples, n_columns)."""
+    """Draw groups with replacement and add them up: (n_resamples, n_columns)."""
     n_groups = len(columns)
     totals = np.empty((n_resamples, columns.shape[1]))
     for start in range(0, n_resamples, _CHUNK):
