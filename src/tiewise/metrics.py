@@ -19,6 +19,9 @@ from .intervals import FloatArray, IntArray, Interval, shown_rows
 from .resampling import GroupedRows, Statistic, jackknife
 
 N_CLASSES = 3
+PROB_COLUMNS = ["prob_a", "prob_b", "prob_tie"]
+"""What a table of predictions calls P(A), P(B), P(tie)."""
+
 MAX_BINS = 15
 MIN_GROUPS_PER_BIN = 10
 SUM_TOLERANCE = 1e-4

@@ -18,10 +18,10 @@ import pandas as pd
 from .errors import ScoresError
 from .families import cut_families
 from .intervals import FEW_GROUPS, FloatArray, Interval, check_confidence
-from .metrics import check_labels
+from .metrics import PROB_COLUMNS, check_labels
 from .resampling import Bootstrap, bootstrap, group_rows
 from .scores import paired_terms
-from .slices import PROB_COLUMNS, correct_holm, join_rows
+from .slices import correct_holm, join_rows
 
 OVERALL = "all rows"
 

@@ -22,9 +22,9 @@ from .davidson import Contests, Fit, fit_controlled, fit_plain, influence
 from .errors import ScoresError
 from .families import count_characters
 from .intervals import FloatArray, IntArray, Interval, check_confidence
-from .metrics import N_CLASSES, check_labels, check_probs
+from .metrics import N_CLASSES, PROB_COLUMNS, check_labels, check_probs
 from .resampling import group_rows, resampled_totals
-from .slices import PROB_COLUMNS, join_rows
+from .slices import join_rows
 
 
 @dataclass(frozen=True)

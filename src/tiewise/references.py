@@ -19,12 +19,11 @@ import pandas as pd
 from .errors import ScoresError
 from .intervals import IntArray, Interval
 from .labels import swap_probs
-from .metrics import check_labels
+from .metrics import PROB_COLUMNS, check_labels
 from .position import PositionBias, measure_position_bias
 from .reference_models import reference_probs
 from .scores import METRICS, Metric, Scores, compare, evaluate
 
-PROB_COLUMNS = ["prob_a", "prob_b", "prob_tie"]
 COMPARED: tuple[Metric, ...] = ("log_loss", "accuracy")
 
 

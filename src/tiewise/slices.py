@@ -18,10 +18,8 @@ import pandas as pd
 from .errors import ScoresError
 from .families import cut_families
 from .intervals import FEW_GROUPS, FloatArray, Interval, check_confidence
-from .metrics import check_labels, check_probs, log_losses
+from .metrics import PROB_COLUMNS, check_labels, check_probs, log_losses
 from .resampling import GroupedRows, bootstrap, group_codes, group_rows
-
-PROB_COLUMNS = ["prob_a", "prob_b", "prob_tie"]
 
 
 @dataclass(frozen=True)

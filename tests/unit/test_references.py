@@ -8,7 +8,8 @@ import pytest
 
 from tiewise.errors import ScoresError
 from tiewise.labels import swap_probs
-from tiewise.references import PROB_COLUMNS, count_rows, evaluate_tables
+from tiewise.metrics import PROB_COLUMNS
+from tiewise.references import count_rows, evaluate_tables
 from tiewise.scores import compare, evaluate
 
 FEW = 99
