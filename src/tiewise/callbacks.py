@@ -81,7 +81,7 @@ class History(transformers.TrainerCallback):
         lines = self.path.read_bytes().splitlines() if self.path.is_file() else []
         kept = [line for line in lines if _step_of_line(line) <= state.global_step]
         write_bytes(self.path, b"".join(line + b"\n" for line in kept))
-        self._last_step = state.global_step
+        self._last_step = int(_step_of_line(kept[-1])) if kept else 0
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Log the last step, whether or not its number is round."""

@@ -36,6 +36,7 @@ from tiewise.tensor_tree import load_tree, save_tree
 
 _STATE = "state"
 _TRAINER_STATE = "trainer_state.json"
+_PATIENCE_SECONDS = 6 * 3600  # the others wait while the first process scores a fold
 _log = logging.getLogger(__name__)
 
 
@@ -70,6 +71,7 @@ class StepTrainer(transformers.Trainer):
     ) -> None:
         self.train_config, self.steps, self.classifier = config, dataset, model
         self.fit = fit
+        self._losses: list[float] = []  # of the steps since the last line of history
         super().__init__(model=model, args=arguments, train_dataset=dataset, callbacks=callbacks)
         self.remove_callback(transformers.PrinterCallback)
 
@@ -90,13 +92,22 @@ class StepTrainer(transformers.Trainer):
     ) -> torch.Tensor:
         """Run one step forward and backward; return its mean loss as this process saw it."""
         model.train()
-        step = inputs
-        while True:
+        step, loss = inputs, None
+        while loss is None:
             self._seed_step()
             try:
-                return self._accumulate(model, step)
+                loss = self._accumulate(model, step)
             except torch.OutOfMemoryError:
                 step = self._halve_micro_batches(model)
+        self._losses.append(float(self.accelerator.reduce(loss.double(), "mean")))
+        return loss
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Log the mean loss in double precision; the Trainer's own is rounded to single."""
+        if "loss" in logs:
+            logs["loss"] = float(np.mean(self._losses))
+            self._losses = []
+        super().log(logs, start_time)
 
     def floating_point_ops(self, inputs: Step) -> int:  # type: ignore[override]
         """Count nothing: a step is no dictionary of tensors."""
@@ -221,11 +232,13 @@ class StepTrainer(transformers.Trainer):
             "scaler": self.accelerator.scaler,
         }
         states = {name: part and part.state_dict() for name, part in parts.items()}
-        return {"weights": trainable_weights(self.classifier), **states}
+        # A line of history that was begun before the checkpoint is finished after it.
+        return {"weights": trainable_weights(self.classifier), "losses": self._losses, **states}
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         self._resumed_state = load_tree(Path(resume_from_checkpoint) / _STATE)
         load_trainable_weights(self.classifier, self._resumed_state["weights"])
+        self._losses = self._resumed_state["losses"]
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
         if checkpoint is None or self.is_fsdp_enabled or self.is_deepspeed_enabled:
@@ -270,6 +283,7 @@ def training_arguments(
         bf16=dtype == "bfloat16" and not is_cpu,
         fp16=dtype == "float16" and not is_cpu,
         ddp_find_unused_parameters=False,
+        ddp_timeout=_PATIENCE_SECONDS,
         dataloader_pin_memory=False,
         remove_unused_columns=False,
         report_to=list(config.report_to) or "none",

@@ -199,6 +199,23 @@ def test_a_resumed_fit_ends_like_an_uninterrupted_one(fitter, n_steps, optimizer
     pd.testing.assert_frame_equal(history(resumed), history(straight))
 
 
+def test_a_line_of_history_is_the_mean_of_its_steps(fitter):
+    """Whatever the line's length, and wherever a fit was broken off and gone on with."""
+    straight, _ = fitter("straight", configure(**EXACT))
+    config = configure(log_steps=7, **EXACT)
+    with pytest.MonkeyPatch.context() as patch:
+        stop_after(patch, 11)
+        with pytest.raises(Stop):
+            fitter("broken", config)
+    coarse, _ = fitter("broken", config, is_resumed=True)
+    lines, steps = history(coarse), history(straight)
+    assert lines["step"].tolist() == [7, 14, 21, 24]
+    parts = [steps[start:end] for start, end in ((0, 7), (7, 14), (14, 21), (21, 24))]
+    np.testing.assert_allclose(lines["loss"], [part["loss"].mean() for part in parts], rtol=1e-12)
+    assert lines["rows"].tolist() == [part["rows"].sum() for part in parts]
+    assert lines["tokens"].tolist() == [part["tokens"].sum() for part in parts]
+
+
 def test_a_fit_that_ended_before_its_adapter_was_written_is_not_trained_further(fitter):
     """The last checkpoint is the end: nothing is learnt twice."""
     folder, _ = fitter("run")
