@@ -144,7 +144,11 @@ class ArrayStore(StoreBackendBase, StoreBackendMixin):  # type: ignore[misc]
         try:
             write_arrays(self._folder(call_id), call_id[-1], item)
         except OSError as error:
-            _LOG.warning("Result not cached in %s: %s", self.location, error)
+            _LOG.warning(
+                "Result not cached in %s: %s. It is right, and will be computed again.",
+                self.location,
+                error,
+            )
 
     def get_cached_func_code(self, call_id: tuple[str, ...]) -> str:
         """Answer that the code is unchanged: versions are part of the key, not of the folder."""

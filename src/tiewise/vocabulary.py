@@ -56,6 +56,11 @@ class TextTokenizer:
         """Copy a `tokenizers.Tokenizer` (of a fast transformers one, its ``backend_tokenizer``)."""
         return cls(tokenizer.to_str(), special)
 
+    @property
+    def state(self) -> str:
+        """The text of a ``tokenizer.json`` without truncation and padding."""
+        return json.dumps(self._content)
+
     @functools.cached_property
     def vocabulary(self) -> dict[str, int]:
         """Token -> id of every token, added ones included."""

@@ -1,7 +1,5 @@
 """Every turn is tokenised once, and rows come out right for any template."""
 
-import json
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -25,7 +23,7 @@ from tiewise.tokens import (
 
 BUILT = [family() for family in FAMILIES]
 GEMMA = BUILT[FAMILIES.index(gemma_like)]
-PLAIN_GEMMA = Tokenizer.from_str(json.dumps(GEMMA._content))
+PLAIN_GEMMA = Tokenizer.from_str(GEMMA.state)
 
 
 @st.composite
@@ -56,7 +54,7 @@ class Spy(TextTokenizer):
 
 
 def spy_on(family):
-    return Spy(json.dumps(family()._content), family().special)
+    return Spy(family().state, family().special)
 
 
 PAIRS = pd.DataFrame(
@@ -116,7 +114,7 @@ class TestCache:
 
     def test_using_the_tokenizer_in_between_changes_nothing(self, tmp_path, family):
         """Truncating and padding leave their state in the caller's object, not in the key."""
-        callers = Tokenizer.from_str(json.dumps(family()._content))
+        callers = Tokenizer.from_str(family().state)
         tokenize(PAIRS, TextTokenizer.from_tokenizer(callers), cache_dir=tmp_path)
         callers.enable_truncation(5)
         callers.enable_padding()
@@ -230,7 +228,7 @@ class TestNotebook:
 
     def test_a_tokenizer_without_an_end_is_refused(self):
         """The message says what is missing and where it is declared."""
-        undeclared = TextTokenizer(json.dumps(word_piece()._content))
+        undeclared = TextTokenizer(word_piece().state)
         with pytest.raises(TemplateError, match=r"tokenizer_config\.json"):
             build_template(undeclared, name="notebook")
 

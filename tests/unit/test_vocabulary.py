@@ -50,7 +50,7 @@ def test_the_notebooks_way_parses_control_tokens():
 def test_using_the_callers_tokenizer_changes_nothing(family):
     """Truncation and padding that somebody switched on are no part of digest or ids."""
     fresh = family()
-    callers = Tokenizer.from_str(json.dumps(fresh._content))
+    callers = Tokenizer.from_str(fresh.state)
     before = TextTokenizer.from_tokenizer(callers)
     callers.enable_truncation(4)
     callers.enable_padding(length=6)
@@ -67,7 +67,7 @@ def test_using_the_callers_tokenizer_changes_nothing(family):
 @pytest.mark.parametrize("family", FAMILIES)
 def test_another_vocabulary_has_another_digest(family):
     """One added token is enough."""
-    callers = Tokenizer.from_str(json.dumps(family()._content))
+    callers = Tokenizer.from_str(family().state)
     callers.add_tokens(["brandnew"])
     assert TextTokenizer.from_tokenizer(callers).digest != family().digest
 
@@ -78,15 +78,15 @@ class TestLoading:
     def test_files_are_read_once(self, tmp_path):
         """An unchanged folder gives the same object, a changed one another."""
         path = tmp_path / "tokenizer.json"
-        path.write_text(json.dumps(byte_level()._content))
+        path.write_text(byte_level().state)
         first = load_tokenizer(tmp_path)
         assert load_tokenizer(tmp_path) is first
-        path.write_text(json.dumps(word_piece()._content))
+        path.write_text(word_piece().state)
         assert load_tokenizer(tmp_path).digest == word_piece().digest
 
     def test_roles_come_from_the_configuration(self, tmp_path):
         """Tokens are declared as text or as objects, in either of two files."""
-        (tmp_path / "tokenizer.json").write_text(json.dumps(byte_level()._content))
+        (tmp_path / "tokenizer.json").write_text(byte_level().state)
         declared = {"eos_token": {"content": "<|im_end|>"}, "model_max_length": 5}
         (tmp_path / "special_tokens_map.json").write_text(json.dumps(declared))
         config = {"pad_token": "<|im_end|>", "bos_token": None, "add_bos_token": True}
