@@ -15,6 +15,7 @@ _MARKDOWN = re.compile(r"([\\`*_\[\]#|~$:@]|(?<=www)\.)", re.IGNORECASE)
 _INVISIBLE = {"Cc", "Cf", "Cs", "Co", "Zl", "Zp"}
 _KEPT = {"\n", "\t", "\u200d"}  # the joiner makes one emoji of several
 _MAX_MARKS = 3
+_MAX_LINES = 40
 
 
 def shorten(text: str, limit: int) -> str:
@@ -41,6 +42,20 @@ def shorten(text: str, limit: int) -> str:
     return f"{head} [… {len(text) - limit:,} characters left out …] {tail}"
 
 
+def bound_lines(text: str, limit: int) -> str:
+    r"""Keep the first lines of a text, and say how many are left out.
+
+    Examples
+    --------
+    >>> bound_lines("a\nb\nc\nd", 2)
+    'a\nb\n[… 2 lines left out …]'
+    """
+    lines = text.split("\n")
+    if len(lines) <= limit:
+        return text
+    return "\n".join([*lines[:limit], f"[… {len(lines) - limit:,} lines left out …]"])
+
+
 def show_controls(text: str) -> str:
     r"""Make visible what would act on its surroundings or hide: controls, direction marks, zalgo.
 
@@ -59,8 +74,8 @@ def show_controls(text: str) -> str:
 
 
 def excerpt(text: str, limit: int) -> str:
-    """Shorten a text and make what is invisible in it visible."""
-    return show_controls(shorten(text, limit))
+    """Shorten a text, by characters and by lines, and make what is invisible in it visible."""
+    return bound_lines(show_controls(shorten(text, limit)), _MAX_LINES)
 
 
 def label_text(value: object, limit: int = 60) -> str:

@@ -33,7 +33,7 @@ from tiewise.drawing import (
     styled,
 )
 from tiewise.excerpts import label_text
-from tiewise.intervals import Interval
+from tiewise.intervals import FEW_GROUPS, Interval
 
 _OUTCOMES = {"A": (BLUE, "o"), "B": (VERMILLION, "s"), "tie": (GREEN, "^")}
 _Places = npt.NDArray[np.float64]
@@ -187,7 +187,8 @@ def draw_slices(table: pd.DataFrame, overall: float, *, is_narrow: bool = False)
     Parameters
     ----------
     table
-        ``family, slice, n, value, low, high, is_different``, a line a slice, from the top.
+        ``family, slice, n, n_groups, value, low, high, is_different``, a line a slice, from the
+        top.
     overall
         Log loss of all rows.
     is_narrow
@@ -207,8 +208,18 @@ def draw_slices(table: pd.DataFrame, overall: float, *, is_narrow: bool = False)
     labels = [f"{label_text(name, _LABEL)} ({n:,})" for name, n in counts]
     (_name_above if is_narrow else _name_beside)(axes, places, labels, headers)
     axes.set(ylim=(places.max() + 0.8, -0.8), xlabel="log loss (nats a pair; lower is better)")
+    axes.set_xlim(_limits(table))
     rule(axes, "x")
     return figure
+
+
+def _limits(table: pd.DataFrame) -> tuple[float, float]:
+    """Span all values, and the intervals that are worth showing whole."""
+    sure = table[table["n_groups"] >= FEW_GROUPS]
+    ends = [table["value"], sure["low"], sure["high"]]
+    least, most = min(end.min() for end in ends), max(end.max() for end in ends)
+    margin = 0.04 * (most - least) or 0.1
+    return least - margin, most + margin
 
 
 def _name_beside(axes: Axes, places: _Places, labels: list[str], headers: dict[str, float]) -> None:

@@ -6,6 +6,7 @@ import pandas as pd
 
 from tiewise import figures
 from tiewise.excerpts import label_text
+from tiewise.intervals import FEW_GROUPS
 from tiewise.sections import Material, Picture, Section, Table, negated, show
 from tiewise.slices import Slices, SliceScores, evaluate_slices
 
@@ -28,7 +29,8 @@ def build_slices(material: Material) -> Section:
         "Log loss by slice: "
         + ", ".join(f"{row.family} {row.name} {row.log_loss.value:.3f}" for row in rows.values()),
         "Log loss of each slice with its 95 % interval and its number of pairs; dashed: all pairs. "
-        "Filled: differs from all other pairs, corrected for the number of slices looked at.",
+        "Filled: differs from all other pairs, corrected for the number of slices looked at. "
+        f"Whiskers of fewer than {FEW_GROUPS} conversations are rough and may leave the figure.",
         lambda is_narrow: figures.draw_slices(table, overall, is_narrow=is_narrow),
     )
     return Section(
@@ -65,8 +67,13 @@ def _summarise(slices: Slices) -> str:
     counted = f"{len(different)} of {len(table)} slices differ from the rest by more than chance"
     if not different:
         return f"{counted}."
-    widest = sorted(different, key=lambda row: -abs(row.difference.value))[:_NAMED]
-    named = "; ".join(f"{row.family} «{label_text(row.name)}» {_gap(row)}" for row in widest)
+    widest: dict[str, SliceScores] = {}
+    for row in sorted(different, key=lambda row: -abs(row.difference.value)):
+        widest.setdefault(row.family, row)  # of a family of two, one slice says it all
+    named = "; ".join(
+        f"{row.family} «{label_text(row.name)}» {_gap(row)}"
+        for row in list(widest.values())[:_NAMED]
+    )
     return f"{counted}, the most: {named}."
 
 

@@ -30,6 +30,7 @@ def slices(n=4):
             "family": ["turns"] * (n // 2) + ["language"] * (n - n // 2),
             "slice": [f"slice {k}" for k in range(n)],
             "n": [100] * n,
+            "n_groups": [50] * n,
             "value": np.linspace(0.6, 0.9, n),
             "low": np.linspace(0.5, 0.8, n),
             "high": np.linspace(0.7, 1.0, n),
@@ -121,3 +122,12 @@ def test_on_a_phone_names_stand_above_their_whiskers():
     assert shown["slice 3 (100)"] == "normal"
     assert shown["language"] == "bold"
     assert len(axes.get_yticks()) == 0
+
+
+def test_the_whisker_of_a_tiny_slice_does_not_flatten_the_others():
+    """Its value is in the figure, the ends of its interval need not be."""
+    table = slices()
+    table.loc[0, ["n_groups", "low", "high"]] = [3, -50.0, 50.0]
+    least, most = draw_slices(table, 0.7).axes[0].get_xlim()
+    assert least < table["value"].min()
+    assert most < 2

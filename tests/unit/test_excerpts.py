@@ -7,7 +7,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from strategies import any_text
-from tiewise.excerpts import escape_markdown, excerpt, fence, label_text, shorten, show_controls
+from tiewise.excerpts import (
+    bound_lines,
+    escape_markdown,
+    excerpt,
+    fence,
+    label_text,
+    shorten,
+    show_controls,
+)
 
 ALLOWED = {"\n", "\t", "\u200d"}
 
@@ -85,6 +93,20 @@ def test_a_fence_ends_only_at_its_end(text):
     marks = lines[0].removesuffix("text")
     assert lines[-1] == marks
     assert not any(line.strip().startswith(marks) for line in lines[1:-1])
+
+
+@given(st.text(alphabet="ab\n", max_size=80), st.integers(1, 40))
+def test_lines_kept_and_lines_left_out_add_up(text, limit):
+    """The beginning stands, and the rest is counted."""
+    lines, shown = text.split("\n"), bound_lines(text, limit).split("\n")
+    assert shown[:limit] == lines[:limit]
+    if len(lines) > limit:
+        assert shown[limit:] == [f"[… {len(lines) - limit} lines left out …]"]
+
+
+def test_an_excerpt_is_not_taller_than_a_screen():
+    """A thousand empty lines are forty and a count."""
+    assert excerpt("\n" * 1_000, 2_000).count("\n") == 40
 
 
 def test_an_excerpt_is_short_even_of_a_huge_text():
