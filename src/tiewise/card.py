@@ -16,7 +16,7 @@ from typing import Any
 import pandas as pd
 
 from tiewise.bias_tables import lead_of_longer
-from tiewise.config import RunConfig
+from tiewise.config import BASELINE, RunConfig
 from tiewise.diagnostics import labelled
 from tiewise.errors import RunError
 from tiewise.excerpts import label_text
@@ -116,7 +116,7 @@ def _open_card(folder: Path, config: RunConfig) -> Any:
     path = folder / "README.md"
     if path.is_file():
         return huggingface_hub.ModelCard(path.read_text("utf-8"))
-    licence = find_licence(config.model.backbone, Path(config.model.backbone))
+    licence = _licence_of(config.model.backbone)
     front = huggingface_hub.ModelCardData(
         license="other" if licence == UNKNOWN else licence,
         license_name=UNKNOWN if licence == UNKNOWN else None,
@@ -134,13 +134,17 @@ def _text_before(text: str, run: Run) -> str:
     if before:
         return f"\n{before}\n"
     backbone = run.config.model.backbone
-    licence = find_licence(backbone, Path(backbone))
     name = label_text(run.name)
     # Inside a fence Markdown is not read, but the shell and Python are: quoted for them.
     plain = name if re.fullmatch(r"[\w.-]+", name) else "RUN"
-    words = {"run": name, "plain_run": plain, "backbone": label_text(backbone)}
-    words["licence"] = "" if licence == UNKNOWN else licence
+    words: dict[str, Any] = {"run": name, "plain_run": plain, "backbone": label_text(backbone)}
+    words |= {"licence": _licence_of(backbone), "unknown": UNKNOWN}
     return _render("card_introduction.md.jinja", words)
+
+
+def _licence_of(backbone: str) -> str | None:
+    """Return the licence of a backbone, or None where there is no backbone."""
+    return None if backbone == BASELINE else find_licence(backbone, Path(backbone))
 
 
 def _describe_results(

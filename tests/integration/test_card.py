@@ -74,7 +74,11 @@ def test_position_and_length_bias_are_stated_as_measured(run):
 def test_one_order_means_no_position_bias_was_measured(tmp_path):
     """And the card says so."""
     run, _ = simulated_run(tmp_path, preset="baseline")
-    assert "Not measured: one order was scored." in write(run).text
+    card = write(run)
+    assert "Not measured: one order was scored." in card.text
+    assert "pip install tiewise\n" in card.text
+    assert "There is no backbone." in card.text
+    assert card.data.license is None
 
 
 def test_a_fold_has_a_card_of_its_own_scores(run):
