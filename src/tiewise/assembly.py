@@ -14,13 +14,11 @@ import numpy as np
 import numpy.typing as npt
 
 from tiewise.errors import TemplateError
-from tiewise.ragged import IntArray, offsets_of, ranges
+from tiewise.ragged import IntArray, chunks, gather, offsets_of, ranges
 from tiewise.template import Template, fill_in_order, share_budget
 from tiewise.turns import Ragged
 
 Int32Array = npt.NDArray[np.int32]
-
-_CHUNK_ROWS = 2048  # so that the indices of a chunk stay in the processor's cache
 
 
 @dataclass(frozen=True)
@@ -140,7 +138,9 @@ def assemble_strings(strings: Ragged, template: Template) -> TokenRows:
     offsets = offsets_of(kept + len(controls.begin) + len(controls.end))
     values = np.empty(offsets[-1], dtype=np.int32)
     starts = offsets[:-1] + len(controls.begin)
-    values[ranges(starts, kept)] = strings.values[ranges(strings.offsets[:-1], kept)]
+    for rows in chunks(len(kept)):
+        text = gather(strings.values, strings.offsets[:-1][rows], kept[rows])
+        values[ranges(starts[rows], kept[rows])] = text
     _write_constant(values, offsets[:-1], controls.begin)
     _write_constant(values, offsets[1:] - len(controls.end), controls.end)
     return TokenRows(values, offsets, strings.n_original - kept)
@@ -180,8 +180,7 @@ def _write_field(
 ) -> IntArray:
     """Write what is kept of one field into its place; return the text tokens kept, (n,)."""
     n_text = np.empty_like(kept)
-    for first in range(0, len(kept), _CHUNK_ROWS):
-        rows = slice(first, min(first + _CHUNK_ROWS, len(kept)))
+    for rows in chunks(len(kept)):
         stream, offsets, marks = _stream(field, rows, template)
         heads = kept[rows] if template.cut == "right" else (kept[rows] + 1) // 2
         tails = np.where(np.diff(offsets) > kept[rows], kept[rows] - heads, 0)

@@ -18,15 +18,24 @@ import functools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, get_args, overload
+from typing import Any, get_args, overload
 
 import numpy as np
 import numpy.typing as npt
 
 from tiewise.errors import ConfigError
+from tiewise.packing import IntArray, Layout, divide, fill, spread
 
-Layout = Literal["padded", "sorted", "packed"]
-IntArray = npt.NDArray[np.int64]
+__all__ = [
+    "IntArray",
+    "Layout",
+    "StepRows",
+    "padding_factor",
+    "plan_batches",
+    "plan_step",
+    "restore_order",
+    "step_rows",
+]
 
 
 @dataclass(frozen=True)
@@ -141,10 +150,10 @@ def plan_step(
     """
     _require(n_processes=(n_processes, 1), n_micro_batches=(n_micro_batches or 1, 1))
     lengths = _checked_lengths(lengths, micro_batch_tokens, layout)
-    shares = _spread(lengths, n_processes)
+    shares = spread(lengths, n_processes)
     if n_micro_batches is None:
-        return [_fill(lengths, share, micro_batch_tokens, layout) for share in shares]
-    return [_divide(lengths, share, n_micro_batches, layout) for share in shares]
+        return [fill(lengths, share, micro_batch_tokens, layout) for share in shares]
+    return [divide(lengths, share, n_micro_batches, layout) for share in shares]
 
 
 def plan_batches(lengths: npt.ArrayLike, *, max_tokens: int, layout: Layout) -> list[IntArray]:
@@ -170,7 +179,7 @@ def plan_batches(lengths: npt.ArrayLike, *, max_tokens: int, layout: Layout) -> 
     [[1], [2, 0]]
     """
     lengths = _checked_lengths(lengths, max_tokens, layout)
-    return _fill(lengths, np.arange(len(lengths)), max_tokens, layout)
+    return fill(lengths, np.arange(len(lengths)), max_tokens, layout)
 
 
 def restore_order(
@@ -230,70 +239,6 @@ def _cost(lengths: IntArray, layout: Layout) -> int:
     if layout == "packed":
         return int(lengths.sum())
     return len(lengths) * int(lengths.max())
-
-
-def _spread(lengths: IntArray, n_parts: int) -> list[IntArray]:
-    """Deal rows, longest first, to the part with the least load; keep each part's given order."""
-    if n_parts == 1:
-        return [np.arange(len(lengths))]
-    loads = np.zeros(n_parts, dtype=np.int64)
-    part_of = np.empty(len(lengths), dtype=np.int64)
-    for row in _longest_first(lengths):
-        part_of[row] = loads.argmin()
-        loads[part_of[row]] += lengths[row]
-    return [np.flatnonzero(part_of == part) for part in range(n_parts)]
-
-
-def _longest_first(lengths: IntArray) -> IntArray:
-    return np.argsort(-lengths, kind="stable").astype(np.int64)
-
-
-def _fill(lengths: IntArray, rows: IntArray, budget: int, layout: Layout) -> list[IntArray]:
-    if layout == "padded":
-        return _fill_in_order(lengths, rows, budget)
-    rows = rows[_longest_first(lengths[rows])]
-    if layout == "sorted":
-        return _fill_in_order(lengths, rows, budget)
-    return _fill_first_fit(lengths, rows, budget)
-
-
-def _fill_in_order(lengths: IntArray, rows: IntArray, budget: int) -> list[IntArray]:
-    """Cut `rows` where one more row would bring rows times longest over the budget."""
-    starts, longest = [0] if len(rows) else [], 0
-    for position, length in enumerate(lengths[rows].tolist()):
-        longest = max(longest, length)
-        if position > starts[-1] and (position + 1 - starts[-1]) * longest > budget:
-            starts.append(position)
-            longest = length
-    return np.split(rows, starts[1:]) if starts else []
-
-
-def _fill_first_fit(lengths: IntArray, rows: IntArray, budget: int) -> list[IntArray]:
-    """Put each row, longest first, into the first micro-batch that has room for it."""
-    batches: list[list[int]] = []
-    loads = np.zeros(len(rows), dtype=np.int64)
-    shortest, first_open = int(lengths[rows].min(initial=budget)), 0
-    for row in rows.tolist():
-        room = loads[first_open : len(batches)] + lengths[row] <= budget
-        chosen = first_open + int(room.argmax()) if room.any() else len(batches)
-        if chosen == len(batches):
-            batches.append([])
-        batches[chosen].append(row)
-        loads[chosen] += lengths[row]
-        while first_open < len(batches) and loads[first_open] + shortest > budget:
-            first_open += 1
-    return [np.array(batch, dtype=np.int64) for batch in batches]
-
-
-def _divide(lengths: IntArray, rows: IntArray, n_parts: int, layout: Layout) -> list[IntArray]:
-    if not len(rows):
-        return []
-    n_parts = min(n_parts, len(rows))
-    if layout == "packed":
-        return [rows[part] for part in _spread(lengths[rows], n_parts)]
-    if layout == "sorted":
-        rows = rows[_longest_first(lengths[rows])]
-    return list(np.array_split(rows, n_parts))
 
 
 def _checked_lengths(lengths: npt.ArrayLike, budget: int, layout: str) -> IntArray:

@@ -182,6 +182,13 @@ def read_segments(template: Template, ids: Sequence[int]) -> tuple[Segment, Segm
     ------
     TemplateError
         When the row was not written by this template.
+
+    Examples
+    --------
+    >>> controls = Controls((1,), (2, 50), (2, 51), (2, 52), turn=(3,), missing=(4,), end=(5,))
+    >>> ids = [1, 2, 50, 90, 91, 3, 92, 2, 51, 4, 2, 52, 5]
+    >>> read_segments(Template(controls), ids)
+    ([[90, 91], [92]], [None], [[]])
     """
     controls = template.controls
     position, found = len(controls.begin), []

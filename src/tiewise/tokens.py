@@ -176,7 +176,7 @@ class _Column:
 
     @classmethod
     def of(cls, cells: Iterable[list[str | None]]) -> _Column:
-        turns = [cell or (None,) for cell in cells]
+        turns = [cell if len(cell) else (None,) for cell in cells]
         rows = offsets_of(np.fromiter(map(len, turns), np.int64, len(turns)))
         flat = list(itertools.chain.from_iterable(turns))
         missing = np.fromiter((turn is None for turn in flat), np.bool_, len(flat))
@@ -213,7 +213,7 @@ def _key(kind: str, tokenizer: TextTokenizer, contents: Sequence[object]) -> str
 def _digest_code() -> str:
     """Digest what decides the ids of a text: code that was changed must not find old entries."""
     package = importlib.resources.files("tiewise")
-    names = ("tokens.py", "turns.py", "vocabulary.py")
+    names = ("tokens.py", "turns.py", "vocabulary.py", "ragged.py")
     return digest_bytes(b"".join(package.joinpath(name).read_bytes() for name in names))
 
 

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from tqdm.auto import tqdm
 
-from tiewise.ragged import IntArray, offsets_of, ranges
+from tiewise.ragged import IntArray, gather, offsets_of
 
 Encode = Callable[[Sequence[str]], list[list[int]]]
 
@@ -48,7 +48,7 @@ class Ragged:
     def take(self, index: IntArray) -> Ragged:
         """Return the texts at `index`, in its order, repeated where it repeats."""
         lengths = np.diff(self.offsets)[index]
-        values = self.values[ranges(self.offsets[:-1][index], lengths)]
+        values = gather(self.values, self.offsets[:-1][index], lengths)
         return Ragged(values, offsets_of(lengths), self.n_original[index])
 
 

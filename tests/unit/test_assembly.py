@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tiewise import assembly
+from tiewise import ragged
 from tiewise.assembly import (
     TokenizedPairs,
     TokenRows,
@@ -154,7 +154,7 @@ def test_chunks_do_not_show(table, template, chunk):
     """Rows are assembled some at a time; how many changes nothing."""
     whole = assemble(pack_table(table), template)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(assembly, "_CHUNK_ROWS", chunk)
+        patch.setattr(ragged, "_CHUNK", chunk)
         parts = assemble(pack_table(table), template)
     assert whole.values.tolist() == parts.values.tolist()
     assert whole.n_truncated.tolist() == parts.n_truncated.tolist()
