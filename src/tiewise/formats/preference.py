@@ -84,7 +84,7 @@ def _read_side(record: Record, name: str) -> Exchanges | None:
         if isinstance(prompt, str):
             cell = list_cell([prompt, response])
             return Exchanges(cell.turns[:1], cell.turns[1:], is_repaired=cell.is_repaired)
-        if prompt is None:
+        if is_missing(prompt):
             transcript = read_transcript(response)
             return None if transcript is None else split_messages(transcript)
         response = [{"role": "assistant", "content": response}]
