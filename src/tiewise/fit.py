@@ -8,10 +8,12 @@ steps, the adapter. What of it is resumed is decided by digests and sealed check
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import os
 import shutil
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -27,7 +29,7 @@ from tiewise.backbones import backbone_digest, resolve_backbone
 from tiewise.batches import Layout, step_rows
 from tiewise.callbacks import History, Progress, StopOnSignal
 from tiewise.config import RunConfig
-from tiewise.errors import DeviceError, Interrupted
+from tiewise.errors import DeviceError, Interrupted, RunError
 from tiewise.files import atomic_folder, digest_file, digest_json, write_json
 from tiewise.labels import swap_probs
 from tiewise.model import PairClassifier, build_classifier, load_classifier
@@ -248,9 +250,26 @@ def _train(
     with StopOnSignal() as signals:
         callbacks = [signals, History(folder.history_path, dataset), Progress()]
         trainer = StepTrainer(classifier, dataset, train, arguments, callbacks, fit=fit)
-        trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
+        with _lost_processes_named():
+            trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
     if signals.received is not None and trainer.state.global_step < len(dataset):
         raise Interrupted(signals.received)
+
+
+@contextlib.contextmanager
+def _lost_processes_named() -> Iterator[None]:
+    """Say in words that another process of the launch has died."""
+    try:
+        yield
+    except RuntimeError as error:
+        is_about_others = isinstance(error, torch.distributed.DistError) or "gloo" in str(error)
+        if not (torch.distributed.is_initialized() and is_about_others):
+            raise
+        raise RunError(
+            f"Process {os.environ.get('RANK')} has lost another one of this launch, which probably "
+            "died: look above for its message. The last checkpoint is intact: launch again with "
+            "--resume."
+        ) from error
 
 
 def _choose_layout(

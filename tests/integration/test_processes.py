@@ -1,0 +1,216 @@
+"""Two processes are one process: the same losses, the same adapter, every row once.
+
+The processes are real ones, launched as a user launches them, and talk over gloo. A launch costs
+seconds before its first step, so one launch runs several fits (:mod:`launched`), and the faults of
+the last test happen to one fit in turn.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from safetensors.numpy import load_file
+
+from fitting import Fitter
+from launched import fit
+from tiewise import checkpoints
+from tiewise.cli import main
+from tiewise.runs import FoldFolder
+
+TESTS = Path(__file__).parents[1]
+LAUNCHER = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+TOLERANCE = 1e-9
+ROWS = 48
+"""Rows learned from, of 60 with every fifth held out."""
+REMAINDER = {"dtype": "float64", "layout": "padded", "batch_size": 47, "n_epochs": 2}
+"""Steps of 47 rows and of 1 row: an odd number, and one that leaves the second process idle."""
+UNEVEN = {"dtype": "float64", "layout": "packed", "batch_size": 5, "n_epochs": 2, "save_steps": 3}
+"""Steps of 5 rows, and of 3 at an epoch's end."""
+
+
+@dataclass
+class Launched:
+    """What one process and two processes made of the same fits."""
+
+    folder: Path
+    alone: dict[str, list[list[int]]]
+    """Rows of each step, by fit, of the fits and parts of fits done by one process."""
+    together: list[dict[str, list[list[int]]]]
+    """The same for each of the two processes."""
+    touched: list[list[str]]
+    """Files of the runs that each of the two processes changed."""
+
+    def fold(self, name: str) -> FoldFolder:
+        return FoldFolder(self.folder / name / "fold0")
+
+    def counts(self, name: str) -> list[Counter[int]]:
+        """Count how often each row was used in each step, by both processes together."""
+        parts = zip(*(rows[name] for rows in self.together), strict=True)
+        return [Counter(first) + Counter(second) for first, second in parts]
+
+
+@pytest.fixture(scope="module")
+def launched(tmp_path_factory, cache_dir):
+    """Fit alone, together, and each going on from where the other stopped."""
+    folder = tmp_path_factory.mktemp("processes")
+    fitter = Fitter(folder, cache_dir)
+    alone = {
+        "remainder alone": fit(fitter, {"name": "remainder alone", "fields": REMAINDER}),
+        "uneven alone": fit(fitter, {"name": "uneven alone", "fields": UNEVEN}),
+        "then two": fit(fitter, {"name": "then two", "fields": UNEVEN, "stop_after": 11}),
+    }
+    jobs = [
+        {"name": "remainder", "fields": REMAINDER},
+        {"name": "uneven", "fields": UNEVEN},
+        {"name": "then two", "fields": UNEVEN, "resume": True},
+        {"name": "then one", "fields": UNEVEN, "stop_after": 11},
+    ]
+    plan = {"folder": str(folder), "cache_dir": str(cache_dir), "jobs": jobs}
+    (folder / "plan.json").write_text(json.dumps(plan))
+    command = [*LAUNCHER, str(TESTS / "launched.py"), str(folder / "plan.json")]
+    done = subprocess.run(
+        command, env=ENVIRONMENT, capture_output=True, text=True, timeout=280, check=False
+    )
+    assert done.returncode == 0, done.stderr[-5000:]
+    alone["then one"] = fit(fitter, {"name": "then one", "fields": UNEVEN, "resume": True})
+    notes = [json.loads((folder / f"plan.{rank}").read_bytes()) for rank in (0, 1)]
+    return Launched(
+        folder, alone, [note["rows"] for note in notes], [note["touched"] for note in notes]
+    )
+
+
+def same_fit(first: FoldFolder, second: FoldFolder) -> None:
+    """Assert that two fits have the same history and the same adapter, to tolerance."""
+    lines, other_lines = (
+        pd.DataFrame([json.loads(line) for line in fold.history_path.read_text().splitlines()])
+        for fold in (first, second)
+    )
+    pd.testing.assert_frame_equal(lines, other_lines, rtol=TOLERANCE, atol=TOLERANCE)
+    tensors, other_tensors = (
+        load_file(fold.adapter_dir / "adapter_model.safetensors") for fold in (first, second)
+    )
+    assert tensors.keys() == other_tensors.keys()
+    for name, tensor in tensors.items():
+        np.testing.assert_allclose(tensor, other_tensors[name], rtol=0, atol=TOLERANCE)
+
+
+@pytest.mark.parametrize("name", ["remainder", "uneven"])
+def test_two_processes_fit_what_one_fits(launched, name):
+    """The same loss and gradient norm at every step, the same adapter, padded and packed."""
+    same_fit(launched.fold(f"{name} alone"), launched.fold(name))
+
+
+@pytest.mark.parametrize("name", ["then two", "then one"])
+def test_a_fit_goes_on_with_another_number_of_processes(launched, name):
+    """Begun by one and ended by two, or the other way round, it is the fit that one does alone."""
+    same_fit(launched.fold("uneven alone"), launched.fold(name))
+
+
+@pytest.mark.parametrize(("name", "n_epochs"), [("remainder", 2), ("uneven", 2)])
+def test_two_processes_see_every_row_once_an_epoch(launched, name, n_epochs):
+    """No row is dropped, repeated or shown to both; steps hold the rows that one process takes."""
+    steps = launched.counts(name)
+    assert [set(step) for step in steps] == [set(rows) for rows in launched.alone[f"{name} alone"]]
+    assert sum(steps, Counter()) == Counter(dict.fromkeys(range(ROWS), n_epochs))
+    assert all(rows[name] for rows in launched.together)
+
+
+def test_rows_are_seen_once_across_a_change_of_processes(launched):
+    """What was learned up to the checkpoint and what was learned after it are each row twice."""
+    checkpoint = 9  # saved every third step, stopped after eleven
+    begun_alone = Counter(chain.from_iterable(launched.alone["then two"][:checkpoint]))
+    begun_together = sum(launched.counts("then one")[:checkpoint], Counter())
+    ended_together = sum(launched.counts("then two"), Counter())
+    ended_alone = Counter(chain.from_iterable(launched.alone["then one"]))
+    everything = Counter(dict.fromkeys(range(ROWS), 2))
+    assert begun_alone + ended_together == everything
+    assert begun_together + ended_alone == everything
+
+
+def test_only_the_first_process_writes(launched):
+    """The second changes no file of any run."""
+    first, second = launched.touched
+    assert any("identity.json" in path or "fold0" in path for path in first)
+    assert second == []
+
+
+class Launch:
+    """A fit on the command line, in two processes."""
+
+    def __init__(self, folder: Path, *flags: str) -> None:
+        self.fold = FoldFolder(folder / "artifacts" / "runs" / "two" / "fold0")
+        command = [*LAUNCHER, "-m", "--", "tiewise", "fit", "--run", "two", *FLAGS, *flags]
+        self.process = subprocess.Popen(
+            command, cwd=folder, env=ENVIRONMENT, stderr=subprocess.PIPE, text=True
+        )
+
+    def wait_for_step(self, step: int) -> None:
+        """Return once the history tells of `step`."""
+        while last_step(self.fold) < step:
+            assert self.process.poll() is None, self.process.stderr.read()
+            time.sleep(0.05)
+
+    def find_rank(self, rank: int) -> int:
+        """Return the process id of one of the two."""
+        for status in Path("/proc").glob("[0-9]*/status"):
+            with contextlib.suppress(OSError):  # it may have ended meanwhile
+                is_child = f"PPid:\t{self.process.pid}\n" in status.read_text()
+                environment = status.with_name("environ").read_bytes().split(b"\0")
+                if is_child and f"RANK={rank}".encode() in environment:
+                    return int(status.parent.name)
+        message = f"no process of rank {rank}"
+        raise AssertionError(message)
+
+    def end(self) -> str:
+        """Wait for the end, which is a failure and comes soon; return the messages."""
+        _, messages = self.process.communicate(timeout=60)
+        assert self.process.returncode != 0
+        return messages
+
+
+FLAGS = ("--preset", "tiny", "--limit", "60", "--n-epochs", "8", "--dtype", "float64")
+
+
+def last_step(fold: FoldFolder) -> int:
+    """Return the last step that the history tells of."""
+    lines = fold.history_path.read_bytes().splitlines() if fold.history_path.is_file() else []
+    return json.loads(lines[-1])["step"] if lines else 0
+
+
+def test_a_launch_survives_its_faults(tmp_path, monkeypatch):
+    """One process killed, then the launcher told to stop: a message, soon, and a checkpoint.
+
+    What is gone on with, by one process in the end, is the fit that was never interrupted.
+    """
+    launch = Launch(tmp_path)
+    launch.wait_for_step(7)
+    os.kill(launch.find_rank(1), signal.SIGKILL)
+    assert "lost another one of this launch" in launch.end()
+    saved = checkpoints.step_of(checkpoints.newest_intact(launch.fold.checkpoints_dir))
+    assert saved >= 6
+
+    launch = Launch(tmp_path, "--resume")
+    launch.wait_for_step(saved + 7)
+    launch.process.send_signal(signal.SIGTERM)
+    assert launch.end().count("Stopped after a checkpoint; go on with --resume.") == 2
+    stopped = last_step(launch.fold)
+    assert checkpoints.step_of(checkpoints.newest_intact(launch.fold.checkpoints_dir)) == stopped
+
+    monkeypatch.chdir(tmp_path)
+    assert main(["fit", "--run", "two", *FLAGS, "--resume"]) == 0
+    assert main(["fit", "--run", "one", *FLAGS]) == 0
+    same_fit(FoldFolder(tmp_path / "artifacts" / "runs" / "one" / "fold0"), launch.fold)
