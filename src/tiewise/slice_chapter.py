@@ -27,7 +27,7 @@ def build_slices(material: Material) -> Section:
     picture = Picture(
         "slices",
         "Log loss by slice: "
-        + ", ".join(f"{row.family} {row.name} {row.log_loss.value:.3f}" for row in rows.values()),
+        + ", ".join(f"{_named(row)} {row.log_loss.value:.3f}" for row in rows.values()),
         "Log loss of each slice with its 95 % interval and its number of pairs; dashed: all pairs. "
         "Filled: differs from all other pairs, corrected for the number of slices looked at. "
         f"Whiskers of fewer than {FEW_GROUPS} conversations are rough and may leave the figure.",
@@ -70,11 +70,12 @@ def _summarise(slices: Slices) -> str:
     widest: dict[str, SliceScores] = {}
     for row in sorted(different, key=lambda row: -abs(row.difference.value)):
         widest.setdefault(row.family, row)  # of a family of two, one slice says it all
-    named = "; ".join(
-        f"{row.family} «{label_text(row.name)}» {_gap(row)}"
-        for row in list(widest.values())[:_NAMED]
-    )
+    named = "; ".join(f"{_named(row)} {_gap(row)}" for row in list(widest.values())[:_NAMED])
     return f"{counted}, the most: {named}."
+
+
+def _named(row: SliceScores) -> str:
+    return f"{row.family}: {label_text(row.name)}"
 
 
 def _gap(row: SliceScores) -> str:
@@ -86,7 +87,7 @@ def _gap(row: SliceScores) -> str:
 def _tabulate(rows: list[SliceScores]) -> Table:
     cells = [
         [
-            f"{row.family}: {label_text(row.name)}",
+            _named(row),
             f"{row.n:,}",
             show(row.log_loss),
             show(row.difference),

@@ -28,8 +28,8 @@ def test_every_slice_has_its_size_interval_and_corrected_p(run_and_pairs):
 def test_the_slice_that_differs_most_is_named(run_and_pairs):
     """Ties are what this model knows least about; one slice of the two says so."""
     text = build_slices(gather(*run_and_pairs)).text
-    assert "the most: outcome «A or B won» better by" in text
-    assert "outcome «tie»" not in text
+    assert "the most: outcome: A or B won better by" in text
+    assert "outcome: tie" not in text
 
 
 def test_without_texts_families_are_named_as_left_out(run_and_pairs):
