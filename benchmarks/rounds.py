@@ -10,15 +10,18 @@ from typing import Any
 Way = Callable[[], Any]
 
 
-def alternate(ours: Way, notebook: Way, *, n_rounds: int) -> tuple[list[float], list[float]]:
+def alternate(
+    ours: Way, notebook: Way, *, n_rounds: int, prepare: Way = lambda: None
+) -> tuple[list[float], list[float]]:
     """Return the CPU seconds of each round, of our way and of the notebook's.
 
-    Which way goes first changes from round to round.
+    Which way goes first changes from round to round; `prepare` runs before each and is not timed.
     """
     seconds: dict[Way, list[float]] = {ours: [], notebook: []}
     for number in range(n_rounds):
         ways = [ours, notebook] if number % 2 == 0 else [notebook, ours]
         for way in ways:
+            prepare()
             start = time.process_time()
             way()
             seconds[way].append(time.process_time() - start)

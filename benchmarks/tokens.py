@@ -1,13 +1,13 @@
-"""From a csv file to rows of ids: the notebook's way beside ours.
+"""From cells to rows of ids: the notebook's way beside ours.
 
     python -m benchmarks tokens --quick
 
 `tokens.cold`
-    The first run: csv read, cells parsed, whole strings tokenised and cut at 1,024, result cached.
-    Ours uses the ``notebook`` template, so that both compute the same ids.
+    The first run: cells parsed, whole strings tokenised and cut at 1,024, the result cached. Ours
+    uses the ``notebook`` template, so that both compute the same ids.
 `tokens.warm`
-    The same again, in a process that has used its tokenizer meanwhile; each way finds what its own
-    cache finds. (The notebook's loads a tokenizer without that use, which its cache needs.)
+    The second run, over data that each way has at hand; each finds what its own cache kept. (The
+    notebook's tokenizer is a fresh one each time: used, it would not find its cache.)
 `tokens.parse`
     Cells to turns alone: ``eval`` beside `parse_turns`.
 
@@ -18,7 +18,6 @@ or Gemma 2's when ``TIEWISE_GEMMA_TOKENIZER`` names the folder of its ``tokenize
 from __future__ import annotations
 
 import copy
-import csv
 import importlib.util
 import json
 import os
@@ -31,7 +30,6 @@ import numpy as np
 import pandas as pd
 
 from benchmarks.rounds import alternate, compared
-from tiewise.formats import read_pairs
 from tiewise.parse import parse_turns
 from tiewise.simulate import simulate
 from tiewise.tokens import (
@@ -54,55 +52,61 @@ def run(*, is_quick: bool) -> list[dict[str, Any]]:
     with tempfile.TemporaryDirectory() as folder:
         home = Path(folder)
         tokenizer_dir = prepare_tokenizer(home / "tokenizer")
-        ours = Ours(home, tokenizer_dir)
-        texts = write_texts(home / "train.csv", ours.tokenizer, n_rows)
-        notebook = Notebook(home, tokenizer_dir)
-        return [*time_tokens(ours, notebook, n_rows, n_rounds), time_parse(texts, n_rounds)]
+        tokenizer = load_tokenizer(tokenizer_dir)
+        cells = write_cells(tokenizer, n_rows)
+        ours, notebook = Ours(home, tokenizer, cells), Notebook(home, tokenizer_dir, cells)
+        parsing = time_parse(cells.to_numpy().ravel().tolist(), n_rounds)
+        return [*time_tokens(ours, notebook, n_rounds), parsing]
 
 
 class Ours:
-    """Csv to rows with `token_rows`."""
+    """Cells to rows with `token_rows`."""
 
-    def __init__(self, home: Path, tokenizer_dir: Path) -> None:
-        self.csv_path, self.cache_dir = home / "train.csv", home / "cache"
-        self.tokenizer = load_tokenizer(tokenizer_dir)
-        self.template = build_template(self.tokenizer, name="notebook", max_length=MAX_LENGTH)
+    def __init__(self, home: Path, tokenizer: TextTokenizer, cells: pd.DataFrame) -> None:
+        self.cells, self.cache_dir, self.tokenizer = cells, home / "cache", tokenizer
+        self.template = build_template(tokenizer, name="notebook", max_length=MAX_LENGTH)
+        self.pairs = self.parse()
 
-    def warm(self) -> TokenRows:
-        """Read, and find the tokens where they are cached."""
-        pairs = read_pairs(self.csv_path)
-        return token_rows(pairs, self.tokenizer, self.template, cache_dir=self.cache_dir)
+    def parse(self) -> pd.DataFrame:
+        """Parse every cell."""
+        return self.cells.map(parse_turns)
 
     def cold(self) -> TokenRows:
-        """Read and tokenise."""
+        """Parse and tokenise."""
         shutil.rmtree(self.cache_dir, ignore_errors=True)
+        self.pairs = self.parse()
         return self.warm()
+
+    def warm(self) -> TokenRows:
+        """Find the tokens where they are cached."""
+        return token_rows(self.pairs, self.tokenizer, self.template, cache_dir=self.cache_dir)
 
 
 class Notebook:
-    """Csv to rows with ``Dataset.from_csv`` and ``map``; its `CustomTokenizer`, written anew."""
+    """Cells to rows with ``Dataset.map``; the notebook's `CustomTokenizer`, written anew."""
 
-    def __init__(self, home: Path, tokenizer_dir: Path) -> None:
-        self.csv_path, self.cache_dir = home / "train.csv", home / "datasets"
-        self.unused = load_notebook_tokenizer(tokenizer_dir)
-        self.fresh()
-
-    def fresh(self) -> None:
-        """Take a tokenizer that was not used yet."""
-        self.tokenizer = copy.deepcopy(self.unused)
-
-    def warm(self) -> Any:
-        """Read and map; ``datasets`` looks into its own cache."""
+    def __init__(self, home: Path, tokenizer_dir: Path, cells: pd.DataFrame) -> None:
         import datasets
 
         datasets.disable_progress_bars()
-        data = datasets.Dataset.from_csv(str(self.csv_path), cache_dir=str(self.cache_dir))
-        return data.map(NotebookEncoder(self.tokenizer), batched=True)["input_ids"][:]
+        cells.to_csv(home / "train.csv", index=False)
+        cache_dir = str(home / "datasets")
+        self.data = datasets.Dataset.from_csv(str(home / "train.csv"), cache_dir=cache_dir)
+        self.unused = load_notebook_tokenizer(tokenizer_dir)
+        self.tokenizer = self.unused
+
+    def prepare(self) -> None:
+        """Take a tokenizer that was not used yet."""
+        self.tokenizer = copy.deepcopy(self.unused)
 
     def cold(self) -> Any:
-        """Read and map with nothing cached."""
-        shutil.rmtree(self.cache_dir, ignore_errors=True)
+        """Evaluate and tokenise."""
+        self.data.cleanup_cache_files()
         return self.warm()
+
+    def warm(self) -> Any:
+        """Map; ``datasets`` looks into its own cache."""
+        return self.data.map(NotebookEncoder(self.tokenizer), batched=True)
 
 
 class NotebookEncoder:
@@ -125,14 +129,15 @@ class NotebookEncoder:
         return " ".join(eval(text, {"null": ""}))
 
 
-def time_tokens(ours: Ours, notebook: Notebook, n_rows: int, n_rounds: int) -> list[dict[str, Any]]:
+def time_tokens(ours: Ours, notebook: Notebook, n_rounds: int) -> list[dict[str, Any]]:
     """Time first and second runs; both ways must give the same ids."""
-    difference = largest_difference(ours.cold(), notebook.cold())
+    notebook.prepare()
+    difference = largest_difference(ours.cold(), notebook.cold()["input_ids"][:])
     rows = []
-    unit = f"s of CPU, {n_rows} rows"
     for case in ("cold", "warm"):
-        notebook.fresh()
-        seconds = alternate(getattr(ours, case), getattr(notebook, case), n_rounds=n_rounds)
+        ways = getattr(ours, case), getattr(notebook, case)
+        seconds = alternate(*ways, n_rounds=n_rounds, prepare=notebook.prepare)
+        unit = f"s of CPU, {len(ours.cells)} rows"
         rows.append(compared(f"tokens.{case}", *seconds, unit=unit, equal_to=difference))
     return rows
 
@@ -156,26 +161,20 @@ def largest_difference(ours: TokenRows, notebook: list[list[int]]) -> float:
     return float(np.abs(ours.values - np.concatenate(notebook)).max())
 
 
-def write_texts(path: Path, tokenizer: TextTokenizer, n_rows: int) -> list[str]:
-    """Write a csv as the competition's, with words up to the lengths; return all its cells.
+def write_cells(tokenizer: TextTokenizer, n_rows: int) -> pd.DataFrame:
+    """Write cells as the competition's, with words up to the lengths.
 
     Nothing is escaped: on the surrogate pairs of an escaped emoji the notebook's way stops.
     """
     generator = np.random.default_rng(0)
     words, n_tokens = count_words(tokenizer)
-    with LENGTHS.open(newline="") as file:
-        lengths = [[int(cell) for cell in row] for row in list(csv.reader(file))[1 : n_rows + 1]]
-    table = pd.DataFrame(lengths, columns=list(FIELDS)).map(
-        lambda length: json.dumps(
-            [draw_text(length, words, n_tokens, generator)], ensure_ascii=False
-        )
-    )
-    cells = [cell for name in FIELDS for cell in table[name]]
-    table.insert(0, "id", np.arange(n_rows))
-    for name, winner in (("winner_model_a", 1), ("winner_model_b", 0), ("winner_tie", 0)):
-        table[name] = winner
-    table.to_csv(path, index=False)
-    return cells
+
+    def cell(length: int) -> str:
+        text = draw_text(length, words, n_tokens, generator)
+        return json.dumps([text], ensure_ascii=False)
+
+    lengths = pd.read_csv(LENGTHS).head(n_rows).set_axis(list(FIELDS), axis=1)
+    return lengths.map(cell)
 
 
 def count_words(tokenizer: TextTokenizer) -> tuple[list[str], np.ndarray]:

@@ -13,15 +13,12 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import hashlib
 import importlib.resources
 import itertools
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 import tokenizers
 
@@ -34,10 +31,10 @@ from tiewise.assembly import (
     assemble_strings,
     token_lengths,
 )
+from tiewise.columns import Column
 from tiewise.controls import controls_from_vocabulary
-from tiewise.errors import PairsError, TemplateError
+from tiewise.errors import TemplateError
 from tiewise.files import digest_bytes, digest_json
-from tiewise.ragged import IntArray, offsets_of
 from tiewise.template import Cut, Name, Template, Truncation, notebook_template
 from tiewise.turns import Bound, Ragged, encode_texts
 from tiewise.vocabulary import TextTokenizer, load_tokenizer
@@ -59,7 +56,6 @@ __all__ = [
 FIELDS = ("prompt", "response_a", "response_b")
 
 _TURN_BOUND = Bound(head=4096, tail=4096)
-_HASH_BATCH = 256
 
 
 def token_rows(
@@ -95,12 +91,12 @@ def token_rows(
             tokenize(pairs, tokenizer, cache_dir=cache_dir), template, is_swapped=is_swapped
         )
     names = ("prompt", "response_b", "response_a") if is_swapped else FIELDS
-    strings = _notebook_strings([pairs[name] for name in names])
+    columns = [Column.of(pairs[name]) for name in names]
     bound = Bound(head=max(template.max_length, sum(_TURN_BOUND)), tail=0)
     arrays = remember_arrays(
         cache_dir,
-        _key("strings", tokenizer, [_digest_texts(strings), bound]),
-        lambda: dict(vars(encode_texts(strings, tokenizer.encode_strings, bound))),
+        _key("strings", tokenizer, [bound, *(column.digest() for column in columns)]),
+        lambda: _tokenize_strings(_notebook_strings(columns), tokenizer, bound),
     )
     return assemble_strings(Ragged(**arrays), template)
 
@@ -126,7 +122,7 @@ def tokenize(
     PairsError
         When a text cannot be encoded as UTF-8.
     """
-    columns = [_Column.of(pairs[name]) for name in FIELDS]
+    columns = [Column.of(pairs[name]) for name in FIELDS]
     arrays = remember_arrays(
         cache_dir,
         _key("turns", tokenizer, [column.digest() for column in columns]),
@@ -166,44 +162,6 @@ def build_template(
     return Template(controls, name, max_length, truncation, cut)
 
 
-@dataclass(frozen=True)
-class _Column:
-    """One field of all pairs, its turns end to end; a null is an empty text marked missing."""
-
-    texts: list[str]
-    missing: npt.NDArray[np.bool_]
-    rows: IntArray
-
-    @classmethod
-    def of(cls, cells: Iterable[list[str | None]]) -> _Column:
-        turns = [cell if len(cell) else (None,) for cell in cells]
-        rows = offsets_of(np.fromiter(map(len, turns), np.int64, len(turns)))
-        flat = list(itertools.chain.from_iterable(turns))
-        missing = np.fromiter((turn is None for turn in flat), np.bool_, len(flat))
-        return cls(["" if turn is None else turn for turn in flat], missing, rows)
-
-    def digest(self) -> list[str]:
-        """Digest texts, nulls and rows."""
-        arrays = [hashlib.sha256(part.tobytes()) for part in (self.missing, self.rows)]
-        return [_digest_texts(self.texts), *(array.hexdigest() for array in arrays)]
-
-
-def _digest_texts(texts: Sequence[str]) -> str:
-    """Digest number, lengths and bytes of texts, some at a time so that they stay in the cache."""
-    digest = hashlib.sha256(f"{len(texts)} ".encode())
-    digest.update(np.fromiter(map(len, texts), np.int64, len(texts)).tobytes())
-    try:
-        for start in range(0, len(texts), _HASH_BATCH):
-            digest.update(b"".join(map(str.encode, texts[start : start + _HASH_BATCH])))
-    except UnicodeEncodeError as error:
-        message = (
-            f"The text {error.object[:40]!r} holds half a surrogate pair, which no encoding "
-            "accepts. Read the file with read_pairs, which repairs it."
-        )
-        raise PairsError(message) from error
-    return digest.hexdigest()
-
-
 def _key(kind: str, tokenizer: TextTokenizer, contents: Sequence[object]) -> str:
     versions = [_digest_code(), tokenizers.__version__]
     return digest_json([kind, *versions, tokenizer.digest, *contents])
@@ -213,11 +171,11 @@ def _key(kind: str, tokenizer: TextTokenizer, contents: Sequence[object]) -> str
 def _digest_code() -> str:
     """Digest what decides the ids of a text: code that was changed must not find old entries."""
     package = importlib.resources.files("tiewise")
-    names = ("tokens.py", "turns.py", "vocabulary.py", "ragged.py")
+    names = ("tokens.py", "columns.py", "turns.py", "vocabulary.py", "ragged.py")
     return digest_bytes(b"".join(package.joinpath(name).read_bytes() for name in names))
 
 
-def _tokenize_columns(columns: Sequence[_Column], tokenizer: TextTokenizer) -> Arrays:
+def _tokenize_columns(columns: Sequence[Column], tokenizer: TextTokenizer) -> Arrays:
     texts = dict.fromkeys(itertools.chain.from_iterable(column.texts for column in columns))
     position = {text: index for index, text in enumerate(texts)}
     unique = encode_texts(list(texts), tokenizer.encode_turns, _TURN_BOUND)
@@ -235,13 +193,17 @@ def _turns_of(arrays: Arrays, name: str) -> Turns:
     return Turns(**{part: arrays[f"{name}.{part}"] for part in parts})
 
 
-def _notebook_strings(columns: Sequence[Iterable[list[str | None]]]) -> list[str]:
+def _notebook_strings(columns: Sequence[Column]) -> list[str]:
     headers = ("<prompt>: ", "\n\n<response_a>: ", "\n\n<response_b>: ")
     fields = (
-        [header + " ".join(turn or "" for turn in cell) for cell in cells]
-        for header, cells in zip(headers, columns, strict=True)
+        [header + " ".join(turns) for turns in column.cells()]
+        for header, column in zip(headers, columns, strict=True)
     )
     return ["".join(parts) for parts in zip(*fields, strict=True)]
+
+
+def _tokenize_strings(strings: list[str], tokenizer: TextTokenizer, bound: Bound) -> Arrays:
+    return dict(vars(encode_texts(strings, tokenizer.encode_strings, bound)))
 
 
 def _notebook_template(tokenizer: TextTokenizer, max_length: int) -> Template:
