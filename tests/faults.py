@@ -1,0 +1,204 @@
+"""Faults to inject: processes stopped at any moment or system call, and files damaged.
+
+The processes are forked from one that has imported everything, so that a whole fit costs a second
+or two and not ten; apart from that they are what ``python -m tiewise`` is. How many faults are
+injected is said by ``TIEWISE_TORTURE``: quick (the default) or full.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import random
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from tiewise.files import digest_file
+from tiewise.runs import FoldFolder
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+CONTEXT = multiprocessing.get_context("forkserver")
+CONTEXT.set_forkserver_preload(
+    [
+        "tiewise.cli",
+        "tiewise.crossfit",
+        "tiewise.fit",
+        "tiewise.judging",
+        "transformers.models.gemma2.modeling_gemma2",
+        "peft.tuners.lora",
+    ]
+)
+FLAGS = ("--preset", "tiny", "--data", "train.csv")
+"""A fit of 24 steps with a checkpoint every second one."""
+
+
+def scaled(*, quick: int, full: int) -> int:
+    """Return how many faults to inject."""
+    return full if os.environ.get("TIEWISE_TORTURE") == "full" else quick
+
+
+class Forked:
+    """A function in a process of its own; what it says goes to a file.
+
+    Parameters
+    ----------
+    folder
+        Where it works.
+    function, arguments
+        What it does; an integer that it returns is its exit status.
+    """
+
+    def __init__(self, folder: Path, function: Callable[..., Any], *arguments: Any) -> None:
+        self._log_path = folder / f"{random.getrandbits(64):x}.log"
+        self._process = CONTEXT.Process(
+            target=_run, args=(folder, self._log_path, function, arguments)
+        )
+        self._process.start()
+
+    @property
+    def id(self) -> int:
+        """The process id."""
+        assert self._process.pid is not None
+        return self._process.pid
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether it runs still."""
+        return self._process.is_alive()
+
+    def send(self, number: int) -> None:
+        """Send a signal, unless it has ended."""
+        if self._process.is_alive():
+            os.kill(self.id, number)
+
+    def end(self, timeout: float = 250) -> int | None:
+        """Wait for its end; return its exit status, or minus the signal that ended it."""
+        self._process.join(timeout)
+        return self._process.exitcode
+
+    def messages(self) -> str:
+        """Return what it wrote on standard output and standard error."""
+        return self._log_path.read_text(errors="replace") if self._log_path.is_file() else ""
+
+
+def tiewise(folder: Path, *words: str) -> Forked:
+    """Start the command line in `folder`."""
+    return Forked(folder, _call_main, *words)
+
+
+def fit(folder: Path, run: str, *flags: str) -> Forked:
+    """Start a fit of fold 0 in `folder`."""
+    return tiewise(folder, "fit", *FLAGS, "--run", run, *flags)
+
+
+def fold_of(folder: Path, run: str) -> FoldFolder:
+    """Return the fold that :func:`fit` fits."""
+    return FoldFolder(folder / "artifacts" / "runs" / run / "fold0")
+
+
+def outcome(folder: Path, run: str) -> dict[str, str]:
+    """Return the digests of everything a finished fold is for."""
+    fold = fold_of(folder, run)
+    assert fold.is_finished
+    paths = [*sorted(fold.adapter_dir.iterdir()), fold.oof_path, fold.history_path]
+    return {path.name: digest_file(path) for path in paths}
+
+
+def _run(folder: Path, log_path: Path, function: Callable[..., Any], arguments: Any) -> None:
+    import torch
+
+    os.chdir(folder)
+    descriptor = os.open(log_path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    os.dup2(descriptor, 1)
+    os.dup2(descriptor, 2)
+    sys.stdout = open(1, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
+    sys.stderr = open(2, "w", encoding="utf-8", buffering=1, closefd=False)  # noqa: SIM115
+    torch.set_num_threads(1)
+    sys.exit(function(*arguments))
+
+
+def _call_main(*words: str) -> int:
+    from tiewise.cli import main
+
+    return main(words)
+
+
+# ---- system calls ---------------------------------------------------------------------------
+
+
+Call = tuple[str, int]
+"""A system call's name, and the how manieth of that name it is."""
+
+
+def cut_short(action: Callable[[], None], call: Call | None) -> tuple[int, list[Call]]:
+    """Fork, do `action` there, and kill it as it enters a system call.
+
+    Returns
+    -------
+    status, calls
+        The exit status (0, or minus the signal), and the calls up to there.
+    """
+    child = os.fork()
+    if child == 0:
+        os.kill(os.getpid(), signal.SIGSTOP)
+        action()
+        os._exit(0)
+    os.waitpid(child, os.WUNTRACED)
+    inject = [] if call is None else ["-e", f"inject={call[0]}:signal=KILL:when={call[1]}"]
+    command = ["strace", "-p", str(child), "-o", "calls", *inject]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as tracer:
+        assert "attached" in tracer.stderr.readline()
+        os.kill(child, signal.SIGCONT)
+        _, status = os.waitpid(child, 0)
+        tracer.stderr.read()
+    return os.waitstatus_to_exitcode(status), _read_calls(Path("calls"))
+
+
+def _read_calls(path: Path) -> list[Call]:
+    seen: Counter[str] = Counter()
+    calls = []
+    for name in re.findall(r"^(\w+)\(", path.read_text(errors="replace"), re.MULTILINE):
+        seen[name] += 1
+        calls.append((name, seen[name]))
+    return calls
+
+
+# ---- files ----------------------------------------------------------------------------------
+
+
+def damages(path: Path, n_bits: int, seed: int) -> Iterator[tuple[str, Callable[[Path], Any]]]:
+    """Yield named ways to damage a file like the one at `path`."""
+    size = path.stat().st_size
+    yield "removed", Path.unlink
+    yield "emptied", lambda path: path.write_bytes(b"")
+    yield "halved", lambda path: os.truncate(path, size // 2)
+    yield "one byte short", lambda path: os.truncate(path, size - 1)
+    yield "one byte more", lambda path: path.write_bytes(path.read_bytes() + b"\0")
+    yield "zeroed", lambda path: path.write_bytes(bytes(size))
+    yield "a folder", lambda path: (path.unlink(), path.mkdir())
+    yield "a broken link", lambda path: (path.unlink(), path.symlink_to("nowhere"))
+    places = random.Random(f"{path.name} {seed}").choices(range(size * 8), k=n_bits)
+    for bit in (0, size * 8 - 1, *places):
+        yield f"bit {bit} flipped", lambda path, bit=bit: flip(path, bit)
+
+
+def flip(path: Path, bit: int) -> None:
+    """Flip one bit of a file."""
+    content = bytearray(path.read_bytes())
+    content[bit // 8] ^= 1 << bit % 8
+    path.write_bytes(content)
+
+
+def copy_run(folder: Path, run: str, name: str) -> FoldFolder:
+    """Copy a run under another name; return its fold."""
+    runs = folder / "artifacts" / "runs"
+    shutil.copytree(runs / run, runs / name, symlinks=True)
+    return fold_of(folder, name)
