@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 IntArray = npt.NDArray[np.int64]
 MIN_SHARED = 16
 """Tokens a beginning must have to be worth a node of its own."""
+_KEYS_PER_TOKEN = 4
+"""Rows of a tree may be this many times as long, laid end to end, as its budget: attention gathers
+the keys of each row, so this bounds its memory."""
 
 
 @dataclass(frozen=True)
@@ -77,19 +80,31 @@ def plan_trees(rows: TokenRows, *, max_tokens: int, min_shared: int = MIN_SHARED
     list of int64 arrays
         Positions of the rows of each tree, each row exactly once.
     """
-    order, shared = _sort(rows, np.arange(len(rows.offsets) - 1))
-    trees: list[list[int]] = []
-    n_tokens = 0
-    for row, n_shared in zip(order.tolist(), shared.tolist(), strict=True):
-        length = int(rows.lengths[row])
-        n_new = length - (n_shared if n_shared >= min_shared else 0)
-        if trees and n_tokens + n_new <= max_tokens:
-            trees[-1].append(row)
-            n_tokens += n_new
-        else:
-            trees.append([row])
-            n_tokens = length
-    return [np.array(tree, dtype=np.int64) for tree in trees]
+    order, shared = _sort(rows, np.arange(len(rows)))
+    lengths = rows.lengths[order]
+    new = lengths - np.where(shared >= min_shared, shared, 0)
+    starts, n_tokens, n_keys = [0], 0, 0
+    for place, (length, n_new) in enumerate(zip(lengths.tolist(), new.tolist(), strict=True)):
+        n_tokens, n_keys = n_tokens + n_new, n_keys + length
+        is_full = n_tokens > max_tokens or n_keys > _KEYS_PER_TOKEN * max_tokens
+        if is_full and place > starts[-1]:
+            starts.append(place)
+            n_tokens = n_keys = length
+    return np.split(order, starts[1:]) if len(order) else []
+
+
+def shared_tokens(rows: TokenRows, *, min_shared: int = MIN_SHARED) -> int:
+    """Return how many tokens of `rows` a single tree would not compute again.
+
+    Parameters
+    ----------
+    rows
+        Token rows.
+    min_shared
+        See :func:`build_tree`.
+    """
+    _, shared = _sort(rows, np.arange(len(rows)))
+    return int(shared[shared >= min_shared].sum())
 
 
 def build_tree(rows: TokenRows, indices: IntArray, *, min_shared: int = MIN_SHARED) -> PrefixTree:

@@ -33,7 +33,7 @@ from tiewise.errors import ConfigError, NumericsError
 from tiewise.model import PairClassifier
 from tiewise.orders import is_close, tabulate_both_orders, tabulate_one_order
 from tiewise.pairs import is_degenerate
-from tiewise.prefix_tree import build_tree, plan_trees
+from tiewise.prefix_tree import build_tree, plan_trees, shared_tokens
 from tiewise.template import Template
 from tiewise.tokens import TextTokenizer, TokenRows, token_rows
 from tiewise.tree_forward import score_tree
@@ -41,6 +41,8 @@ from tiewise.tree_forward import score_tree
 Layout = Literal["auto", "padded", "sorted", "packed", "tree"]
 Floats = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
+_WORTH_SHARING = 0.03
+"""Share of tokens that must be saved before rows are laid out as a tree."""
 
 
 def score_rows(
@@ -62,7 +64,8 @@ def score_rows(
         Token rows, n of them.
     layout
         How rows share a forward pass. `tree` computes beginnings that rows share only once;
-        `auto` is `packed` where the backbone can, else `sorted`.
+        `auto` is `tree` where that saves something, else `packed` where the backbone can, else
+        `sorted`.
     batch_tokens
         Most tokens of a forward pass, padding included. A longer row goes alone.
     is_bitwise
@@ -82,9 +85,9 @@ def score_rows(
     ConfigError
         When the layout is not known.
     """
-    chosen = _choose_layout(classifier, layout)
     representatives, inverse = find_distinct(rows)
     distinct = take_rows(rows, representatives)
+    chosen = _choose_layout(classifier, distinct, layout)
     logits = np.empty((len(distinct), 3))
     with _evaluating(classifier), _progress(int(distinct.lengths.sum())) as bar:
         for batch in _plan(distinct, chosen, 1 if is_bitwise else batch_tokens):
@@ -193,12 +196,14 @@ def _score_orders(
     return logits[:n], logits[n:]
 
 
-def _choose_layout(classifier: PairClassifier, layout: Layout) -> Layout:
+def _choose_layout(classifier: PairClassifier, rows: TokenRows, layout: Layout) -> Layout:
     if layout not in get_args(Layout):
         raise ConfigError(f"Layout {layout!r} is not one of {', '.join(get_args(Layout))}.")
-    if layout == "auto":
-        return "packed" if classifier.can_pack else "sorted"
-    return layout
+    if layout != "auto":
+        return layout
+    if not classifier.can_pack:
+        return "sorted"
+    return "tree" if shared_tokens(rows) > _WORTH_SHARING * rows.lengths.sum() else "packed"
 
 
 def _plan(rows: TokenRows, layout: Layout, batch_tokens: int) -> list[IntArray]:

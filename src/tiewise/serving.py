@@ -70,10 +70,7 @@ def rank(prompt: Text, responses: Sequence[Text], *, run: str | Path, **options:
     Ranking
         The order, the probabilities between every two responses, strengths and places.
     """
-    judge = _open_judge(run)
-    layout = "tree" if judge.classifier.can_pack else "auto"
-    predict = functools.partial(judge.predict, layout=layout)
-    return rank_answers(compare_all(predict, prompt, responses), **options)
+    return rank_answers(compare_all(_open_judge(run).predict, prompt, responses), **options)
 
 
 def compare_all(

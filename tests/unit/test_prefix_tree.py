@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from strategies import token_rows
-from tiewise.prefix_tree import build_tree, plan_trees
+from tiewise.prefix_tree import build_tree, plan_trees, shared_tokens
 
 LEAST = st.integers(2, 8)
 
@@ -55,6 +55,16 @@ def test_a_plan_holds_every_row_once_and_keeps_to_the_budget(rows, max_tokens):
         assert len(tree.values) <= max_tokens + 4 * len(tree_rows) or len(tree_rows) == 1
 
 
+@given(token_rows(), LEAST)
+def test_what_sharing_saves_is_known_before(rows, min_shared):
+    """A single tree has at least as many tokens as the estimate leaves."""
+    order = np.arange(len(rows))
+    tree = build_tree(rows, order, min_shared=min_shared)
+    saved = shared_tokens(rows, min_shared=min_shared)
+    assert rows.lengths.sum() - saved <= len(tree.values)
+    assert (saved == 0) or (len(tree.values) < rows.lengths.sum())
+
+
 def test_all_ordered_pairs_of_answers_share_prompt_and_first_answer():
     """N answers cost the prompt once, each answer once in front and N - 1 times behind."""
     from tiewise.tokens import TokenRows
@@ -75,3 +85,4 @@ def test_all_ordered_pairs_of_answers_share_prompt_and_first_answer():
     )
     tree = build_tree(table, np.arange(30))
     assert len(tree.values) == 20 + 6 * 50 + 30 * 50
+    assert shared_tokens(table) == table.lengths.sum() - len(tree.values)

@@ -1,0 +1,114 @@
+"""A Gemma 2 of a size that two cores can time: random weights, real proportions.
+
+Hidden size 256 with an MLP four times as wide, heads of 64 that share keys by two, soft-capping and
+sliding windows: what a layer spends where is much like the 9B's, and 21 layers of which the first 8
+have no adapter are its 42 with 16, halved.
+"""
+
+from __future__ import annotations
+
+import csv
+import ctypes
+from pathlib import Path
+
+import numpy as np
+import torch
+from transformers import Gemma2Config, Gemma2Model, PreTrainedModel
+
+from tiewise.config import ModelConfig
+from tiewise.model import PairClassifier, build_classifier
+from tiewise.networks import quiet_transformers
+from tiewise.ragged import offsets_of
+from tiewise.tokens import TokenRows
+
+LENGTHS = Path(__file__).with_name("lengths.csv")
+VOCABULARY = 2048
+BEGIN, END, PAD = 2, 1, 0
+NOTEBOOK_TARGETS = ("q_proj", "k_proj", "v_proj")
+
+
+def keep_freed_memory() -> None:
+    """Let the C library keep what is freed.
+
+    Otherwise page faults cost the notebook's way up to a half more, on some machines and not on
+    others, and they are not what is compared.
+    """
+    libc = ctypes.CDLL(None)
+    if hasattr(libc, "mallopt"):
+        no_mapping, trim_threshold = (-4, 0), (-1, 2**31 - 1)
+        libc.mallopt(*no_mapping)
+        libc.mallopt(*trim_threshold)
+
+
+def write_backbone(folder: Path, *, n_layers: int = 21, hidden_size: int = 256) -> Path:
+    """Write the backbone's weights, the same for the same sizes."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        config = Gemma2Config(
+            vocab_size=VOCABULARY,
+            hidden_size=hidden_size,
+            intermediate_size=4 * hidden_size,
+            num_hidden_layers=n_layers,
+            num_attention_heads=hidden_size // 64,
+            num_key_value_heads=hidden_size // 128,
+            head_dim=64,
+            query_pre_attn_scalar=64,
+            sliding_window=4096,
+            max_position_embeddings=8192,
+            bos_token_id=BEGIN,
+            eos_token_id=END,
+            pad_token_id=PAD,
+        )
+        with quiet_transformers():
+            Gemma2Model(config).save_pretrained(folder)
+    return folder
+
+
+def build_ours(
+    backbone_dir: Path, *, dtype: str = "float32", n_frozen_layers: int = 8
+) -> PairClassifier:
+    """Build our classifier with the notebook's adapters, shaken so that they matter."""
+    config = ModelConfig(
+        backbone=str(backbone_dir),
+        dtype=dtype,  # type: ignore[arg-type]
+        lora_targets=NOTEBOOK_TARGETS,
+        n_frozen_layers=n_frozen_layers,
+    )
+    classifier = build_classifier(config, backbone_dir, seed=0)
+    generator = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for _, part in classifier.trainable_parameters():
+            part.add_(0.05 * torch.randn(part.shape, generator=generator, dtype=part.dtype))
+    return classifier.eval()
+
+
+def load_theirs(
+    backbone_dir: Path, adapter_dir: Path, *, dtype: str = "float32"
+) -> PreTrainedModel:
+    """Load what we saved as the notebook's libraries do: plain transformers and peft."""
+    from peft import PeftModel
+    from transformers import Gemma2ForSequenceClassification
+
+    with quiet_transformers():
+        model = Gemma2ForSequenceClassification.from_pretrained(
+            backbone_dir, num_labels=3, dtype=getattr(torch, dtype), attn_implementation="eager"
+        )
+        return PeftModel.from_pretrained(model, adapter_dir).eval()
+
+
+def draw_lengths(n: int, *, seed: int = 0) -> np.ndarray:
+    """Draw n rows of real lengths: tokens of prompt, response A, response B."""
+    with LENGTHS.open(newline="") as file:
+        table = np.array([list(map(int, row)) for row in list(csv.reader(file))[1:]])
+    return table[np.random.default_rng(seed).choice(len(table), n, replace=False)]
+
+
+def as_rows(contents: list[np.ndarray], *, max_length: int = 1024) -> TokenRows:
+    """Put begin and end around contents cut on the right, as the notebook does."""
+    rows = [np.concatenate([[BEGIN], part[: max_length - 2], [END]]) for part in contents]
+    lengths = np.array([len(row) for row in rows])
+    return TokenRows(
+        values=np.concatenate(rows).astype(np.int32),
+        offsets=offsets_of(lengths),
+        n_truncated=np.array([len(part) for part in contents]) + 2 - lengths,
+    )
