@@ -25,6 +25,8 @@ Checkpointing = Literal["none", "trainable", "all"]
 
 CLASSES = ("A", "B", "tie")
 _HEADS = ("score", "classifier")
+_BESIDE_LAYERS = (*_HEADS, "pooler")
+"""Parts above the layers: never quantised, and made up when the backbone's files lack them."""
 _HIDDEN_OF_HEAD = 256
 
 
@@ -74,12 +76,16 @@ def head_name(network: Any) -> str:
 
 
 def checkpoint_layers(network: Any, mode: Checkpointing) -> None:
-    """Let layers recompute their activations: none, all, or those from the first trainable one."""
+    """Let layers recompute their activations: none, or those from the first trainable one.
+
+    Below the first trainable layer there is no graph and nothing to recompute, so `all` saves no
+    more than `trainable`; transformers would keep each frozen layer's input for nothing.
+    """
     layers: list[Any] = list(find_layers(network))
     trains = [any(part.requires_grad for part in layer.parameters()) for layer in layers]
     first = trains.index(True) if True in trains else len(layers)
     for index, layer in enumerate(layers):
-        layer.gradient_checkpointing = mode == "all" or (mode == "trainable" and index >= first)
+        layer.gradient_checkpointing = mode != "none" and index >= first
         # Reentrant checkpointing silently loses gradients when the inputs need none.
         layer._gradient_checkpointing_func = functools.partial(checkpoint, use_reentrant=False)
 
@@ -162,14 +168,14 @@ def _quantization(config: ModelConfig) -> Any:
         bnb_4bit_quant_type="nf4",
         bnb_4bit_use_double_quant=True,
         bnb_4bit_compute_dtype=getattr(torch, config.dtype),
-        llm_int8_skip_modules=[*_HEADS, "pooler"],
+        llm_int8_skip_modules=[rf"(.*\.)?({'|'.join(_BESIDE_LAYERS)})"],
     )
 
 
 def _check_report(report: dict[str, Any], backbone_dir: Path) -> None:
     """Refuse a backbone whose own layers were not all in its files; a head of its own may go."""
     wrong = {*report["missing_keys"], *(name for name, *_ in report["mismatched_keys"])}
-    own = sorted(name for name in wrong if not {*_HEADS, "pooler"} & set(name.split(".")))
+    own = sorted(name for name in wrong if not set(_BESIDE_LAYERS) & set(name.split(".")))
     if own:
         raise ModelError(
             f"{backbone_dir}: its safetensors lack or misshape {len(own)} tensors, such as "

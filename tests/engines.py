@@ -1,0 +1,85 @@
+"""Small classifiers and rows for the tests of the engine, and what they compute."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from tiewise.attention import Layout, collate
+from tiewise.backbones import resolve_backbone
+from tiewise.batches import plan_step
+from tiewise.config import ModelConfig
+from tiewise.model import PairClassifier, build_classifier
+from tiewise.ragged import offsets_of
+from tiewise.tokens import TokenRows
+
+torch.set_num_threads(1)
+
+LENGTHS = (5, 70, 33, 128, 1, 97, 2, 64)
+"""Shorter and longer than the tiny Gemma's window of 32 and than a block of queries."""
+
+
+def make_rows(lengths: Sequence[int] = LENGTHS, *, seed: int = 0, segments: bool = False):
+    """Draw rows of tokens of the given lengths, from a vocabulary that every tiny backbone has."""
+    generator = np.random.default_rng(seed)
+    size = sum(lengths)
+    return TokenRows(
+        values=generator.integers(20, 500, size).astype(np.int32),
+        offsets=offsets_of(np.array(lengths)),
+        n_truncated=np.zeros(len(lengths), np.int64),
+        type_ids=generator.integers(0, 2, size).astype(np.int8) if segments else None,
+    )
+
+
+def build_tiny(backbone: str, cache_dir: Path, *, checkpointing: str = "none", **fields):
+    """Build a classifier for training in which every trained tensor matters."""
+    path = resolve_backbone(backbone, cache_dir=cache_dir)
+    values = {"lora_r": 4, "dtype": "float64", "n_frozen_layers": 1}
+    config = ModelConfig(backbone=backbone, **(values | fields))
+    return shake(build_classifier(config, path, seed=0, checkpointing=checkpointing)).train()
+
+
+def shake(classifier: PairClassifier, *, seed: int = 1, size: float = 0.1) -> PairClassifier:
+    """Move every trained tensor a little: fresh adapters would leave half the gradients zero."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for _, part in classifier.trainable_parameters():
+            noise = torch.randn(part.shape, generator=generator, dtype=torch.float64)
+            part.add_(size * noise.to(part.dtype))
+    return classifier
+
+
+def run_step(
+    classifier: PairClassifier, rows: TokenRows, *, layout: Layout, n_micro_batches: int = 1
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """Run one optimiser step's forward and backward; return its logits and all gradients."""
+    classifier.zero_grad(set_to_none=True)
+    labels = torch.arange(len(rows)) % 3
+    logits = torch.empty(len(rows), 3, dtype=torch.float64)
+    [plan] = plan_step(
+        rows.lengths, micro_batch_tokens=10**9, n_micro_batches=n_micro_batches, layout=layout
+    )
+    assert len(plan) == n_micro_batches
+    for part in plan:
+        own = classifier(collate(rows, part, layout=layout, pad_id=0))
+        loss = torch.nn.functional.cross_entropy(own, labels[part], reduction="sum")
+        (loss / len(rows)).backward()
+        logits[part] = own.detach().to(logits.dtype)
+    return logits, {name: part.grad for name, part in classifier.trainable_parameters()}
+
+
+def score(classifier: PairClassifier, rows: TokenRows, *, layout: Layout = "padded") -> Tensor:
+    """Return the logits of all rows in one batch, without a graph."""
+    batch = collate(rows, range(len(rows)), layout=layout, pad_id=0)
+    with torch.no_grad():
+        return classifier(batch)
+
+
+def largest_difference(first: dict[str, Tensor], second: dict[str, Tensor]) -> float:
+    """Return the largest difference between tensors of the same names."""
+    assert first.keys() == second.keys()
+    return max(float((first[name] - second[name]).detach().abs().max()) for name in first)
