@@ -1,0 +1,167 @@
+"""A fit that is killed, stopped or out of room goes on to be the fit that nothing happened to."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from faults import FLAGS, fit, fold_of, outcome, scaled, tiewise
+from tiewise import checkpoints
+
+pytestmark = pytest.mark.timeout(3600)
+
+SEED = int(os.environ.get("TIEWISE_SEED", "0"))
+N_KILLS = scaled(quick=3, full=30)
+N_TORMENTED = scaled(quick=1, full=6)
+
+
+@pytest.fixture(scope="module")
+def seconds(workplace):
+    """Measure how long a fit takes from start to end, now."""
+    start = time.monotonic()
+    assert fit(workplace, "timed").end() == 0
+    return time.monotonic() - start
+
+
+def last_step(folder: Path, run: str) -> int:
+    """Return how many steps the history tells of."""
+    path = fold_of(folder, run).history_path
+    return len(path.read_bytes().splitlines()) if path.is_file() else 0
+
+
+def wait_for_step(folder: Path, run: str, step: int, process) -> None:
+    """Return once a fit has logged so many steps."""
+    while last_step(folder, run) < step:
+        assert process.is_alive, process.messages()
+        time.sleep(0.01)
+
+
+@pytest.mark.parametrize("trial", range(N_KILLS))
+def test_a_fit_killed_at_a_random_moment_ends_the_same(workplace, undisturbed, seconds, trial):
+    """SIGKILL anywhere between start and end, then --resume: the same bits."""
+    run = f"killed{trial}"
+    killed = fit(workplace, run)
+    time.sleep(random.Random(f"{SEED} {trial}").uniform(0, seconds))
+    killed.send(signal.SIGKILL)
+    assert killed.end() in {-signal.SIGKILL, 0}
+    resumed = fit(workplace, run, "--resume")
+    assert resumed.end() == 0, resumed.messages()
+    assert outcome(workplace, run) == undisturbed
+
+
+@pytest.mark.parametrize("trial", range(N_TORMENTED))
+def test_a_fit_killed_again_and_again_ends_the_same(workplace, undisturbed, seconds, trial):
+    """Several SIGKILLs in one fit, each in what the one before left."""
+    run, generator = f"tormented{trial}", random.Random(f"{SEED} again {trial}")
+    for number in range(4):
+        process = fit(workplace, run, *(["--resume"] if number else []))
+        time.sleep(generator.uniform(0.3, 1) * seconds)
+        process.send(signal.SIGKILL)
+        process.end()
+    resumed = fit(workplace, run, "--resume")
+    assert resumed.end() == 0, resumed.messages()
+    assert outcome(workplace, run) == undisturbed
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_signal_saves_and_says_how_to_go_on(workplace, undisturbed, number, status):
+    """A signal: a checkpoint at the next step, the exit status that names it, and the same end."""
+    run = f"stopped{status}"
+    stopped = fit(workplace, run)
+    wait_for_step(workplace, run, 5, stopped)
+    stopped.send(number)
+    assert stopped.end() == status
+    assert stopped.messages().endswith("Stopped after a checkpoint; go on with --resume.\n")
+    saved = checkpoints.newest_intact(fold_of(workplace, run).checkpoints_dir)
+    assert checkpoints.step_of(saved) == last_step(workplace, run)
+    resumed = fit(workplace, run, "--resume")
+    assert resumed.end() == 0, resumed.messages()
+    assert outcome(workplace, run) == undisturbed
+
+
+def test_a_shell_sees_the_signal(workplace):
+    """The same through ``python -m tiewise``, as a scheduler starts it."""
+    command = [sys.executable, "-m", "tiewise", "fit", *FLAGS, "--run", "shell"]
+    with subprocess.Popen(command, cwd=workplace, stderr=subprocess.PIPE, text=True) as process:
+        while last_step(workplace, "shell") < 3:
+            assert process.poll() is None
+            time.sleep(0.01)
+        process.terminate()
+        _, messages = process.communicate(timeout=100)
+    assert process.returncode == 143
+    assert "go on with --resume" in messages
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """Mount a file system of a few hundred kilobytes."""
+    folder = tmp_path / "small"
+    folder.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=900k", "none", folder], check=True)
+    yield folder
+    subprocess.run(["umount", "--lazy", folder], check=True)
+
+
+def fill(folder: Path, n_bytes_left: int) -> Path:
+    """Fill the file system of `folder`; return the file that does it."""
+    path = folder / "ballast"
+    state = os.statvfs(folder)
+    path.write_bytes(bytes(max(0, state.f_bavail * state.f_frsize - n_bytes_left)))
+    return path
+
+
+@pytest.mark.parametrize("n_bytes_left", scaled(quick=[120_000], full=range(4096, 400_000, 16_384)))
+def test_a_full_disk_is_a_message_and_costs_nothing(
+    workplace, undisturbed, small_disk, n_bytes_left
+):
+    """Wherever the room ends: exit status 2, words, and afterwards the same end."""
+    run = f"full{n_bytes_left}"
+    target = workplace / "artifacts" / "runs" / run
+    target.symlink_to(small_disk)
+    ballast = fill(small_disk, n_bytes_left)
+    crowded = fit(workplace, run)
+    status = crowded.end()
+    if status == 0:
+        assert outcome(workplace, run) == undisturbed
+        return
+    assert status == 2, crowded.messages()
+    assert "Traceback" not in crowded.messages()
+    assert "No space left on device" in crowded.messages()
+    for checkpoint in checkpoints.list_checkpoints(fold_of(workplace, run).checkpoints_dir):
+        assert checkpoints.find_damage(checkpoint) is None
+    ballast.unlink()
+    resumed = fit(workplace, run, "--resume")
+    assert resumed.end() == 0, resumed.messages()
+    assert outcome(workplace, run) == undisturbed
+
+
+def test_two_runs_do_not_disturb_each_other(workplace, undisturbed):
+    """Side by side in one artifacts folder, with one cache, each is as if it were alone."""
+    names = ("left", "right", "third")
+    for process in [fit(workplace, name) for name in names]:
+        assert process.end() == 0, process.messages()
+    for name in names:
+        assert outcome(workplace, name) == undisturbed
+
+
+def test_two_fits_of_one_fold_are_one(workplace, undisturbed):
+    """The second is refused while the first lives, resumed or not, and changes nothing."""
+    first = fit(workplace, "shared")
+    wait_for_step(workplace, "shared", 2, first)
+    for flags in ([], ["--resume"], ["--overwrite"]):
+        second = fit(workplace, "shared", *flags)
+        assert second.end() == 2
+        assert f"held by process {first.id} " in second.messages()
+        assert "Traceback" not in second.messages()
+    assert first.end() == 0
+    assert outcome(workplace, "shared") == undisturbed
+    again = tiewise(workplace, "fit", *FLAGS, "--run", "shared", "--resume")
+    assert again.end() == 0
+    assert "nothing to do" in again.messages()
