@@ -2,8 +2,9 @@
 
 Models are ranked twice by what people said and twice by what a predictor said: as it is, and with
 length given a weight of its own (:mod:`tiewise.davidson`). A predictor that only measures length
-ranks as people do where longer answers win, and has nothing left to say once length is controlled:
-its strengths shrink to nothing, and their order no longer follows people's.
+ranks as people do as far as longer answers win, and has little left to say once length is
+controlled: the spread of its strengths shrinks to a fraction, while that of people's votes does
+not. The order of strengths that are all about zero means nothing, so look at the spread first.
 """
 
 from __future__ import annotations
