@@ -157,7 +157,7 @@ def test_the_head_computes_in_float32_or_better(backbone, dtype, cache_dir):
 def test_a_row_longer_than_the_table_of_positions_is_refused(cache_dir):
     """The message names the length and how to mend it."""
     classifier = build_tiny("tiny-bert:0", cache_dir)
-    with pytest.raises(ModelError, match="513 tokens.*positions for 512.*--max-length 512"):
+    with pytest.raises(ModelError, match=r"513 tokens.*positions for 512.*--max-length 512"):
         score(classifier, make_rows((513,)))
 
 

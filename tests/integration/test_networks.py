@@ -18,7 +18,7 @@ from tiewise.networks import load_network, quiet_transformers
 
 @pytest.fixture
 def backbone_dir(tmp_path, cache_dir):
-    """A copy of the tiny Gemma that a test may spoil."""
+    """Give a copy of the tiny Gemma that a test may spoil."""
     return shutil.copytree(resolve_backbone("tiny:0", cache_dir=cache_dir), tmp_path / "backbone")
 
 
@@ -89,7 +89,7 @@ def test_a_backbone_with_a_head_of_its_own_loses_it(backbone_dir):
     """A reward model's one-class head is replaced; the rest is kept."""
     edit(backbone_dir, lambda tensors: tensors.update({"score.weight": torch.ones(1, 64)}))
     classifier = build_classifier(ModelConfig(backbone="tiny:0"), backbone_dir, seed=0)
-    assert [tuple(part.shape) for part in classifier.head.parameters()][0] == (3, 64)
+    assert next(classifier.head.parameters()).shape == (3, 64)
 
 
 @pytest.mark.parametrize("name", ["model.layers.2.mlp.up_proj.weight", "model.norm.weight"])
