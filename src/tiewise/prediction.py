@@ -8,6 +8,7 @@ loaded only where the backbone needs it.
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -116,7 +117,8 @@ def predict_file(
         As :func:`open_predictor`, and for files that cannot be read or written.
     """
     options = options or PredictOptions()
-    refuse_existing(output_path, is_overwritten=is_overwritten)
+    if int(os.environ.get("RANK", "0")) == 0:  # the others may find what the first has finished
+        refuse_existing(output_path, is_overwritten=is_overwritten)
     chunks = read_chunks(data_path, size=options.chunk_rows, format=data_format, labelled=False)
     folds = run.finished_folds()
     identity = {

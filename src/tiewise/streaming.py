@@ -90,7 +90,6 @@ def predict_stream(
     output_path = Path(output_path)
     _check_suffix(output_path)
     folder = output_path.with_name(output_path.name + ".shards")
-    _claim(folder, identity)
     index = int(os.environ.get("RANK", "0")) if process_index is None else process_index
     n_shares = int(os.environ.get("WORLD_SIZE", "1")) if n_processes is None else n_processes
     n_shards = n_written = n_found = 0
@@ -98,6 +97,8 @@ def predict_stream(
         n_shards += 1
         if number % n_shares != index:
             continue
+        if n_written + n_found == 0:
+            _claim(folder, identity)
         if _shard_path(folder, number).is_file():
             n_found += 1
             continue
@@ -105,6 +106,8 @@ def predict_stream(
         n_written += 1
     if n_shards == 0:
         raise PairsError("The input has no rows: there is nothing to predict.")
+    if n_written + n_found == 0:  # more processes than chunks: the others may be done already
+        return StreamReport(n_shards, 0, 0, 0, is_joined=False)
     n_rows = _join_if_complete(folder, n_shards, output_path, prepare or (lambda table: table))
     return StreamReport(n_shards, n_written, n_found, n_rows or 0, is_joined=n_rows is not None)
 
