@@ -1,6 +1,7 @@
 """One pair or several answers, judged by a run: what a notebook or a service calls.
 
-The run's model is loaded at the first call and kept for the next ones.
+The run's model is loaded at the first call and kept for the next ones. Without a run the small
+model that ships in the package judges, which needs no torch.
 """
 
 from __future__ import annotations
@@ -17,10 +18,12 @@ import numpy.typing as npt
 import pandas as pd
 
 from tiewise.errors import PairsError
+from tiewise.features import extract_features
 from tiewise.labels import swap_probs
-from tiewise.pairs import build_pairs
+from tiewise.pairs import TEXT_COLUMNS, build_pairs
 from tiewise.parse import repair_text
 from tiewise.runs import open_run
+from tiewise.shipped import load_shipped
 from tiewise.strengths import Ranking, rank_answers
 
 Text = str | Sequence[str | None]
@@ -29,7 +32,7 @@ _PROBS = ["prob_a", "prob_b", "prob_tie"]
 
 
 def score(
-    prompt: Text, response_a: Text, response_b: Text, *, run: str | Path
+    prompt: Text, response_a: Text, response_b: Text, *, run: str | Path | None = None
 ) -> npt.NDArray[np.float64]:
     """Return P(A wins), P(B wins), P(tie) for one pair, averaged over both orders.
 
@@ -39,19 +42,27 @@ def score(
         A text, or a list of turns in which None is a missing turn.
     run
         Name of a run in the artifacts folder (``TIEWISE_ARTIFACTS``, else ``artifacts``), or the
-        path of its folder.
+        path of its folder; the model that ships in the package when None.
 
     Returns
     -------
     float64 array, shape (3,)
         Exchanging the responses exchanges the first two exactly.
+
+    Examples
+    --------
+    >>> probs = score("What is 2+2?", "2 + 2 = 4.", "I'm sorry, but I can't help with that.")
+    >>> bool(probs[0] > probs[1])
+    True
     """
     pairs = _as_pairs(prompt, [(response_a, response_b)])
-    table = _open_judge(run).predict(pairs)
+    table = _open_predictor(run)(pairs)
     return table[_PROBS].to_numpy(np.float64)[0]  # type: ignore[no-any-return]
 
 
-def rank(prompt: Text, responses: Sequence[Text], *, run: str | Path, **options: Any) -> Ranking:
+def rank(
+    prompt: Text, responses: Sequence[Text], *, run: str | Path | None = None, **options: Any
+) -> Ranking:
     """Rank several responses to one prompt.
 
     Parameters
@@ -70,7 +81,7 @@ def rank(prompt: Text, responses: Sequence[Text], *, run: str | Path, **options:
     Ranking
         The order, the probabilities between every two responses, strengths and places.
     """
-    return rank_answers(compare_all(_open_judge(run).predict, prompt, responses), **options)
+    return rank_answers(compare_all(_open_predictor(run), prompt, responses), **options)
 
 
 def compare_all(
@@ -125,17 +136,26 @@ def _artifacts_dir() -> Path:
     return Path(os.environ.get("TIEWISE_ARTIFACTS", "artifacts"))
 
 
-def _open_judge(name: str | Path) -> Any:
+def _open_predictor(name: str | Path | None) -> Predict:
+    if name is None:
+        return _predict_shipped
     run = open_run(name, _artifacts_dir())
     finished = [run.fold(fold).scores_path.stat().st_mtime_ns for fold in run.finished_folds()]
-    return _load_judge(run.path, tuple(finished))
+    return _load_run(run.path, tuple(finished))
 
 
 @functools.lru_cache(maxsize=1)
-def _load_judge(run_dir: Path, finished: tuple[int, ...]) -> Any:
+def _load_run(run_dir: Path, finished: tuple[int, ...]) -> Predict:
     """Load a run; a fold that was finished since makes it another one."""
-    from tiewise.judging import open_judge
+    from tiewise.prediction import PredictOptions, open_predictor
 
     del finished
-    run = open_run(run_dir, _artifacts_dir())
-    return open_judge(run, cache_dir=_artifacts_dir() / "cache")
+    artifacts_dir = _artifacts_dir()
+    run = open_run(run_dir, artifacts_dir)
+    options = PredictOptions(swap=True)
+    return open_predictor(run, cache_dir=artifacts_dir / "cache", options=options)
+
+
+def _predict_shipped(pairs: pd.DataFrame) -> pd.DataFrame:
+    features = extract_features(*(pairs[name].tolist() for name in TEXT_COLUMNS))
+    return pd.DataFrame(load_shipped().predict(features), columns=_PROBS)
