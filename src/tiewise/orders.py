@@ -7,7 +7,6 @@ on their order, and three outcomes are never summed in an order that the swap wo
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -135,56 +134,5 @@ def average_folds(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
     return averaged
 
 
-def describe_orders(table: pd.DataFrame, labels: npt.ArrayLike | None = None) -> dict[str, Any]:
-    """Say what the second order cost and what it changed.
-
-    Parameters
-    ----------
-    table
-        Predictions with ``prob_*_given`` and ``prob_*_swapped``, n rows.
-    labels
-        Labels of the rows, 0, 1, 2, shape (n,), when they are known.
-
-    Returns
-    -------
-    dict
-        ``n_rows``; ``n_swapped`` rows scored in both orders; ``token_share``, the tokens that were
-        scored over those of one order (1 to 2); ``flip_rate``, share of these rows whose most
-        likely outcome changes with the order; ``position_bias``, mean of P(first response wins)
-        minus P(second response wins) over both orders, in [-1, 1]; and with labels ``log_loss``
-        and ``log_loss_one_order``, the latter of the first order that was scored.
-    """
-    given = table[[f"prob_{name}_given" for name in OUTCOMES]].to_numpy(np.float64)
-    swapped = table[[f"prob_{name}_swapped" for name in OUTCOMES]].to_numpy(np.float64)
-    has_both = ~np.isnan(given + swapped).any(axis=1)
-    n_tokens = table["n_tokens"].to_numpy(np.float64)
-    both_given, both_swapped = given[has_both], swapped[has_both]
-    gap = both_given[:, 0] - both_given[:, 1] - both_swapped[:, 0] + both_swapped[:, 1]
-    facts: dict[str, Any] = {
-        "n_rows": len(table),
-        "n_swapped": int(has_both.sum()),
-        "token_share": float(1 + n_tokens[has_both].sum() / max(n_tokens.sum(), 1.0)),
-        "flip_rate": _mean(both_given.argmax(axis=1) != both_swapped.argmax(axis=1)),
-        "position_bias": _mean(gap / 2),
-    }
-    if labels is None:
-        return facts
-    probs = table[[f"prob_{name}" for name in OUTCOMES]].to_numpy(np.float64)
-    one_order = np.where(np.isnan(given), swapped, given)
-    return facts | {
-        "log_loss": _log_loss(probs, labels),
-        "log_loss_one_order": _log_loss(one_order, labels),
-    }
-
-
 def _columns(name: str, values: Floats, suffix: str = "") -> pd.DataFrame:
     return pd.DataFrame(values, columns=[f"{name}_{outcome}{suffix}" for outcome in OUTCOMES])
-
-
-def _log_loss(probs: Floats, labels: npt.ArrayLike) -> float | None:
-    rows = np.arange(len(probs))
-    return _mean(-np.log(np.maximum(probs[rows, np.asarray(labels, dtype=np.int64)], 1e-300)))
-
-
-def _mean(values: npt.NDArray[Any]) -> float | None:
-    return float(values.mean()) if len(values) else None

@@ -26,6 +26,7 @@ from tiewise.formats.cells import ONE_HOT_COLUMNS
 from tiewise.pairs import is_degenerate
 from tiewise.runs import Run
 from tiewise.streaming import StreamReport, predict_stream
+from tiewise.tally import Tally
 
 PROBS = ["prob_a", "prob_b", "prob_tie"]
 Predict = Callable[[pd.DataFrame], pd.DataFrame]
@@ -130,8 +131,16 @@ def predict_file(
     }
     predict = open_predictor(run, cache_dir=cache_dir, options=options)
     prepare = _as_submission if is_submission else _as_predictions
-    report = predict_stream(chunks, output_path, predict, identity=identity, prepare=prepare)
-    _log.info("%s: %d rows, %d folds averaged", output_path, report.n_rows, len(folds))
+    tally = Tally()
+    report = predict_stream(
+        chunks,
+        output_path,
+        predict,
+        identity=identity,
+        prepare=lambda table: prepare(tally.add(table)),
+    )
+    facts = ", ".join(f"{name} {value:.4g}" for name, value in tally.describe().items())
+    _log.info("%s: %d folds averaged, %s", output_path, len(folds), facts)
     return report
 
 

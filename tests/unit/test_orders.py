@@ -10,10 +10,9 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from tiewise.errors import PairsError
-from tiewise.labels import swap_labels, swap_probs
+from tiewise.labels import swap_probs
 from tiewise.orders import (
     average_folds,
-    describe_orders,
     is_close,
     log_softmax,
     tabulate_both_orders,
@@ -122,25 +121,3 @@ def test_tables_of_different_pairs_are_not_averaged():
         average_folds([table, table.assign(id=[0, 2])])
     with pytest.raises(PairsError, match="no finished fold"):
         average_folds([])
-
-
-@given(LOGITS.filter(lambda logits: logits.shape[1] > 0), MISSING)
-def test_what_is_said_of_the_orders_does_not_depend_on_them(logits, seed):
-    """Swapping every pair leaves cost, bias and loss as they are: the first stays the first."""
-    kept = leave_out(logits, seed)
-    labels = np.arange(kept.shape[1]) % 3
-    one = describe_orders(make_table(kept), labels)
-    other = describe_orders(make_table(kept[::-1]), swap_labels(labels))
-    same = ["n_rows", "n_swapped", "token_share", "position_bias", "log_loss"]
-    assert [one[name] for name in same] == pytest.approx([other[name] for name in same])
-
-
-def test_a_judge_that_always_prefers_what_comes_first_has_a_bias_of_one():
-    """Both orders say «the first»: bias 1, every row flips, and the average is undecided."""
-    first = np.tile([50.0, 0.0, 0.0], (4, 1))
-    table = make_table(np.stack([first, first]))
-    facts = describe_orders(table)
-    assert facts["position_bias"] == pytest.approx(1)
-    assert facts["flip_rate"] == 1
-    assert facts["token_share"] == 2
-    np.testing.assert_allclose(table["prob_a"], 0.5)

@@ -1,0 +1,149 @@
+"""What predictions are like, added up chunk by chunk: what was cut, and what the order changed.
+
+A second pass over the swapped pairs costs as much as the first. :class:`Tally` says what it cost
+and what it found; :func:`weigh_second_orders` says beforehand, from rows that were scored in both
+orders, what scoring only the close ones a second time would save and lose.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from tiewise.errors import ScoresError
+from tiewise.orders import OUTCOMES, is_close
+
+Floats = npt.NDArray[np.float64]
+SHARES = (1.0, 0.95, 0.9, 0.8, 0.7, 0.6, 0.5, 0.0)
+
+
+@dataclass
+class Tally:
+    """Sums over predictions, in the columns of :func:`tiewise.scoring.predict_pairs`.
+
+    n_rows, n_truncated, n_degenerate
+        Rows, those that were cut, and those that leave nothing to prefer.
+    n_swapped, n_flips
+        Rows scored in both orders, and those of them whose most likely outcome changed.
+    n_tokens, n_more_tokens
+        Tokens of one order of every row, and of the second orders.
+    bias
+        Sum over the rows scored in both orders of P(first wins) minus P(second wins), averaged
+        over both orders.
+    """
+
+    n_rows: int = 0
+    n_truncated: int = 0
+    n_degenerate: int = 0
+    n_swapped: int = 0
+    n_flips: int = 0
+    n_tokens: int = 0
+    n_more_tokens: int = 0
+    bias: float = 0.0
+
+    def add(self, table: pd.DataFrame) -> pd.DataFrame:
+        """Count a table of predictions, and return it as it is."""
+        self.n_rows += len(table)
+        if "n_truncated" in table:
+            self.n_truncated += int((table["n_truncated"] > 0).sum())
+        self.n_degenerate += int(table["is_degenerate"].sum())
+        if "prob_a_given" in table:
+            self._add_orders(table)
+        return table
+
+    def describe(self) -> dict[str, Any]:
+        """Return what was counted, and of rows in both orders ``flip_rate``, ``position_bias``.
+
+        ``token_share`` is the cost: the tokens scored over those of one order, from 1 to 2.
+        """
+        facts: dict[str, Any] = {
+            "n_rows": self.n_rows,
+            "n_truncated": self.n_truncated,
+            "n_degenerate": self.n_degenerate,
+        }
+        if not self.n_swapped:
+            return facts
+        return facts | {
+            "n_swapped": self.n_swapped,
+            "token_share": 1 + self.n_more_tokens / self.n_tokens,
+            "flip_rate": self.n_flips / self.n_swapped,
+            "position_bias": self.bias / self.n_swapped,
+        }
+
+    def _add_orders(self, table: pd.DataFrame) -> None:
+        given, swapped = _probs(table, "_given"), _probs(table, "_swapped")
+        has_both = ~np.isnan(given + swapped).any(axis=1)
+        n_tokens = table["n_tokens"].to_numpy()
+        given, swapped = given[has_both], swapped[has_both]
+        self.n_swapped += len(given)
+        self.n_flips += int((given.argmax(axis=1) != swapped.argmax(axis=1)).sum())
+        self.n_tokens += int(n_tokens.sum())
+        self.n_more_tokens += int(n_tokens[has_both].sum())
+        # Swapped probabilities stand in the pair's own A and B: there the first response is B.
+        gap = given[:, 0] - given[:, 1] + swapped[:, 1] - swapped[:, 0]
+        self.bias += float(gap.sum() / 2)
+
+
+def weigh_second_orders(
+    table: pd.DataFrame, labels: npt.ArrayLike, shares: Sequence[float] = SHARES
+) -> pd.DataFrame:
+    """Say what scoring only close rows a second time would cost and change.
+
+    Parameters
+    ----------
+    table
+        Predictions of n rows, each scored in both orders, such as the held-out rows of a run.
+    labels
+        0, 1, 2 for A, B, tie, shape (n,).
+    shares
+        Values of ``--swap-when``: a row is scored a second time where its second largest
+        probability is at least this share of the largest.
+
+    Returns
+    -------
+    DataFrame
+        A line per share: ``swap_when``, ``n_swapped``, ``token_share`` (tokens scored over those
+        of one order), ``log_loss``, and ``change``, the log loss minus that of both orders of
+        every row. The first order is the one given.
+
+    Raises
+    ------
+    ScoresError
+        When a row was scored in one order only.
+    """
+    given, both = _probs(table, "_given"), _probs(table)
+    if np.isnan(given + _probs(table, "_swapped")).any():
+        raise ScoresError(
+            "Some rows were scored in one order only; predict them without swap_when."
+        )
+    n_tokens = table["n_tokens"].to_numpy(np.float64)
+    full = _log_loss(both, labels)
+    lines = []
+    for share in shares:
+        is_second = is_close(np.log(np.maximum(given, 1e-300)), share)
+        loss = _log_loss(np.where(is_second[:, None], both, given), labels)
+        lines.append(
+            {
+                "swap_when": share,
+                "n_swapped": int(is_second.sum()),
+                "token_share": float(1 + n_tokens[is_second].sum() / n_tokens.sum()),
+                "log_loss": loss,
+                "change": loss - full,
+            }
+        )
+    return pd.DataFrame(lines)
+
+
+def _probs(table: pd.DataFrame, suffix: str = "") -> Floats:
+    columns = [f"prob_{outcome}{suffix}" for outcome in OUTCOMES]
+    return table[columns].to_numpy(np.float64)
+
+
+def _log_loss(probs: Floats, labels: npt.ArrayLike) -> float:
+    chosen = probs[np.arange(len(probs)), np.asarray(labels, dtype=np.int64)]
+    return float(-np.log(np.maximum(chosen, 1e-300)).mean())
