@@ -87,7 +87,7 @@ def score_rows(
     """
     representatives, inverse = find_distinct(rows)
     distinct = take_rows(rows, representatives)
-    chosen = _choose_layout(classifier, distinct, layout)
+    chosen = _choose_layout(classifier, distinct, layout, is_bitwise=is_bitwise)
     logits = np.empty((len(distinct), 3))
     with _evaluating(classifier), _progress(int(distinct.lengths.sum())) as bar:
         for batch in _plan(distinct, chosen, 1 if is_bitwise else batch_tokens):
@@ -196,14 +196,17 @@ def _score_orders(
     return logits[:n], logits[n:]
 
 
-def _choose_layout(classifier: PairClassifier, rows: TokenRows, layout: Layout) -> Layout:
+def _choose_layout(
+    classifier: PairClassifier, rows: TokenRows, layout: Layout, *, is_bitwise: bool
+) -> Layout:
     if layout not in get_args(Layout):
         raise ConfigError(f"Layout {layout!r} is not one of {', '.join(get_args(Layout))}.")
     if layout != "auto":
         return layout
     if not classifier.can_pack:
         return "sorted"
-    return "tree" if shared_tokens(rows) > _WORTH_SHARING * rows.lengths.sum() else "packed"
+    saves = not is_bitwise and shared_tokens(rows) > _WORTH_SHARING * rows.lengths.sum()
+    return "tree" if saves else "packed"
 
 
 def _plan(rows: TokenRows, layout: Layout, batch_tokens: int) -> list[IntArray]:
