@@ -22,7 +22,9 @@ def main() -> None:
     """Parse the arguments, run what is asked for, print and write the rows."""
     parser = argparse.ArgumentParser(prog="benchmarks", description=__doc__)
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(NAMES)}; all")
-    parser.add_argument("--quick", action="store_true", help="fewer rounds; under five minutes each")
+    parser.add_argument(
+        "--quick", action="store_true", help="fewer rounds; under five minutes each"
+    )
     parser.add_argument("--json", type=Path, help="also write the rows to this file")
     arguments = parser.parse_args()
     unknown = set(arguments.names) - set(NAMES)

@@ -11,7 +11,7 @@ import torch
 
 from tiewise.config import RunConfig, load_preset
 from tiewise.folds import split
-from tiewise.runs import FoldFolder
+from tiewise.runs import FoldFolder, FoldTask
 from tiewise.simulate import simulate
 
 torch.set_num_threads(1)
@@ -44,6 +44,9 @@ class Fitter:
         config = config or configure()
         train_idx, eval_idx = split(pd.Series(range(len(self.pairs))).to_numpy() % 5, 0)
         folder = FoldFolder(self.folder / name / "fold0")
-        options = {"data_digest": "d", "fold": 0, "cache_dir": self.cache_dir} | options
-        predictions = fit_fold(config, self.pairs, train_idx, eval_idx, folder, **options)
+        task = FoldTask(
+            folder, **({"fold": 0, "data_digest": "d", "cache_dir": self.cache_dir} | options)
+        )
+        train, held_out = self.pairs.iloc[train_idx], self.pairs.iloc[eval_idx]
+        predictions = fit_fold(config, train, held_out, task)
         return folder, predictions

@@ -25,7 +25,6 @@ DEFAULT_PRESET = "quickstart"
 Artifacts = Annotated[Path, tyro.conf.arg(help="Folder of runs, caches and submissions.")]
 Json = Annotated[bool, tyro.conf.arg(help="Print one JSON object.")]
 Config = Annotated[RunConfig, tyro.conf.OmitArgPrefixes]
-Position = tyro.conf.Positional
 _DESCRIPTION = """Which of two chatbot responses does a person prefer? P(A), P(B), P(tie).
 
 A first run:  tiewise fit --preset quickstart --fold 0 --run first
@@ -41,6 +40,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     level = logging.WARNING if is_quiet else logging.INFO
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr, force=True)
     logging.getLogger("tiewise").setLevel(level)
+    # It warns of an optional kernel at every import; what it computes is the same without.
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
     try:
         tyro.extras.subcommand_cli_from_dict(
             _commands(words), args=words, prog="tiewise", description=_DESCRIPTION
@@ -116,7 +117,8 @@ def _fit_command(preset_name: str) -> Callable[..., None]:
             overwrite: Remove the folds of this run first.
             init_from: Start from the adapter in this folder (a fold of another run).
         """
-        from tiewise.crossfit import FitOptions, cross_fit, is_first_process, summarise
+        from tiewise.crossfit import FitOptions, cross_fit, summarise
+        from tiewise.runs import is_first_process
 
         del preset
         if fold is not None and folds is not None:
@@ -143,7 +145,8 @@ def predict(
     run: str,
     data: Path,
     out: Path,
-    swap: bool | None = None,
+    swap: bool = False,
+    one_order: bool = False,
     swap_when: float | None = None,
     bitwise: bool = False,
     submission: bool = False,
@@ -158,7 +161,8 @@ def predict(
         run: Name or folder of a run.
         data: Pairs of any known format; winners are not needed.
         out: The csv, parquet or jsonl file to write: id, prob_a, prob_b, prob_tie first.
-        swap: Score both orders and average them; as the run was configured when not given.
+        swap: Score both orders and average them.
+        one_order: Score the pairs as they are. With neither, as the run was configured.
         swap_when: Score the second order only of pairs whose second largest probability is at
             least this share of the largest.
         bitwise: One pair a forward pass, so that no pair can depend on another to the last bit.
@@ -170,12 +174,15 @@ def predict(
     from tiewise.prediction import PredictOptions, predict_file
     from tiewise.runs import open_run
 
+    if swap and one_order:
+        raise ConfigError("--swap and --one-order contradict each other; give one of them.")
+    is_swapped = swap if swap or one_order else None
     report = predict_file(
         open_run(run, artifacts),
         data,
         out,
         cache_dir=artifacts / "cache",
-        options=PredictOptions(swap, swap_when, bitwise, chunk_rows),
+        options=PredictOptions(is_swapped, swap_when, bitwise, chunk_rows),
         data_format=data_format,
         is_submission=submission,
         is_overwritten=overwrite,
@@ -208,7 +215,7 @@ def rank(
 
 
 def report(
-    run: Position[str],
+    run: tyro.conf.Positional[str],
     *,
     data: tuple[str, ...] = (),
     artifacts: Artifacts = _default_artifacts(),  # noqa: B008
@@ -228,7 +235,7 @@ def report(
 
 
 def evaluate(
-    run: Position[str | None] = None,
+    run: tyro.conf.Positional[str | None] = None,
     *,
     data: Path | None = None,
     predictions: Path | None = None,
@@ -256,8 +263,8 @@ def evaluate(
 
 
 def compare(
-    first: Position[str],
-    second: Position[str],
+    first: tyro.conf.Positional[str],
+    second: tyro.conf.Positional[str],
     *,
     artifacts: Artifacts = _default_artifacts(),  # noqa: B008
     json: Json = False,
@@ -275,7 +282,7 @@ def compare(
 
 
 def audit(
-    data: Position[tuple[str, ...]],
+    data: tyro.conf.Positional[tuple[str, ...]],
     *,
     data_format: str | None = None,
     unlabelled: bool = False,

@@ -119,7 +119,8 @@ def score_predictions(data_path: Path, predictions_path: Path) -> RunScores:
     dataset = Dataset(read_pairs(data_path), digest_file(data_path), (data_path.name,), {})
     table = deal_folds(dataset, DataConfig())
     predictions = _read_predictions(predictions_path)
-    position = pd.Index(predictions["id"].astype(str)).get_indexer(table["id"].astype(str))
+    known = pd.Index(predictions["id"].astype(str))
+    position = known.get_indexer(pd.Index(table["id"].astype(str)))
     if (position < 0).any():
         missing = table["id"][position < 0]
         raise ScoresError(

@@ -12,10 +12,8 @@ import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
 from tiewise.config import BASELINE, RunConfig, check_config
@@ -26,7 +24,7 @@ from tiewise.folds import split
 from tiewise.pairs import is_degenerate
 from tiewise.references import RunScores, evaluate_tables
 from tiewise.runs import (
-    FoldFolder,
+    FoldTask,
     Run,
     claim_fold,
     defining_fields,
@@ -42,7 +40,7 @@ from tiewise.runs import (
     start_run,
 )
 
-Rows = npt.NDArray[np.int64]
+FitFold = Callable[[RunConfig, pd.DataFrame, pd.DataFrame, FoldTask], pd.DataFrame | None]
 _log = logging.getLogger(__name__)
 
 
@@ -167,15 +165,16 @@ def _fit_held(
     folder = run.fold(fold)
     train_idx, eval_idx = split(table["fold"].to_numpy(), fold)
     _log.info("fold %d: %d rows to learn from, %d held out", fold, len(train_idx), len(eval_idx))
-    arguments: dict[str, Any] = {
-        "data_digest": dataset.digest,
-        "fold": fold,
-        "cache_dir": artifacts_dir / "cache",
-        "is_resumed": options.is_resumed,
-        "init_from": options.init_from,
-    }
-    fit_fold = _fitter(run.config)
-    predictions = fit_fold(run.config, dataset.pairs, train_idx, eval_idx, folder, **arguments)
+    task = FoldTask(
+        folder,
+        fold,
+        dataset.digest,
+        artifacts_dir / "cache",
+        is_resumed=options.is_resumed,
+        init_from=options.init_from,
+    )
+    fit_fold, pairs = _fitter(run.config), dataset.pairs
+    predictions = fit_fold(run.config, pairs.iloc[train_idx], pairs.iloc[eval_idx], task)
     if predictions is None:
         return False
     known = table.iloc[eval_idx][["id", "fold", "label", "group"]].reset_index(drop=True)
@@ -185,7 +184,7 @@ def _fit_held(
     return True
 
 
-def _fitter(config: RunConfig) -> Callable[..., pd.DataFrame | None]:
+def _fitter(config: RunConfig) -> FitFold:
     if config.model.backbone == BASELINE:
         return _fit_baseline_fold
     from tiewise.fit import fit_fold
@@ -194,28 +193,17 @@ def _fitter(config: RunConfig) -> Callable[..., pd.DataFrame | None]:
 
 
 def _fit_baseline_fold(
-    config: RunConfig,
-    pairs: pd.DataFrame,
-    train_idx: Rows,
-    eval_idx: Rows,
-    folder: FoldFolder,
-    *,
-    data_digest: str,
-    fold: int,
-    is_resumed: bool,
-    **_: Any,
+    config: RunConfig, train: pd.DataFrame, held_out: pd.DataFrame, task: FoldTask
 ) -> pd.DataFrame | None:
     from tiewise.baseline import fit_baseline
 
-    identity = {"config": defining_fields(config), "data": data_digest, "fold": fold}
-    claim_fold(folder, identity, is_resumed=is_resumed)
-    if folder.is_finished:
+    identity = {"config": defining_fields(config), "data": task.data_digest, "fold": task.fold}
+    claim_fold(task.folder, identity, is_resumed=task.is_resumed)
+    if task.folder.is_finished:
         return None
-    train = pairs.iloc[train_idx]
     model = fit_baseline(train, groups=train["group"].to_numpy(), seed=config.train.seed)
-    with atomic_folder(folder.adapter_dir) as temporary:
+    with atomic_folder(task.folder.adapter_dir) as temporary:
         model.save(temporary)
-    held_out = pairs.iloc[eval_idx]
     probs = model.predict(held_out)
     table = pd.DataFrame(probs, columns=["prob_a", "prob_b", "prob_tie"])
     logits = pd.DataFrame(np.log(probs), columns=["logit_a", "logit_b", "logit_tie"])

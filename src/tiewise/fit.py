@@ -33,7 +33,7 @@ from tiewise.errors import DeviceError, Interrupted, RunError
 from tiewise.files import atomic_folder, digest_file, digest_json, write_json
 from tiewise.labels import swap_probs
 from tiewise.model import PairClassifier, build_classifier, load_classifier
-from tiewise.runs import FoldFolder, claim_fold, defining_fields, is_first_process
+from tiewise.runs import FoldFolder, FoldTask, claim_fold, defining_fields, is_first_process
 from tiewise.scoring import predict_pairs
 from tiewise.steps import Examples, StepDataset
 from tiewise.template import Template
@@ -92,17 +92,7 @@ def open_backbone(config: RunConfig, cache_dir: Path) -> Backbone:
 
 
 def fit_fold(
-    config: RunConfig,
-    pairs: pd.DataFrame,
-    train_idx: npt.NDArray[np.int64],
-    eval_idx: npt.NDArray[np.int64],
-    folder: FoldFolder,
-    *,
-    data_digest: str,
-    fold: int,
-    cache_dir: Path,
-    is_resumed: bool = False,
-    init_from: Path | None = None,
+    config: RunConfig, train: pd.DataFrame, held_out: pd.DataFrame, task: FoldTask
 ) -> pd.DataFrame | None:
     """Fit on some rows, save the adapter, and predict the others.
 
@@ -110,27 +100,16 @@ def fit_fold(
     ----------
     config
         The resolved configuration.
-    pairs
-        The pairs table, n rows, labelled.
-    train_idx, eval_idx
-        Positions of the rows to learn from and of the rows to predict, ascending.
-    folder
-        Where the fold's files go.
-    data_digest
-        Digest of the data, part of the fold's identity.
-    fold
-        The fold's number, part of the fold's identity.
-    cache_dir
-        Where tokens and converted weights are cached.
-    is_resumed
-        Go on from the newest intact checkpoint.
-    init_from
-        Folder of another fit's adapter to start from.
+    train, held_out
+        Pairs tables: the rows to learn from, labelled, and the rows to predict.
+    task
+        Where the files go, what the fold is called, and how it is begun.
 
     Returns
     -------
     DataFrame or None
-        Probabilities of the rows `eval_idx`, in that order; None on every process but the first.
+        Probabilities of the rows held out, in their order; None on every process but the first,
+        and when the fold was finished before.
 
     Raises
     ------
@@ -140,38 +119,35 @@ def fit_fold(
         When a signal asked to stop; a checkpoint was written before.
     """
     device = require_device(config)
-    backbone = open_backbone(config, cache_dir)
+    backbone = open_backbone(config, task.cache_dir)
     identity = {
         "config": defining_fields(config),
-        "data": data_digest,
+        "data": task.data_digest,
         "backbone": backbone.digest,
         "backbone_config": digest_json(json.loads((backbone.path / "config.json").read_bytes())),
         "tokenizer": backbone.tokenizer.digest,
         "template": backbone.template.digest,
-        "fold": fold,
-        "init_from": init_from and digest_json(sorted(_digests(init_from))),
+        "fold": task.fold,
+        "init_from": task.init_from and digest_json(sorted(_digests(task.init_from))),
     }
     if is_first_process():
-        claim_fold(folder, identity, is_resumed=is_resumed)
-    if is_resumed and folder.is_finished:
+        claim_fold(task.folder, identity, is_resumed=task.is_resumed)
+    if task.is_resumed and task.folder.is_finished:
         return None
-    examples = make_examples(config, pairs.iloc[train_idx], backbone, cache_dir=cache_dir)
-    classifier = _make_classifier(config, backbone, device, init_from=init_from)
+    examples = make_examples(config, train, backbone, cache_dir=task.cache_dir)
+    classifier = _make_classifier(config, backbone, device, init_from=task.init_from)
     pad_id = backbone.template.controls.pad
-    fit = digest_json(identity)
-    _train(
-        config, classifier, examples, folder, device, pad_id=pad_id, fit=fit, is_resumed=is_resumed
-    )
+    _train(config, classifier, examples, task, pad_id=pad_id, fit=digest_json(identity))
     if not is_first_process():
         return None
-    save_adapter(classifier, backbone, folder.adapter_dir)
+    save_adapter(classifier, backbone, task.folder.adapter_dir)
     return predict_pairs(
         classifier,
-        pairs.iloc[eval_idx],
+        held_out,
         backbone.tokenizer,
         backbone.template,
         is_swapped=config.predict.swap,
-        cache_dir=cache_dir,
+        cache_dir=task.cache_dir,
         batch_tokens=config.predict.score_batch_tokens,
     )
 
@@ -219,14 +195,12 @@ def _train(
     config: RunConfig,
     classifier: PairClassifier,
     examples: Examples,
-    folder: FoldFolder,
-    device: torch.device,
+    task: FoldTask,
     *,
     pad_id: int,
     fit: str,
-    is_resumed: bool,
 ) -> None:
-    train = config.train
+    train, folder, device = config.train, task.folder, classifier.device
     layout = _choose_layout(classifier, train.layout, device)
     counts = classifier.trainable_summary()
     _log.info("trainable parameters: %(n_trainable)d of %(n_total)d", counts)
@@ -243,7 +217,7 @@ def _train(
         process_index=arguments.process_index,
         n_processes=arguments.world_size,
     )
-    checkpoint = _find_checkpoint(folder, fit) if is_resumed else None
+    checkpoint = _find_checkpoint(folder, fit) if task.is_resumed else None
     if checkpoint is not None and checkpoints.step_of(checkpoint) == len(dataset):
         load_trainable_weights(classifier, load_tree(checkpoint / "state")["weights"])
         return

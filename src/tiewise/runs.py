@@ -86,6 +86,30 @@ class FoldFolder:
 
 
 @dataclass(frozen=True)
+class FoldTask:
+    """One fold to be fitted.
+
+    folder
+        Where its files go.
+    fold, data_digest
+        Its number and the digest of the data: parts of its identity.
+    cache_dir
+        Where tokens and converted weights are cached.
+    is_resumed
+        Go on from the newest intact checkpoint.
+    init_from
+        Folder of another fit's adapter to start from.
+    """
+
+    folder: FoldFolder
+    fold: int
+    data_digest: str
+    cache_dir: Path
+    is_resumed: bool = False
+    init_from: Path | None = None
+
+
+@dataclass(frozen=True)
 class Run:
     """A run folder and the configuration it was made with."""
 

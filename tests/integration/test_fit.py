@@ -113,15 +113,12 @@ def test_a_weight_of_two_is_a_row_given_twice(fitter):
     copies = pairs.iloc[np.r_[order]].reset_index(drop=True)
     held_out = np.flatnonzero(order % 5 == 0)
     kept = np.flatnonzero(order % 5 != 0)
-    fitter.pairs = copies
     from tiewise.fit import fit_fold
-    from tiewise.runs import FoldFolder
+    from tiewise.runs import FoldFolder, FoldTask
 
     folder = FoldFolder(fitter.folder / "copied" / "fold0")
-    fit_fold(
-        configure(**fields), copies, kept, held_out, folder,
-        data_digest="d", fold=0, cache_dir=fitter.cache_dir,
-    )  # fmt: skip
+    task = FoldTask(folder, 0, "d", fitter.cache_dir)
+    fit_fold(configure(**fields), copies.iloc[kept], copies.iloc[held_out], task)
     np.testing.assert_allclose(history(weighted)["loss"], history(folder)["loss"], rtol=1e-9)
 
 
