@@ -9,6 +9,7 @@ may share a field's name (a test holds that). Two runs are the same run exactly 
 from __future__ import annotations
 
 import dataclasses
+import math
 import tomllib
 from dataclasses import dataclass, field
 from importlib import resources
@@ -127,7 +128,7 @@ class TrainConfig:
     n_warmup_steps: int = 0
     """Steps of linear warm-up."""
     max_grad_norm: float = 1.0
-    """Gradients are clipped to this norm."""
+    """Gradients are clipped to this norm; 0 leaves them as they are."""
     label_smoothing: float = 0.0
     """Share of the target spread evenly over the three classes."""
     seed: int = 0
@@ -189,7 +190,7 @@ def load_preset(name: str) -> RunConfig:
     if name in PRESETS:
         text = (resources.files("tiewise") / "presets" / f"{name}.toml").read_text("utf-8")
     elif name.endswith(".toml") and Path(name).is_file():
-        text = Path(name).read_text("utf-8")
+        text = _read_text(Path(name))
     else:
         raise ConfigError(_unknown_preset(name))
     try:
@@ -238,7 +239,20 @@ def _laws(config: RunConfig) -> list[tuple[bool, str]]:
             (config.template.template == "notebook") <= (config.template.truncation == "right"),
             "--template notebook cuts on the right only; add --truncation right.",
         ),
+        (data.data_seed >= 0, f"--data-seed is {data.data_seed}; give 0 or more."),
+        (
+            config.template.max_length >= 1,
+            f"--max-length is {config.template.max_length}; give at least 1 token.",
+        ),
+        (
+            model.n_layers is None or model.n_layers >= 1,
+            f"--n-layers is {model.n_layers}; keep at least 1 layer.",
+        ),
         (model.lora_r >= 1, f"--lora-r is {model.lora_r}; a rank is at least 1."),
+        (
+            0 < model.lora_alpha < math.inf,
+            f"--lora-alpha is {model.lora_alpha}; give a positive number.",
+        ),
         (0 <= model.lora_dropout < 1, f"--lora-dropout is {model.lora_dropout}; give 0 to 1."),
         (model.n_frozen_layers >= 0, "--n-frozen-layers is negative."),
         (
@@ -247,14 +261,44 @@ def _laws(config: RunConfig) -> list[tuple[bool, str]]:
         ),
         (train.batch_size >= 1, f"--batch-size is {train.batch_size}; give at least 1 pair."),
         (train.n_epochs >= 1, f"--n-epochs is {train.n_epochs}; give at least 1."),
-        (train.learning_rate > 0, f"--learning-rate is {train.learning_rate}; give a positive."),
+        (
+            train.n_micro_batches is None or train.n_micro_batches >= 1,
+            f"--n-micro-batches is {train.n_micro_batches}; give at least 1, or None.",
+        ),
+        *(
+            (
+                rate is None or 0 < rate < math.inf,
+                f"--{name.replace('_', '-')} is {rate}; give a positive number.",
+            )
+            for name in ("learning_rate", "head_learning_rate", "lora_plus_ratio")
+            for rate in [getattr(train, name)]
+        ),
+        *(
+            (
+                0 <= number < math.inf,
+                f"--{name.replace('_', '-')} is {number}; give 0 or more.",
+            )
+            for name in ("weight_decay", "max_grad_norm", "n_warmup_steps", "seed")
+            for number in [getattr(train, name)]
+        ),
         (0 < train.layer_decay <= 1, f"--layer-decay is {train.layer_decay}; give 0 < d <= 1."),
         (train.micro_batch_tokens >= 1, "--micro-batch-tokens must be at least 1."),
         (0 <= train.label_smoothing < 1, "--label-smoothing must be in [0, 1)."),
         (train.log_steps >= 1, "--log-steps must be at least 1."),
         (train.save_steps >= 1, "--save-steps must be at least 1."),
         (train.n_checkpoints >= 1, "--n-checkpoints must be at least 1."),
+        (
+            config.predict.score_batch_tokens >= 1,
+            f"--score-batch-tokens is {config.predict.score_batch_tokens}; give at least 1.",
+        ),
     ]
+
+
+def _read_text(path: Path) -> str:
+    try:
+        return path.read_text("utf-8")
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path}: not UTF-8: {error}. TOML files are UTF-8.") from error
 
 
 def _refuse_unknown(values: dict[str, Any]) -> None:

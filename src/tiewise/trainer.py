@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -25,11 +26,13 @@ import numpy.typing as npt
 import torch
 import transformers
 from torch.utils.data import DataLoader
+from transformers.integrations.integration_utils import get_reporting_integration_callbacks
+from transformers.training_args import OptimizerNames
 
 from tiewise import checkpoints
 from tiewise.attention import collate
 from tiewise.config import TrainConfig
-from tiewise.errors import NumericsError, RunError
+from tiewise.errors import ConfigError, NumericsError, RunError
 from tiewise.model import PairClassifier
 from tiewise.steps import Step, StepDataset
 from tiewise.tensor_tree import load_tree, save_tree
@@ -259,7 +262,14 @@ class StepTrainer(transformers.Trainer):
 def training_arguments(
     config: TrainConfig, output_dir: Path, *, dtype: str, is_cpu: bool
 ) -> transformers.TrainingArguments:
-    """Say the configuration in transformers' words."""
+    """Say the configuration in transformers' words.
+
+    Raises
+    ------
+    ConfigError
+        When transformers knows no such optimiser or tracker, or the tracker is not installed.
+    """
+    _check_names(config)
     return transformers.TrainingArguments(
         output_dir=str(output_dir),
         num_train_epochs=1,
@@ -271,7 +281,7 @@ def training_arguments(
         else "constant_with_warmup",
         warmup_steps=config.n_warmup_steps,
         weight_decay=config.weight_decay,
-        max_grad_norm=config.max_grad_norm,
+        max_grad_norm=config.max_grad_norm or math.inf,  # at 0 the norm would not be looked at
         optim=config.optimizer,
         logging_steps=config.log_steps,
         logging_nan_inf_filter=False,
@@ -290,6 +300,20 @@ def training_arguments(
         disable_tqdm=True,
         log_level="warning",
     )
+
+
+def _check_names(config: TrainConfig) -> None:
+    known = [name.value for name in OptimizerNames]
+    if config.optimizer not in known:
+        raise ConfigError(
+            f"--optimizer {config.optimizer} is not one of transformers': {', '.join(known)}."
+        )
+    try:
+        trackers = get_reporting_integration_callbacks(list(config.report_to))  # type: ignore[no-untyped-call]
+        for tracker in trackers:
+            tracker()
+    except (ValueError, RuntimeError, ImportError) as error:
+        raise ConfigError(f"--report-to {' '.join(config.report_to)}: {error}") from error
 
 
 def trainable_weights(model: torch.nn.Module) -> dict[str, torch.Tensor]:

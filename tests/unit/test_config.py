@@ -1,8 +1,12 @@
 """What a run is: presets, checks, one rule of precedence."""
 
+import contextlib
 import dataclasses
+from dataclasses import replace
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tiewise.config import (
     PRESETS,
@@ -67,6 +71,20 @@ def test_cpu_twins_differ_from_gemma_only_in_backbone_sizes_and_pace():
         ({"model": {"tuning": "full", "quantization": "nf4"}}, "--tuning full"),
         ({"template": {"template": "notebook"}}, "--truncation right"),
         ({"data": {"n_splits": 1}}, "--n-splits"),
+        ({"data": {"data_seed": -1}}, "--data-seed"),
+        ({"template": {"max_length": 0}}, "--max-length"),
+        ({"model": {"n_layers": 0}}, "--n-layers"),
+        ({"model": {"lora_alpha": float("nan")}}, "--lora-alpha"),
+        ({"train": {"n_micro_batches": 0}}, "--n-micro-batches"),
+        ({"train": {"learning_rate": float("inf")}}, "--learning-rate"),
+        ({"train": {"learning_rate": float("nan")}}, "--learning-rate"),
+        ({"train": {"head_learning_rate": -1e-3}}, "--head-learning-rate"),
+        ({"train": {"lora_plus_ratio": 0.0}}, "--lora-plus-ratio"),
+        ({"train": {"max_grad_norm": -1.0}}, "--max-grad-norm"),
+        ({"train": {"weight_decay": float("inf")}}, "--weight-decay"),
+        ({"train": {"n_warmup_steps": -2}}, "--n-warmup-steps"),
+        ({"train": {"seed": -1}}, "--seed"),
+        ({"predict": {"score_batch_tokens": 0}}, "--score-batch-tokens"),
     ],
 )
 def test_a_wrong_field_is_named(values, message):
@@ -89,6 +107,25 @@ def test_a_preset_can_be_a_file(tmp_path):
     path.write_text("[train")
     with pytest.raises(ConfigError, match="not TOML"):
         load_preset(str(path))
+    path.write_bytes(b"\xff\xfe")
+    with pytest.raises(ConfigError, match="not UTF-8"):
+        load_preset(str(path))
+
+
+@given(st.data())
+def test_what_the_checks_let_through_can_be_written_down(data):
+    """A configuration that passes its checks holds no NaN and no infinity."""
+    config = load_preset("tiny")
+    section = data.draw(st.sampled_from(dataclasses.fields(config))).name
+    part = getattr(config, section)
+    numbers = [f.name for f in dataclasses.fields(part) if isinstance(getattr(part, f.name), float)]
+    if not numbers:
+        return
+    name, value = data.draw(st.sampled_from(numbers)), data.draw(st.floats())
+    changed = replace(config, **{section: replace(part, **{name: value})})
+    with contextlib.suppress(ConfigError):
+        check_config(changed)
+        changed.digest()
 
 
 def test_equal_configurations_have_equal_digests():
