@@ -17,33 +17,25 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
 from tiewise import adapters
-from tiewise.attention import collate
 from tiewise.backbones import backbone_digest, resolve_backbone
 from tiewise.config import ModelConfig
 from tiewise.errors import ModelError, RunError
 from tiewise.export_card import find_licence, licence_files, write_card
+from tiewise.export_check import check_drift, make_rows, score_adapter, score_plain
 from tiewise.files import atomic_folder, digest_file, refuse_existing, write_bytes, write_json
 from tiewise.judging import read_template
-from tiewise.model import load_classifier
 from tiewise.networks import load_network, quiet_transformers
-from tiewise.orders import log_softmax
 from tiewise.runs import Run
-from tiewise.scoring import score_rows
-from tiewise.simulate import simulate
 from tiewise.template import Template
-from tiewise.tokens import TokenRows, load_tokenizer, token_rows
+from tiewise.tokens import load_tokenizer
 
-_N_CHECKED = 16
-_TOLERANCE = {"float64": 1e-9, "float32": 1e-5}
 _TOKENIZER_FILES = (
     "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json",
     "tokenizer.model", "vocab.json", "vocab.txt", "merges.txt",
 )  # fmt: skip
-Floats = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -142,16 +134,16 @@ def export_adapter(
             "*ForSequenceClassification. Fit with --head linear, or serve it with tiewise predict."
         )
     template = read_template(adapter_dir)
-    rows = _make_rows(backbone_dir, template)
-    expected = _score_adapter(adapter_dir, backbone_dir, rows, device)
+    rows = make_rows(backbone_dir, template)
+    expected = score_adapter(adapter_dir, backbone_dir, rows, device)
     licence = find_licence(config.backbone, backbone_dir)
     facts: dict[str, Any] = {"run": "an adapter", "fold": "-"} | (origin or {})
     facts |= _describe(config, adapter_dir, backbone_dir) | {"licence": licence}
     with atomic_folder(out_dir) as temporary:
         _write_model(config, adapter_dir, backbone_dir, temporary, template, device)
         _write_tokenizer(backbone_dir, temporary, template)
-        drift = float(np.abs(_score_plain(temporary, rows, device) - expected).max())
-        _check_drift(drift, config)
+        drift = float(np.abs(score_plain(temporary, rows, device) - expected).max())
+        check_drift(drift, config)
         facts |= {"drift": drift, "n_checked": len(rows)}
         write_json(temporary / "template.json", template.to_dict())
         write_json(temporary / "export.json", facts)
@@ -235,41 +227,3 @@ def _write_tokenizer(backbone_dir: Path, out_dir: Path, template: Template) -> N
     pad = next(token for token, index in vocabulary.items() if index == pad_id)
     settings |= {"pad_token": pad, "padding_side": "right"}
     write_json(path, settings | {"model_max_length": template.max_length})
-
-
-def _make_rows(backbone_dir: Path, template: Template) -> TokenRows:
-    pairs = simulate(_N_CHECKED, seed=0)
-    return token_rows(pairs, load_tokenizer(backbone_dir), template, cache_dir=None)
-
-
-def _score_adapter(
-    adapter_dir: Path, backbone_dir: Path, rows: TokenRows, device: torch.device | str
-) -> Floats:
-    classifier = load_classifier(adapter_dir, backbone_dir, device=device)
-    return np.exp(log_softmax(score_rows(classifier, rows)))
-
-
-def _score_plain(folder: Path, rows: TokenRows, device: torch.device | str) -> Floats:
-    """Score rows as anybody would who has transformers and nothing else."""
-    from transformers import AutoModelForSequenceClassification
-
-    with quiet_transformers():
-        network = AutoModelForSequenceClassification.from_pretrained(
-            folder, dtype="auto", local_files_only=True, trust_remote_code=False
-        )
-    network = network.to(device).eval()
-    pad_id = network.config.pad_token_id
-    batch = collate(rows, range(len(rows)), layout="padded", pad_id=pad_id, device=device)
-    batch.pop("lengths")
-    with torch.no_grad():
-        logits = network(**batch).logits
-    return np.exp(log_softmax(logits.double().cpu().numpy()))
-
-
-def _check_drift(drift: float, config: ModelConfig) -> None:
-    most = _TOLERANCE.get(config.dtype) if config.quantization == "none" else None
-    if most is not None and not drift <= most:
-        raise ModelError(
-            f"The merged model's probabilities differ by {drift:.3g} from the adapter's, more than "
-            f"{most:g}. Nothing was written; please report this with the configuration."
-        )

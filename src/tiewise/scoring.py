@@ -14,35 +14,32 @@ A leaf: imports torch.
 
 from __future__ import annotations
 
-import contextlib
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-import torch
 from tqdm import tqdm
 
-from tiewise.attention import collate
-from tiewise.batches import plan_batches
 from tiewise.canonical import find_distinct, find_flipped, take_rows
 from tiewise.errors import ConfigError, NumericsError
 from tiewise.model import PairClassifier
 from tiewise.orders import is_close, tabulate_both_orders, tabulate_one_order
 from tiewise.pairs import is_degenerate
-from tiewise.prefix_tree import build_tree, plan_trees, shared_tokens
+from tiewise.passes import (
+    Floats,
+    IntArray,
+    Layout,
+    choose_layout,
+    evaluating,
+    plan_passes,
+    score_batch,
+)
 from tiewise.template import Template
 from tiewise.tokens import TextTokenizer, TokenRows, token_rows
-from tiewise.tree_forward import score_tree
-
-Layout = Literal["auto", "padded", "sorted", "packed", "tree"]
-Floats = npt.NDArray[np.float64]
-IntArray = npt.NDArray[np.int64]
-_WORTH_SHARING = 0.03
-"""Share of tokens that must be saved before rows are laid out as a tree."""
 
 
 def score_rows(
@@ -87,11 +84,11 @@ def score_rows(
     """
     representatives, inverse = find_distinct(rows)
     distinct = take_rows(rows, representatives)
-    chosen = _choose_layout(classifier, distinct, layout, is_bitwise=is_bitwise)
+    chosen = choose_layout(classifier, distinct, layout, is_bitwise=is_bitwise)
     logits = np.empty((len(distinct), 3))
-    with _evaluating(classifier), _progress(int(distinct.lengths.sum())) as bar:
-        for batch in _plan(distinct, chosen, 1 if is_bitwise else batch_tokens):
-            for part, values in _score_batch(classifier, distinct, batch, chosen):
+    with evaluating(classifier), _progress(int(distinct.lengths.sum())) as bar:
+        for batch in plan_passes(distinct, chosen, 1 if is_bitwise else batch_tokens):
+            for part, values in score_batch(classifier, distinct, batch, chosen):
                 logits[part] = values
                 bar.update(int(distinct.lengths[part].sum()))
     _check_finite(logits[inverse], range(len(rows)) if names is None else names)
@@ -194,65 +191,6 @@ def _score_orders(
     needed = second[is_close(logits[first], swap_when) & ~is_same]
     logits[needed] = score(needed)
     return logits[:n], logits[n:]
-
-
-def _choose_layout(
-    classifier: PairClassifier, rows: TokenRows, layout: Layout, *, is_bitwise: bool
-) -> Layout:
-    if layout not in get_args(Layout):
-        raise ConfigError(f"Layout {layout!r} is not one of {', '.join(get_args(Layout))}.")
-    if layout != "auto":
-        return layout
-    if not classifier.can_pack:
-        return "sorted"
-    saves = not is_bitwise and shared_tokens(rows) > _WORTH_SHARING * rows.lengths.sum()
-    return "tree" if saves else "packed"
-
-
-def _plan(rows: TokenRows, layout: Layout, batch_tokens: int) -> list[IntArray]:
-    if layout == "tree":
-        return plan_trees(rows, max_tokens=batch_tokens)
-    assert layout != "auto"  # noqa: S101 - chosen before
-    return plan_batches(rows.lengths, max_tokens=batch_tokens, layout=layout)
-
-
-def _score_batch(
-    classifier: PairClassifier, rows: TokenRows, batch: IntArray, layout: Layout
-) -> Iterator[tuple[IntArray, Floats]]:
-    """Yield rows and their logits; a batch that does not fit into memory is halved."""
-    try:
-        yield batch, _forward(classifier, rows, batch, layout)
-        return
-    except torch.OutOfMemoryError:
-        if len(batch) == 1:
-            raise
-    for half in np.array_split(batch, 2):
-        yield from _score_batch(classifier, rows, half, layout)
-
-
-def _forward(
-    classifier: PairClassifier, rows: TokenRows, batch: IntArray, layout: Layout
-) -> Floats:
-    if layout == "tree":
-        logits = score_tree(classifier, build_tree(rows, batch))
-    else:
-        assert layout != "auto"  # noqa: S101 - chosen before
-        # Which id stands on the padding is of no account: it is neither attended to nor pooled.
-        inputs = collate(rows, batch, layout=layout, pad_id=0, device=classifier.device)
-        logits = classifier(inputs)
-    scored: Floats = logits.double().cpu().numpy()
-    return scored
-
-
-@contextlib.contextmanager
-def _evaluating(classifier: PairClassifier) -> Iterator[None]:
-    was_training = classifier.training
-    classifier.eval()
-    try:
-        with torch.no_grad():
-            yield
-    finally:
-        classifier.train(was_training)
 
 
 def _progress(n_tokens: int) -> Any:

@@ -153,7 +153,7 @@ def test_a_head_of_several_layers_is_refused(cache_dir, tmp_path):
 def test_a_result_that_scores_differently_is_not_written(cache_dir, tmp_path, monkeypatch):
     """A merge that went wrong leaves no folder behind."""
     opened = open_tiny("tiny", cache_dir, dtype="float32")
-    monkeypatch.setattr("tiewise.export._score_plain", lambda *_: np.full((16, 3), 1 / 3))
+    monkeypatch.setattr("tiewise.export.score_plain", lambda *_: np.full((16, 3), 1 / 3))
     with pytest.raises(ModelError, match="Nothing was written"):
         export_adapter(opened.save(tmp_path / "a"), opened.backbone_dir, tmp_path / "out")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a"]
