@@ -8,7 +8,6 @@ holds one JSON object and nothing more. Exit status: 0 done; 2 the person must c
 from __future__ import annotations
 
 import json
-import logging
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -18,7 +17,8 @@ from typing import Annotated, Any, Literal
 import tyro
 
 from tiewise.config import PRESETS, RunConfig, load_preset
-from tiewise.errors import ConfigError, Interrupted, TiewiseError
+from tiewise.console import run_command, show
+from tiewise.errors import ConfigError
 from tiewise.files import refuse_existing
 
 DEFAULT_PRESET = "quickstart"
@@ -33,32 +33,17 @@ Every command takes --help and --quiet."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command and return its exit status; messages, not tracebacks, reach a person."""
+    """Run one command and return its exit status."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     is_quiet = "--quiet" in words
     words = [word for word in words if word != "--quiet"]
-    level = logging.WARNING if is_quiet else logging.INFO
-    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr, force=True)
-    logging.getLogger("tiewise").setLevel(level)
-    # It warns of an optional kernel at every import; what it computes is the same without.
-    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
-    try:
+
+    def command() -> None:
         tyro.extras.subcommand_cli_from_dict(
             _commands(words), args=words, prog="tiewise", description=_DESCRIPTION
         )
-    except TiewiseError as error:
-        sys.stderr.write(f"{type(error).__name__}: {error}\n")
-        return 2
-    except Interrupted as signal:
-        sys.stderr.write("Stopped after a checkpoint; go on with --resume.\n")
-        return 128 + int(signal.args[0])
-    except KeyboardInterrupt:
-        sys.stderr.write("Interrupted.\n")
-        return 130
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
-    return 0
+
+    return run_command(command, is_quiet=is_quiet)
 
 
 def _commands(words: Sequence[str]) -> dict[str, Callable[..., Any]]:
@@ -133,9 +118,9 @@ def _fit_command(preset_name: str) -> Callable[..., None]:
             about = {"run": done.name, "path": str(done.path), "fitted": fitted}
             _print_json(about | scores.to_dict())
         elif not fitted:
-            _print(f"{done.path}: nothing to do, every fold asked for is finished.")
+            show(f"{done.path}: nothing to do, every fold asked for is finished.")
         else:
-            _print(f"{scores}\nRun {done.name} is in {done.path}.")
+            show(f"{scores}\nRun {done.name} is in {done.path}.")
 
     return fit
 
@@ -188,7 +173,7 @@ def predict(
         is_overwritten=overwrite,
     )
     if report.is_joined:
-        _print(f"{out}: {report.n_rows} pairs")
+        show(f"{out}: {report.n_rows} pairs")
 
 
 def rank(
@@ -231,7 +216,7 @@ def report(
     from tiewise.runs import open_run
 
     opened = open_run(run, artifacts)
-    _print(str(write_report(opened, pairs=reread_pairs(opened, data))))
+    show(str(write_report(opened, pairs=reread_pairs(opened, data))))
 
 
 def evaluate(
@@ -327,14 +312,14 @@ def simulate(
 
     refuse_existing(out, is_overwritten=overwrite)
     bayes = write_simulation(simulate_pairs(n, seed=seed), out)
-    _print(f"{out}: {n} pairs, Bayes log loss {bayes:.4f}")
+    show(f"{out}: {n} pairs, Bayes log loss {bayes:.4f}")
 
 
 def presets() -> None:
     """List the presets and what they fit."""
     for name in PRESETS:
         config = load_preset(name)
-        _print(
+        show(
             f"{name:14} {config.model.backbone}, {config.model.tuning}, "
             f"max_length {config.template.max_length}, device {config.train.device}"
         )
@@ -353,12 +338,8 @@ def _show(result: Any, *, is_json: bool) -> None:
     if is_json:
         _print_json(result.to_dict())
     else:
-        _print(str(result))
-
-
-def _print(text: str) -> None:
-    sys.stdout.write(text + "\n")
+        show(str(result))
 
 
 def _print_json(value: Any) -> None:
-    _print(json.dumps(value, ensure_ascii=False, allow_nan=False))
+    show(json.dumps(value, allow_nan=False))

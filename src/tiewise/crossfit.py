@@ -34,6 +34,7 @@ from tiewise.runs import (
     read_data,
     read_fold_oof,
     read_folds,
+    release_fold,
     save_data,
     save_folds,
     save_scored,
@@ -151,7 +152,11 @@ def _fit_one(
     with hold_fold(folder):
         if options.is_overwritten:
             empty_fold(folder)
-        return _fit_held(run, dataset, table, fold, artifacts_dir, options)
+        try:
+            return _fit_held(run, dataset, table, fold, artifacts_dir, options)
+        except BaseException:
+            release_fold(folder)
+            raise
 
 
 def _fit_held(

@@ -122,6 +122,11 @@ class Run:
         return self.path.name
 
     @property
+    def is_begun(self) -> bool:
+        """Whether any fold was begun; until then nothing binds the name to a configuration."""
+        return any(self.path.glob("fold*/identity.json"))
+
+    @property
     def lock_path(self) -> Path:
         """Held while the folds' predictions are joined."""
         return self.path / ".lock"
@@ -181,7 +186,7 @@ def start_run(artifacts_dir: Path, config: RunConfig, *, name: str | None = None
         raise RunError(f"--run {name!r} is not a plain name: leave out slashes.")
     run = Run(artifacts_dir / "runs" / name, config)
     config_path = run.path / "config.json"
-    if config_path.is_file():
+    if config_path.is_file() and run.is_begun:
         _check_same_config(open_run(run.path, artifacts_dir), config)
     elif is_first_process():
         write_json(run.path / "env.json", describe_environment())
@@ -270,6 +275,13 @@ def claim_fold(fold: FoldFolder, identity: dict[str, Any], *, is_resumed: bool) 
         )
 
 
+def release_fold(fold: FoldFolder) -> None:
+    """Give a fold up that failed before its first checkpoint: nothing was computed there."""
+    if not fold.is_finished and not any(fold.checkpoints_dir.glob("*")):
+        fold.identity_path.unlink(missing_ok=True)
+        fold.history_path.unlink(missing_ok=True)
+
+
 def first_difference(before: Any, now: Any, name: str = "") -> tuple[str, Any, Any] | None:
     """Return (name, before, now) of the first place where two nested values differ, or None.
 
@@ -296,7 +308,7 @@ def save_folds(run: Run, table: pd.DataFrame) -> None:
     RunError
         When the run's folds were made from other rows.
     """
-    if run.folds_path.is_file():
+    if run.folds_path.is_file() and run.is_begun:
         if not read_folds(run)[["id", "fold"]].equals(table[["id", "fold"]]):
             raise RunError(
                 f"{run.folds_path} deals other rows to the folds than the data given now. Take "
@@ -314,7 +326,7 @@ def save_data(run: Run, described: dict[str, Any]) -> None:
     RunError
         When the run was begun with other data.
     """
-    if run.data_path.is_file():
+    if run.data_path.is_file() and run.is_begun:
         before, now = read_data(run)["digest"], described["digest"]
         if before != now:
             raise RunError(

@@ -22,6 +22,7 @@ from tiewise.runs import (
     read_fold_oof,
     read_folds,
     read_oof,
+    release_fold,
     save_data,
     save_folds,
     save_scored,
@@ -29,6 +30,13 @@ from tiewise.runs import (
 )
 
 TINY = load_preset("tiny")
+
+
+def begun(tmp_path):
+    """Start a run in which a fold was begun."""
+    run = start_run(tmp_path, TINY, name="r")
+    claim_fold(run.fold(0), {"fold": 0}, is_resumed=False)
+    return run
 
 
 def test_a_run_is_found_by_name_and_by_path(tmp_path):
@@ -58,7 +66,7 @@ def test_an_unknown_run_lists_the_known(tmp_path):
 
 def test_a_name_is_not_shared_by_two_configurations(tmp_path):
     """Joining a run with another configuration is refused, naming the field."""
-    start_run(tmp_path, TINY, name="r")
+    begun(tmp_path)
     other = replace(TINY, train=replace(TINY.train, learning_rate=9.0))
     with pytest.raises(RunError, match=r"train\.learning_rate was 0\.001 and is now 9\.0"):
         start_run(tmp_path, other, name="r")
@@ -114,7 +122,7 @@ def test_a_field_that_is_new_or_gone_is_a_difference():
 
 def test_folds_of_a_run_do_not_change(tmp_path):
     """The table of folds is written once; other rows are refused."""
-    run = start_run(tmp_path, TINY, name="r")
+    run = begun(tmp_path)
     table = pd.DataFrame({"id": [1, 2], "fold": [0, 1]})
     save_folds(run, table)
     save_folds(run, table)
@@ -173,9 +181,34 @@ def test_an_emptied_fold_keeps_its_lock_and_nothing_else(tmp_path):
         assert list(fold.path.iterdir()) == [fold.lock_path]
 
 
+def test_a_name_binds_only_once_a_fold_was_begun(tmp_path):
+    """After an attempt that was refused the same name can be used for what was meant."""
+    other = replace(TINY, train=replace(TINY.train, seed=1))
+    run = start_run(tmp_path, TINY, name="r")
+    save_folds(run, pd.DataFrame({"id": [1], "fold": [0]}))
+    save_data(run, {"digest": "one", "counts": {}})
+    run = start_run(tmp_path, other, name="r")
+    assert open_run("r", tmp_path).config == other
+    save_folds(run, pd.DataFrame({"id": [2], "fold": [0]}))
+    save_data(run, {"digest": "two", "counts": {}})
+    assert read_folds(run)["id"].tolist() == [2]
+    assert read_data(run)["digest"] == "two"
+
+
+def test_a_fold_that_failed_before_its_first_checkpoint_is_free_again(tmp_path):
+    """Nothing was computed, so nothing binds; after a checkpoint something does."""
+    fold = begun(tmp_path).fold(0)
+    release_fold(fold)
+    claim_fold(fold, {"fold": "another"}, is_resumed=False)
+    write_json(fold.checkpoints_dir / "checkpoint-2" / "a.json", {})
+    release_fold(fold)
+    with pytest.raises(RunError, match="begun before"):
+        claim_fold(fold, {"fold": "another"}, is_resumed=False)
+
+
 def test_a_run_is_about_one_data_set(tmp_path):
     """Other data under the same ids are refused; the same are welcome again."""
-    run = start_run(tmp_path, TINY, name="r")
+    run = begun(tmp_path)
     described = {"digest": "one", "sources": [], "counts": {}}
     save_folds(run, pd.DataFrame({"id": [1], "fold": [0]}))
     save_data(run, described)
