@@ -14,9 +14,9 @@ import logging
 import os
 import shutil
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -28,12 +28,21 @@ from tiewise.attention import choose_layout
 from tiewise.backbones import backbone_digest, resolve_backbone
 from tiewise.batches import Layout, step_rows
 from tiewise.callbacks import History, Progress, StopOnSignal
-from tiewise.config import RunConfig
-from tiewise.errors import DeviceError, Interrupted, RunError
+from tiewise.config import ModelConfig, RunConfig, TrainConfig
+from tiewise.errors import DeviceError, Interrupted, ModelError, RunError
 from tiewise.files import atomic_folder, digest_file, digest_json, write_json
 from tiewise.labels import swap_probs
+from tiewise.memory import choose_checkpointing
 from tiewise.model import PairClassifier, build_classifier, load_classifier
-from tiewise.runs import FoldFolder, FoldTask, claim_fold, defining_fields, is_first_process
+from tiewise.networks import Checkpointing
+from tiewise.runs import (
+    FoldFolder,
+    FoldTask,
+    claim_fold,
+    defining_fields,
+    first_difference,
+    is_first_process,
+)
 from tiewise.scoring import predict_pairs
 from tiewise.steps import Examples, StepDataset
 from tiewise.template import Template
@@ -119,6 +128,7 @@ def fit_fold(
         When a signal asked to stop; a checkpoint was written before.
     """
     device = require_device(config)
+    init_from = task.init_from and find_adapter(task.init_from)
     backbone = open_backbone(config, task.cache_dir)
     identity = {
         "config": defining_fields(config),
@@ -128,14 +138,14 @@ def fit_fold(
         "tokenizer": backbone.tokenizer.digest,
         "template": backbone.template.digest,
         "fold": task.fold,
-        "init_from": task.init_from and digest_json(sorted(_digests(task.init_from))),
+        "init_from": init_from and digest_json(sorted(_digests(init_from))),
     }
     if is_first_process():
         claim_fold(task.folder, identity, is_resumed=task.is_resumed)
     if task.is_resumed and task.folder.is_finished:
         return None
     examples = make_examples(config, train, backbone, cache_dir=task.cache_dir)
-    classifier = _make_classifier(config, backbone, device, init_from=task.init_from)
+    classifier = _make_classifier(config, backbone, device, init_from=init_from)
     pad_id = backbone.template.controls.pad
     _train(config, classifier, examples, task, pad_id=pad_id, fit=digest_json(identity))
     if not is_first_process():
@@ -183,12 +193,40 @@ def save_adapter(classifier: PairClassifier, backbone: Backbone, adapter_dir: Pa
         checkpoints.seal(temporary)
 
 
+def find_adapter(path: Path) -> Path:
+    """Return the adapter's folder in a fold's folder, or the folder itself.
+
+    Raises
+    ------
+    ModelError
+        When there is no such folder.
+    """
+    if not path.is_dir():
+        raise ModelError(f"--init-from {path}: there is no such folder. Name a fold of a run.")
+    return path / "adapter" if (path / "adapter").is_dir() else path
+
+
 def _make_classifier(
     config: RunConfig, backbone: Backbone, device: torch.device, *, init_from: Path | None
 ) -> PairClassifier:
     if init_from is not None:
-        return load_classifier(init_from, backbone.path, device=device, is_trainable=True)
+        classifier = load_classifier(init_from, backbone.path, device=device, is_trainable=True)
+        _check_same_model(classifier.model_config, config.model, init_from)
+        return classifier
     return build_classifier(config.model, backbone.path, seed=config.train.seed, device=device)
+
+
+def _check_same_model(found: ModelConfig, wanted: ModelConfig, adapter_dir: Path) -> None:
+    """Refuse to start from an adapter that was built in another way than the flags say."""
+    where_from: dict[str, Any] = {"backbone": "", "revision": None, "backbone_sha256": None}
+    first, second = asdict(replace(found, **where_from)), asdict(replace(wanted, **where_from))
+    difference = first_difference(first, second)
+    if difference is not None:
+        name, before, now = difference
+        raise ModelError(
+            f"{adapter_dir} was built with {name} {before}, not {now}. Give "
+            f"--{name.replace('_', '-')} {before}, or start without --init-from."
+        )
 
 
 def _train(
@@ -202,6 +240,7 @@ def _train(
 ) -> None:
     train, folder, device = config.train, task.folder, classifier.device
     layout = _choose_layout(classifier, train.layout, device)
+    classifier.checkpoint(_choose_checkpointing(classifier, examples, train))
     counts = classifier.trainable_summary()
     _log.info("trainable parameters: %(n_trainable)d of %(n_total)d", counts)
     arguments = training_arguments(
@@ -228,6 +267,23 @@ def _train(
             trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
     if signals.received is not None and trainer.state.global_step < len(dataset):
         raise Interrupted(signals.received)
+
+
+def _choose_checkpointing(
+    classifier: PairClassifier, examples: Examples, train: TrainConfig
+) -> Checkpointing:
+    if train.checkpointing != "auto":
+        _log.info("checkpointing: %s (as asked)", train.checkpointing)
+        return train.checkpointing
+    longest = int(examples.rows.lengths.max())
+    mode, reason = choose_checkpointing(
+        classifier,
+        n_tokens=max(train.micro_batch_tokens, longest),
+        longest=longest,
+        optimizer=train.optimizer,
+    )
+    _log.info("checkpointing: %s (%s)", mode, reason)
+    return mode
 
 
 @contextlib.contextmanager

@@ -60,11 +60,28 @@ def test_micro_batches_and_layout_do_not_change_the_fit(fitter, n_micro_batches,
 
 
 @pytest.mark.parametrize("checkpointing", ["trainable", "all"])
-def test_recomputed_activations_do_not_change_the_fit(fitter, checkpointing):
-    """Checkpointing trades time for memory and nothing else."""
+def test_recomputed_activations_do_not_change_the_fit(fitter, checkpointing, caplog, monkeypatch):
+    """Checkpointing trades time for memory and nothing else; and it does take place."""
+    modes = []
+    checkpoint = PairClassifier.checkpoint
+    monkeypatch.setattr(
+        PairClassifier,
+        "checkpoint",
+        lambda self, mode: (modes.append(mode), checkpoint(self, mode)),
+    )
     plain, _ = fitter("plain", configure(checkpointing="none", n_epochs=1, **EXACT))
-    thrifty, _ = fitter("thrifty", configure(checkpointing=checkpointing, n_epochs=1, **EXACT))
+    with caplog.at_level(logging.INFO, "tiewise"):
+        thrifty, _ = fitter("thrifty", configure(checkpointing=checkpointing, n_epochs=1, **EXACT))
+    assert set(modes) == {"none", checkpointing}
+    assert f"checkpointing: {checkpointing} (as asked)" in caplog.text
     same_trajectory(plain, thrifty, 1e-9)
+
+
+def test_checkpointing_is_chosen_by_an_estimate_that_is_printed(fitter, caplog):
+    """Left to itself, a small fit recomputes nothing and says what it needs."""
+    with caplog.at_level(logging.INFO, "tiewise"):
+        fitter("run", configure(n_epochs=1))
+    assert "checkpointing: none (none needs" in caplog.text
 
 
 def test_a_fit_is_repeatable_to_the_bit(fitter):
