@@ -1,6 +1,7 @@
 """How figures look, and how they are written: colours, sizes, SVG that follows the page, PNG.
 
-Nothing here touches pyplot or global state. Colours are Okabe and Ito's, told apart in every common
+matplotlib is loaded by the first drawing, not by importing this module, and nothing here touches
+pyplot or global state. Colours are Okabe and Ito's, told apart in every common
 kind of colour vision; each has the name of a CSS variable of the report, so that one drawing is
 right on a light page, on a dark one and on paper. Text stays text: it can be read aloud, searched,
 and takes the page's font.
@@ -19,14 +20,14 @@ import re
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, Concatenate, Literal, ParamSpec
+from typing import TYPE_CHECKING, Any, Literal, ParamSpec
 from xml.etree import ElementTree
 
-import matplotlib as mpl
-from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.backends.backend_svg import FigureCanvasSVG
-from matplotlib.figure import Figure
+from tiewise.errors import RunError
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 Arguments = ParamSpec("Arguments")
 
@@ -91,16 +92,24 @@ _STYLE: dict[Any, Any] = {
 
 @contextmanager
 def house_style() -> Iterator[None]:
-    """Apply the house style to what is drawn within the block."""
+    """Apply the house style to what is drawn within the block.
+
+    Raises
+    ------
+    RunError
+        When matplotlib is not installed.
+    """
+    try:
+        import matplotlib as mpl
+    except ImportError as error:
+        raise RunError("Figures need matplotlib: pip install 'tiewise[plot]'.") from error
     with mpl.rc_context({**mpl.rcParamsDefault, **_STYLE}), warnings.catch_warnings():
         # A name in a script that the font lacks is boxes in the PNG, and itself in the page.
         warnings.filterwarnings("ignore", message="Glyph .* missing from")
         yield
 
 
-def styled(
-    draw: Callable[Concatenate[Arguments], Figure],
-) -> Callable[Concatenate[Arguments], Figure]:
+def styled(draw: Callable[Arguments, Figure]) -> Callable[Arguments, Figure]:
     """Make a function draw in the house style."""
 
     @functools.wraps(draw)
@@ -113,6 +122,8 @@ def styled(
 
 def new_figure(height: float, *, is_narrow: bool) -> Figure:
     """Return an empty figure of a height in inches, as wide as a page or as a phone."""
+    from matplotlib.figure import Figure
+
     figure = Figure(figsize=(NARROW if is_narrow else WIDE, height), layout="constrained")
     padding = {"w_pad": 0.06, "h_pad": 0.06, "wspace": 0.04, "hspace": 0.06}
     figure.get_layout_engine().set(**padding)  # type: ignore[union-attr]
@@ -158,6 +169,8 @@ def rule(axes: Axes, which: Literal["both", "x", "y"]) -> None:
 
 def to_png(figure: Figure) -> bytes:
     """Return a figure as PNG at 200 dots per inch, the same bytes for the same figure."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
     target = io.BytesIO()
     with house_style():
         FigureCanvasAgg(figure)
@@ -182,6 +195,8 @@ def to_svg(figure: Figure, *, name: str, alt: str) -> str:
     str
         ``<svg …>…</svg>`` without size, so that the page decides; colours are CSS variables.
     """
+    from matplotlib.backends.backend_svg import FigureCanvasSVG
+
     target = io.BytesIO()
     with house_style():
         FigureCanvasSVG(figure)

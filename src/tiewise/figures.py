@@ -7,15 +7,11 @@ for a phone: panels below one another, names above their values.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.patches import Rectangle
-from matplotlib.ticker import MaxNLocator
 
 from tiewise.drawing import (
     BLUE,
@@ -34,6 +30,10 @@ from tiewise.drawing import (
 )
 from tiewise.excerpts import label_text
 from tiewise.intervals import FEW_GROUPS, Interval
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 _OUTCOMES = {"A": (BLUE, "o"), "B": (VERMILLION, "s"), "tie": (GREEN, "^")}
 _Places = npt.NDArray[np.float64]
@@ -116,6 +116,8 @@ def draw_confusion(table: pd.DataFrame, *, is_narrow: bool = False) -> Figure:
     is_narrow
         For a phone.
     """
+    from matplotlib.patches import Rectangle
+
     figure = new_figure(2.6 if is_narrow else 2.3, is_narrow=is_narrow)
     axes = figure.subplots()
     counts = table.to_numpy()
@@ -158,6 +160,8 @@ def draw_learning(
     is_narrow
         For a phone.
     """
+    from matplotlib.ticker import MaxNLocator
+
     figure = new_figure(2.8 if is_narrow else 3.0, is_narrow=is_narrow)
     axes = figure.subplots()
     most = max(history["rows"].sum() for history in histories.values())

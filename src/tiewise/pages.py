@@ -9,24 +9,29 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tiewise.errors import RunError
 from tiewise.excerpts import escape_markdown, fence, label_text
 
-try:
+if TYPE_CHECKING:
     import jinja2
-    from markupsafe import Markup
-except ImportError as error:
-    raise RunError(
-        f"Reports and model cards need {error.name}: install it with pip install 'tiewise[plot]'."
-    ) from error
 
 _INTERVAL = re.compile(r"([-−+]?[\d.]+%?) (\[[^\]]*\])")
 
 
 def make_environment() -> jinja2.Environment:
-    """Return the environment that every page is rendered in."""
+    """Return the environment that every page is rendered in.
+
+    Raises
+    ------
+    RunError
+        When jinja2 is not installed.
+    """
+    try:
+        import jinja2
+    except ImportError as error:
+        raise RunError("Reports and cards need jinja2: pip install 'tiewise[plot]'.") from error
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("tiewise"),
         autoescape=True,
@@ -35,11 +40,18 @@ def make_environment() -> jinja2.Environment:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    # Markup: both have made their text inert for Markdown, where entities would show as they are.
-    environment.filters["markdown"] = lambda text: Markup(_to_markdown(str(text)))  # noqa: S704
-    environment.filters["fence"] = lambda text: Markup(fence(str(text)))  # noqa: S704
+    # Both have made their text inert for Markdown, where a second escaping would be seen.
+    environment.filters["markdown"] = lambda text: as_markup(_to_markdown(str(text)))
+    environment.filters["fence"] = lambda text: as_markup(fence(str(text)))
     environment.filters["split_interval"] = split_interval
     return environment
+
+
+def as_markup(text: str) -> str:
+    """Mark a text of our own making, or one made inert, as not to be escaped again."""
+    from markupsafe import Markup
+
+    return Markup(text)  # noqa: S704 - the callers answer for what they pass
 
 
 def split_interval(cell: str) -> tuple[str, str]:

@@ -13,22 +13,13 @@ from typing import Any
 
 import pandas as pd
 
-from tiewise.errors import RunError
-
-try:
-    import matplotlib as mpl  # noqa: F401 - asked for here, where its absence has a message
-    from markupsafe import Markup
-except ImportError as error:
-    raise RunError(
-        f"A report needs {error.name}: install it with pip install 'tiewise[plot]'."
-    ) from error
-
 from tiewise import bias_chapters, chapters, slice_chapter
 from tiewise.cases import build_cases
 from tiewise.diagnostics import labelled
 from tiewise.drawing import to_png, to_svg
+from tiewise.errors import RunError
 from tiewise.files import write_bytes
-from tiewise.pages import flatten, make_environment
+from tiewise.pages import as_markup, flatten, make_environment
 from tiewise.reference_models import BAYES_COLUMNS
 from tiewise.references import evaluate_tables
 from tiewise.runs import Run, read_folds, read_oof
@@ -137,8 +128,9 @@ def _write_picture(run: Run, section: Section) -> dict[str, Any]:
         to_svg(picture.draw(is_narrow=is_narrow), name=f"{picture.name}-{width}", alt=picture.alt)
         for width, is_narrow in (("wide", False), ("narrow", True))
     )
-    # Markup: our own XML, in which ElementTree has escaped every name from data.
-    return {"wide": Markup(wide), "narrow": Markup(narrow), "path": f"figures/{picture.name}.png"}  # noqa: S704
+    # Our own XML, in which ElementTree has escaped every name from data.
+    path_from_page = f"figures/{picture.name}.png"
+    return {"wide": as_markup(wide), "narrow": as_markup(narrow), "path": path_from_page}
 
 
 def _texts_of(oof: pd.DataFrame, pairs: pd.DataFrame, run: Run) -> pd.DataFrame:

@@ -8,7 +8,6 @@ import pytest
 
 from run_folders import simulated_run
 from tiewise.errors import RunError
-from tiewise.pages import split_interval
 from tiewise.report import write_report
 
 HOSTILE = (
@@ -219,9 +218,3 @@ def test_four_thousand_long_rows_stay_under_three_megabytes(tmp_path):
     path = write_report(run, pairs=pairs)
     assert path.stat().st_size < 3_000_000
     assert "characters left out" in path.read_text("utf-8")
-
-
-def test_an_interval_is_set_apart_from_its_number():
-    """And a name with brackets is left alone."""
-    assert split_interval("−0.120 [−0.200, −0.050]") == ("−0.120", "[−0.200, −0.050]")
-    assert split_interval("gpt-4 [x]") == ("gpt-4 [x]", "")

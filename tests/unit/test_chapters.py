@@ -14,27 +14,28 @@ from tiewise.chapters import (
     build_learning,
 )
 from tiewise.diagnostics import PROB_COLUMNS
+from tiewise.references import evaluate_tables
 from tiewise.report import gather
-from tiewise.runs import save_scored
 from tiewise.sections import Omission
 
 
-@pytest.fixture
-def run_and_pairs(tmp_path):
-    return simulated_run(tmp_path)
+@pytest.fixture(scope="module")
+def material(tmp_path_factory):
+    return gather(*simulated_run(tmp_path_factory.mktemp("artifacts")))
 
 
-def change_predictions(run, change):
-    """Replace the run's predictions by what `change` makes of them."""
-    oof = gather(run, None).oof
-    oof[list(PROB_COLUMNS)] = change(oof[list(PROB_COLUMNS)].to_numpy())
-    save_scored(run, oof, {})
-    return gather(run, None)
+def change_predictions(material, change):
+    """Replace the predictions by what `change` makes of them."""
+    columns = list(PROB_COLUMNS)
+    oof = material.oof.copy()
+    oof[columns] = change(oof[columns].to_numpy())
+    scores = evaluate_tables(oof, material.folds, n_resamples=99)
+    return replace(material, oof=oof, scores=scores)
 
 
-def test_the_headline_ranks_what_must_be_beaten(run_and_pairs):
+def test_the_headline_ranks_what_must_be_beaten(material):
     """The run first, the nearest reference next, the unbeatable last."""
-    section = build_headline(gather(*run_and_pairs))
+    section = build_headline(material)
     columns = section.tables[0].columns
     assert columns[:2] == ["score", "this run"]
     assert columns[-1] == "Bayes"
@@ -43,49 +44,47 @@ def test_the_headline_ranks_what_must_be_beaten(run_and_pairs):
     assert "above the best there is" in section.text
 
 
-def test_a_run_that_beats_nothing_is_told_so(run_and_pairs):
+def test_a_run_that_beats_nothing_is_told_so(material):
     """Uniform guesses do not pass for a result."""
-    material = change_predictions(run_and_pairs[0], lambda probs: np.full(probs.shape, 1 / 3))
-    assert "It is not shown to beat class prior" in build_headline(material).text
-    assert "not shown to read more than length" in build_length(material).text
+    guesses = change_predictions(material, lambda probs: np.full(probs.shape, 1 / 3))
+    assert "It is not shown to beat class prior" in build_headline(guesses).text
+    assert "not shown to read more than length" in build_length(guesses).text
 
 
-def test_a_calibration_is_called_for_where_it_would_help(run_and_pairs):
+def test_a_calibration_is_called_for_where_it_would_help(material):
     """Overconfidence is found, and what mending it would gain is said."""
 
     def sharpen(probs):
         odds = probs**4
         return odds / odds.sum(axis=1, keepdims=True)
 
-    assert "would gain" in build_calibration(change_predictions(run_and_pairs[0], sharpen)).text
+    assert "would gain" in build_calibration(change_predictions(material, sharpen)).text
 
 
-def test_the_position_section_finds_what_was_put_in(run_and_pairs):
+def test_the_position_section_finds_what_was_put_in(material):
     """The taste for the first is measured with its sign, averaged orders have none."""
-    section = build_position(gather(*run_and_pairs))
+    section = build_position(material)
     first = float(section.tables[0].rows[0][1].split()[0])
     assert 0 < first < LEAD_OF_FIRST
     assert "Averaged over both orders, predictions do not depend on it." in section.text
 
 
-def test_the_confusion_section_counts_every_pair(run_and_pairs):
+def test_the_confusion_section_counts_every_pair(material):
     """Nine cells, all rows."""
-    section = build_confusion(gather(*run_and_pairs))
+    section = build_confusion(material)
     cells = [int(cell.replace(",", "")) for row in section.tables[0].rows for cell in row[1:]]
     assert sum(cells) == 300
 
 
-def test_the_learning_section_knows_each_fold(run_and_pairs):
+def test_the_learning_section_knows_each_fold(material):
     """A line a fold, with its held-out loss and interval."""
-    section = build_learning(gather(*run_and_pairs))
+    section = build_learning(material)
     assert [row[0] for row in section.tables[0].rows] == [f"fold {k}" for k in range(5)]
     assert all("[" in row[-1] for row in section.tables[0].rows)
     assert section.text.startswith("5 of 5 folds are finished.")
 
 
-def test_without_lengths_nothing_is_said_of_them(run_and_pairs):
+def test_without_lengths_nothing_is_said_of_them(material):
     """A run of another hand may have none."""
-    run, _ = run_and_pairs
-    material = gather(run, None)
     bare = material.folds.drop(columns=["n_chars_a", "n_chars_b"])
     assert isinstance(build_length(replace(material, folds=bare)), Omission)
