@@ -177,3 +177,27 @@ def conversations(max_turns: int = 3) -> st.SearchStrategy[tuple[list[str], list
     exchange = st.tuples(clean_text(), clean_text())
     exchanges = st.lists(exchange, min_size=1, max_size=max_turns)
     return exchanges.map(lambda pairs: tuple(map(list, zip(*pairs, strict=True))))
+
+
+@st.composite
+def text_fields(
+    draw: st.DrawFn, max_rows: int = 4
+) -> tuple[list[list[str | None]], list[list[str | None]], list[list[str | None]]]:
+    """Prompts, responses A and responses B of the same number of pairs, at least one."""
+    n = draw(st.integers(1, max_rows))
+    wordy = st.lists(
+        st.sampled_from(
+            ["the", "cat", "sat", "12", "I'm sorry", "**b**", "- x\n", "```", "é😀", ""]
+        ),
+        max_size=12,
+    ).map(" ".join)
+    cell = st.lists(st.none() | clean_text(20) | wordy, max_size=3)
+    prompts, first, second = (draw(st.lists(cell, min_size=n, max_size=n)) for _ in range(3))
+    return prompts, first, second
+
+
+def tables(n_columns: int = 3, max_rows: int = 12) -> st.SearchStrategy[np.ndarray]:
+    """Give finite float tables of at least one row."""
+    number = st.floats(-1e6, 1e6).map(float)
+    row = st.lists(number, min_size=n_columns, max_size=n_columns)
+    return st.lists(row, min_size=1, max_size=max_rows).map(np.array)

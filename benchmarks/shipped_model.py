@@ -1,0 +1,210 @@
+"""Fit the small model that ships in the package, and write its card.
+
+    python benchmarks/shipped_model.py ../shared/data
+
+Reads `human_votes.csv`, `llmfao_votes.csv` and `lmsys_decisive.csv` in that folder; writes
+`src/tiewise/shipped_model.json` and `src/tiewise/shipped_model.md`. What is held out in the card's
+table is a whole source at a time: the model is meant for texts from elsewhere.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from tiewise.features import PairFeatures, extract_features
+from tiewise.files import write_bytes
+from tiewise.formats import read_pairs
+from tiewise.logistic import Logistic, fit_logistic
+from tiewise.shipped import MODEL_FILE, Shipped
+
+PACKAGE_DIR = Path(__file__).resolve().parents[1] / "src" / "tiewise"
+FILES = ("human_votes.csv", "llmfao_votes.csv", "lmsys_decisive.csv")
+TIE_NAMES = (
+    *("word_overlap", "content_overlap", "bigram_overlap", "number_overlap", "contained_most"),
+    *("contained_least", "same_beginning", "is_same"),
+)
+LENGTHS = ("log_chars", "root_chars", "kilo_chars")
+CROWD_WEIGHT = 0.3
+"""Of a vote in `llmfao_votes.csv`: its 2,139 votes are about 13 prompts."""
+
+CARD = """# The small model that ships in tiewise
+
+What `tiewise.score(prompt, response_a, response_b)` answers with when no run is named: two logistic
+regressions over counted features, {n_bytes:,} bytes of JSON (`shipped_model.json`). The first gives
+P(A | no tie) from {n_signed} differences between the responses (length, layout, repetition, overlap
+with the prompt, refusals, …); the second gives P(tie) from {n_tie} measures of how alike the two
+responses are. Exchanging the responses exchanges P(A) and P(B) exactly.
+
+## What it cannot do
+It knows no facts and understands nothing: a fluent wrong answer beats a clumsy right one. It was
+fitted mostly on English, and on models of 2023. The rate of ties differs so much from one crowd to
+another (11 % to 50 % in its sources) that P(tie) is an average over them. Use it for a first look
+and as the reference that a real model must beat; not to decide about people, and not as a reward.
+
+## Made from
+| file | rows | used for | licence and credit |
+| --- | --- | --- | --- |
+{sources}
+The files are not part of the package. No text can be recovered from the model: it holds one scale
+and one weight for each feature, sums over thousands of rows.
+
+`lmsys_decisive.csv` holds no ties and was chosen by label, so it teaches A against B only; P(tie)
+is fitted on the other two. A vote in `llmfao_votes.csv` weighs {crowd_weight}.
+
+Command: `python benchmarks/shipped_model.py DATA_DIR`, penalty {penalty} for A against B and
+{tie_penalty} for ties.
+
+## How well it does on a source it has not seen
+Mean log loss on each source, fitted on the others without their prompts (nats; smaller is better).
+*Length only*: the same regression on lengths alone. *Rate*: the constant tie rate of the others.
+
+| held-out source | rows | A or B, where decided | length only | tie or not | rate |
+| --- | --- | --- | --- | --- | --- |
+{table}
+"""
+CREDITS = {
+    "human_votes.csv": (
+        "A against B, ties",
+        "MT-bench: CC-BY-4.0, Zheng et al. 2023, arXiv 2306.05685, LMSYS (votes and texts "
+        "re-joined, turns split, majority taken); Tulu and PandaLM: Apache-2.0, "
+        "allenai/open-instruct and WeOpenML/PandaLM",
+    ),
+    "llmfao_votes.csv": ("A against B, ties", "CC-BY-4.0, Dmitry Ustalov"),
+    "lmsys_decisive.csv": (
+        "A against B",
+        "Apache-2.0, LMSYS: rows of lmsys-arena-human-preference-55k",
+    ),
+}
+PENALTY, TIE_PENALTY = 0.1, 1.0
+
+
+def main(data_dir: Path) -> None:
+    """Fit on everything, judge by held-out sources, write the model and its card."""
+    pairs = read_sources(data_dir)
+    features = extract_features(pairs["prompt"], pairs["response_a"], pairs["response_b"])
+    everything = np.ones(len(pairs), dtype=bool)
+    model = fit(pairs, features, everything)
+    text = json.dumps(model.to_json(), separators=(",", ":")) + "\n"
+    write_bytes(PACKAGE_DIR / MODEL_FILE, text.encode())
+    card = CARD.format(
+        n_bytes=len(text),
+        n_signed=len(features.signed_names),
+        n_tie=len(TIE_NAMES),
+        sources=describe_sources(pairs),
+        crowd_weight=CROWD_WEIGHT,
+        penalty=PENALTY,
+        tie_penalty=TIE_PENALTY,
+        table="\n".join(judge(pairs, features)),
+    )
+    write_bytes(PACKAGE_DIR / "shipped_model.md", card.encode())
+    print(card)
+
+
+def read_sources(data_dir: Path) -> pd.DataFrame:
+    """Read the files as one table; a file without sources is a source of its own."""
+    tables = []
+    for name in FILES:
+        table = read_pairs(data_dir / name)
+        table["source"] = table["source"].fillna(name.removesuffix(".csv"))
+        tables.append(table.assign(file=name))
+    return pd.concat(tables, ignore_index=True)
+
+
+def fit(pairs: pd.DataFrame, features: PairFeatures, rows: np.ndarray) -> Shipped:
+    """Fit both regressions on some of the rows."""
+    return Shipped(fit_winner(pairs, features, rows), fit_tie(pairs, features, rows), TIE_NAMES)
+
+
+def fit_winner(
+    pairs: pd.DataFrame,
+    features: PairFeatures,
+    rows: np.ndarray,
+    names: tuple[str, ...] | None = None,
+) -> Logistic:
+    """Fit A against B on the decided rows, from all signed features or from some."""
+    label = pairs["label"].to_numpy(int)
+    chosen = np.flatnonzero(rows & (label < 2))
+    table = features.signed if names is None else columns(features, names)
+    outcomes = (label[chosen] == 0).astype(float)
+    weights = weigh(pairs)[chosen]
+    return fit_logistic(table[chosen], outcomes, weights, penalty=PENALTY, is_odd=True)
+
+
+def fit_tie(pairs: pd.DataFrame, features: PairFeatures, rows: np.ndarray) -> Logistic:
+    """Fit tie or not on the rows of files that have ties."""
+    chosen = np.flatnonzero(rows & (pairs["file"] != "lmsys_decisive.csv").to_numpy())
+    outcomes = (pairs["label"].to_numpy(int)[chosen] == 2).astype(float)
+    table = likeness(features)[chosen]
+    return fit_logistic(table, outcomes, weigh(pairs)[chosen], penalty=TIE_PENALTY)
+
+
+def columns(features: PairFeatures, names: tuple[str, ...]) -> np.ndarray:
+    """Return some of the signed features."""
+    return features.signed[:, [features.signed_names.index(name) for name in names]]
+
+
+def likeness(features: PairFeatures) -> np.ndarray:
+    """Return what the tie model sees."""
+    return features.shared[:, [features.shared_names.index(name) for name in TIE_NAMES]]
+
+
+def weigh(pairs: pd.DataFrame) -> np.ndarray:
+    """Return the weight of each row."""
+    return np.where(pairs["file"] == "llmfao_votes.csv", CROWD_WEIGHT, 1.0)
+
+
+def judge(pairs: pd.DataFrame, features: PairFeatures) -> list[str]:
+    """Return the lines of the card's table, a source held out in each."""
+    label = pairs["label"].to_numpy(int)
+    lines = []
+    for source in pairs["source"].unique():
+        held = (pairs["source"] == source).to_numpy()
+        rows = ~pairs["group"].isin(set(pairs["group"][held])).to_numpy()
+        decided = held & (label < 2)
+        winner = fit_winner(pairs, features, rows).log_odds(features.signed[decided])
+        by_length = fit_winner(pairs, features, rows, LENGTHS)
+        length = by_length.log_odds(columns(features, LENGTHS)[decided])
+        first_wins = label[decided] == 0
+        scores = [binary_loss(winner, first_wins), binary_loss(length, first_wins)]
+        scores += judge_ties(pairs, features, rows, held)
+        shown = " | ".join("–" if score is None else f"{score:.3f}" for score in scores)
+        lines.append(f"| {source} | {held.sum():,} | {shown} |")
+    return lines
+
+
+def judge_ties(
+    pairs: pd.DataFrame, features: PairFeatures, rows: np.ndarray, held: np.ndarray
+) -> list[float | None]:
+    """Return log loss of tie or not by the model and by a constant; None without ties."""
+    is_tie = pairs["label"].to_numpy(int) == 2
+    if not is_tie[held].any():
+        return [None, None]
+    tie = fit_tie(pairs, features, rows).log_odds(likeness(features)[held])
+    teaches = rows & (pairs["file"] != "lmsys_decisive.csv").to_numpy()
+    rate = np.average(is_tie[teaches], weights=weigh(pairs)[teaches])
+    constant = np.full(held.sum(), np.log(rate / (1 - rate)))
+    return [binary_loss(tie, is_tie[held]), binary_loss(constant, is_tie[held])]
+
+
+def binary_loss(log_odds: np.ndarray, outcomes: np.ndarray) -> float:
+    """Return the mean log loss of log odds."""
+    return float((np.logaddexp(0, log_odds) - outcomes * log_odds).mean())
+
+
+def describe_sources(pairs: pd.DataFrame) -> str:
+    """Return the lines of the card's table of files."""
+    counts = pairs["file"].value_counts()
+    lines = [
+        f"| `{name}` | {counts[name]:,} | {use} | {credit} |"
+        for name, (use, credit) in CREDITS.items()
+    ]
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
