@@ -8,6 +8,9 @@
 `tokens.warm`
     The second run, over data that each way has at hand; each finds what its own cache kept. (The
     notebook's tokenizer is a fresh one each time: used, it would not find its cache.)
+`tokens.other_length`
+    Over the same data, rows of another length: 512 first, and one less in each further round. What
+    was tokenised is cut anew; the notebook's way tokenises again.
 `tokens.parse`
     Cells to turns alone: ``eval`` beside `parse_turns`.
 
@@ -18,6 +21,7 @@ or Gemma 2's when ``TIEWISE_GEMMA_TOKENIZER`` names the folder of its ``tokenize
 from __future__ import annotations
 
 import copy
+import dataclasses
 import importlib.util
 import json
 import os
@@ -46,7 +50,7 @@ LENGTHS = Path(__file__).with_name("lengths.csv")
 
 
 def run(*, is_quick: bool) -> list[dict[str, Any]]:
-    """Time the three cases; the rows of the benchmark."""
+    """Time every case; the rows of the benchmark."""
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
     n_rows, n_rounds = (300, 3) if is_quick else (3000, 5)
     with tempfile.TemporaryDirectory() as folder:
@@ -81,6 +85,12 @@ class Ours:
         """Find the tokens where they are cached."""
         return token_rows(self.pairs, self.tokenizer, self.template, cache_dir=self.cache_dir)
 
+    def other_length(self) -> TokenRows:
+        """Cut what is cached to another length."""
+        max_length = min(self.template.max_length, 513) - 1
+        self.template = dataclasses.replace(self.template, max_length=max_length)
+        return self.warm()
+
 
 class Notebook:
     """Cells to rows with ``Dataset.map``; the notebook's `CustomTokenizer`, written anew."""
@@ -93,7 +103,7 @@ class Notebook:
         cache_dir = str(home / "datasets")
         self.data = datasets.Dataset.from_csv(str(home / "train.csv"), cache_dir=cache_dir)
         self.unused = load_notebook_tokenizer(tokenizer_dir)
-        self.tokenizer = self.unused
+        self.tokenizer, self.max_length = self.unused, MAX_LENGTH
 
     def prepare(self) -> None:
         """Take a tokenizer that was not used yet."""
@@ -106,14 +116,19 @@ class Notebook:
 
     def warm(self) -> Any:
         """Map; ``datasets`` looks into its own cache."""
-        return self.data.map(NotebookEncoder(self.tokenizer), batched=True)
+        return self.data.map(NotebookEncoder(self.tokenizer, self.max_length), batched=True)
+
+    def other_length(self) -> Any:
+        """Map with another length."""
+        self.max_length = min(self.max_length, 513) - 1
+        return self.warm()
 
 
 class NotebookEncoder:
     """The notebook's function for ``map``."""
 
-    def __init__(self, tokenizer: Any) -> None:
-        self.tokenizer = tokenizer
+    def __init__(self, tokenizer: Any, max_length: int) -> None:
+        self.tokenizer, self.max_length = tokenizer, max_length
 
     def __call__(self, batch: dict[str, list[str]]) -> dict[str, Any]:
         """Join the turns of each pair, and tokenise with a right cut."""
@@ -121,7 +136,7 @@ class NotebookEncoder:
         response_a = ["\n\n<response_a>: " + self.process_text(t) for t in batch["response_a"]]
         response_b = ["\n\n<response_b>: " + self.process_text(t) for t in batch["response_b"]]
         texts = [p + a + b for p, a, b in zip(prompt, response_a, response_b, strict=True)]
-        return dict(self.tokenizer(texts, max_length=MAX_LENGTH, truncation=True))
+        return dict(self.tokenizer(texts, max_length=self.max_length, truncation=True))
 
     @staticmethod
     def process_text(text: str) -> str:
@@ -130,12 +145,12 @@ class NotebookEncoder:
 
 
 def time_tokens(ours: Ours, notebook: Notebook, n_rounds: int) -> list[dict[str, Any]]:
-    """Time first and second runs; both ways must give the same ids."""
-    notebook.prepare()
-    difference = largest_difference(ours.cold(), notebook.cold()["input_ids"][:])
+    """Time tokenising and finding again; `equal_to` compares the ids of both ways."""
     rows = []
-    for case in ("cold", "warm"):
+    for case in ("cold", "warm", "other_length"):
         ways = getattr(ours, case), getattr(notebook, case)
+        notebook.prepare()
+        difference = largest_difference(ways[0](), ways[1]()["input_ids"][:])
         seconds = alternate(*ways, n_rounds=n_rounds, prepare=notebook.prepare)
         unit = f"s of CPU, {len(ours.cells)} rows"
         rows.append(compared(f"tokens.{case}", *seconds, unit=unit, equal_to=difference))
