@@ -9,9 +9,11 @@ two answers, each is ranked in the same way, and the places are counted.
 
 from __future__ import annotations
 
+import html
 import itertools
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -53,6 +55,30 @@ class Ranking:
     place_low: npt.NDArray[np.int64]
     place_high: npt.NDArray[np.int64]
     prob_best: _Floats
+    confidence_level: float = 0.95
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return everything for JSON; the diagonal of `probs` is null."""
+        values = {
+            field.name: np.asarray(getattr(self, field.name)).tolist() for field in fields(self)
+        }
+        for i, row in enumerate(values["probs"]):
+            row[i] = None
+        return values
+
+    def __str__(self) -> str:
+        level = f"{self.confidence_level:.0%}"
+        lines = [f"place  {level:^7}  answer  strength  P(best)"]
+        for answer in self.order.tolist():
+            between = f"{self.place_low[answer]}-{self.place_high[answer]}"
+            lines.append(
+                f"{self.places[answer]:>5}  {between:^7}  {answer + 1:>6}  "
+                f"{self.strengths[answer]:>8.2f}  {self.prob_best[answer]:>7.2f}"
+            )
+        return "\n".join(lines)
+
+    def _repr_html_(self) -> str:
+        return f"<pre>{html.escape(str(self))}</pre>"
 
 
 def rank_answers(
@@ -109,6 +135,7 @@ def rank_answers(
         place_low=low,
         place_high=high,
         prob_best=(winners / winners.sum(axis=1, keepdims=True)).mean(axis=0),
+        confidence_level=confidence_level,
     )
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -69,6 +71,19 @@ def test_certain_votes_leave_no_doubt_about_the_places():
     ranking = rank_answers(pairwise(np.array([1e-8, 1.0, 1e8]), tie=1e-9))
     assert ranking.order.tolist() == [2, 1, 0]
     assert ranking.place_low.tolist() == ranking.place_high.tolist() == [3, 2, 1]
+
+
+def test_a_ranking_can_be_read_by_people_and_programs():
+    """A line an answer, the best first and numbered from 1; JSON without NaN."""
+    ranking = rank_answers(pairwise(np.array([1.0, 3.0])), n_resamples=20, confidence_level=0.9)
+    header, best, worst = str(ranking).splitlines()
+    assert header.split()[:2] == ["place", "90%"]
+    assert [best.split()[0], best.split()[2]] == ["1", "2"]
+    assert worst.split()[2] == "1"
+    assert str(ranking) in ranking._repr_html_()
+    again = json.loads(json.dumps(ranking.to_dict(), allow_nan=False))
+    assert again["order"] == [1, 0]
+    assert again["probs"][0][0] is None
 
 
 def test_one_answer_cannot_be_ranked():
