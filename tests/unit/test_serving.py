@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from strategies import clean_text
 from tiewise.errors import PairsError
 from tiewise.labels import swap_probs
-from tiewise.serving import compare_all
+from tiewise.serving import compare_all, rank, score
 
 
 def prefer_longer(pairs: pd.DataFrame) -> pd.DataFrame:
@@ -42,6 +42,16 @@ def test_turns_may_be_lists_and_missing():
     probs = compare_all(prefer_longer, ["Hi", None], ["abc", ["a", None, "\ud83d"]])
     np.testing.assert_allclose(probs[0, 1], swap_probs(probs[1, 0][None])[0])
     assert probs[0, 1, 0] == pytest.approx(4 / 8)
+
+
+def test_the_model_in_the_package_judges_when_no_run_is_named():
+    """Its word on a pair is the same in a score and in a ranking; more than two can be ranked."""
+    answers = ["It is 4.", "I cannot help with that.", "2 + 2 = 4, as counting shows."]
+    ranking = rank("What is 2 + 2?", answers, n_resamples=20)
+    probs = score("What is 2 + 2?", answers[1], answers[2])
+    np.testing.assert_array_equal(ranking.probs[1, 2], probs)
+    np.testing.assert_array_equal(score("What is 2 + 2?", answers[2], answers[1]), probs[[1, 0, 2]])
+    assert ranking.order[-1] == 1
 
 
 @pytest.mark.parametrize("responses", [[], ["one"], "two"])
