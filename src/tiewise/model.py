@@ -59,6 +59,7 @@ class PairClassifier(nn.Module):
         self.backbone_dir = backbone_dir
         self.is_decoder = hasattr(self._base, "score")
         self.can_pack = attends_by_rows(self._base.config)
+        self.checkpointing: Checkpointing = "none"
 
     def forward(self, batch: dict[str, Tensor]) -> Tensor:
         """Return logits for a collated batch.
@@ -164,6 +165,7 @@ class PairClassifier(nn.Module):
     def checkpoint(self, mode: Checkpointing) -> None:
         """Choose which layers recompute their activations in the backward pass."""
         checkpoint_layers(self._base, mode)
+        self.checkpointing = mode
 
     def save(self, adapter_dir: Path | str) -> None:
         """Write what was trained, as safetensors and JSON; see :mod:`tiewise.adapters`."""

