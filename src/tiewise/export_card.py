@@ -189,6 +189,6 @@ _SERVING = """## With vLLM
     curl localhost:8000/classify -H 'Content-Type: application/json' \\
          -d '{{"model": "DIR", "input": [[IDS OF THE ROW]]}}'
 
-Recent versions take lists of token ids as `input`, as `row` above builds them; send ids, not text, or the \
-delimiters are lost. **Untested**: the command follows vLLM's documentation, and was not run when \
-this folder was made."""
+Recent versions take lists of token ids as `input`, as `row` above builds them; send ids, not \
+text, or the delimiters are lost. **Untested**: the command follows vLLM's documentation, and was \
+not run when this folder was made."""
