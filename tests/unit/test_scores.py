@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn import metrics as sklearn_metrics
-from strategies import scored_rows
 
+from strategies import scored_rows
 from tiewise.errors import ScoresError
 from tiewise.scores import METRICS, compare, evaluate
 
