@@ -29,7 +29,8 @@ from tiewise.backbones import backbone_digest
 from tiewise.config import ModelConfig
 from tiewise.errors import ModelError
 from tiewise.files import write_json
-from tiewise.networks import CLASSES, find_layers, head_name, seeded
+from tiewise.heads import CLASSES, head_name
+from tiewise.networks import find_layers, seeded
 from tiewise.tensor_tree import write_tensors
 
 _CARD = "classifier.json"
@@ -198,6 +199,9 @@ def _linear_names(layers: nn.ModuleList) -> set[str]:
 
 def _unfreeze(network: Any, config: ModelConfig) -> nn.Module:
     network.requires_grad_(requires_grad=True)
+    if config.head == "responses":  # which passes the pooler by
+        for name, part in network.named_parameters():
+            part.requires_grad_(requires_grad="pooler" not in name.split("."))
     if config.n_frozen_layers:
         network.get_input_embeddings().requires_grad_(requires_grad=False)
         for layer in find_layers(network)[: config.n_frozen_layers]:

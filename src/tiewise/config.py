@@ -89,8 +89,9 @@ class ModelConfig:
     """Scale by alpha / sqrt(r) instead."""
     use_dora: bool = False
     """Weight-decomposed adapters."""
-    head: Literal["linear", "mlp"] = "linear"
-    """A linear head, or dropout, linear, GELU, linear."""
+    head: Literal["linear", "mlp", "responses"] = "linear"
+    """A linear head; or dropout, linear, GELU, linear; or, for encoders, a linear head on the
+    difference of the two responses' mean hidden states."""
 
 
 @dataclass(frozen=True)

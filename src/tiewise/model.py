@@ -37,6 +37,7 @@ from tiewise.networks import (
 )
 from tiewise.norms import replace_norms
 from tiewise.pooling import pool_last_layer
+from tiewise.responses import compare_responses
 
 
 class PairClassifier(nn.Module):
@@ -82,6 +83,10 @@ class PairClassifier(nn.Module):
         """
         self._check_batch(batch)
         inputs: dict[str, Any] = {name: batch[name] for name in batch if name != "lengths"}
+        if self.model_config.head == "responses":
+            encoder = getattr(self._base, self._base.base_model_prefix)
+            states = encoder(**inputs).last_hidden_state
+            return self.head(compare_responses(states, batch).to(working_dtype(self.model_config)))  # type: ignore[no-any-return]
         if not self.is_decoder:
             return self._base(**inputs).logits.to(working_dtype(self.model_config))  # type: ignore[no-any-return]
         inputs.pop("token_type_ids", None)

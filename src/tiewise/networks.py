@@ -12,22 +12,25 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from torch import Tensor, nn
+from bitsandbytes.nn.modules import Linear4bit
+from torch import nn
 from torch.utils.checkpoint import checkpoint
-from transformers import AutoConfig, AutoModelForSequenceClassification, BitsAndBytesConfig
+from transformers import (
+    MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING,
+    AutoConfig,
+    AutoModelForSequenceClassification,
+    BitsAndBytesConfig,
+)
 from transformers.utils import logging
 
 from tiewise.attention import attends_by_rows, register_attention
 from tiewise.config import ModelConfig
 from tiewise.errors import ModelError
+from tiewise.heads import CLASSES, cast_input, head_name, reset_head
 
 Checkpointing = Literal["none", "trainable", "all"]
 
-CLASSES = ("A", "B", "tie")
-_HEADS = ("score", "classifier")
-_BESIDE_LAYERS = (*_HEADS, "pooler")
-"""Parts above the layers: never quantised, and made up when the backbone's files lack them."""
-_HIDDEN_OF_HEAD = 256
+_QUANTIZED_BLOCK = 64
 
 
 def load_network(
@@ -44,12 +47,14 @@ def load_network(
     settings = _read_settings(config, backbone_dir)
     with seeded(seed), quiet_transformers():
         network, report = _load(config, settings, backbone_dir, device)
-    _check_report(report, backbone_dir)
-    fresh = {name.rsplit(".", 1)[0] for name in report["missing_keys"]}
-    with seeded(seed):
-        _reset_head(network, config, device)
+        _check_quantized(network, device)
+        fresh = _fresh_modules(network, report, backbone_dir)
+        reset_head(network, config)
+    for name in fresh:
+        part = network.get_submodule(name).to(device=device, dtype=working_dtype(config))
+        cast_input(part, working_dtype(config))
     network.requires_grad_(requires_grad=False)
-    network.tiewise_fresh = _fresh_modules(network, fresh)
+    network.tiewise_fresh = fresh
     return network  # type: ignore[no-any-return]
 
 
@@ -65,14 +70,6 @@ def find_layers(network: Any) -> nn.ModuleList:
         if isinstance(module, nn.ModuleList) and len(module) == n_layers:
             return module
     raise ModelError(f"{network.config.model_type}: no list of {n_layers} layers was found in it.")
-
-
-def head_name(network: Any) -> str:
-    """Return the attribute that holds the head."""
-    for name in _HEADS:
-        if hasattr(network, name):
-            return name
-    raise ModelError(f"{network.config.model_type}: its classifier has no head named {_HEADS}.")
 
 
 def checkpoint_layers(network: Any, mode: Checkpointing) -> None:
@@ -140,7 +137,7 @@ def _read_settings(config: ModelConfig, backbone_dir: Path) -> Any:
 def _load(
     config: ModelConfig, settings: Any, backbone_dir: Path, device: torch.device | str
 ) -> tuple[Any, dict[str, Any]]:
-    options: dict[str, Any] = {"quantization_config": _quantization(config)}
+    options: dict[str, Any] = {"quantization_config": _quantization(config, settings)}
     if attends_by_rows(settings):
         options["attn_implementation"] = register_attention()
     try:
@@ -160,65 +157,47 @@ def _load(
         raise ModelError(f"{backbone_dir}: transformers cannot load it: {error}") from error
 
 
-def _quantization(config: ModelConfig) -> Any:
+def _quantization(config: ModelConfig, settings: Any) -> Any:
+    """Return how to quantise the backbone's layers, and nothing above them."""
     if config.quantization == "none":
         return None
+    kind: Any = MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING[type(settings)]
     return BitsAndBytesConfig(  # type: ignore[no-untyped-call]
         load_in_4bit=True,
         bnb_4bit_quant_type="nf4",
         bnb_4bit_use_double_quant=True,
         bnb_4bit_compute_dtype=getattr(torch, config.dtype),
-        llm_int8_skip_modules=[rf"(.*\.)?({'|'.join(_BESIDE_LAYERS)})"],
+        llm_int8_skip_modules=[rf"(?!{kind.base_model_prefix}\.).*", r".*\.pooler"],
     )
 
 
-def _check_report(report: dict[str, Any], backbone_dir: Path) -> None:
-    """Refuse a backbone whose own layers were not all in its files; a head of its own may go."""
+def _check_quantized(network: nn.Module, device: torch.device | str) -> None:
+    """Refuse widths that the CPU kernels of bitsandbytes fail on at the first forward pass."""
+    if torch.device(device).type != "cpu":
+        return
+    for name, part in network.named_modules():
+        if isinstance(part, Linear4bit) and part.in_features % _QUANTIZED_BLOCK:
+            raise ModelError(
+                f"--quantization nf4 on a CPU takes layers whose width is a multiple of "
+                f"{_QUANTIZED_BLOCK}; {name} has {part.in_features}. Use --quantization none."
+            )
+
+
+def _fresh_modules(network: Any, report: dict[str, Any], backbone_dir: Path) -> list[str]:
+    """Return names of modules trained beside the adapters: the head, and poolers just made up.
+
+    A head that the backbone's files hold may be of another shape; everything below may not.
+    """
     wrong = {*report["missing_keys"], *(name for name, *_ in report["mismatched_keys"])}
-    own = sorted(name for name in wrong if not set(_BESIDE_LAYERS) & set(name.split(".")))
+    body = f"{network.base_model_prefix}."
+    own = sorted(
+        name for name in wrong if name.startswith(body) and "pooler" not in name.split(".")
+    )
     if own:
         raise ModelError(
             f"{backbone_dir}: its safetensors lack or misshape {len(own)} tensors, such as "
             f"{own[0]}. Is config.json the one that belongs to them?"
         )
-
-
-def _fresh_modules(network: Any, fresh: set[str]) -> list[str]:
-    """Return names of modules trained beside the adapters: the head, and poolers just made up."""
     head = head_name(network)
-    others = {name for name in fresh if name.split(".")[0] != head}
+    others = {name.rsplit(".", 1)[0] for name in wrong if name.split(".")[0] != head}
     return [head, *sorted(others)]
-
-
-def _reset_head(network: Any, config: ModelConfig, device: torch.device | str) -> None:
-    name = head_name(network)
-    old = getattr(network, name)
-    if config.head == "mlp" or isinstance(old, nn.Linear):
-        size = network.config.hidden_size
-        spread = getattr(network.config, "initializer_range", 0.02)
-        setattr(network, name, _new_head(config.head, size, spread, has_bias=name == "classifier"))
-    head = getattr(network, name).to(device=device, dtype=working_dtype(config))
-    cast_input(head, working_dtype(config))
-
-
-def _new_head(kind: str, size: int, spread: float, *, has_bias: bool) -> nn.Module:
-    if kind == "linear":
-        head: nn.Module = nn.Linear(size, len(CLASSES), bias=has_bias)
-    else:
-        inner = nn.Linear(size, _HIDDEN_OF_HEAD)
-        head = nn.Sequential(nn.Dropout(0.1), inner, nn.GELU(), nn.Linear(_HIDDEN_OF_HEAD, 3))
-    for part in head.modules():
-        if isinstance(part, nn.Linear):
-            nn.init.normal_(part.weight, std=spread)
-            if part.bias is not None:
-                nn.init.zeros_(part.bias)
-    return head
-
-
-def cast_input(module: nn.Module, dtype: torch.dtype) -> None:
-    """Let a module take inputs of any floating dtype."""
-
-    def cast(_: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        return tuple(part.to(dtype) for part in inputs)
-
-    module.register_forward_pre_hook(cast)
