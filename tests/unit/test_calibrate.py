@@ -39,9 +39,9 @@ def test_a_wrong_share_of_ties_is_mended_by_a_bias():
 
 
 def test_what_is_calibrated_is_left_alone():
-    """Over thirty calibrated data sets, almost none is touched; untouched means bit for bit."""
+    """Over fifteen calibrated data sets, almost none is touched; untouched means bit for bit."""
     adopted = 0
-    for seed in range(30):
+    for seed in range(15):
         labels, logits, groups = drawn_rows(200, seed)
         verdict = calibrate(labels, logits, groups=groups, n_resamples=199)
         adopted += verdict.is_worth_it

@@ -9,7 +9,7 @@ from strategies import turns
 from tiewise.families import count_characters, cut_families, guess_language, is_blank, join_turns
 from tiewise.labels import WINNER_WORDS
 
-quick = settings(max_examples=40, deadline=None)
+quick = settings(max_examples=20, deadline=None)
 
 
 @st.composite

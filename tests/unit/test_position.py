@@ -9,7 +9,7 @@ from tiewise.errors import ScoresError
 from tiewise.labels import swap_probs
 from tiewise.position import flip_rate, measure_position_bias, position_bias
 
-quick = settings(max_examples=40, deadline=None)
+quick = settings(max_examples=20, deadline=None)
 
 
 @quick

@@ -15,7 +15,7 @@ from tiewise.errors import ScoresError
 from tiewise.scores import METRICS, compare, evaluate
 
 FEW = 19  # resamples, where the law is not about the interval
-quick = settings(max_examples=40, deadline=None)
+quick = settings(max_examples=20, deadline=None)
 
 
 @quick

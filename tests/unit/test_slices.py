@@ -72,12 +72,12 @@ def test_a_hard_slice_is_found_and_an_ordinary_one_is_not():
 
 
 def test_chance_alone_rarely_stands_out():
-    """Over forty data sets without any hard slice, at most a few name one (5 % expected)."""
+    """Over twenty data sets without any hard slice, at most a few name one (5 % expected)."""
     named = 0
-    for seed in range(40):
+    for seed in range(20):
         slices = evaluate_slices(*drawn_tables(200, seed), n_resamples=199)
         named += slices.to_frame()["is_different"].any()
-    assert named <= 6
+    assert named <= 4
 
 
 def test_every_row_is_counted_in_each_family_of_texts():
