@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
+from transformers import AutoConfig, AutoModel
 
 from tiewise.attention import Layout, collate
 from tiewise.backbones import resolve_backbone
 from tiewise.batches import plan_step
 from tiewise.config import ModelConfig
 from tiewise.model import PairClassifier, build_classifier
+from tiewise.networks import quiet_transformers
 from tiewise.ragged import offsets_of
 from tiewise.tokens import TokenRows
 
@@ -33,6 +36,45 @@ def make_rows(lengths: Sequence[int] = LENGTHS, *, seed: int = 0, segments: bool
         n_truncated=np.zeros(len(lengths), np.int64),
         type_ids=generator.integers(0, 2, size).astype(np.int8) if segments else None,
     )
+
+
+SPECIAL = {
+    "gemma3_text": {"sliding_window": 32, "layer_types": ["sliding_attention", "full_attention"]},
+    "deberta-v2": {"relative_attention": True, "position_biased_input": False},
+    "gemma2": {"sliding_window": 32, "attn_logit_softcapping": 5.0},
+    "mistral": {"sliding_window": 32},
+    "qwen2": {
+        "use_sliding_window": True,
+        "sliding_window": 32,
+        "layer_types": ["full_attention", "sliding_attention"],
+    },
+}
+
+
+def write_family(family, folder, cache_dir, *, intermediate_size=128):
+    """Write a backbone of a family with two layers, random weights and the tiny one's tokenizer."""
+    config = AutoConfig.for_model(
+        family,
+        vocab_size=512,
+        hidden_size=64,
+        intermediate_size=intermediate_size,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        head_dim=16,
+        pad_token_id=0,
+        **SPECIAL.get(family, {}),
+    )
+    with torch.random.fork_rng(), quiet_transformers():
+        torch.manual_seed(0)
+        network = AutoModel.from_config(config)
+        for part in network.parameters():
+            torch.nn.init.normal_(part, mean=0.5 if part.ndim == 1 else 0.0, std=0.15)
+        network.save_pretrained(folder)
+    folder.mkdir(exist_ok=True)
+    tiny = resolve_backbone("tiny:0", cache_dir=cache_dir)
+    shutil.copyfile(tiny / "tokenizer.json", folder / "tokenizer.json")
+    return folder
 
 
 def build_tiny(backbone: str, cache_dir: Path, *, checkpointing: str = "none", **fields):

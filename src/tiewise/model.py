@@ -31,6 +31,7 @@ from tiewise.groups import group_parameters
 from tiewise.networks import (
     Checkpointing,
     checkpoint_layers,
+    count_positions,
     find_layers,
     load_network,
     working_dtype,
@@ -130,9 +131,7 @@ class PairClassifier(nn.Module):
     @property
     def n_positions(self) -> int | None:
         """Most tokens of a row, where the backbone keeps a table of positions."""
-        if self.is_decoder:
-            return None
-        return getattr(self._base.config, "max_position_embeddings", None)
+        return count_positions(self._base)
 
     @property
     def head(self) -> nn.Module:

@@ -31,6 +31,7 @@ from tiewise.heads import CLASSES, cast_input, head_name, reset_head
 Checkpointing = Literal["none", "trainable", "all"]
 
 _QUANTIZED_BLOCK = 64
+_POSITION_TABLES = ("position_embeddings", "embed_positions", "wpe")
 
 
 def load_network(
@@ -70,6 +71,16 @@ def find_layers(network: Any) -> nn.ModuleList:
         if isinstance(module, nn.ModuleList) and len(module) == n_layers:
             return module
     raise ModelError(f"{network.config.model_type}: no list of {n_layers} layers was found in it.")
+
+
+def count_positions(network: nn.Module) -> int | None:
+    """Return the most tokens of a row that a table of positions allows; None without a table."""
+    for name, module in network.named_modules():
+        if name.rsplit(".", 1)[-1] in _POSITION_TABLES and isinstance(module, nn.Embedding):
+            # RoBERTa counts from behind its padding token, OPT from a fixed offset.
+            first = -1 if module.padding_idx is None else module.padding_idx
+            return module.num_embeddings - max(first + 1, getattr(module, "offset", 0))
+    return None
 
 
 def checkpoint_layers(network: Any, mode: Checkpointing) -> None:

@@ -13,7 +13,7 @@ from peft import PeftModel
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForSequenceClassification
 
-from engines import build_tiny, make_rows, run_step, score, shake
+from engines import build_tiny, make_rows, run_step, score, shake, write_family
 from tiewise import checkpoints
 from tiewise.backbones import resolve_backbone
 from tiewise.errors import ModelError
@@ -37,6 +37,8 @@ CASES = {
     "bfloat16": {"backbone": "tiny:0", "dtype": "bfloat16"},
     "cut": {"backbone": "tiny-llama:0", "n_layers": 2},
 }
+
+FULL = {"tuning": "full", "dtype": "float32"}
 
 READ_IN_ANOTHER_PROCESS = """
 import sys
@@ -82,6 +84,21 @@ def test_reads_back_to_the_bit(case, tmp_path, cache_dir):
     assert torch.equal(score(again.eval(), make_rows()), before)
 
 
+@pytest.mark.parametrize("fields", [{}, {"quantization": "nf4", "dtype": "float32"}, FULL])
+@pytest.mark.parametrize("family", ["deberta-v2", "roberta", "distilbert", "electra"])
+def test_encoders_with_heads_of_their_own_are_trained_and_read_back(
+    family, fields, tmp_path, cache_dir
+):
+    """Whatever stands above the layers is made up, trained, never quantised and saved whole."""
+    folder = write_family(family, tmp_path / "backbone", cache_dir)
+    classifier = build_tiny(str(folder), cache_dir, **({"n_frozen_layers": 0} | fields))
+    _, grads = run_step(classifier, make_rows(), layout="sorted", n_micro_batches=2)
+    assert all(float(part.abs().max()) > 0 for part in grads.values())
+    before = score(classifier.eval(), make_rows())
+    classifier.save(tmp_path / "adapter")
+    assert torch.equal(score(load_classifier(tmp_path / "adapter", folder), make_rows()), before)
+
+
 def test_another_process_reads_the_same_bits(tmp_path, cache_dir):
     """The folder holds everything: nothing is remembered in the process that wrote it."""
     classifiers = {case: build(case, cache_dir) for case in ("lora", "nf4", "full")}
@@ -100,10 +117,11 @@ def test_peft_reads_the_adapter_and_its_head(saved):
     """Plain transformers and peft give our logits from the same folder."""
     adapter_dir, backbone_dir = saved
     ours = score(load_classifier(adapter_dir, backbone_dir), make_rows())
-    with quiet_transformers(), pytest.warns(FutureWarning, match="is_gradient_checkpointing"):
+    with quiet_transformers():
         base = AutoModelForSequenceClassification.from_pretrained(
             backbone_dir, num_labels=3, dtype=torch.float64, attn_implementation="eager"
         )
+    with pytest.warns(FutureWarning, match="is_gradient_checkpointing"):
         theirs = PeftModel.from_pretrained(base, adapter_dir).eval()
     rows = make_rows()
     for position, expected in enumerate(ours):

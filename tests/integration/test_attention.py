@@ -1,15 +1,13 @@
 """Layouts, and backbones that attend row by row."""
 
-import shutil
-
 import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassification
+from transformers import AutoConfig, AutoModelForSequenceClassification
 
-from engines import LENGTHS, build_tiny, make_rows, run_step
+from engines import LENGTHS, build_tiny, make_rows, run_step, write_family
 from strategies import token_rows
 from tiewise import attention
 from tiewise.attention import FAMILIES, choose_layout, collate
@@ -18,42 +16,6 @@ from tiewise.errors import ModelError
 from tiewise.networks import quiet_transformers
 
 LAYOUTS = ("padded", "sorted", "packed")
-
-SPECIAL = {
-    "gemma3_text": {"sliding_window": 32, "layer_types": ["sliding_attention", "full_attention"]},
-    "gemma2": {"sliding_window": 32, "attn_logit_softcapping": 5.0},
-    "mistral": {"sliding_window": 32},
-    "qwen2": {
-        "use_sliding_window": True,
-        "sliding_window": 32,
-        "layer_types": ["full_attention", "sliding_attention"],
-    },
-}
-
-
-def write_family(family, folder, cache_dir):
-    """Write a backbone of a family with two layers and random weights."""
-    config = AutoConfig.for_model(
-        family,
-        vocab_size=512,
-        hidden_size=32,
-        intermediate_size=48,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        head_dim=8,
-        pad_token_id=0,
-        **SPECIAL.get(family, {}),
-    )
-    with torch.random.fork_rng(), quiet_transformers():
-        torch.manual_seed(0)
-        network = AutoModel.from_config(config)
-        for part in network.parameters():
-            torch.nn.init.normal_(part, mean=0.5 if part.ndim == 1 else 0.0, std=0.15)
-        network.save_pretrained(folder)
-    tiny = resolve_backbone("tiny:0", cache_dir=cache_dir)
-    shutil.copyfile(tiny / "tokenizer.json", folder / "tokenizer.json")
-    return folder
 
 
 @pytest.mark.parametrize("family", sorted(FAMILIES))

@@ -5,7 +5,7 @@ import itertools
 import pytest
 import torch
 
-from engines import build_tiny, largest_difference, make_rows, run_step, score
+from engines import build_tiny, largest_difference, make_rows, run_step, score, write_family
 from tiewise.attention import collate
 from tiewise.backbones import resolve_backbone
 from tiewise.config import ModelConfig
@@ -159,6 +159,21 @@ def test_a_row_longer_than_the_table_of_positions_is_refused(cache_dir):
     classifier = build_tiny("tiny-bert:0", cache_dir)
     with pytest.raises(ModelError, match=r"513 tokens.*positions for 512.*--max-length 512"):
         score(classifier, make_rows((513,)))
+
+
+@pytest.mark.parametrize(
+    ("family", "most"),
+    [("roberta", 511), ("distilbert", 512), ("deberta-v2", None), ("llama", None)],
+)
+def test_the_table_of_positions_is_counted_as_the_family_counts(family, most, tmp_path, cache_dir):
+    """The longest row allowed runs, whatever the first position is called; one more is refused."""
+    folder = write_family(family, tmp_path, cache_dir)
+    classifier = build_tiny(str(folder), cache_dir, dtype="float32")
+    assert classifier.n_positions == most
+    assert score(classifier, make_rows((most or 600,))).isfinite().all()
+    if most is not None:
+        with pytest.raises(ModelError, match=f"positions for {most}"):
+            score(classifier, make_rows((most + 1,)))
 
 
 def test_dropout_draws_anew_but_checkpointing_repeats_it(cache_dir):

@@ -8,7 +8,7 @@ import torch
 from bitsandbytes.nn import Linear4bit
 from safetensors.torch import load_file, save_file
 
-from engines import build_tiny, largest_difference, make_rows, run_step
+from engines import build_tiny, largest_difference, make_rows, run_step, write_family
 from tiewise.backbones import resolve_backbone
 from tiewise.config import ModelConfig
 from tiewise.errors import ModelError
@@ -106,6 +106,27 @@ def test_a_backbone_of_another_shape_is_refused(backbone_dir):
     path.write_text(json.dumps(json.loads(path.read_text()) | {"intermediate_size": 96}))
     with pytest.raises(ModelError, match="lack or misshape"):
         build_classifier(ModelConfig(backbone="tiny:0"), backbone_dir, seed=0)
+
+
+def test_a_width_that_4_bits_cannot_hold_is_refused(tmp_path, cache_dir):
+    """The CPU kernels take multiples of 64; the message comes before any row is run."""
+    folder = write_family("llama", tmp_path, cache_dir, intermediate_size=96)
+    with pytest.raises(ModelError, match=r"multiple of 64; model.*down_proj has 96"):
+        build_tiny(str(folder), cache_dir, quantization="nf4", dtype="float32")
+
+
+def test_a_head_of_several_layers_is_not_replaced(tmp_path, cache_dir):
+    """RoBERTa's head picks its token itself; another would be given all of them."""
+    folder = write_family("roberta", tmp_path, cache_dir)
+    with pytest.raises(ModelError, match="--head mlp cannot replace the head of roberta"):
+        build_tiny(str(folder), cache_dir, head="mlp")
+
+
+def test_layers_that_share_their_weights_are_refused(tmp_path, cache_dir):
+    """ALBERT has one layer, run many times: no layer can be frozen or left out."""
+    folder = write_family("albert", tmp_path, cache_dir)
+    with pytest.raises(ModelError, match="albert: no list of 2 layers"):
+        build_tiny(str(folder), cache_dir)
 
 
 def test_an_unknown_architecture_is_refused(backbone_dir):
