@@ -7,6 +7,7 @@ from .folds import split as split
 from .formats import read_many as read_many
 from .formats import read_pairs as read_pairs
 from .formats import write_pairs as write_pairs
+from .formats import write_preference as write_preference
 from .formats import write_submission as write_submission
 from .intervals import Interval as Interval
 from .labels import Winner as Winner
@@ -24,3 +25,6 @@ from .runs import read_oof as read_oof
 from .scores import Scores as Scores
 from .scores import compare as compare
 from .scores import evaluate as evaluate
+from .serving import rank as rank
+from .serving import score as score
+from .temperature import fit_temperature as fit_temperature
