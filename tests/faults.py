@@ -120,7 +120,7 @@ def _run(folder: Path, log_path: Path, function: Callable[..., Any], arguments: 
     os.dup2(descriptor, 1)
     os.dup2(descriptor, 2)
     sys.stdout = open(1, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
-    sys.stderr = open(2, "w", encoding="utf-8", buffering=1, closefd=False)  # noqa: SIM115
+    sys.stderr = open(2, "w", 1, "utf-8", "backslashreplace", closefd=False)  # noqa: SIM115
     torch.set_num_threads(1)
     sys.exit(function(*arguments))
 

@@ -28,7 +28,7 @@ from tiewise import checkpoints
 from tiewise.backbones import backbone_digest
 from tiewise.config import ModelConfig
 from tiewise.errors import ModelError
-from tiewise.files import write_json
+from tiewise.files import read_json, write_json
 from tiewise.heads import CLASSES, head_name
 from tiewise.networks import find_layers, seeded
 from tiewise.tensor_tree import write_tensors
@@ -223,7 +223,7 @@ def _refuse_code(adapter_dir: Path) -> None:
 def _read_card(adapter_dir: Path) -> dict[str, Any]:
     path = adapter_dir / _CARD
     try:
-        card: dict[str, Any] = json.loads(path.read_bytes())
+        card: dict[str, Any] = read_json(path)
         known = card["format"] == _FORMAT and card["classes"] == list(CLASSES)
         complete = {"backbone_sha256", "model"} <= set(card)
     except FileNotFoundError as error:

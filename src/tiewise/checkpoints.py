@@ -22,7 +22,14 @@ from pathlib import Path
 from typing import Any
 
 from tiewise.errors import RunError
-from tiewise.files import atomic_folder, digest_file, digest_json, remove_temporaries, write_json
+from tiewise.files import (
+    atomic_folder,
+    digest_file,
+    digest_json,
+    json_bytes,
+    remove_temporaries,
+    write_json,
+)
 
 MANIFEST = "manifest.json"
 _PREFIX = "checkpoint-"
@@ -80,14 +87,15 @@ def find_damage(folder: Path, *, is_closed: bool = True, **about: Any) -> str | 
         What the folder must be about.
     """
     try:
-        manifest: dict[str, Any] = json.loads((folder / MANIFEST).read_bytes())
-        if digest_json(_body(manifest)) != manifest["sha256"]:
+        content = (folder / MANIFEST).read_bytes()
+        manifest: dict[str, Any] = json.loads(content)
+        if json_bytes(manifest) != content or digest_json(_body(manifest)) != manifest["sha256"]:
             return f"{MANIFEST} does not match its own digest"
         return _find_difference(folder, manifest, about, is_closed=is_closed)
     except FileNotFoundError:
         return f"{MANIFEST} is missing"
     except OSError as error:
-        return f"it cannot be read ({error.strerror})"
+        return f"{Path(error.filename or MANIFEST).name} cannot be read ({error.strerror})"
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return f"{MANIFEST} is not readable"
 

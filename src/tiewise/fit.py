@@ -9,7 +9,6 @@ steps, the adapter. What of it is resumed is decided by digests and sealed check
 from __future__ import annotations
 
 import contextlib
-import json
 import logging
 import os
 import shutil
@@ -25,7 +24,7 @@ import torch
 
 from tiewise import checkpoints
 from tiewise.attention import choose_layout
-from tiewise.backbones import backbone_digest, resolve_backbone
+from tiewise.backbones import backbone_digest, resolve_backbone, settings_digest
 from tiewise.batches import Layout, step_rows
 from tiewise.callbacks import History, Progress, StopOnSignal
 from tiewise.config import ModelConfig, RunConfig, TrainConfig
@@ -134,7 +133,7 @@ def fit_fold(
         "config": defining_fields(config),
         "data": task.data_digest,
         "backbone": backbone.digest,
-        "backbone_config": digest_json(json.loads((backbone.path / "config.json").read_bytes())),
+        "backbone_config": settings_digest(backbone.path),
         "tokenizer": backbone.tokenizer.digest,
         "template": backbone.template.digest,
         "fold": task.fold,

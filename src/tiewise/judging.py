@@ -8,7 +8,6 @@ learned is a whole model, kept in main memory).
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ import torch
 from tiewise.adapters import check_folder
 from tiewise.backbones import resolve_backbone
 from tiewise.errors import DeviceError, ModelError, RunError
+from tiewise.files import read_json
 from tiewise.model import PairClassifier, load_classifier
 from tiewise.orders import average_folds
 from tiewise.runs import Run
@@ -186,7 +186,7 @@ def read_template(adapter_dir: Path) -> Template:
     path = adapter_dir / "template.json"
     if not path.is_file():
         raise ModelError(f"{path} is missing: this is no folder that a fit wrote.")
-    return Template.from_dict(json.loads(path.read_bytes()))
+    return Template.from_dict(read_json(path))
 
 
 def _load_same_tokenizer(backbone_dir: Path, adapter_dir: Path) -> TextTokenizer:

@@ -24,7 +24,7 @@ import pandas as pd
 
 from tiewise.config import RunConfig, config_from_dict
 from tiewise.errors import RunError
-from tiewise.files import digest_file, held, write_json, write_parquet
+from tiewise.files import digest_file, held, read_json, write_json, write_parquet
 
 PACKAGES = ("tiewise", "torch", "transformers", "peft", "bitsandbytes", "tokenizers", "numpy")
 OPERATIONAL = {
@@ -417,7 +417,7 @@ def _read_table(path: Path, witness_path: Path, name: str) -> pd.DataFrame:
 
 def _read_json(path: Path) -> dict[str, Any]:
     try:
-        value = json.loads(path.read_bytes())
+        value = read_json(path)
     except (OSError, ValueError) as error:
         raise RunError(f"{path} cannot be read: {error}.") from error
     if not isinstance(value, dict):

@@ -17,7 +17,7 @@ import safetensors.torch
 import torch
 
 from tiewise.errors import RunError
-from tiewise.files import atomic_path, write_bytes
+from tiewise.files import atomic_path, read_json, write_bytes
 
 
 def save_tree(path: Path, tree: Any) -> None:
@@ -43,7 +43,7 @@ def load_tree(path: Path) -> Any:
         When a file is missing or is not what `save_tree` writes.
     """
     try:
-        skeleton = json.loads(path.with_suffix(".json").read_bytes())
+        skeleton = read_json(path.with_suffix(".json"))
         tensors = safetensors.torch.load_file(path.with_suffix(".safetensors"))
         return _unpack(skeleton, tensors)
     except (OSError, ValueError, KeyError, safetensors.SafetensorError) as error:

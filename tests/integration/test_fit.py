@@ -13,7 +13,7 @@ import torch
 
 from fitting import configure
 from tiewise import checkpoints
-from tiewise.errors import DeviceError, Interrupted, NumericsError, RunError
+from tiewise.errors import DeviceError, Interrupted, ModelError, NumericsError, RunError
 from tiewise.files import digest_file
 from tiewise.fit import make_examples, open_backbone, require_device
 from tiewise.model import PairClassifier, load_classifier
@@ -435,6 +435,18 @@ def test_a_fit_can_start_from_another_fits_adapter(fitter, cache_dir):
         kept.named_parameters(), again.named_parameters(), strict=True
     ):
         torch.testing.assert_close(one, two, atol=1e-6, rtol=0, msg=name)
+
+
+def test_an_adapter_to_start_from_is_found_and_must_be_built_alike(fitter, cache_dir, tmp_path):
+    """A fold's folder will do; another rank or no folder at all is refused, naming it."""
+    first, _ = fitter("first", configure(n_epochs=1))
+    second, _ = fitter("second", configure(n_epochs=1), init_from=first.path)
+    third, _ = fitter("third", configure(n_epochs=1), init_from=first.adapter_dir)
+    assert weights(second) == weights(third) != weights(first)
+    with pytest.raises(ModelError, match="was built with lora_r 4, not 2"):
+        fitter("other", configure(n_epochs=1, lora_r=2), init_from=first.path)
+    with pytest.raises(ModelError, match="no such folder"):
+        fitter("none", configure(n_epochs=1), init_from=tmp_path / "nowhere")
 
 
 def test_cuda_is_asked_for_before_anything_is_fetched():

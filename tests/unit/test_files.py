@@ -15,6 +15,8 @@ from tiewise.files import (
     digest_bytes,
     digest_file,
     digest_json,
+    held,
+    read_json,
     remove_temporaries,
     write_bytes,
     write_json,
@@ -92,3 +94,33 @@ def test_json_refuses_nan(tmp_path):
     with pytest.raises(ValueError, match="JSON"):
         write_json(tmp_path / "a.json", {"loss": float("nan")})
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"\xff", b"[" * 100_000, b"{" * 100_000 + b"}"])
+def test_what_is_no_json_is_a_value_error(tmp_path, content):
+    """However a file fails to be JSON, it is one kind of error."""
+    (tmp_path / "a.json").write_bytes(content)
+    with pytest.raises(ValueError):  # noqa: PT011 - the text is json's own
+        read_json(tmp_path / "a.json")
+
+
+def test_a_held_file_keeps_others_out_until_its_process_ends(tmp_path):
+    """However the holder ends, by SIGKILL too, the next one is let in."""
+    code = (
+        "import sys; from tiewise.files import held\n"
+        "with held(sys.argv[1]): print('held', flush=True); input()"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path / "lock")]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
+        assert other.stdout.readline() == b"held\n"
+        with pytest.raises(BlockingIOError, match=f"held by process {other.pid} "):
+            enter(tmp_path / "lock")
+        other.send_signal(signal.SIGKILL)
+        other.wait()
+    with held(tmp_path / "lock", wait=True):
+        pass
+
+
+def enter(path):
+    with held(path):
+        pass
