@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tiewise import bias_figures, bias_tables
+from tiewise.config import BASELINE
 from tiewise.intervals import Interval
 from tiewise.sections import (
     Material,
@@ -54,7 +55,13 @@ def build_position(material: Material) -> Section | Omission:
     title = "Does the order of the responses matter?"
     table, measured = bias_tables.both_orders(material.oof), material.scores.position_bias
     if table is None or measured is None:
-        return Omission(title, "only one order of the responses was scored")
+        is_symmetric = material.run.config.model.backbone == BASELINE
+        return Omission(
+            title,
+            "not for a baseline, which is symmetric by construction"
+            if is_symmetric
+            else "only one order of the responses was scored",
+        )
     flips = show(measured.flip_rate_before, "share")
     rows = [
         ["lead for standing first", show(measured.bias_before), show(measured.bias_after)],

@@ -137,9 +137,20 @@ def _text_before(text: str, run: Run) -> str:
     name = label_text(run.name)
     # Inside a fence Markdown is not read, but the shell and Python are: quoted for them.
     plain = name if re.fullmatch(r"[\w.-]+", name) else "RUN"
-    words: dict[str, Any] = {"run": name, "plain_run": plain, "backbone": label_text(backbone)}
+    words: dict[str, Any] = {
+        "run": name,
+        "plain_run": plain,
+        "backbone": label_text(_public_name(backbone)),
+    }
     words |= {"licence": _licence_of(backbone), "unknown": UNKNOWN}
     return _render("card_introduction.md.jinja", words)
+
+
+def _public_name(backbone: str) -> str:
+    """Return a backbone's name without the path of a folder on somebody's machine."""
+    return (
+        Path(backbone).name if Path(backbone).is_absolute() or Path(backbone).exists() else backbone
+    )
 
 
 def _licence_of(backbone: str) -> str | None:
@@ -180,6 +191,8 @@ def _measure(
     predictors = {"this model": scores, **scores.get("baselines", {})}
     defaults = flatten(RunConfig().to_dict())
     settings = flatten(run.config.to_dict())
+    settings["model.backbone"] = label_text(_public_name(run.config.model.backbone))
+    del settings["data.data"]  # paths are nobody else's; the files are named beside their digests
     longer = lead_of_longer(labelled(oof), read_folds(run))
     values = {
         "predictors": [word(name) for name in predictors],
@@ -197,6 +210,7 @@ def _measure(
         "digest": label_text(data.get("digest", UNKNOWN), 80),
         "counts": flatten({**data.get("counts", {}), **scores.get("counts", {})}),
         "position": _position(scores),
+        "is_symmetric": run.config.model.backbone == BASELINE,
         "longer": {name: show(interval) for name, interval in longer.items()},
         "ece": show(_interval(scores.get("ece"))),
         "settings": {name: text for name, text in settings.items() if defaults[name] != text},

@@ -184,7 +184,9 @@ def _judge_calibration(material: Material) -> str:
     gain = f"{show(verdict.gains[best])} nats a pair"
     if verdict.is_worth_it:
         return f"A calibration by {verdict.adopted.method} would gain {gain}."
-    return f"Calibrating is not worth it: the best of three ways gains {gain}."
+    return (
+        f"Calibrating is not worth it: no way of three is shown to gain anything, at best {gain}."
+    )
 
 
 def _loss_by_fold(oof: pd.DataFrame) -> dict[int, Interval]:

@@ -1,5 +1,6 @@
 """A model card says what was measured, where it fails, and nothing that its inputs smuggle in."""
 
+import dataclasses
 import json
 import re
 
@@ -71,11 +72,30 @@ def test_position_and_length_bias_are_stated_as_measured(run):
     assert re.search(r"longer response leads by −?\d\.\d{3} .* in votes", text)
 
 
-def test_one_order_means_no_position_bias_was_measured(tmp_path):
+def test_one_order_means_no_position_bias_was_measured(run):
     """And the card says so."""
+    scores = json.loads(run.scores_path.read_bytes()) | {"position_bias": None}
+    assert "Not measured: one order was scored." in write(run, scores=scores).text
+
+
+def test_no_path_of_a_machine_is_published(run):
+    """Folders are named by their last part, data by their files."""
+    config = run.config
+    data = dataclasses.replace(config.data, data=("/home/someone/secret/votes.csv",))
+    model = dataclasses.replace(config.model, backbone="/home/someone/secret/gemma")
+    card = write(
+        dataclasses.replace(run, config=dataclasses.replace(config, data=data, model=model))
+    )
+    assert "secret" not in card.content
+    assert "gemma" in card.text
+    assert card.data.base_model is None
+
+
+def test_a_baseline_speaks_for_itself(tmp_path):
+    """No backbone, no torch, no position bias to measure."""
     run, _ = simulated_run(tmp_path, preset="baseline")
     card = write(run)
-    assert "Not measured: one order was scored." in card.text
+    assert "symmetric by construction" in card.text
     assert "pip install tiewise\n" in card.text
     assert "There is no backbone." in card.text
     assert card.data.license is None

@@ -13,6 +13,7 @@ from tiewise.chapters import (
     build_headline,
     build_learning,
 )
+from tiewise.config import BASELINE
 from tiewise.diagnostics import PROB_COLUMNS
 from tiewise.references import evaluate_tables
 from tiewise.report import gather
@@ -88,3 +89,17 @@ def test_without_lengths_nothing_is_said_of_them(material):
     """A run of another hand may have none."""
     bare = material.folds.drop(columns=["n_chars_a", "n_chars_b"])
     assert isinstance(build_length(replace(material, folds=bare)), Omission)
+
+
+@pytest.mark.parametrize(
+    ("backbone", "reason"), [(BASELINE, "by construction"), ("x", "one order")]
+)
+def test_a_missing_position_bias_has_its_reason(material, backbone, reason):
+    """A baseline has none; another run did not look."""
+    config = material.run.config
+    model = replace(config.model, backbone=backbone)
+    run = replace(material.run, config=replace(config, model=model))
+    one_order = material.oof.drop(columns=[n for n in material.oof if n.endswith("_swapped")])
+    omission = build_position(replace(material, run=run, oof=one_order))
+    assert isinstance(omission, Omission)
+    assert reason in omission.reason
