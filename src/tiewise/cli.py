@@ -61,13 +61,14 @@ def _commands(words: Sequence[str]) -> dict[str, Callable[..., Any]]:
 
 
 def _preset_in(words: Sequence[str]) -> str:
-    """Find the preset before the flags are read: it gives them their defaults."""
-    for position, word in enumerate(words):
-        if word == "--preset" and position + 1 < len(words):
-            return words[position + 1]
-        if word.startswith("--preset="):
-            return word.removeprefix("--preset=")
-    return DEFAULT_PRESET
+    """Find the preset before the flags are read: it gives them their defaults. The last counts."""
+    found = DEFAULT_PRESET
+    for word, following in zip(words, [*words[1:], ""], strict=True):
+        if word == "--preset" and following:
+            found = following
+        elif word.startswith("--preset="):
+            found = word.removeprefix("--preset=")
+    return found
 
 
 def _default_artifacts() -> Path:

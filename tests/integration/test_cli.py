@@ -1,0 +1,322 @@
+"""The command line: a result, or a message, and the exit status that says which end it was."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from tiewise.cli import main
+from tiewise.simulate import simulate, write_simulation
+
+FIT = ("fit", "--preset", "tiny", "--data", "train.csv")
+WINNERS = ["winner_model_a", "winner_model_b", "winner_tie"]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Make a folder of data, good and bad, and a finished run `base`."""
+    folder = tmp_path_factory.mktemp("shell")
+    write_simulation(simulate(60, seed=0), folder / "train.csv")
+    train = pd.read_csv(folder / "train.csv")
+    tables = {
+        "test": train.drop(columns=WINNERS),
+        "header": train[:0],
+        "one": train[:1],
+        "one_class": train.assign(**dict(zip(WINNERS, (1, 0, 0), strict=True))),
+        "one_id": train.assign(id=1),
+        "one_prompt": train.assign(prompt='["same"]'),
+        "escapes": train.assign(id=[f"\x1b[31m{i}" for i in range(60)]),
+    }
+    for name, table in tables.items():
+        table.to_csv(folder / f"{name}.csv", index=False)
+    (folder / "empty.csv").touch()
+    (folder / "noise.csv").write_bytes(np.random.default_rng(0).bytes(5000))
+    (folder / "noise.parquet").write_bytes(b"PAR1" + bytes(500) + b"PAR1")
+    (folder / "folder.csv").mkdir()
+    (folder / "wrong.toml").write_text("[train]\nlearning_rate = 'high'\n")
+    (folder / "noise.toml").write_bytes(b"\xff\xfe")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        assert run(*FIT, "--run", "base") == 0
+    return folder
+
+
+def run(*words):
+    """Return the exit status, whether it is returned or raised."""
+    try:
+        return main(words)
+    except SystemExit as left:
+        return left.code
+
+
+@pytest.fixture
+def here(folder, monkeypatch):
+    """Work in the folder, with nothing named by the environment."""
+    monkeypatch.chdir(folder)
+    monkeypatch.delenv("TIEWISE_DATA", raising=False)
+    monkeypatch.delenv("TIEWISE_ARTIFACTS", raising=False)
+    return folder
+
+
+REFUSED_FITS = {
+    "--data nowhere.csv": "there is no such file",
+    "--data folder.csv": "there is no such file",
+    "--data empty.csv": "empty",
+    "--data header.csv": "0 groups cannot fill 5 folds",
+    "--data one.csv": "1 groups cannot fill 5 folds",
+    "--data test.csv": "--unlabelled",
+    "--data one_id.csv": "stands more than once",
+    "--data one_prompt.csv": "1 groups cannot fill 5 folds",
+    "--data noise.csv": "no known format",
+    "--data noise.parquet": "parquet",
+    "--data-format nonsense": "unknown format",
+    "--fold 5": "folds are 0 to 4",
+    "--fold -1": "folds are 0 to 4",
+    "--fold first": "--fold",
+    "--folds 3": "--folds",
+    "--fold 1 --folds all": "contradict",
+    "--n-splits 1": "--n-splits",
+    "--n-splits 59": "cannot fill 59 folds",
+    "--limit 0": "--limit",
+    "--limit 1": "1 groups cannot fill 5 folds",
+    "--limit 3": "3 groups cannot fill 5 folds",
+    "--max-length 0": "--max-length",
+    "--max-length 1": "max_length 1",
+    "--batch-size 0": "--batch-size",
+    "--n-micro-batches 0": "--n-micro-batches",
+    "--micro-batch-tokens 0": "--micro-batch-tokens",
+    "--score-batch-tokens 0": "--score-batch-tokens",
+    "--learning-rate inf": "--learning-rate",
+    "--learning-rate nan": "--learning-rate",
+    "--lora-alpha nan": "--lora-alpha",
+    "--max-grad-norm -1": "--max-grad-norm",
+    "--n-warmup-steps -2": "--n-warmup-steps",
+    "--seed -1": "--seed",
+    "--data-seed -1": "--data-seed",
+    "--optimizer nonsense": "--optimizer nonsense",
+    "--report-to nonsense": "--report-to nonsense",
+    "--quantization nf4 --tuning full": "--tuning full",
+    "--lora-targets nonsense": "--lora-targets",
+    "--n-layers 99": "--n-layers",
+    "--n-frozen-layers 99": "--n-frozen-layers",
+    "--template notebook": "--truncation right",
+    "--layout zigzag": "--layout",
+    "--device cuda": "CUDA",
+    "--init-from nowhere": "--init-from nowhere",
+    "--init-from train.csv": "--init-from train.csv",
+    "--init-from .": "manifest.json is missing",
+    "--init-from artifacts/runs/base/fold0 --lora-r 2": "lora_r",
+    "--backbone ./nowhere": "no such folder",
+    "--backbone .": "config.json",
+    "--backbone package:nonsense": "not known",
+    "--backbone nobody/nothing": "the hub did not give it",
+    "--backbone-sha256 00": "SHA-256",
+    "--run a/b": "plain name",
+    "--run ..": "plain name",
+    "--artifacts train.csv": "Not a directory",
+    "--artifacts /proc/nowhere": "/proc/nowhere",
+    "--nonsense 3": "--nonsense",
+    "--preset nonsense": "presets are",
+    "--preset wrong.toml": "train.learning_rate",
+    "--preset noise.toml": "not UTF-8",
+    "--preset folder.csv": "presets are",
+    "--resume --overwrite": "contradict",
+    "--run base": "begun before",
+    "--run base --seed 4": "train.seed was 0 and is now 4",
+    "--run base --data one_class.csv --resume": "other",
+}
+
+
+@pytest.mark.parametrize("flags", REFUSED_FITS)
+def test_a_fit_that_cannot_be_is_refused(here, capsys, flags):
+    """Exit status 2, a message about what was wrong, nothing on standard output, no traceback."""
+    before = sorted(path for path in here.rglob("adapter/*"))
+    assert run(*FIT, "--run", "new", *flags.split()) == 2
+    captured = capsys.readouterr()
+    assert REFUSED_FITS[flags] in captured.err + captured.out
+    assert "Traceback" not in captured.err
+    assert sorted(path for path in here.rglob("adapter/*")) == before
+
+
+REFUSED = {
+    "": "subcommand",
+    "nonsense": "nonsense",
+    "evaluate": "Give a run",
+    "evaluate nowhere": "Runs there: base",
+    "evaluate train.csv": "There is no run train.csv",
+    "evaluate base --data train.csv": "Give a run, or both",
+    "evaluate --data train.csv --predictions nowhere.csv": "nowhere.csv",
+    "evaluate --data train.csv --predictions train.csv": "lacks the columns",
+    "evaluate --data train.csv --predictions folder.csv": "folder.csv",
+    "evaluate --data train.csv --predictions empty.csv": "empty.csv",
+    "evaluate --data train.csv --predictions noise.csv": "noise.csv",
+    "evaluate --data folder.csv --predictions train.csv": "folder.csv",
+    "compare base nowhere": "Runs there: base",
+    "audit": "no file to read",
+    "audit nowhere.csv": "there is no such file",
+    "audit folder.csv": "there is no such file",
+    "audit empty.csv": "empty",
+    "audit noise.csv": "no known format",
+    "audit noise.parquet": "parquet",
+    "audit train.csv --data-format nonsense": "unknown format",
+    "simulate --n 0 --out new.csv": "--n",
+    "simulate --n many": "--n",
+    "simulate --seed -1 --out new.csv": "--seed",
+    "simulate --n 5 --out train.csv": "--overwrite",
+    "simulate --n 5 --out folder.csv --overwrite": "Is a directory",
+    "simulate --n 5 --out train.csv/new.csv": "train.csv",
+    "predict --run base --data nowhere.csv --out new.csv": "nowhere.csv",
+    "predict --run base --data header.csv --out new.csv": "no rows",
+    "predict --run base --data noise.csv --out new.csv": "no known format",
+    "predict --run base --data test.csv --out train.csv": "--overwrite",
+    "predict --run base --data test.csv --out new.xyz": ".xyz",
+    "predict --run nowhere --data test.csv --out new.csv": "Runs there: base",
+    "predict --data test.csv": "--out",
+    "report nowhere": "Runs there: base",
+}
+
+
+@pytest.mark.parametrize("line", REFUSED)
+def test_a_command_that_cannot_be_is_refused(here, capsys, line):
+    """Exit status 2, a message about what was wrong, no traceback, no file."""
+    assert run(*line.split()) == 2
+    captured = capsys.readouterr()
+    assert REFUSED[line] in captured.err + captured.out
+    assert "Traceback" not in captured.err
+    assert not (here / "new.csv").exists()
+
+
+def test_a_name_is_free_again_after_a_refused_fit(here):
+    """What was refused does not bind the name to what was wrong."""
+    assert run(*FIT, "--run", "again", "--n-layers", "99") == 2
+    assert run(*FIT, "--run", "again", "--n-epochs", "1", "--data", "one_class.csv") == 0
+
+
+ODD_FITS = {
+    "batch": "--batch-size 500",
+    "tokens": "--micro-batch-tokens 1 --n-micro-batches None",
+    "pieces": "--n-micro-batches 1000 --n-epochs 1",
+    "length": "--max-length 1000000000 --n-epochs 1",
+    "few": "--limit 7 --n-splits 2",
+    "open": "--max-grad-norm 0 --n-epochs 1",
+    "classes": "--data one_class.csv --n-epochs 1",
+}
+
+
+@pytest.mark.parametrize("name", ODD_FITS)
+def test_an_odd_fit_is_done_all_the_same(here, name):
+    """Too large a batch, too small a budget, one class only: it comes to its end."""
+    assert run(*FIT, "--run", name, *ODD_FITS[name].split()) == 0
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["evaluate", "base"],
+        ["compare", "base", "base"],
+        ["audit", "train.csv"],
+        ["audit", "train.csv", "--backbone", "tiny:0"],
+        [*FIT, "--run", "base", "--resume"],
+        [*FIT, "--run", "pure", "--n-epochs", "1"],
+    ],
+)
+def test_json_is_all_there_is_on_standard_output(here, capfd, words):
+    """One object and nothing more, whatever libraries have to say; ASCII, so for any locale."""
+    assert run(*words, "--json") == 0
+    out = capfd.readouterr().out
+    assert isinstance(json.loads(out), dict)
+    assert out.count("\n") == 1
+    assert out.isascii()
+
+
+def test_a_finished_fold_needs_nothing(here, capsys):
+    """Gone on with, it says so and ends well; nothing is fitted again."""
+    adapter = here / "artifacts" / "runs" / "base" / "fold0" / "adapter"
+    before = [path.stat().st_mtime_ns for path in sorted(adapter.iterdir())]
+    assert run(*FIT, "--run", "base", "--resume") == 0
+    assert "nothing to do" in capsys.readouterr().out
+    assert [path.stat().st_mtime_ns for path in sorted(adapter.iterdir())] == before
+
+
+def test_overwriting_fits_the_same_again(here):
+    """What stood there is gone, and what comes is the same."""
+    assert run(*FIT, "--run", "twice", "--n-epochs", "1") == 0
+    adapter = here / "artifacts" / "runs" / "twice" / "fold0" / "adapter"
+    manifest = (adapter / "manifest.json").read_bytes()
+    (adapter.parent / "stray").touch()
+    assert run(*FIT, "--run", "twice", "--n-epochs", "1", "--overwrite") == 0
+    assert (adapter / "manifest.json").read_bytes() == manifest
+    assert not (adapter.parent / "stray").exists()
+
+
+def test_data_named_by_the_environment_must_be_there(here, monkeypatch, capsys):
+    """TIEWISE_DATA is read after --data, and a wrong one is no reason to take another file."""
+    monkeypatch.setenv("TIEWISE_DATA", "nowhere.csv")
+    assert run("fit", "--preset", "tiny", "--run", "new") == 2
+    assert "nowhere.csv" in capsys.readouterr().err
+    monkeypatch.setenv("TIEWISE_ARTIFACTS", "train.csv")
+    assert run(*FIT, "--run", "new") == 2
+
+
+def test_nothing_in_the_data_commands_the_terminal(here, capfd):
+    """Control characters of ids and columns are spelled out in messages and results."""
+    for words in (["audit", "escapes.csv"], [*FIT, "--data", "escapes.csv", "--fold", "9"]):
+        run(*words)
+    text = "\x1b]0;owned\x07"
+    (here / "column.csv").write_text(f"id,{text}\n1,2\n")
+    assert run("audit", "column.csv") == 2
+    captured = capfd.readouterr()
+    assert "\x1b" not in captured.out + captured.err
+    assert "\\x1b]0;owned" in captured.err
+
+
+def shell(line, folder, **environment):
+    """Run a line of shell in which `tiewise` is this package; no torch is needed for these."""
+    program = f'tiewise() {{ {sys.executable} -m tiewise "$@"; }}\nset -o pipefail\n{line}'
+    return subprocess.run(
+        ["bash", "-c", program],
+        cwd=folder,
+        env={name: value for name, value in (os.environ | environment).items() if value},
+        capture_output=True,
+        timeout=100,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize(
+    ("line", "status"),
+    [
+        ("tiewise audit train.csv | head -n 1", 0),
+        ("tiewise audit train.csv --json | head -c 1", 0),
+        ("tiewise audit train.csv >&-", 0),
+        ("tiewise audit train.csv 2>&-", 0),
+        ("tiewise audit nowhere.csv 2>&-", 2),
+        ("tiewise audit train.csv < /dev/null", 0),
+        ("tiewise audit train.csv > /dev/full", 2),
+        ("mkdir gone && cd gone && rmdir ../gone && tiewise audit nowhere.csv", 2),
+    ],
+)
+def test_a_shells_ways_are_no_surprise(folder, line, status):
+    """Nobody reads on, a stream is closed, the disk is full, the folder is gone."""
+    done = shell(line, folder)
+    assert done.returncode == status, done.stderr
+    assert b"Traceback" not in done.stderr
+    assert b"Exception ignored" not in done.stderr
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8"])
+def test_any_locale_will_do(folder, encoding):
+    """Words no encoding of the terminal holds are spelled out, not fatal."""
+    pairs = pd.read_csv(folder / "train.csv").assign(model_a="mod\u00e8le \u4e2d")
+    pairs.to_csv(folder / "accents.csv", index=False)
+    environment = {"PYTHONIOENCODING": encoding, "PYTHONUTF8": "0", "LC_ALL": "C"}
+    done = shell("tiewise audit accents.csv", folder, **environment)
+    assert done.returncode == 0, done.stderr
+    again = shell("tiewise audit accents.csv --json", folder, **environment)
+    assert json.loads(again.stdout)
