@@ -140,7 +140,7 @@ def fit_trees(
     weights
         Shape (n,), positive; their mean does not matter.
     n_trees
-        How many.
+        How many; with 0 every row gets the same log odds.
     seed
         Which columns a split may choose from.
     """
@@ -148,7 +148,7 @@ def fit_trees(
 
     parts = np.stack([1 - outcomes, outcomes], axis=1) * weights[:, None]
     rows, labels = np.nonzero(parts > 0)
-    if len(np.unique(labels)) < 2:
+    if n_trees < 1 or len(np.unique(labels)) < 2:
         return _no_trees(parts.sum(axis=0))
     model = HistGradientBoostingClassifier(
         learning_rate=0.05,

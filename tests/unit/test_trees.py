@@ -67,6 +67,12 @@ def test_without_contrast_no_tree_grows(outcomes: list[float], low: float, high:
     assert low <= log_odds.min() == log_odds.max() <= high
 
 
+def test_no_trees_are_a_constant() -> None:
+    """None asked for, none grown: the log odds of the mean outcome."""
+    constant = fit_trees(TABLE, OUTCOMES, WEIGHTS, n_trees=0).log_odds(TABLE)
+    assert np.allclose(1 / (1 + np.exp(-constant)), OUTCOMES.mean(), atol=0.01)
+
+
 def test_arrays_give_the_trees_back(trees: Trees) -> None:
     """Stored and read, they predict the same bits."""
     read = Trees.from_arrays(trees.to_arrays(), 5)
