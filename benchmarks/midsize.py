@@ -10,10 +10,18 @@ from __future__ import annotations
 import csv
 import ctypes
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
-from transformers import Gemma2Config, Gemma2Model, PreTrainedModel
+from transformers import (
+    AttentionInterface,
+    AttentionMaskInterface,
+    Gemma2Config,
+    Gemma2Model,
+    PreTrainedModel,
+)
+from transformers.masking_utils import eager_mask
 
 from tiewise.config import ModelConfig
 from tiewise.model import PairClassifier, build_classifier
@@ -93,7 +101,33 @@ def load_theirs(
         model = Gemma2ForSequenceClassification.from_pretrained(
             backbone_dir, num_labels=3, dtype=getattr(torch, dtype), attn_implementation="eager"
         )
+        if dtype == "float64":
+            compute_in_float64(model)
         return PeftModel.from_pretrained(model, adapter_dir).eval()
+
+
+def compute_in_float64(model: PreTrainedModel) -> None:
+    """Undo two roundings: transformers computes norms and softmax in float32 whatever the dtype."""
+
+    def norm(self: Any, states: torch.Tensor) -> torch.Tensor:
+        scale = torch.rsqrt(states.square().mean(-1, keepdim=True) + self.eps)
+        return states * scale * (1 + self.weight)
+
+    def attend(module: Any, query: Any, key: Any, value: Any, mask: Any, **options: Any) -> Any:
+        n_sharing = query.shape[1] // key.shape[1]
+        key, value = (part.repeat_interleave(n_sharing, 1) for part in (key, value))
+        scores = query @ key.mT * options["scaling"]
+        if options.get("softcap"):
+            scores = torch.tanh(scores / options["softcap"]) * options["softcap"]
+        weights = (scores if mask is None else scores + mask).softmax(-1)
+        return (weights @ value).transpose(1, 2).contiguous(), weights
+
+    AttentionInterface.register("eager_float64", attend)
+    AttentionMaskInterface.register("eager_float64", eager_mask)
+    model.set_attn_implementation("eager_float64")
+    for module in model.modules():
+        if type(module).__name__ == "Gemma2RMSNorm":
+            module.forward = norm.__get__(module)
 
 
 def draw_lengths(n: int, *, seed: int = 0) -> np.ndarray:
