@@ -122,7 +122,7 @@ def package(session: nox.Session) -> None:
 def run_unit(session: nox.Session) -> None:
     """Install the package without torch and run the unit tests and doctests."""
     session.install("-c", CONSTRAINTS, ".", *nox.project.dependency_groups(PROJECT, "test"))
-    session.run("pytest", "tests/unit", *session.posargs)
+    session.run("pytest", "tests/unit", *session.posargs, env=SINGLE_THREAD)
 
 
 def install_with_torch(session: nox.Session, *groups: str, small_weights: bool = False) -> None:

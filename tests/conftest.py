@@ -7,7 +7,7 @@ import pytest
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 hypothesis.settings.register_profile(
-    "tiewise", deadline=None, derandomize=True, print_blob=True, max_examples=50
+    "tiewise", deadline=None, derandomize=True, print_blob=True, max_examples=25
 )
 hypothesis.settings.load_profile("tiewise")
 

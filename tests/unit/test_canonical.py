@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 from hypothesis import given
 from hypothesis import strategies as st
-from strategies import token_rows, turns
 
+from strategies import token_rows, turns
 from tiewise.canonical import find_distinct, find_flipped, take_rows
 
 RESPONSES = st.lists(st.tuples(turns(), turns()), max_size=8)

@@ -4,6 +4,7 @@ import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from tiewise.errors import PairsError
 from tiewise.formats import read_chunks, read_pairs
 from tiewise.simulate import simulate, write_simulation
