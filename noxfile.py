@@ -1,8 +1,8 @@
 """The project's commands: ``nox`` checks everything a CPU can check; ``nox -l`` lists the rest.
 
 Sessions that need torch install it under ``constraints.txt``, which pins the versions that the
-tests were run with. The ``gpu_*`` sessions use the machine's own environment: its CUDA build is not ours to
-choose.
+tests were run with. The ``gpu_*`` sessions use the machine's own environment: its CUDA build is
+not ours to choose.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ def quickstart(session: nox.Session) -> None:
 
 @nox.session
 def bench(session: nox.Session) -> None:
-    """Print ratios against the notebook's way: ``nox -s bench -- tokens train predict scale --quick``."""
+    """Print ratios against the notebook's way: ``nox -s bench -- train predict --quick``."""
     install_with_torch(session, small_weights=True)
     session.run("python", "-m", "benchmarks", *session.posargs)
 

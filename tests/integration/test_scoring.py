@@ -96,7 +96,7 @@ def test_a_row_does_not_depend_on_its_company(opened, pairs, kind, layout):
     """Five compositions of batches, from alone to all together, agree to 1e-9 in float64."""
     judge = opened(kind)
     if not judge.classifier.can_pack and layout in ("packed", "tree"):
-        with pytest.raises(ModelError, match="rectangles|packed"):
+        with pytest.raises(ModelError, match=r"rectangles|packed"):
             score_rows(judge.classifier, judge.rows(pairs), layout=layout)
         return
     rows = judge.rows(pairs)
