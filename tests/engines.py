@@ -40,7 +40,11 @@ def make_rows(lengths: Sequence[int] = LENGTHS, *, seed: int = 0, segments: bool
 
 SPECIAL = {
     "gemma3_text": {"sliding_window": 32, "layer_types": ["sliding_attention", "full_attention"]},
-    "deberta-v2": {"relative_attention": True, "position_biased_input": False},
+    "deberta-v2": {
+        "relative_attention": True,
+        "position_biased_input": False,
+        "pos_att_type": ["p2c", "c2p"],
+    },
     "gemma2": {"sliding_window": 32, "attn_logit_softcapping": 5.0},
     "mistral": {"sliding_window": 32},
     "qwen2": {

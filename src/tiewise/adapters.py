@@ -1,4 +1,4 @@
-"""What training changes: put into a network, written to a folder, and read back.
+"""What training changed: written to a folder, and read back to the bit.
 
 A folder holds ``classifier.json`` (what was built on which backbone), a manifest with the digest of
 every file, and either peft's own pair, ``adapter_config.json`` with ``adapter_model.safetensors``,
@@ -13,13 +13,12 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import warnings
 from pathlib import Path
 from typing import Any
 
 import pydantic
 import torch
-from peft import LoraConfig, TaskType, get_peft_model, get_peft_model_state_dict
+from peft import get_peft_model_state_dict
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
@@ -30,8 +29,8 @@ from tiewise.config import ModelConfig
 from tiewise.errors import ModelError
 from tiewise.files import read_json, write_json
 from tiewise.heads import CLASSES, head_name
-from tiewise.networks import find_layers, seeded
 from tiewise.tensor_tree import write_tensors
+from tiewise.trained import add_adapters
 
 _CARD = "classifier.json"
 _FORMAT = 1
@@ -40,22 +39,6 @@ _FILES = {
     "full": ("config.json", "model.safetensors"),
 }
 _CODE_SUFFIXES = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".joblib", ".py")
-
-
-def add_adapters(network: nn.Module, config: ModelConfig, *, seed: int) -> nn.Module:
-    """Return the network with its trainable parts: adapters and head, or every weight.
-
-    Raises
-    ------
-    ModelError
-        When no linear layer bears a name in `lora_targets`.
-    """
-    if config.tuning == "full":
-        return _unfreeze(network, config)
-    with seeded(seed + 1), warnings.catch_warnings():
-        # peft asks transformers by a name that transformers is about to drop.
-        warnings.filterwarnings("ignore", "`is_gradient_checkpointing`", FutureWarning)
-        return get_peft_model(network, _lora_config(network, config))  # type: ignore[no-any-return]
 
 
 def save_adapter(
@@ -161,52 +144,6 @@ def _settings(network: Any, config: ModelConfig) -> dict[str, Any]:
     # Where the weights lay on this machine is nobody's business; their name is.
     values |= {"base_model_name_or_path": config.backbone, "revision": config.revision}
     return values | {"inference_mode": True}
-
-
-def _lora_config(network: Any, config: ModelConfig) -> Any:
-    layers = find_layers(network)
-    inside = _linear_names(layers)
-    wanted = inside if config.lora_targets == ("all-linear",) else set(config.lora_targets)
-    if unknown := sorted(wanted - inside):
-        raise ModelError(
-            f"--lora-targets names {', '.join(unknown)}; {config.backbone} has linear layers "
-            f"{', '.join(sorted(inside))}."
-        )
-    within = {id(module) for module in layers.modules()}
-    outside = [
-        name
-        for name, module in network.named_modules()
-        if id(module) not in within and name.rsplit(".", 1)[-1] in wanted
-    ]
-    return LoraConfig(
-        task_type=TaskType.SEQ_CLS,
-        r=config.lora_r,
-        lora_alpha=config.lora_alpha,  # type: ignore[arg-type]  # peft multiplies by it
-        lora_dropout=config.lora_dropout,
-        target_modules=sorted(wanted),
-        exclude_modules=outside or None,
-        layers_to_transform=list(range(config.n_frozen_layers, len(layers))),
-        modules_to_save=list(network.tiewise_fresh),
-        use_rslora=config.use_rslora,
-        use_dora=config.use_dora,
-    )
-
-
-def _linear_names(layers: nn.ModuleList) -> set[str]:
-    named = layers.named_modules()
-    return {name.rsplit(".", 1)[-1] for name, part in named if isinstance(part, nn.Linear)}
-
-
-def _unfreeze(network: Any, config: ModelConfig) -> nn.Module:
-    network.requires_grad_(requires_grad=True)
-    if config.head == "responses":  # which passes the pooler by
-        for name, part in network.named_parameters():
-            part.requires_grad_(requires_grad="pooler" not in name.split("."))
-    if config.n_frozen_layers:
-        network.get_input_embeddings().requires_grad_(requires_grad=False)
-        for layer in find_layers(network)[: config.n_frozen_layers]:
-            layer.requires_grad_(requires_grad=False)
-    return network  # type: ignore[no-any-return]
 
 
 def _refuse_code(adapter_dir: Path) -> None:

@@ -21,7 +21,8 @@ from torch import Tensor
 from transformers import AttentionInterface, AttentionMaskInterface
 
 from tiewise.errors import ModelError
-from tiewise.kernels import Rows, Scoring, attend, can_use_flash
+from tiewise.gpu_kernels import can_use_flash
+from tiewise.kernels import Rows, Scoring, attend
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -1,4 +1,4 @@
-"""Causal attention over rows that lie end to end: the arithmetic, one function for each device.
+"""Causal attention over rows that lie end to end: the arithmetic.
 
 Every function takes queries `(n_queries, n_heads, head_dim)` and keys and values
 `(n_keys, n_key_heads, head_dim)` of many rows without padding. The queries of a row are its last
@@ -13,14 +13,14 @@ This module is a leaf: it imports torch, and nothing below imports it.
 from __future__ import annotations
 
 import functools
-import importlib.util
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.nn.attention.flex_attention import create_block_mask, flex_attention
+
+from tiewise import gpu_kernels
 
 _BLOCK = 96
 """Queries of one block; the area computed above the diagonal grows with it."""
@@ -50,10 +50,6 @@ class Rows:
             query_start += n_queries
             key_start += n_keys
 
-    def offsets(self, device: torch.device) -> tuple[Tensor, Tensor]:
-        """Return cumulative query and key lengths, int32 `(n_rows + 1,)` each."""
-        return _offsets(self.query_lengths, device), _offsets(self.key_lengths, device)
-
 
 class _Block(NamedTuple):
     queries: slice
@@ -81,8 +77,7 @@ class Scoring(NamedTuple):
 def attend(query: Tensor, key: Tensor, value: Tensor, rows: Rows, scoring: Scoring) -> Tensor:
     """Return causal attention within each row, `(n_queries, n_heads, head_dim)`."""
     if query.is_cuda:
-        kernel = _attend_flash if can_use_flash(query.dtype) else _attend_flex
-        return kernel(query, key, value, rows, scoring)
+        return gpu_kernels.attend(query, key, value, rows, scoring)
     is_kept = torch.is_grad_enabled() and any(part.requires_grad for part in (query, key, value))
     apply: Any = _BlockAttention.apply
     # Half precision is for storing; a CPU computes faster and better in float32.
@@ -200,81 +195,3 @@ def _scatter(target: Tensor, queries: slice, values: Tensor) -> None:
     n_key_heads, _, head_dim = values.shape
     grouped = values.view(n_key_heads, -1, block.shape[0], head_dim).permute(2, 0, 1, 3)
     block.view(block.shape[0], n_key_heads, -1, head_dim).copy_(grouped)
-
-
-def can_use_flash(dtype: torch.dtype) -> bool:
-    """Return whether flash-attention is installed and computes in `dtype`."""
-    known = importlib.util.find_spec("flash_attn") is not None
-    return known and dtype in (torch.bfloat16, torch.float16)
-
-
-def _attend_flash(
-    query: Tensor, key: Tensor, value: Tensor, rows: Rows, scoring: Scoring
-) -> Tensor:
-    flash_attn: Any = importlib.import_module("flash_attn")
-    query_offsets, key_offsets = rows.offsets(query.device)
-    window = (-1, -1) if scoring.window is None else (scoring.window - 1, 0)
-    return flash_attn.flash_attn_varlen_func(  # type: ignore[no-any-return]
-        query,
-        key,
-        value,
-        query_offsets,
-        key_offsets,
-        max(rows.query_lengths),
-        max(rows.key_lengths),
-        softmax_scale=scoring.scale,
-        causal=True,
-        window_size=window,
-        softcap=scoring.softcap or 0.0,
-    )
-
-
-def _attend_flex(query: Tensor, key: Tensor, value: Tensor, rows: Rows, scoring: Scoring) -> Tensor:
-    cap = scoring.softcap
-
-    def bend(score: Tensor, *_: Tensor) -> Tensor:
-        return cap * torch.tanh(score / cap)  # type: ignore[operator]
-
-    out = _flex_attention(query.is_cuda)(
-        query.transpose(0, 1)[None],
-        key.transpose(0, 1)[None],
-        value.transpose(0, 1)[None],
-        score_mod=None if cap is None else bend,
-        block_mask=_flex_mask(rows, scoring.window, query.device),
-        scale=scoring.scale,
-        enable_gqa=query.shape[1] != key.shape[1],
-    )
-    return out[0].transpose(0, 1)  # type: ignore[no-any-return]
-
-
-@functools.cache
-def _flex_attention(is_compiled: bool) -> Any:
-    return torch.compile(flex_attention, dynamic=True) if is_compiled else flex_attention
-
-
-@functools.lru_cache(maxsize=16)
-def _flex_mask(rows: Rows, window: int | None, device: torch.device) -> Any:
-    query_row, query_place = _places(rows.query_lengths, rows.key_lengths, device)
-    key_row, key_place = _places(rows.key_lengths, rows.key_lengths, device)
-
-    def sees(_batch: Tensor, _head: Tensor, query: Tensor, key: Tensor) -> Tensor:
-        distance = query_place[query] - key_place[key]
-        near = distance >= 0 if window is None else (distance >= 0) & (distance < window)
-        return (query_row[query] == key_row[key]) & near
-
-    return create_block_mask(sees, None, None, len(query_row), len(key_row), device=str(device))
-
-
-def _places(
-    lengths: tuple[int, ...], key_lengths: tuple[int, ...], device: torch.device
-) -> tuple[Tensor, Tensor]:
-    """Return each token's row and its position in that row, int64 `(n_tokens,)` each."""
-    sizes = torch.tensor(lengths)
-    row = torch.repeat_interleave(torch.arange(len(lengths)), sizes)
-    shift = torch.tensor(key_lengths) - torch.cumsum(sizes, 0)
-    return row.to(device), (torch.arange(len(row)) + shift[row]).to(device)
-
-
-def _offsets(lengths: tuple[int, ...], device: torch.device) -> Tensor:
-    sums = torch.cumsum(torch.tensor((0, *lengths)), 0, dtype=torch.int32)
-    return sums.to(device)

@@ -39,6 +39,7 @@ from tiewise.networks import (
 from tiewise.norms import replace_norms
 from tiewise.pooling import pool_last_layer
 from tiewise.responses import compare_responses
+from tiewise.trained import add_adapters
 
 
 class PairClassifier(nn.Module):
@@ -205,7 +206,7 @@ def build_classifier(
         When the configuration does not fit the backbone.
     """
     network = load_network(config, Path(backbone_dir), device=device, seed=seed)
-    network = adapters.add_adapters(network, config, seed=seed)
+    network = add_adapters(network, config, seed=seed)
     return _finish(network, config, Path(backbone_dir), checkpointing)
 
 

@@ -50,6 +50,7 @@ def load_network(
         network, report = _load(config, settings, backbone_dir, device)
         _check_quantized(network, device)
         fresh = _fresh_modules(network, report, backbone_dir)
+    with seeded(seed):  # anew: what transformers drew depends on its version and the dtype
         reset_head(network, config)
     for name in fresh:
         part = network.get_submodule(name).to(device=device, dtype=working_dtype(config))

@@ -5,7 +5,8 @@ import torch
 
 from engines import build_tiny, make_rows
 from tiewise.attention import collate
-from tiewise.kernels import Rows, Scoring, attend, can_use_flash
+from tiewise.gpu_kernels import can_use_flash
+from tiewise.kernels import Rows, Scoring, attend
 
 
 def run_on(device, classifier, rows, layout):

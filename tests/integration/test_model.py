@@ -72,10 +72,20 @@ def test_an_encoder_has_one_gradient_whatever_the_padding(cache_dir):
 
 
 @pytest.mark.parametrize("mode", MODES)
-@pytest.mark.parametrize("layout", LAYOUTS)
-def test_no_frozen_layer_is_in_the_graph(mode, layout, cache_dir):
-    """Below the first adapter nothing is kept and nothing asks for a gradient."""
-    classifier = build_tiny("tiny:0", cache_dir, n_frozen_layers=2, checkpointing=mode)
+@pytest.mark.parametrize("tuning", ["lora", "full"])
+@pytest.mark.parametrize(
+    ("backbone", "layout"),
+    [
+        *(("tiny:0", layout) for layout in LAYOUTS),
+        ("tiny-llama:0", "packed"),
+        ("tiny-bert:0", "sorted"),
+    ],
+)
+def test_no_frozen_layer_is_in_the_graph(backbone, layout, tuning, mode, cache_dir):
+    """Below the first trained layer nothing is kept and nothing asks for a gradient."""
+    classifier = build_tiny(
+        backbone, cache_dir, n_frozen_layers=2, tuning=tuning, checkpointing=mode
+    )
     asks = []
     for layer in classifier.layers[:2]:
         layer.register_forward_hook(lambda *call: asks.append(call[-1].requires_grad))
