@@ -40,10 +40,10 @@ def build_length(material: Material) -> Section | Omission:
         _length_sentence(material),
         picture=Picture(
             "length",
-            "Left: lead of A in votes and in predictions by relative length. Right: log loss by "
+            "First: lead of A in votes and in predictions by relative length. Second: log loss by "
             "relative length, of the model and of a predictor that sees length only.",
-            "Left: where votes and model lie together, length is weighed as people weigh it. "
-            "Right: where the model lies below length only, it reads more than length.",
+            "First: where votes and model lie together, length is weighed as people weigh it. "
+            "Second: where the model lies below length only, it reads more than length.",
             lambda is_narrow: bias_figures.draw_length_gap(table, is_narrow=is_narrow),
         ),
         tables=[Table("By length of A over length of B", ["A is", "pairs", *names], rows)],
@@ -82,7 +82,7 @@ def build_position(material: Material) -> Section | Omission:
             "position",
             f"Scatter of P(A) minus P(B) in both orders: {int(table['is_flipped'].sum()):,} of "
             f"{len(table):,} pairs flip. Mean lead for standing first {measured.bias_before:+.3f}.",
-            "Left: a dot a pair; on the dashed line the order makes no difference. Right: half the "
+            "First: a dot a pair; on the dashed line the order makes no difference. Second: half the "
             "difference, which is what standing first is worth; the band is the mean's 95 % "
             "interval.",
             lambda is_narrow: bias_figures.draw_positions(

@@ -85,7 +85,8 @@ def draw_positions(table: pd.DataFrame, bias: Interval, *, is_narrow: bool = Fal
             markeredgewidth=0, rasterized=True,
         )  # fmt: skip
         scatter.plot([], [], marker, color=color, markersize=4, label=f"{label}: {len(rows):,}")
-    limits = (-1.02, 1.02)
+    most = float(np.clip(1.15 * table[["given", "swapped"]].abs().max().max(), 0.1, 1.02))
+    limits = (-most, most)
     scatter.set(xlim=limits, ylim=limits, aspect="equal", xlabel="P(A) − P(B), order as given")
     scatter.set_ylabel("P(A) − P(B), order swapped")
     legend_above(scatter)

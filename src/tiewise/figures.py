@@ -178,7 +178,8 @@ def draw_learning(
     axes.set(xlabel="rows seen in training", ylabel="log loss (nats a row)", xlim=(0, None))
     axes.xaxis.set_major_locator(MaxNLocator(4 if is_narrow else 8))
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
-    axes.text(most * 1.03, 0.02, "held out", color=MUTED, rotation=90, transform=_across(axes))
+    right = most * (1.05 + 0.025 * len(histories))
+    axes.text(right, 0.02, "held out", color=MUTED, rotation=90, transform=_across(axes))
     rule(axes, "y")
     legend_above(axes, n_columns=3 if is_narrow else 6)
     return figure
