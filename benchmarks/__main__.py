@@ -48,6 +48,7 @@ def render(rows: list[Row]) -> str:
         numbers = "".join(f"{row[name]:>8.2f}" for name in ("ratio", "low", "high"))
         times = "".join(f"{row[name]:>13.4g}" for name in ("ours", "notebook"))
         lines.append(f"{row['case']:<26}{numbers}{times}  {row['unit']} ({equal_to})")
+        lines += [f"    {row['notes']}"] if "notes" in row else []
     return "\n".join(lines)
 
 
