@@ -331,7 +331,7 @@ def test_a_loss_that_is_not_finite_stops_the_fit_and_names_the_rows(fitter, monk
 
     monkeypatch.setattr(PairClassifier, "forward", poisoned)
     with pytest.raises(NumericsError, match=r"step 7: the loss of .* rows .*id="):
-        fitter("run")
+        fitter("run", configure(checkpointing="none"))
     folder = fitter.folder / "run" / "fold0" / "checkpoints"
     assert checkpoints.step_of(checkpoints.newest_intact(folder)) == 6
 
@@ -353,12 +353,13 @@ def test_a_gradient_that_is_not_finite_stops_the_fit(fitter, monkeypatch):
         PairClassifier, "forward", lambda self, batch: Explode.apply(forward(self, batch))
     )
     with pytest.raises(NumericsError, match="gradient"):
-        fitter("run")
+        fitter("run", configure(checkpointing="none"))
 
 
 def test_out_of_memory_halves_the_micro_batch_and_changes_nothing_else(fitter, monkeypatch, caplog):
     """The step is repeated with the same rows; losses stay, and a message says so."""
     fields = EXACT | {"n_micro_batches": None, "n_epochs": 1, "micro_batch_tokens": 512}
+    fields |= {"checkpointing": "none"}
     plain, _ = fitter("plain", configure(**fields))
     forward = PairClassifier.forward
 
@@ -382,7 +383,7 @@ def test_out_of_memory_with_one_row_is_a_message(fitter, monkeypatch):
 
     monkeypatch.setattr(PairClassifier, "forward", never)
     with pytest.raises(RunError, match="--micro-batch-tokens"):
-        fitter("run", configure(n_micro_batches=None))
+        fitter("run", configure(n_micro_batches=None, checkpointing="none"))
 
 
 @pytest.mark.parametrize("n_times", [1, 3])
