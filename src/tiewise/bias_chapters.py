@@ -82,8 +82,8 @@ def build_position(material: Material) -> Section | Omission:
             "position",
             f"Scatter of P(A) minus P(B) in both orders: {int(table['is_flipped'].sum()):,} of "
             f"{len(table):,} pairs flip. Mean lead for standing first {measured.bias_before:+.3f}.",
-            "First: a dot a pair; on the dashed line the order makes no difference. Second: half the "
-            "difference, which is what standing first is worth; the band is the mean's 95 % "
+            "First: a dot a pair; on the dashed line the order makes no difference. Second: half "
+            "the difference, which is what standing first is worth; the band is the mean's 95 % "
             "interval.",
             lambda is_narrow: bias_figures.draw_positions(
                 table, measured.bias_before, is_narrow=is_narrow
