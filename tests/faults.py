@@ -125,6 +125,14 @@ def _run(folder: Path, log_path: Path, function: Callable[..., Any], arguments: 
     sys.exit(function(*arguments))
 
 
+def with_small_files(n_bytes: int, *words: str) -> int:
+    """Run the command line where no file can grow beyond a size."""
+    import resource
+
+    resource.setrlimit(resource.RLIMIT_FSIZE, (n_bytes, n_bytes))
+    return _call_main(*words)
+
+
 def _call_main(*words: str) -> int:
     from tiewise.cli import main
 

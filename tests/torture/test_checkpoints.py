@@ -18,7 +18,7 @@ from faults import Forked, copy_run, fit, fold_of, outcome, scaled
 pytestmark = pytest.mark.timeout(3600)
 
 STRIDE = scaled(quick=9, full=1)
-N_RESUMED = scaled(quick=2, full=25)
+N_RESUMED = scaled(quick=1, full=25)
 
 
 @pytest.fixture(scope="module")

@@ -24,7 +24,7 @@ pytestmark = pytest.mark.timeout(3600)
 
 SEED = int(os.environ.get("TIEWISE_SEED", "0"))
 N_BITS = scaled(quick=6, full=40)
-N_RESUMED = scaled(quick=4, full=1000)
+N_RESUMED = scaled(quick=2, full=1000)
 
 
 # ---- checkpoints ----------------------------------------------------------------------------
@@ -169,9 +169,10 @@ def test_every_damage_to_a_cached_backbone_is_mended(tmp_path, caplog):
 # ---- the files of a run ---------------------------------------------------------------------
 
 RUN_FILES = (
-    *("config.json", "env.json", "data.json", "folds.parquet", "oof.parquet", "scores.json"),
-    *("fold0/identity.json", "fold0/oof.parquet", "fold0/scores.json", "fold0/history.jsonl"),
-)
+    *("config.json", "data.json", "folds.parquet", "fold0/identity.json"),
+    *("env.json", "oof.parquet", "scores.json"),
+    *("fold0/oof.parquet", "fold0/scores.json", "fold0/history.jsonl"),
+)[: scaled(quick=4, full=10)]
 CONTENTS = {
     "removed": None,
     "empty": b"",
