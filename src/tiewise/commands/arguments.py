@@ -1,0 +1,35 @@
+"""What commands share: arguments that several take, and how a result is shown."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
+
+from tiewise.config import RunConfig
+from tiewise.console import show
+
+Artifacts = Annotated[Path, tyro.conf.arg(help="Folder of runs, caches and submissions.")]
+Json = Annotated[bool, tyro.conf.arg(help="Print one JSON object.")]
+Config = Annotated[RunConfig, tyro.conf.OmitArgPrefixes]
+
+
+def default_artifacts() -> Path:
+    """Return the folder named by ``TIEWISE_ARTIFACTS``, else ``artifacts``."""
+    return Path(os.environ.get("TIEWISE_ARTIFACTS", "artifacts"))
+
+
+def show_result(result: Any, *, is_json: bool) -> None:
+    """Write a result for people, or as one JSON object."""
+    if is_json:
+        print_json(result.to_dict())
+    else:
+        show(str(result))
+
+
+def print_json(value: Any) -> None:
+    """Write one JSON object to standard output."""
+    show(json.dumps(value, allow_nan=False))

@@ -1,0 +1,74 @@
+"""Commands that fit."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Literal
+
+from tiewise.commands.arguments import Artifacts, Config, Json, default_artifacts, print_json
+from tiewise.config import PRESETS, load_preset
+from tiewise.console import show
+from tiewise.errors import ConfigError
+
+
+def make_fit(preset_name: str) -> Callable[..., None]:
+    """Return the command ``fit``, its flags with the defaults of a preset."""
+    defaults = load_preset(preset_name)
+
+    def fit(
+        *,
+        preset: str = preset_name,
+        fold: int | None = None,
+        folds: Literal["all"] | None = None,
+        run: str | None = None,
+        resume: bool = False,
+        overwrite: bool = False,
+        init_from: Path | None = None,
+        artifacts: Artifacts = default_artifacts(),  # noqa: B008 - read once, at the start
+        json: Json = False,
+        config: Config = defaults,
+    ) -> None:
+        """Fit one fold, or all, and write the run folder.
+
+        Args:
+            preset: Where the other flags' defaults come from: a name from `tiewise presets`, or a
+                TOML file.
+            fold: The fold to hold out; 0 when neither this nor --folds is given.
+            folds: Fit every fold, one after the other.
+            run: Name of the run; made from time and configuration when not given.
+            resume: Go on from the newest intact checkpoint of the same run.
+            overwrite: Remove the folds of this run first.
+            init_from: Start from the adapter in this folder (a fold of another run).
+        """
+        from tiewise.crossfit import FitOptions, cross_fit, summarise
+        from tiewise.runs import is_first_process
+
+        del preset
+        if fold is not None and folds is not None:
+            raise ConfigError("--fold and --folds contradict each other; give one of them.")
+        wanted = list(range(config.data.n_splits)) if folds else [fold or 0]
+        options = FitOptions(run, is_resumed=resume, is_overwritten=overwrite, init_from=init_from)
+        done, fitted = cross_fit(config, wanted, artifacts, options)
+        if not is_first_process():
+            return
+        scores = summarise(done)
+        if json:
+            about = {"run": done.name, "path": str(done.path), "fitted": fitted}
+            print_json(about | scores.to_dict())
+        elif not fitted:
+            show(f"{done.path}: nothing to do, every fold asked for is finished.")
+        else:
+            show(f"{scores}\nRun {done.name} is in {done.path}.")
+
+    return fit
+
+
+def presets() -> None:
+    """List the presets and what they fit."""
+    for name in PRESETS:
+        config = load_preset(name)
+        show(
+            f"{name:14} {config.model.backbone}, {config.model.tuning}, "
+            f"max_length {config.template.max_length}, device {config.train.device}"
+        )

@@ -1,0 +1,83 @@
+"""Commands that use a fitted run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tiewise.commands.arguments import Artifacts, Json, default_artifacts, show_result
+from tiewise.console import show
+from tiewise.errors import ConfigError
+
+
+def predict(
+    *,
+    run: str,
+    data: Path,
+    out: Path,
+    swap: bool = False,
+    one_order: bool = False,
+    swap_when: float | None = None,
+    bitwise: bool = False,
+    submission: bool = False,
+    data_format: str | None = None,
+    chunk_rows: int = 1_000,
+    overwrite: bool = False,
+    artifacts: Artifacts = default_artifacts(),  # noqa: B008
+) -> None:
+    """Predict every pair of a file with a run, the run's folds averaged.
+
+    Args:
+        run: Name or folder of a run.
+        data: Pairs of any known format; winners are not needed.
+        out: The csv, parquet or jsonl file to write: id, prob_a, prob_b, prob_tie first.
+        swap: Score both orders and average them.
+        one_order: Score the pairs as they are. With neither, as the run was configured.
+        swap_when: Score the second order only of pairs whose second largest probability is at
+            least this share of the largest.
+        bitwise: One pair a forward pass, so that no pair can depend on another to the last bit.
+        submission: Write Kaggle's header.
+        data_format: Name of the file's format; sniffed when not given.
+        chunk_rows: Pairs held in memory at a time.
+        overwrite: Replace the file if it exists.
+    """
+    from tiewise.prediction import PredictOptions, predict_file
+    from tiewise.runs import open_run
+
+    if swap and one_order:
+        raise ConfigError("--swap and --one-order contradict each other; give one of them.")
+    is_swapped = swap if swap or one_order else None
+    report = predict_file(
+        open_run(run, artifacts),
+        data,
+        out,
+        cache_dir=artifacts / "cache",
+        options=PredictOptions(is_swapped, swap_when, bitwise, chunk_rows),
+        data_format=data_format,
+        is_submission=submission,
+        is_overwritten=overwrite,
+    )
+    if report.is_joined:
+        show(f"{out}: {report.n_rows} pairs")
+
+
+def rank(
+    prompt: Path,
+    responses: tuple[Path, ...],
+    *,
+    run: str | None = None,
+    artifacts: Artifacts = default_artifacts(),  # noqa: B008
+    json: Json = False,
+) -> None:
+    """Rank several responses to one prompt, each in a text file.
+
+    Args:
+        prompt: File of the prompt.
+        responses: Files of two or more responses.
+        run: Name or folder of a run; the small model that comes with the package when not given.
+    """
+    from tiewise.runs import open_run
+    from tiewise.serving import rank as rank_texts
+
+    texts = [path.read_text("utf-8") for path in (prompt, *responses)]
+    path = None if run is None else open_run(run, artifacts).path
+    show_result(rank_texts(texts[0], texts[1:], run=path), is_json=json)
