@@ -7,10 +7,9 @@ loaded only where the backbone needs it.
 
 from __future__ import annotations
 
-import logging
 import os
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +29,6 @@ from tiewise.tally import Tally
 
 PROBS = ["prob_a", "prob_b", "prob_tie"]
 Predict = Callable[[pd.DataFrame], pd.DataFrame]
-_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -52,6 +50,31 @@ class PredictOptions:
     swap_when: float | None = None
     is_bitwise: bool = False
     chunk_rows: int = 1_000
+
+
+@dataclass(frozen=True)
+class FilePrediction:
+    """What a predicted file holds; of a process that did not join it, nothing but the shards.
+
+    shards
+        What this process did of it.
+    n_folds
+        Folds averaged.
+    facts
+        What the joined predictions are like (:meth:`tiewise.tally.Tally.describe`).
+    """
+
+    shards: StreamReport
+    n_folds: int
+    facts: dict[str, Any] = field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return everything as nested dictionaries that JSON can hold."""
+        return asdict(self)
+
+    def __str__(self) -> str:
+        facts = [f"{name} {value:.4g}" for name, value in self.facts.items()]
+        return ", ".join([f"folds averaged {self.n_folds}", *facts])
 
 
 def open_predictor(run: Run, *, cache_dir: Path, options: PredictOptions | None = None) -> Predict:
@@ -90,7 +113,7 @@ def predict_file(
     data_format: str | None = None,
     is_submission: bool = False,
     is_overwritten: bool = False,
-) -> StreamReport:
+) -> FilePrediction:
     """Predict every row of a file and write the probabilities beside the ids, in the same order.
 
     Parameters
@@ -139,9 +162,7 @@ def predict_file(
         identity=identity,
         prepare=lambda table: prepare(tally.add(table)),
     )
-    facts = ", ".join(f"{name} {value:.4g}" for name, value in tally.describe().items())
-    _log.info("%s: %d folds averaged, %s", output_path, len(folds), facts)
-    return report
+    return FilePrediction(report, len(folds), tally.describe() if report.is_joined else {})
 
 
 def _open_baseline(run: Run) -> Predict:

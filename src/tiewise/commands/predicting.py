@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tiewise.commands.arguments import Artifacts, Json, default_artifacts, show_result
+from tiewise.commands.arguments import Artifacts, Json, default_artifacts, print_json, show_result
 from tiewise.console import show
 from tiewise.errors import ConfigError
 
@@ -23,6 +23,7 @@ def predict(
     chunk_rows: int = 1_000,
     overwrite: bool = False,
     artifacts: Artifacts = default_artifacts(),  # noqa: B008
+    json: Json = False,
 ) -> None:
     """Predict every pair of a file with a run, the run's folds averaged.
 
@@ -56,8 +57,12 @@ def predict(
         is_submission=submission,
         is_overwritten=overwrite,
     )
-    if report.is_joined:
-        show(f"{out}: {report.n_rows} pairs")
+    if not report.shards.is_joined:
+        return  # the process that writes the last shard speaks for all
+    if json:
+        print_json({"path": str(out)} | report.to_dict())
+    else:
+        show(f"{out}: {report}")
 
 
 def rank(
