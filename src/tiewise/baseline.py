@@ -26,7 +26,7 @@ from .logistic import Logistic
 from .pairs import TEXT_COLUMNS
 from .parts import Part, Settings, fit_part
 from .shipped import join_log_odds, softmax
-from .targets import can_tie, fitting_targets
+from .targets import make_targets
 from .trees import Trees
 
 FloatArray = npt.NDArray[np.float64]
@@ -118,6 +118,7 @@ def fit_baseline(
     groups: npt.ArrayLike | None = None,
     seed: int = 0,
     embed: Embedder | None = None,
+    soft_weight: float = 1.0,
 ) -> Baseline:
     """Fit the CPU-class model.
 
@@ -126,13 +127,15 @@ def fit_baseline(
     pairs
         A labelled pairs table of n rows. Soft labels (``prob_a, prob_b, prob_tie``) and ``weight``
         are used where the columns are there. Names of models are not looked at; ``source`` only
-        tells which rows could not be ties (`targets.can_tie`).
+        tells which rows could not be ties (`targets.find_tieless`).
     groups
         Shape (n,); by default the column ``group``.
     seed
         Of the inner splits and the trees.
     embed
         Turns texts into vectors, for features of meaning; it is needed again to predict.
+    soft_weight
+        Share of the soft label where a row has a label too (`targets.make_targets`).
 
     Returns
     -------
@@ -150,14 +153,16 @@ def fit_baseline(
     >>> fit_baseline(pairs, groups=["one group"] * 90).predict(pairs).shape
     (90, 3)
     """
-    targets, weights = fitting_targets(pairs)
+    targets = make_targets(pairs, soft_weight=soft_weight)
     named = np.asarray(pairs["group"] if groups is None else groups).astype(str)
     features = _describe(pairs, embed)
-    decided = targets[:, 0] + targets[:, 1]
-    first_wins = targets[:, 0] / np.where(decided > 0, decided, 1.0)
-    winner = fit_part(features, first_wins, weights * decided, named, is_odd=True, seed=seed)
-    tie_weights = weights * can_tie(pairs, targets)
-    tie = fit_part(features, targets[:, 2], tie_weights, named, is_odd=False, seed=seed)
+    wins_a, wins_b, ties = targets.probs.T
+    decided, asked = wins_a + wins_b, 1 - targets.decisive
+    first_wins, is_tie = _divide(wins_a, decided), _divide(ties, asked)
+    winner = fit_part(
+        features, first_wins, targets.weights * decided, named, is_odd=True, seed=seed
+    )
+    tie = fit_part(features, is_tie, targets.weights * asked, named, is_odd=False, seed=seed)
     return Baseline(winner, tie, features.signed_names, features.shared_names, len(pairs))
 
 
@@ -190,6 +195,10 @@ def _describe(pairs: pd.DataFrame, embed: Embedder | None) -> PairFeatures:
     if embed is None:
         return features
     return add_embeddings(features, prompts, responses_a, responses_b, embed)
+
+
+def _divide(part: FloatArray, whole: FloatArray) -> FloatArray:
+    return part / np.where(whole > 0, whole, 1.0)
 
 
 def _part_to_json(part: Part) -> dict[str, Any]:

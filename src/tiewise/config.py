@@ -130,6 +130,9 @@ class TrainConfig:
     """Steps of linear warm-up."""
     max_grad_norm: float = 1.0
     """Gradients are clipped to this norm; 0 leaves them as they are."""
+    soft_weight: float = 1.0
+    """Share of the soft label in the loss of a row that has both: the rest is cross-entropy against
+    its label, the share KL divergence from its soft label."""
     label_smoothing: float = 0.0
     """Share of the target spread evenly over the three classes."""
     seed: int = 0
@@ -284,6 +287,7 @@ def _laws(config: RunConfig) -> list[tuple[bool, str]]:
         ),
         (0 < train.layer_decay <= 1, f"--layer-decay is {train.layer_decay}; give 0 < d <= 1."),
         (train.micro_batch_tokens >= 1, "--micro-batch-tokens must be at least 1."),
+        (0 <= train.soft_weight <= 1, f"--soft-weight is {train.soft_weight}; give 0 to 1."),
         (0 <= train.label_smoothing < 1, "--label-smoothing must be in [0, 1)."),
         (train.log_steps >= 1, "--log-steps must be at least 1."),
         (train.save_steps >= 1, "--save-steps must be at least 1."),

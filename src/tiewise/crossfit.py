@@ -206,7 +206,12 @@ def _fit_baseline_fold(
     claim_fold(task.folder, identity, is_resumed=task.is_resumed)
     if task.folder.is_finished:
         return None
-    model = fit_baseline(train, groups=train["group"].to_numpy(), seed=config.train.seed)
+    model = fit_baseline(
+        train,
+        groups=train["group"].to_numpy(),
+        seed=config.train.seed,
+        soft_weight=config.train.soft_weight,
+    )
     with atomic_folder(task.folder.adapter_dir) as temporary:
         model.save(temporary)
     probs = model.predict(held_out)

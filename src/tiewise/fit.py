@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 import torch
 
@@ -30,7 +29,6 @@ from tiewise.callbacks import History, Progress, StopOnSignal
 from tiewise.config import ModelConfig, RunConfig, TrainConfig
 from tiewise.errors import DeviceError, Interrupted, ModelError, RunError
 from tiewise.files import atomic_folder, digest_file, digest_json, write_json
-from tiewise.labels import swap_probs
 from tiewise.memory import choose_checkpointing
 from tiewise.model import PairClassifier, build_classifier, load_classifier
 from tiewise.networks import Checkpointing
@@ -44,6 +42,7 @@ from tiewise.runs import (
 )
 from tiewise.scoring import predict_pairs
 from tiewise.steps import Examples, StepDataset
+from tiewise.targets import make_targets
 from tiewise.template import Template
 from tiewise.tensor_tree import load_tree
 from tiewise.tokens import TextTokenizer, TokenRows, build_template, load_tokenizer, token_rows
@@ -166,19 +165,18 @@ def make_examples(
 ) -> Examples:
     """Turn pairs into rows of tokens with their targets; with both orders, 2n rows, swapped last.
 
-    Targets are the soft labels ``prob_a, prob_b, prob_tie`` where the table has them, and the
-    label's one-hot row elsewhere; weights are the column ``weight``, or 1.
+    Targets follow from labels, soft labels and weights (:func:`tiewise.targets.make_targets`).
     """
     tokenizer, template = backbone.tokenizer, backbone.template
     rows = token_rows(pairs, tokenizer, template, cache_dir=cache_dir)
-    targets, weights, ids = _targets(pairs), _weights(pairs), pairs["id"].to_numpy(object)
+    targets = make_targets(pairs, soft_weight=config.train.soft_weight)
+    ids = pairs["id"].to_numpy(object)
     if not config.train.both_orders:
-        return Examples(rows, targets, weights, ids)
+        return Examples(rows, targets, ids)
     swapped = token_rows(pairs, tokenizer, template, cache_dir=cache_dir, is_swapped=True)
     return Examples(
         TokenRows.concatenate([rows, swapped]),
-        np.concatenate([targets, swap_probs(targets)]),
-        np.tile(weights, 2),
+        targets.in_both_orders(),
         np.tile(ids, 2),
     )
 
@@ -319,24 +317,6 @@ def _find_checkpoint(folder: FoldFolder, fit: str) -> Path | None:
     else:
         _log.info("going on from %s", checkpoint)
     return checkpoint
-
-
-def _targets(pairs: pd.DataFrame) -> npt.NDArray[np.float32]:
-    one_hot = np.zeros((len(pairs), 3), np.float32)
-    labels = pairs["label"]
-    is_known = labels.notna().to_numpy()
-    one_hot[np.flatnonzero(is_known), labels[is_known].to_numpy(int)] = 1.0
-    columns = ["prob_a", "prob_b", "prob_tie"]
-    if not set(columns) <= set(pairs.columns):
-        return one_hot
-    soft = pairs[columns].to_numpy(np.float32)
-    return np.where(np.isnan(soft).any(axis=1, keepdims=True), one_hot, soft)
-
-
-def _weights(pairs: pd.DataFrame) -> npt.NDArray[np.float32]:
-    if "weight" in pairs:
-        return pairs["weight"].to_numpy(np.float32)
-    return np.ones(len(pairs), np.float32)
 
 
 def _digests(adapter_dir: Path) -> list[tuple[str, str]]:

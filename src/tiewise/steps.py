@@ -15,6 +15,7 @@ from torch.utils.data import Dataset
 
 from tiewise.batches import Layout, StepRows, plan_step
 from tiewise.config import TrainConfig
+from tiewise.targets import Targets
 from tiewise.tokens import TokenRows
 
 
@@ -25,16 +26,13 @@ class Examples:
     rows
         The token rows, n of them.
     targets
-        Probabilities of A, B, tie: float32, shape (n, 3), each row sums to 1.
-    weights
-        Weight of each row in its step's mean: float32, shape (n,), not negative.
+        What each row shall be predicted as, and its weight in its step's mean.
     ids
         What a message calls each row, shape (n,).
     """
 
     rows: TokenRows
-    targets: npt.NDArray[np.float32]
-    weights: npt.NDArray[np.float32]
+    targets: Targets
     ids: npt.NDArray[np.object_]
 
 
@@ -80,7 +78,7 @@ class StepDataset(Dataset[Step]):
             layout=self.layout,
             n_processes=self.n_processes,
         )[self.process_index]
-        weight = float(self.examples.weights[rows].sum(dtype=np.float64)) or 1.0
+        weight = float(self.examples.targets.weights[rows].sum()) or 1.0
         micro_batches = [rows[positions] for positions in plan]
         return Step(micro_batches or [rows[:1]], weight, is_idle=not micro_batches)
 

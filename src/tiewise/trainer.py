@@ -33,6 +33,7 @@ from tiewise import checkpoints
 from tiewise.attention import collate
 from tiewise.config import TrainConfig
 from tiewise.errors import ConfigError, NumericsError, RunError
+from tiewise.losses import row_losses
 from tiewise.model import PairClassifier
 from tiewise.steps import Step, StepDataset
 from tiewise.tensor_tree import load_tree, save_tree
@@ -143,11 +144,13 @@ class StepTrainer(transformers.Trainer):
             device=device,
         )
         logits = model(batch)
-        targets = torch.from_numpy(examples.targets[rows]).to(device, logits.dtype)
-        weights = torch.from_numpy(examples.weights[rows]).to(device, logits.dtype)
-        losses = torch.nn.functional.cross_entropy(
-            logits, targets, reduction="none", label_smoothing=self.train_config.label_smoothing
-        )
+        targets = {
+            name: torch.from_numpy(part[rows]).to(device, logits.dtype)
+            for name, part in vars(examples.targets).items()
+        }
+        weights = targets.pop("weights")
+        smoothing = self.train_config.label_smoothing
+        losses = row_losses(logits, **targets, label_smoothing=smoothing)
         return losses * (0.0 if is_idle else weights)
 
     def _seed_step(self) -> None:
