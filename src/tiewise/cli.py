@@ -15,6 +15,7 @@ import tyro
 
 from tiewise.commands.evaluating import compare, evaluate, report
 from tiewise.commands.fitting import make_fit, presets
+from tiewise.commands.labelling import label
 from tiewise.commands.predicting import predict, rank
 from tiewise.commands.reading import audit, simulate
 from tiewise.console import run_command
@@ -45,6 +46,7 @@ def _commands(words: Sequence[str]) -> dict[str, Callable[..., Any]]:
     return {
         "fit": make_fit(_preset_in(words) if words[:1] == ["fit"] else DEFAULT_PRESET),
         "predict": predict,
+        "label": label,
         "rank": rank,
         "evaluate": evaluate,
         "compare": compare,

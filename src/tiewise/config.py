@@ -30,6 +30,18 @@ class DataConfig:
 
     data: tuple[str, ...] = ()
     """Files to read, joined in this order; empty: the usual places are searched."""
+    data_weights: tuple[float, ...] = ()
+    """Weight of each file's rows in the loss, in the files' order; 1 when empty."""
+    extra_data: tuple[str, ...] = ()
+    """Files that are learned from and never held out; of a fold they leave out every row whose
+    conversation is held out there."""
+    extra_weights: tuple[float, ...] = ()
+    """Weight of each extra file's rows, in their order; 1 when empty."""
+    tieless: tuple[str, ...] = ("detect",)
+    """Sources that offered no tie, whose rows teach A against B alone; `detect` finds those with at
+    least 200 votes and not one tie; empty: every row teaches all three."""
+    allow_seen_teacher: bool = False
+    """Learn from a teacher's soft labels also for rows that the teacher was trained on."""
     data_format: str | None = None
     """Name of the files' format; sniffed from the columns when not given."""
     on_error: Literal["raise", "skip"] = "raise"
@@ -242,6 +254,14 @@ def _laws(config: RunConfig) -> list[tuple[bool, str]]:
         (
             (config.template.template == "notebook") <= (config.template.truncation == "right"),
             "--template notebook cuts on the right only; add --truncation right.",
+        ),
+        *(
+            (
+                0 <= weight < math.inf,
+                f"--{name.replace('_', '-')} holds {weight}; give 0 or more.",
+            )
+            for name in ("data_weights", "extra_weights")
+            for weight in getattr(data, name)
         ),
         (data.data_seed >= 0, f"--data-seed is {data.data_seed}; give 0 or more."),
         (

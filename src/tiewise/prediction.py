@@ -8,7 +8,7 @@ loaded only where the backbone needs it.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -77,8 +77,16 @@ class FilePrediction:
         return ", ".join([f"folds averaged {self.n_folds}", *facts])
 
 
-def open_predictor(run: Run, *, cache_dir: Path, options: PredictOptions | None = None) -> Predict:
+def open_predictor(
+    run: Run,
+    *,
+    cache_dir: Path,
+    options: PredictOptions | None = None,
+    folds: Sequence[int] | None = None,
+) -> Predict:
     """Return a function from a pairs table to its predictions, averaged over the finished folds.
+
+    With `folds`, over those alone.
 
     Raises
     ------
@@ -89,10 +97,10 @@ def open_predictor(run: Run, *, cache_dir: Path, options: PredictOptions | None 
     """
     options = options or PredictOptions()
     if run.config.model.backbone == BASELINE:
-        return _open_baseline(run)
+        return _open_baseline(run, run.finished_folds() if folds is None else folds)
     from tiewise.judging import open_judge
 
-    judge = open_judge(run, cache_dir=cache_dir)
+    judge = open_judge(run, cache_dir=cache_dir, folds=folds)
     swap = run.config.predict.swap if options.swap is None else options.swap
     keywords: dict[str, Any] = {
         "is_swapped": swap,
@@ -165,8 +173,7 @@ def predict_file(
     return FilePrediction(report, len(folds), tally.describe() if report.is_joined else {})
 
 
-def _open_baseline(run: Run) -> Predict:
-    folds = run.finished_folds()
+def _open_baseline(run: Run, folds: Sequence[int]) -> Predict:
     if not folds:
         raise RunError(f"{run.path}: no fold is finished yet. Go on with tiewise fit --resume.")
     models = [load_baseline(run.fold(fold).adapter_dir) for fold in folds]

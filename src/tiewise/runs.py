@@ -28,7 +28,7 @@ from tiewise.files import digest_file, held, read_json, write_json, write_parque
 
 PACKAGES = ("tiewise", "torch", "transformers", "peft", "bitsandbytes", "tokenizers", "numpy")
 OPERATIONAL = {
-    "data": {"data", "data_format"},
+    "data": {"data", "data_format", "extra_data"},
     "train": {
         "micro_batch_tokens", "layout", "checkpointing", "log_steps", "save_steps",
         "n_checkpoints", "device", "report_to",
