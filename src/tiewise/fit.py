@@ -36,9 +36,10 @@ from tiewise.model import PairClassifier
 from tiewise.networks import Checkpointing
 from tiewise.runs import FoldFolder
 from tiewise.scoring import predict_pairs
+from tiewise.sharding import gather, is_sharded
 from tiewise.steps import StepDataset
 from tiewise.tensor_tree import load_tree
-from tiewise.trained import load_trainable_weights
+from tiewise.trained import load_trainable_weights, trainable_weights
 from tiewise.trainer import StepTrainer
 from tiewise.trainer_arguments import training_arguments
 from tiewise.warm_start import digest_adapter, find_adapter, make_classifier
@@ -114,8 +115,13 @@ def fit_fold(
     classifier = make_classifier(config, backbone.path, device, init_from=init_from)
     pad_id = backbone.template.controls.pad
     _train(config, classifier, examples, task, pad_id=pad_id, fit=digest_json(identity))
+    # Of weights that processes share, each gives its part before all but the first leave.
+    shared = gather(trainable_weights(classifier)) if is_sharded(classifier) else None
     if not is_first_process():
         return None
+    if shared is not None:
+        classifier = make_classifier(config, backbone.path, device, init_from=init_from)
+        load_trainable_weights(classifier, shared)
     save_adapter(classifier, backbone, task.folder.adapter_dir)
     return predict_pairs(
         classifier,

@@ -31,6 +31,7 @@ from tiewise.attention import collate
 from tiewise.config import TrainConfig
 from tiewise.errors import NumericsError, RunError
 from tiewise.model import PairClassifier
+from tiewise.sharding import deal_state, gather
 from tiewise.steps import Step, StepDataset
 from tiewise.tensor_tree import load_tree, save_tree
 from tiewise.trained import load_trainable_weights, trainable_weights
@@ -119,8 +120,9 @@ class StepTrainer(transformers.Trainer):
         for position, rows in enumerate(step.micro_batches):
             is_last = position == len(step.micro_batches) - 1
             # Only the last backward of a step exchanges gradients between processes.
+            self.accelerator.gradient_state._set_sync_gradients(is_last)
             with contextlib.nullcontext() if is_last else self.accelerator.no_sync(model):
-                row_losses = self._row_losses(model, rows, is_idle=step.is_idle)
+                row_losses = self._row_losses(model, rows, is_idle=step.is_idle(position))
                 # Processes average their gradients; the factor turns the average into the sum.
                 share = row_losses.sum() * (self.args.world_size / step.weight)
                 self.accelerator.backward(share)
@@ -212,16 +214,17 @@ class StepTrainer(transformers.Trainer):
         return self.optimizer
 
     def _save_checkpoint(self, model: torch.nn.Module, trial: Any) -> None:
-        if self.is_fsdp_enabled or self.is_deepspeed_enabled:
+        if self.is_deepspeed_enabled:
             super()._save_checkpoint(model, trial)
             self._seal_sharded()
             return
+        tree = gather(self._state_tree())
         if not self.args.should_save:
             return
         folder = Path(str(self.args.output_dir))
         step = self.state.global_step
         with checkpoints.new_checkpoint(folder, step, fit=self.fit) as checkpoint:
-            save_tree(checkpoint / _STATE, self._state_tree())
+            save_tree(checkpoint / _STATE, tree)
             self.state.save_to_json(str(checkpoint / _TRAINER_STATE))
         checkpoints.keep_newest(folder, self.train_config.n_checkpoints, step=step)
 
@@ -248,12 +251,13 @@ class StepTrainer(transformers.Trainer):
         self._losses = self._resumed_state["losses"]
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
-        if checkpoint is None or self.is_fsdp_enabled or self.is_deepspeed_enabled:
+        if checkpoint is None or self.is_deepspeed_enabled:
             super()._load_optimizer_and_scheduler(checkpoint)
             return
-        for name, part in (("optimizer", self.optimizer), ("scheduler", self.lr_scheduler)):
-            assert part is not None, f"the Trainer built no {name}"  # noqa: S101
-            part.load_state_dict(self._resumed_state[name])
+        optimizer, scheduler = self.optimizer, self.lr_scheduler
+        assert optimizer is not None and scheduler is not None, "the Trainer built none"  # noqa: S101, PT018
+        optimizer.load_state_dict(deal_state(self._resumed_state["optimizer"], optimizer))
+        scheduler.load_state_dict(self._resumed_state["scheduler"])
 
     def _load_scaler(self, checkpoint: str | None) -> None:
         if checkpoint is not None and self.accelerator.scaler is not None:
