@@ -15,7 +15,7 @@ from tiewise.errors import PairsError, RunError
 from tiewise.files import refuse_existing
 from tiewise.formats.own import write_parquet
 from tiewise.pairs import PROB_COLUMNS
-from tiewise.prediction import open_predictor
+from tiewise.prediction import PredictOptions, open_predictor
 from tiewise.runs import Run
 from tiewise.teachers import Teacher, open_teacher
 
@@ -96,8 +96,8 @@ def label_pairs(
     unseen = teacher.find_unseen(pairs)[:, chosen]
     is_seen = ~unseen.any(axis=1)
     unseen[is_seen] = keep_seen
-    labelled = pairs[unseen.any(axis=1)].reset_index(drop=True)
-    speaking = unseen[unseen.any(axis=1)]
+    kept = np.flatnonzero(unseen.any(axis=1))
+    labelled, speaking = pairs.iloc[kept].reset_index(drop=True), unseen[kept]
     if labelled.empty:
         raise PairsError(
             f"{run.name} was trained on all {len(pairs)} rows; give others, or --keep-seen"
@@ -134,7 +134,7 @@ def _label(
         rows, own = np.flatnonzero(kind.ravel() == number), folds[speakers].tolist()
         _log.info("%d rows are labelled by fold %s", len(rows), ", ".join(map(str, own)))
         predict = open_predictor(run, cache_dir=cache_dir, folds=own)
-        table = predict(pairs.iloc[rows].reset_index(drop=True))
+        table = predict(pairs.iloc[rows].reset_index(drop=True), PredictOptions())
         probs[rows] = table[list(PROB_COLUMNS)].to_numpy()
         signatures[rows] = teacher.sign(own)
     return pairs.assign(

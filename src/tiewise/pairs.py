@@ -163,7 +163,8 @@ def show_models(pairs: pd.DataFrame) -> pd.DataFrame:
     >>> show_models(pairs)[["response_a", "response_b"]].iloc[0].tolist()
     [['x', '4'], [None, '5']]
     """
-    return pairs.assign(**{f"response_{side}": _with_model(pairs, side) for side in "ab"})
+    shown = {f"response_{side}": _with_model(pairs, side) for side in "ab"}
+    return pairs.assign(**{name: pd.Series(cells, pairs.index) for name, cells in shown.items()})
 
 
 def text_lengths(pairs: pd.DataFrame) -> pd.DataFrame:

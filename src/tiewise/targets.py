@@ -126,15 +126,15 @@ def choose_tieless(pairs: pd.DataFrame, wanted: tuple[str, ...]) -> list[str]:
     """
     if wanted == (DETECT,):
         return find_tieless(pairs)
-    evidence = _evidence(pairs)
+    n_ties = _evidence(pairs)["n_ties"].to_dict()
     for name in wanted:
-        if name not in evidence.index:
-            known = ", ".join(evidence.index)
+        if name not in n_ties:
+            known = ", ".join(map(str, n_ties))
             raise ConfigError(f"--tieless {name}: no row is of that source; there are {known}.")
-        if evidence.loc[name, "n_ties"] > 0:
+        if n_ties[name] > 0:
             raise ConfigError(
-                f"--tieless {name}: {evidence.loc[name, 'n_ties']:g} of its votes are ties, so "
-                "people could choose one. Leave it out."
+                f"--tieless {name}: {n_ties[name]:g} of its votes are ties, so people could "
+                "choose one. Leave it out."
             )
     return sorted(wanted)
 
@@ -177,8 +177,9 @@ def _is_of(pairs: pd.DataFrame, sources: Iterable[str]) -> npt.NDArray[np.bool_]
 
 def _hard(pairs: pd.DataFrame) -> FloatArray:
     """Return one-hot labels (n, 3), NaN where there is none."""
-    codes = pd.array(pairs["label"], dtype="Int64").to_numpy(np.int64, na_value=3)
-    return np.vstack([np.eye(3), np.full(3, np.nan)])[codes]
+    codes = pairs["label"].astype("Int64").to_numpy(np.int64, na_value=3)
+    one_hot: FloatArray = np.vstack([np.eye(3), np.full(3, np.nan)])[codes]
+    return one_hot
 
 
 def _soft(pairs: pd.DataFrame) -> FloatArray:

@@ -23,7 +23,7 @@ from ..pairs import PROB_COLUMNS, TEXT_COLUMNS
 
 _DIGEST_KEY = b"tiewise.digest"
 _TEACHER_KEY = b"tiewise.teacher"
-_ROWS_A_BATCH = 1024
+_ROWS_A_BATCH = 256
 _ROWS_A_GROUP = 10_240
 _TYPES = {
     **dict.fromkeys(TEXT_COLUMNS, pa.large_list(pa.large_string())),
@@ -83,7 +83,7 @@ def read_teacher(path: Path) -> str | None:
 
 def _teacher_in(facts: dict[bytes, bytes] | None) -> str | None:
     found = (facts or {}).get(_TEACHER_KEY)
-    return None if found is None else found.decode()
+    return None if found is None else found.decode(errors="replace")
 
 
 def _read_rows(path: Path, file: pq.ParquetFile) -> Iterator[dict[str, Any]]:
