@@ -66,6 +66,8 @@ class TemplateConfig:
     """Tokens a row may hold, delimiters included."""
     truncation: Literal["balanced", "right"] = "balanced"
     """Share the budget between the fields, or cut the end."""
+    show_models: bool = False
+    """Show which model gave which response; for a teacher whose student is not told."""
 
 
 @dataclass(frozen=True)
@@ -262,6 +264,11 @@ def _laws(config: RunConfig) -> list[tuple[bool, str]]:
             )
             for name in ("data_weights", "extra_weights")
             for weight in getattr(data, name)
+        ),
+        (
+            not config.template.show_models
+            or (config.template.template == "fields" and model.backbone != BASELINE),
+            "--show-models needs --template fields and a backbone that reads them.",
         ),
         (data.data_seed >= 0, f"--data-seed is {data.data_seed}; give 0 or more."),
         (

@@ -154,7 +154,8 @@ def show_models(pairs: pd.DataFrame) -> pd.DataFrame:
     -------
     DataFrame
         The rows with ``model_a`` the first turn of response A, ``model_b`` that of response B; a
-        model that is not known is a missing turn. Swapping before or after is the same.
+        model that is not known is a missing turn, and so is a response without any. Swapping
+        before or after is the same.
 
     Examples
     --------
@@ -199,7 +200,9 @@ def text_lengths(pairs: pd.DataFrame) -> pd.DataFrame:
 
 def _with_model(pairs: pd.DataFrame, side: str) -> list[list[str | None]]:
     responses = zip(pairs[f"model_{side}"], pairs[f"response_{side}"], strict=True)
-    return [[None if pd.isna(model) else str(model), *turns] for model, turns in responses]
+    return [
+        [None if pd.isna(model) else str(model), *(turns or [None])] for model, turns in responses
+    ]
 
 
 def _swap_known(labels: pd.Series) -> pd.Series:
