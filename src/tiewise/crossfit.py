@@ -20,7 +20,7 @@ from tiewise.claims import FoldTask, claim_fold, empty_fold, hold_fold, release_
 from tiewise.config import BASELINE, RunConfig, check_config
 from tiewise.dataset import Dataset, deal_folds, load_dataset
 from tiewise.environment import is_first_process
-from tiewise.errors import ConfigError, DeviceError, FoldError, RunError
+from tiewise.errors import ConfigError, DeviceError, FoldError, RunError, missing_extra
 from tiewise.files import atomic_folder, held
 from tiewise.folds import split
 from tiewise.identity import defining_fields
@@ -107,10 +107,9 @@ def check_device(config: RunConfig) -> None:
     try:
         from tiewise.fit import require_device
     except ModuleNotFoundError as error:
+        message = missing_extra(config.model.backbone, error)
         raise DeviceError(
-            f"{config.model.backbone} needs {error.name}, which is not installed: run pip install "
-            "'tiewise[train]' (for a GPU, with the torch build for its CUDA). Without it: tiewise "
-            "fit --preset baseline. Nothing was downloaded."
+            f"{message} Without it: tiewise fit --preset baseline. Nothing was downloaded."
         ) from error
     require_device(config)
 

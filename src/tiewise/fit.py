@@ -31,7 +31,7 @@ from tiewise.errors import DeviceError, Interrupted, RunError
 from tiewise.examples import Backbone, Examples, make_examples, open_backbone
 from tiewise.files import atomic_folder, digest_json, write_json
 from tiewise.identity import defining_fields
-from tiewise.memory import choose_checkpointing
+from tiewise.memory import checkpoint_size, choose_checkpointing
 from tiewise.model import PairClassifier
 from tiewise.networks import Checkpointing
 from tiewise.runs import FoldFolder
@@ -174,6 +174,10 @@ def _train(
     if checkpoint is not None and checkpoints.step_of(checkpoint) == len(dataset):
         load_trainable_weights(classifier, load_tree(checkpoint / "state")["weights"])
         return
+    if is_first_process():
+        n_standing = min(train.n_checkpoints + 1, len(dataset) // train.save_steps)
+        size = checkpoint_size(classifier, optimizer=train.optimizer)
+        checkpoints.require_room(folder.checkpoints_dir, n_standing, size=size)
     with StopOnSignal() as signals:
         callbacks = [signals, History(folder.history_path, dataset), Progress()]
         trainer = StepTrainer(classifier, dataset, train, arguments, callbacks, fit=fit)

@@ -38,6 +38,7 @@ from tiewise.trained import load_trainable_weights, trainable_weights
 
 _STATE = "state"
 _TRAINER_STATE = "trainer_state.json"
+_SHOWN = 5
 _log = logging.getLogger(__name__)
 
 
@@ -168,21 +169,27 @@ class StepTrainer(transformers.Trainer):
         if bool(is_finite.all()):
             return
         bad = rows[~is_finite.cpu().numpy()]
-        names = ", ".join(f"id={self.steps.examples.ids[row]}" for row in bad[:5])
         raise NumericsError(
             f"step {self.state.global_step + 1}: the loss of {len(bad)} rows is not finite "
-            f"({names}). The last checkpoint is intact. Lower --learning-rate, or look at the rows."
+            f"({self._named(bad)}). The last checkpoint is intact. Lower --learning-rate, or look "
+            "at the rows."
         )
 
     def _clip_grad_norm(self, model: torch.nn.Module) -> Any:
         norm = super()._clip_grad_norm(model)  # type: ignore[no-untyped-call]
         # With a gradient scaler (fp16) an infinite gradient is expected: the step is skipped.
         if self.accelerator.scaler is None and norm is not None and not np.isfinite(float(norm)):
+            rows = self.steps.rows_of(self.state.global_step)
             raise NumericsError(
-                f"step {self.state.global_step + 1}: the gradient's norm is {float(norm)}. "
-                "The last checkpoint is intact. Lower --learning-rate or --max-grad-norm."
+                f"step {self.state.global_step + 1}: the gradient's norm is {float(norm)}, summed "
+                f"over its {len(rows)} rows ({self._named(rows)}). The last checkpoint is intact. "
+                "Lower --learning-rate or --max-grad-norm, or look at the rows."
             )
         return norm
+
+    def _named(self, rows: npt.NDArray[np.int64]) -> str:
+        names = [f"id={self.steps.examples.ids[row]}" for row in rows[:_SHOWN]]
+        return ", ".join(names + ["…"] * (len(rows) > _SHOWN))
 
     def _halve_micro_batches(self, model: torch.nn.Module) -> Step:
         """Make room after running out of memory: half the tokens a micro-batch, the same rows."""
