@@ -31,6 +31,7 @@ from tiewise import checkpoints
 from tiewise.cli import main
 from tiewise.runs import FoldFolder
 
+pytestmark = pytest.mark.timeout(900)
 TESTS = Path(__file__).parents[1]
 LAUNCHER = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
 ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
@@ -102,7 +103,7 @@ def launched(tmp_path_factory, cache_dir):
     (folder / "plan.json").write_text(json.dumps(plan))
     command = [*LAUNCHER, str(TESTS / "launched.py"), str(folder / "plan.json")]
     done = subprocess.run(
-        command, env=ENVIRONMENT, capture_output=True, text=True, timeout=280, check=False
+        command, env=ENVIRONMENT, capture_output=True, text=True, timeout=600, check=False
     )
     assert done.returncode == 0, done.stderr[-5000:]
     for name in ("then one", "sharded then one"):
