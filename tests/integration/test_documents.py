@@ -100,7 +100,7 @@ def test_what_is_not_run_is_counted(record_property, capsys):
         record_property(name, count)
     with capsys.disabled():
         for page, step in left:
-            print(f"\n  not run ({step.why_not}): {page}: {step.text}", end="")
+            sys.stdout.write(f"\n  not run ({step.why_not}): {page}: {step.text}")
 
 
 GPU = sorted({step.text for steps in STEPS.values() for step in steps if step.why_not == "gpu"})
