@@ -3,27 +3,29 @@
     python -m benchmarks.cost_checks time
     python -m benchmarks.cost_checks memory
 
-`time` measures steps of a small Gemma 2 in CPU seconds, in turn, on one thread. One mode, scoring
-in one order, gives the machine's rate; with it the model foretells the others.
+`time` runs steps of a small Gemma 2. It counts the operations of every matrix product, and measures
+CPU seconds, in turn, on one thread. One mode, scoring in one order, gives the machine's rate; with
+it the model foretells the others.
 
-`memory` asks :func:`tiewise.memory.estimate_memory` about a backbone with the 9B's proportions, an
-eighth as wide, at two depths, and scales up: what a graph keeps grows with width and with layers,
-which the last lines check at a sixteenth of the width and at another depth. Attention weights are
-left out, since kernels for GPUs keep none.
+`memory` asks :func:`tiewise.memory.estimate_memory` about backbones with the 9B's proportions, an
+eighth and a sixteenth as wide, at two depths, and scales up along straight lines: what a graph keeps
+grows with width and with layers. The last line checks both at another width and another depth.
+What grows with the square of a row is left out, since kernels for GPUs keep no attention weights.
 """
 
 from __future__ import annotations
 
-import statistics
 import sys
 import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import median
 
 import numpy as np
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.costs import (
     NOTEBOOK,
@@ -51,10 +53,10 @@ from tiewise.networks import Checkpointing, quiet_transformers
 from tiewise.tokens import TokenRows
 
 N_LAYERS, N_FROZEN, HIDDEN = 8, 3, 256
-N_ROUNDS, N_ROWS = 5, 6
+N_ROUNDS, N_ROWS = 3, 4
 SMALL = Shape(N_LAYERS, HIDDEN, 4 * HIDDEN, HIDDEN, HIDDEN // 2, VOCABULARY)
 GIB = 2**30
-_DIVISION = 8
+_DIVISIONS = (16, 8)
 _MODES: tuple[Checkpointing, ...] = ("none", "trainable")
 
 
@@ -93,20 +95,28 @@ def check_time() -> None:
             Path(folder) / "backbone", n_layers=N_LAYERS, hidden_size=HIDDEN
         )
         steps = {name: _make_step(case, backbone_dir, rows) for name, case in CASES.items()}
+    counted = {name: _count(step) for name, step in steps.items()}
     seconds = _time(steps)
     work = {
         name: float(row_work(SMALL, case.mode, rows.lengths).sum()) for name, case in CASES.items()
     }
-    rate = work["score"] / seconds["score"]
+    rate = work["score"] / median(seconds["score"])
     print(f"{N_ROWS} rows, {int(rows.lengths.sum())} tokens; scoring at {rate / 1e9:.1f} GFLOP/s\n")
-    print("| mode | GFLOP | foretold, s | measured, CPU s | measured / foretold |")
-    print("| --- | --- | --- | --- | --- |")
+    print("| mode | GFLOP foretold | counted | CPU s foretold | measured | [low, high] |")
+    print("| --- | --- | --- | --- | --- | --- |")
     for name, spent in seconds.items():
-        foretold = work[name] / rate
         print(
-            f"| {name} | {work[name] / 1e9:.0f} | {foretold:.2f} | {spent:.2f} "
-            f"| {spent / foretold:.2f} |"
+            f"| {name} | {work[name] / 1e9:.1f} | x{counted[name] / work[name]:.2f} "
+            f"| {work[name] / rate:.2f} | x{median(spent) * rate / work[name]:.2f} "
+            f"| [{min(spent):.2f}, {max(spent):.2f}] |"
         )
+
+
+def _count(step: Callable[[], None]) -> int:
+    """Return the operations of a step's matrix products, forward and backward."""
+    with FlopCounterMode(display=False) as counter:
+        step()
+    return counter.get_total_flops()
 
 
 def _draw_rows() -> TokenRows:
@@ -130,15 +140,15 @@ def _make_step(case: Case, backbone_dir: Path, rows: TokenRows) -> Callable[[], 
     return torch.no_grad()(lambda: classifier(batch))
 
 
-def _time(steps: dict[str, Callable[[], None]]) -> dict[str, float]:
-    """Return the median CPU seconds of each step; the first round warms up."""
+def _time(steps: dict[str, Callable[[], None]]) -> dict[str, list[float]]:
+    """Return the CPU seconds of each step, round by round; the first warms up."""
     spent: dict[str, list[float]] = {name: [] for name in steps}
     for _ in range(N_ROUNDS + 1):
         for name, step in steps.items():
             start = time.process_time()
             step()
             spent[name].append(time.process_time() - start)
-    return {name: statistics.median(values[1:]) for name, values in spent.items()}
+    return {name: values[1:] for name, values in spent.items()}
 
 
 # ---- memory -------------------------------------------------------------------------------
@@ -186,11 +196,12 @@ def check_memory() -> None:
     ):
         n_trained = whole.n_layers - mode.n_frozen
         n_adapters = n_trained * adapter_size(whole, mode)
-        kept = _measure(targets, mode.rank, division=_DIVISION)
+        narrow, wide = (_measure(targets, mode.rank, division=part) for part in _DIVISIONS)
         for is_recomputed in (False, True):
             said = f"{name}, recomputed" if is_recomputed else name
             for n_tokens in (8192, 2048):
-                size = _DIVISION * kept.at(n_trained, is_recomputed=is_recomputed)
+                ends = (part.at(n_trained, is_recomputed=is_recomputed) for part in (narrow, wide))
+                size = _widen(*ends, width=_DIVISIONS[0])
                 _print_parts(said, n_tokens, _parts(whole, n_adapters, n_tokens, size))
     for n_tokens in (16384, 4096):
         _print_parts("predict", n_tokens, _parts(whole, 0, n_tokens, 0.0))
@@ -211,15 +222,20 @@ def _print_parts(name: str, n_tokens: int, parts: list[float]) -> None:
     print(f"| {name} | {n_tokens:,} | {' | '.join(cells)} |")
 
 
+def _widen(narrow: float, wide: float, *, width: float) -> float:
+    """Return what a width keeps, in units of the narrow one, from what one and two units keep."""
+    return narrow + (width - 1) * (wide - narrow)
+
+
 def _check_scaling() -> None:
     targets, rank = ("all-linear",), RECOMMENDED.rank
-    eighth, sixteenth = (
-        _measure(targets, rank, division=division).whole for division in (_DIVISION, 2 * _DIVISION)
-    )
-    deep = _kept_bytes(targets, rank, division=_DIVISION, n_layers=8)[0]
+    narrow, wide = (_measure(targets, rank, division=part).whole for part in _DIVISIONS)
+    broad = _kept_bytes(targets, rank, division=4, n_layers=2)[0]
+    deep = _kept_bytes(targets, rank, division=16, n_layers=8)[0]
+    foretold = _widen(narrow.at(2), wide.at(2), width=4)
     print(
-        f"\nTwice the width keeps {eighth.layer / sixteenth.layer:.2f} times as much of a layer. "
-        f"Eight layers keep {deep / eighth.at(8):.3f} times what two and four foretell."
+        f"\nA quarter of the width keeps {broad / foretold:.3f} times what an eighth and a "
+        f"sixteenth foretell, eight layers {deep / narrow.at(8):.3f} times what two and four do."
     )
 
 
