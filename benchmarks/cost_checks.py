@@ -8,8 +8,8 @@ CPU seconds, in turn, on one thread. One mode, scoring in one order, gives the m
 it the model foretells the others.
 
 `memory` asks :func:`tiewise.memory.estimate_memory` about backbones with the 9B's proportions, an
-eighth and a sixteenth as wide, at two depths, and scales up along straight lines: what a graph keeps
-grows with width and with layers. The last line checks both at another width and another depth.
+eighth and a sixteenth as wide, at two depths, and scales up along straight lines: what a graph
+keeps grows with width and with layers. The last line checks both at another width and depth.
 What grows with the square of a row is left out, since kernels for GPUs keep no attention weights.
 """
 
