@@ -75,7 +75,7 @@ def torture(session: nox.Session) -> None:
 
 @nox.session
 def audit_dependencies(session: nox.Session) -> None:
-    """Look every pinned version up among the known vulnerabilities; needs pypi.org."""
+    """Look every pinned version up among the known vulnerabilities."""
     session.install(*nox.project.dependency_groups(PROJECT, "audit"))
     # Without --strict a version that cannot be looked up counts as one without vulnerabilities.
     options = ("--strict", "--no-deps", "--disable-pip", "--requirement", CONSTRAINTS)
@@ -84,7 +84,7 @@ def audit_dependencies(session: nox.Session) -> None:
     except nox.command.CommandFailed:
         session.error(
             "See above. Where a version could not be audited, or a host not be reached, the "
-            "database was not there and nothing is known: run this session where pypi.org answers."
+            "database was not there and nothing is known: run this session where it answers."
         )
 
 

@@ -140,6 +140,11 @@ class PairClassifier(nn.Module):
         return self._base.score if self.is_decoder else self._base.classifier  # type: ignore[no-any-return]
 
     @property
+    def _no_split_modules(self) -> list[str]:
+        """Classes that FSDP shards one by one, under the name that accelerate looks for."""
+        return sorted({type(layer).__name__ for layer in self.layers})
+
+    @property
     def layers(self) -> nn.ModuleList:
         """The backbone's layers, first to last."""
         return find_layers(self._base)

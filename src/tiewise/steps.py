@@ -15,27 +15,7 @@ from torch.utils.data import Dataset
 
 from tiewise.batches import Layout, StepRows, plan_step
 from tiewise.config import TrainConfig
-from tiewise.tokens import TokenRows
-
-
-@dataclass(frozen=True)
-class Examples:
-    """What a fit learns from: rows of tokens with their targets.
-
-    rows
-        The token rows, n of them.
-    targets
-        Probabilities of A, B, tie: float32, shape (n, 3), each row sums to 1.
-    weights
-        Weight of each row in its step's mean: float32, shape (n,), not negative.
-    ids
-        What a message calls each row, shape (n,).
-    """
-
-    rows: TokenRows
-    targets: npt.NDArray[np.float32]
-    weights: npt.NDArray[np.float32]
-    ids: npt.NDArray[np.object_]
+from tiewise.examples import Examples
 
 
 @dataclass(frozen=True)
@@ -43,10 +23,14 @@ class Step:
     """One process's share of an optimiser step."""
 
     micro_batches: list[npt.NDArray[np.int64]]
+    n_idle: int
+    """How many micro-batches, the last ones, weigh nothing: other processes have more of them."""
     weight: float
     """Sum of the weights of all rows of the step, over all processes."""
-    is_idle: bool
-    """The step has fewer rows than processes and none for this one: it takes part with weight 0."""
+
+    def is_idle(self, position: int) -> bool:
+        """Tell whether a micro-batch only keeps pace."""
+        return position >= len(self.micro_batches) - self.n_idle
 
 
 class StepDataset(Dataset[Step]):
@@ -73,16 +57,20 @@ class StepDataset(Dataset[Step]):
 
     def __getitem__(self, index: int) -> Step:
         rows = self.rows_of(index)
-        plan = plan_step(
-            self.examples.rows.lengths[rows],
+        lengths = self.examples.rows.lengths[rows]
+        plans = plan_step(
+            lengths,
             micro_batch_tokens=self.micro_batch_tokens,
             n_micro_batches=self.config.n_micro_batches,
             layout=self.layout,
             n_processes=self.n_processes,
-        )[self.process_index]
+        )
+        own = [rows[positions] for positions in plans[self.process_index]]
+        # Processes that share weights meet in every forward pass, so all run equally many.
+        n_idle = max(map(len, plans)) - len(own)
+        shortest = rows[[int(lengths.argmin())]]
         weight = float(self.examples.weights[rows].sum(dtype=np.float64)) or 1.0
-        micro_batches = [rows[positions] for positions in plan]
-        return Step(micro_batches or [rows[:1]], weight, is_idle=not micro_batches)
+        return Step(own + [shortest] * n_idle, n_idle, weight)
 
     def rows_of(self, index: int) -> npt.NDArray[np.int64]:
         """Return the rows of a step, over all processes, in the order they were drawn."""

@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -26,21 +25,20 @@ import numpy.typing as npt
 import torch
 import transformers
 from torch.utils.data import DataLoader
-from transformers.integrations.integration_utils import get_reporting_integration_callbacks
-from transformers.training_args import OptimizerNames
 
 from tiewise import checkpoints
 from tiewise.attention import collate
 from tiewise.config import TrainConfig
-from tiewise.errors import ConfigError, NumericsError, RunError
+from tiewise.errors import NumericsError, RunError
 from tiewise.model import PairClassifier
+from tiewise.sharding import deal_state, gather
 from tiewise.steps import Step, StepDataset
 from tiewise.tensor_tree import load_tree, save_tree
+from tiewise.trained import load_trainable_weights, trainable_weights
 
 _STATE = "state"
 _TRAINER_STATE = "trainer_state.json"
 _SHOWN = 5
-_PATIENCE_SECONDS = 6 * 3600  # the others wait while the first process scores a fold
 _log = logging.getLogger(__name__)
 
 
@@ -56,7 +54,7 @@ class StepTrainer(transformers.Trainer):
     config
         How the fit goes.
     arguments
-        What transformers needs to know, from :func:`training_arguments`.
+        What transformers needs to know, from :mod:`tiewise.trainer_arguments`.
     callbacks
         Called by transformers as usual.
     fit
@@ -122,8 +120,9 @@ class StepTrainer(transformers.Trainer):
         for position, rows in enumerate(step.micro_batches):
             is_last = position == len(step.micro_batches) - 1
             # Only the last backward of a step exchanges gradients between processes.
+            self.accelerator.gradient_state._set_sync_gradients(is_last)
             with contextlib.nullcontext() if is_last else self.accelerator.no_sync(model):
-                row_losses = self._row_losses(model, rows, is_idle=step.is_idle)
+                row_losses = self._row_losses(model, rows, is_idle=step.is_idle(position))
                 # Processes average their gradients; the factor turns the average into the sum.
                 share = row_losses.sum() * (self.args.world_size / step.weight)
                 self.accelerator.backward(share)
@@ -215,16 +214,17 @@ class StepTrainer(transformers.Trainer):
         return self.optimizer
 
     def _save_checkpoint(self, model: torch.nn.Module, trial: Any) -> None:
-        if self.is_fsdp_enabled or self.is_deepspeed_enabled:
+        if self.is_deepspeed_enabled:
             super()._save_checkpoint(model, trial)
             self._seal_sharded()
             return
+        tree = gather(self._state_tree())
         if not self.args.should_save:
             return
         folder = Path(str(self.args.output_dir))
         step = self.state.global_step
         with checkpoints.new_checkpoint(folder, step, fit=self.fit) as checkpoint:
-            save_tree(checkpoint / _STATE, self._state_tree())
+            save_tree(checkpoint / _STATE, tree)
             self.state.save_to_json(str(checkpoint / _TRAINER_STATE))
         checkpoints.keep_newest(folder, self.train_config.n_checkpoints, step=step)
 
@@ -251,12 +251,13 @@ class StepTrainer(transformers.Trainer):
         self._losses = self._resumed_state["losses"]
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
-        if checkpoint is None or self.is_fsdp_enabled or self.is_deepspeed_enabled:
+        if checkpoint is None or self.is_deepspeed_enabled:
             super()._load_optimizer_and_scheduler(checkpoint)
             return
-        for name, part in (("optimizer", self.optimizer), ("scheduler", self.lr_scheduler)):
-            assert part is not None, f"the Trainer built no {name}"  # noqa: S101
-            part.load_state_dict(self._resumed_state[name])
+        optimizer, scheduler = self.optimizer, self.lr_scheduler
+        assert optimizer is not None and scheduler is not None, "the Trainer built none"  # noqa: S101, PT018
+        optimizer.load_state_dict(deal_state(self._resumed_state["optimizer"], optimizer))
+        scheduler.load_state_dict(self._resumed_state["scheduler"])
 
     def _load_scaler(self, checkpoint: str | None) -> None:
         if checkpoint is not None and self.accelerator.scaler is not None:
@@ -264,90 +265,6 @@ class StepTrainer(transformers.Trainer):
 
     def _load_rng_state(self, checkpoint: str | None) -> None:
         """Nothing to load: each step derives its own."""
-
-
-def training_arguments(
-    config: TrainConfig, output_dir: Path, *, dtype: str, is_cpu: bool
-) -> transformers.TrainingArguments:
-    """Say the configuration in transformers' words.
-
-    Raises
-    ------
-    ConfigError
-        When transformers knows no such optimiser or tracker, or the tracker is not installed.
-    """
-    _check_names(config)
-    return transformers.TrainingArguments(
-        output_dir=str(output_dir),
-        num_train_epochs=1,
-        per_device_train_batch_size=1,
-        gradient_accumulation_steps=1,
-        learning_rate=config.learning_rate,
-        lr_scheduler_type=config.schedule
-        if config.schedule != "constant"
-        else "constant_with_warmup",
-        warmup_steps=config.n_warmup_steps,
-        weight_decay=config.weight_decay,
-        max_grad_norm=config.max_grad_norm or math.inf,  # at 0 the norm would not be looked at
-        optim=config.optimizer,
-        logging_steps=config.log_steps,
-        logging_nan_inf_filter=False,
-        save_strategy="steps",
-        save_steps=config.save_steps,
-        eval_strategy="no",
-        seed=config.seed,
-        use_cpu=is_cpu,
-        bf16=dtype == "bfloat16" and not is_cpu,
-        fp16=dtype == "float16" and not is_cpu,
-        ddp_find_unused_parameters=False,
-        ddp_timeout=_PATIENCE_SECONDS,
-        dataloader_pin_memory=False,
-        remove_unused_columns=False,
-        report_to=list(config.report_to) or "none",
-        disable_tqdm=True,
-        log_level="warning",
-    )
-
-
-def _check_names(config: TrainConfig) -> None:
-    known = [name.value for name in OptimizerNames]
-    if config.optimizer not in known:
-        raise ConfigError(
-            f"--optimizer {config.optimizer} is not one of transformers': {', '.join(known)}."
-        )
-    try:
-        trackers = get_reporting_integration_callbacks(list(config.report_to))  # type: ignore[no-untyped-call]
-        for tracker in trackers:
-            tracker()
-    except (ValueError, RuntimeError, ImportError) as error:
-        raise ConfigError(f"--report-to {' '.join(config.report_to)}: {error}") from error
-
-
-def trainable_weights(model: torch.nn.Module) -> dict[str, torch.Tensor]:
-    """Return the tensors that training changes, by name."""
-    return {name: value for name, value in model.named_parameters() if value.requires_grad}
-
-
-def load_trainable_weights(model: torch.nn.Module, weights: dict[str, torch.Tensor]) -> None:
-    """Copy weights into the trainable tensors of `model`; names and shapes must match exactly.
-
-    Raises
-    ------
-    RunError
-        When a tensor is missing, unexpected or of another shape.
-    """
-    own = trainable_weights(model)
-    expected = {name: tuple(value.shape) for name, value in own.items()}
-    found = {name: tuple(value.shape) for name, value in weights.items()}
-    if expected != found:
-        name = sorted(set(expected.items()) ^ set(found.items()))[0][0]
-        raise RunError(
-            f"The checkpoint does not fit the model: {name} is {found.get(name, 'missing')}, "
-            f"expected {expected.get(name, 'nothing')}. Start anew without --resume."
-        )
-    with torch.no_grad():
-        for name, value in own.items():
-            value.copy_(weights[name])
 
 
 def _only_item(items: list[Step]) -> Step:
