@@ -13,7 +13,7 @@ from typing import Any
 
 import tyro
 
-from tiewise.commands.evaluating import compare, evaluate, report
+from tiewise.commands.evaluating import blend, compare, evaluate, report
 from tiewise.commands.fitting import make_fit, presets
 from tiewise.commands.predicting import predict, rank
 from tiewise.commands.reading import audit, simulate
@@ -48,6 +48,7 @@ def _commands(words: Sequence[str]) -> dict[str, Callable[..., Any]]:
         "rank": rank,
         "evaluate": evaluate,
         "compare": compare,
+        "blend": blend,
         "audit": audit,
         "simulate": simulate,
         "report": report,

@@ -21,6 +21,8 @@ from tiewise.files import digest_json
 
 BASELINE = "baseline"
 """The backbone's name when there is none: features and scikit-learn."""
+BLEND = "blend"
+"""The backbone's name of a blend of other runs, which ``tiewise blend`` writes."""
 PRESETS = ("quickstart", "smollm2-135m", "gemma2-9b", "notebook", "tiny", "baseline")
 
 
@@ -92,6 +94,8 @@ class ModelConfig:
     head: Literal["linear", "mlp", "responses"] = "linear"
     """A linear head; or dropout, linear, GELU, linear; or, for encoders, a linear head on the
     difference of the two responses' mean hidden states."""
+    stack: tuple[str, ...] = ()
+    """Runs over the same folds whose out-of-fold logits are features of the baseline."""
 
 
 @dataclass(frozen=True)
@@ -256,6 +260,14 @@ def _laws(config: RunConfig) -> list[tuple[bool, str]]:
         ),
         (0 <= model.lora_dropout < 1, f"--lora-dropout is {model.lora_dropout}; give 0 to 1."),
         (model.n_frozen_layers >= 0, "--n-frozen-layers is negative."),
+        (
+            not model.stack or model.backbone in {BASELINE, BLEND},
+            "--stack gives features to the CPU-class model; add --preset baseline.",
+        ),
+        (
+            len(set(model.stack)) == len(model.stack),
+            f"--stack names a run twice: {', '.join(model.stack)}.",
+        ),
         (
             model.tuning == "lora" or model.quantization == "none",
             "--tuning full cannot train 4-bit weights; add --quantization none or --tuning lora.",

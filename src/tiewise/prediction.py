@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +17,15 @@ import numpy as np
 import pandas as pd
 
 from tiewise.baseline import load_baseline
-from tiewise.config import BASELINE
+from tiewise.config import BASELINE, BLEND
 from tiewise.errors import RunError
-from tiewise.files import digest_file, refuse_existing
+from tiewise.files import digest_file, read_json, refuse_existing
 from tiewise.formats import read_chunks
 from tiewise.formats.cells import ONE_HOT_COLUMNS
+from tiewise.mixture import load_mixture
 from tiewise.pairs import is_degenerate
 from tiewise.runs import Run
+from tiewise.stacking import check_stack, open_stack, stack_columns, table_logits
 from tiewise.streaming import StreamReport, predict_stream
 from tiewise.tally import Tally
 
@@ -88,8 +90,10 @@ def open_predictor(run: Run, *, cache_dir: Path, options: PredictOptions | None 
         When the model is damaged or the machine cannot compute it.
     """
     options = options or PredictOptions()
+    if run.config.model.backbone == BLEND:
+        return _open_blend(run, cache_dir, options)
     if run.config.model.backbone == BASELINE:
-        return _open_baseline(run)
+        return _open_baseline(run, cache_dir, options)
     from tiewise.judging import open_judge
 
     judge = open_judge(run, cache_dir=cache_dir)
@@ -165,19 +169,48 @@ def predict_file(
     return FilePrediction(report, len(folds), tally.describe() if report.is_joined else {})
 
 
-def _open_baseline(run: Run) -> Predict:
+def _open_blend(run: Run, cache_dir: Path, options: PredictOptions) -> Predict:
+    members = _open_members(run, cache_dir, options)
+    mixture = load_mixture(run.mixture_path)
+
+    def predict(pairs: pd.DataFrame) -> pd.DataFrame:
+        logits = [table_logits(members[name](pairs)) for name in mixture.members]
+        return _tabulate(pairs, np.exp(mixture.apply(logits)))
+
+    return predict
+
+
+def _open_members(run: Run, cache_dir: Path, options: PredictOptions) -> dict[str, Predict]:
+    """Open the runs that a run is built on, unless they have changed since."""
+    runs = open_stack(run.config.model.stack, run.path.parent)
+    for fold in run.finished_folds():
+        check_stack(runs, read_json(run.fold(fold).identity_path).get("stack", {}))
+    return {
+        member.name: open_predictor(member, cache_dir=cache_dir, options=options) for member in runs
+    }
+
+
+def _open_baseline(run: Run, cache_dir: Path, options: PredictOptions) -> Predict:
     folds = run.finished_folds()
     if not folds:
         raise RunError(f"{run.path}: no fold is finished yet. Go on with tiewise fit --resume.")
     models = [load_baseline(run.fold(fold).adapter_dir) for fold in folds]
+    # What it was fitted on does not depend on the order of A and B, so neither may this.
+    members = _open_members(run, cache_dir, replace(options, swap=True, swap_when=None))
 
     def predict(pairs: pd.DataFrame) -> pd.DataFrame:
-        probs = np.mean([model.predict(pairs) for model in models], axis=0)
-        table = pd.DataFrame(probs, columns=PROBS)
-        table.insert(0, "id", pairs["id"].to_numpy())
-        return table.assign(is_degenerate=is_degenerate(pairs))
+        for name, judge in members.items():
+            logits = table_logits(judge(pairs))
+            pairs = pairs.assign(**dict(zip(stack_columns(name), logits.T, strict=True)))
+        return _tabulate(pairs, np.mean([model.predict(pairs) for model in models], axis=0))
 
     return predict
+
+
+def _tabulate(pairs: pd.DataFrame, probs: Any) -> pd.DataFrame:
+    table = pd.DataFrame(probs, columns=PROBS)
+    table.insert(0, "id", pairs["id"].to_numpy())
+    return table.assign(is_degenerate=is_degenerate(pairs))
 
 
 def _as_predictions(table: pd.DataFrame) -> pd.DataFrame:
