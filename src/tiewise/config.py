@@ -108,6 +108,9 @@ class TrainConfig:
     """Pairs of one optimiser step, over all processes and micro-batches."""
     both_orders: bool = False
     """Put each pair into the step twice, as given and swapped."""
+    consistency_weight: float = 0.0
+    """Weight of the divergence between what the two orders of a pair say, in the loss of each row;
+    both orders then share a micro-batch."""
     micro_batch_tokens: int = 8192
     """Most tokens of one forward pass, padding included; a longer single row goes alone."""
     n_micro_batches: int | None = None
@@ -291,8 +294,18 @@ def _laws(config: RunConfig) -> list[tuple[bool, str]]:
                 0 <= number < math.inf,
                 f"--{name.replace('_', '-')} is {number}; give 0 or more.",
             )
-            for name in ("weight_decay", "max_grad_norm", "n_warmup_steps", "seed")
+            for name in (
+                "consistency_weight",
+                "weight_decay",
+                "max_grad_norm",
+                "n_warmup_steps",
+                "seed",
+            )
             for number in [getattr(train, name)]
+        ),
+        (
+            train.both_orders or not train.consistency_weight,
+            "--consistency-weight compares the two orders of a pair; add --both-orders.",
         ),
         (0 < train.layer_decay <= 1, f"--layer-decay is {train.layer_decay}; give 0 < d <= 1."),
         (train.micro_batch_tokens >= 1, "--micro-batch-tokens must be at least 1."),

@@ -40,6 +40,8 @@ REMAINDER = {"dtype": "float64", "layout": "padded", "batch_size": 47, "n_epochs
 """Steps of 47 rows and of 1 row: an odd number, and one that leaves the second process idle."""
 UNEVEN = {"dtype": "float64", "layout": "packed", "batch_size": 5, "n_epochs": 2, "save_steps": 3}
 """Steps of 5 rows, and of 3 at an epoch's end."""
+PAIRS = REMAINDER | {"n_epochs": 1, "both_orders": True, "consistency_weight": 1.0}
+"""Steps of 47 pairs and of 1 pair in both orders, which are held against each other."""
 
 
 @dataclass
@@ -71,11 +73,13 @@ def launched(tmp_path_factory, cache_dir):
     alone = {
         "remainder alone": fit(fitter, {"name": "remainder alone", "fields": REMAINDER}),
         "uneven alone": fit(fitter, {"name": "uneven alone", "fields": UNEVEN}),
+        "pairs alone": fit(fitter, {"name": "pairs alone", "fields": PAIRS}),
         "then two": fit(fitter, {"name": "then two", "fields": UNEVEN, "stop_after": 11}),
     }
     jobs = [
         {"name": "remainder", "fields": REMAINDER},
         {"name": "uneven", "fields": UNEVEN},
+        {"name": "pairs", "fields": PAIRS},
         {"name": "then two", "fields": UNEVEN, "resume": True},
         {"name": "then one", "fields": UNEVEN, "stop_after": 11},
     ]
@@ -108,7 +112,7 @@ def same_fit(first: FoldFolder, second: FoldFolder) -> None:
         np.testing.assert_allclose(tensor, other_tensors[name], rtol=0, atol=TOLERANCE)
 
 
-@pytest.mark.parametrize("name", ["remainder", "uneven"])
+@pytest.mark.parametrize("name", ["remainder", "uneven", "pairs"])
 def test_two_processes_fit_what_one_fits(launched, name):
     """The same loss and gradient norm at every step, the same adapter, padded and packed."""
     same_fit(launched.fold(f"{name} alone"), launched.fold(name))
