@@ -18,6 +18,7 @@ from typing import Any, Literal
 
 from tiewise.errors import ConfigError
 from tiewise.files import digest_json
+from tiewise.ranks import parse_ranks
 
 BASELINE = "baseline"
 """The backbone's name when there is none: features and scikit-learn."""
@@ -81,6 +82,9 @@ class ModelConfig:
     """The first layers that get no adapter (LoRA) or no gradient (full)."""
     lora_r: int = 16
     """Rank of the adapters."""
+    lora_ranks: tuple[str, ...] = ()
+    """Ranks that differ from it, such as `q_proj=8`, `0-9=4` (layers), `10-15.v_proj=32`; the last
+    that fits holds. Each update is multiplied by alpha / its own rank."""
     lora_alpha: float = 32.0
     """Scale of the adapters; the update is multiplied by alpha / r."""
     lora_dropout: float = 0.0
@@ -236,6 +240,7 @@ def check_config(config: RunConfig) -> None:
     for holds, message in _laws(config):
         if not holds:
             raise ConfigError(message)
+    parse_ranks(config.model.lora_ranks)
 
 
 def _laws(config: RunConfig) -> list[tuple[bool, str]]:

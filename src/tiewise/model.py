@@ -11,6 +11,7 @@ This module is a leaf: it imports torch, transformers and peft, and nothing belo
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,7 @@ from tiewise.networks import (
     Checkpointing,
     checkpoint_layers,
     count_positions,
+    find_dropped_head,
     find_layers,
     load_network,
     working_dtype,
@@ -40,6 +42,8 @@ from tiewise.norms import replace_norms
 from tiewise.pooling import pool_last_layer
 from tiewise.responses import compare_responses
 from tiewise.trained import add_adapters
+
+_log = logging.getLogger(__name__)
 
 
 class PairClassifier(nn.Module):
@@ -205,6 +209,8 @@ def build_classifier(
     ModelError
         When the configuration does not fit the backbone.
     """
+    if dropped := find_dropped_head(Path(backbone_dir)):
+        _log.info("%s is %s: its head is left out, its backbone is used.", config.backbone, dropped)
     network = load_network(config, Path(backbone_dir), device=device, seed=seed)
     network = add_adapters(network, config, seed=seed)
     return _finish(network, config, Path(backbone_dir), checkpointing)
