@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from tiewise.claims import claim_fold, hold_fold
 from tiewise.comparison import Comparison, compare_runs, read_shared
 from tiewise.config import BLEND, ModelConfig, RunConfig
 from tiewise.crossfit import summarise
@@ -29,8 +30,6 @@ from tiewise.orders import log_softmax
 from tiewise.references import RunScores
 from tiewise.runs import (
     Run,
-    claim_fold,
-    hold_fold,
     open_run,
     read_data,
     read_folds,

@@ -15,7 +15,7 @@ import tyro
 
 from tiewise.commands.evaluating import blend, compare, evaluate, report
 from tiewise.commands.fitting import make_fit, presets
-from tiewise.commands.predicting import predict, rank
+from tiewise.commands.predicting import export, predict, rank
 from tiewise.commands.reading import audit, simulate
 from tiewise.console import run_command
 
@@ -52,6 +52,7 @@ def _commands(words: Sequence[str]) -> dict[str, Callable[..., Any]]:
         "audit": audit,
         "simulate": simulate,
         "report": report,
+        "export": export,
         "presets": presets,
     }
 

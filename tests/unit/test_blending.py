@@ -15,12 +15,13 @@ from tiewise.labels import swap_probs
 from tiewise.mixture import fit_weights, load_mixture, mix
 from tiewise.orders import log_softmax
 from tiewise.pairs import swap_pairs
-from tiewise.prediction import open_predictor
+from tiewise.prediction import PredictOptions, open_predictor
 from tiewise.runs import open_run, read_oof
 from tiewise.simulate import simulate
 
 PAIRS, FOLDS, OOF = simulated_tables(240)
 LOGITS = ["logit_a", "logit_b", "logit_tie"]
+OPTIONS = PredictOptions()
 PROBS = ["prob_a", "prob_b", "prob_tie"]
 
 
@@ -138,11 +139,13 @@ def test_a_blend_predicts_and_a_changed_member_is_refused(tmp_path, monkeypatch)
     blend = blend_runs(runs, tmp_path, name="both", is_overwritten=False)
     fresh = simulate(40, seed=9)
     predict = open_predictor(blend.run, cache_dir=tmp_path / "cache")
-    members = [open_predictor(run, cache_dir=tmp_path / "cache")(fresh)[PROBS] for run in runs]
-    found = predict(fresh)
+    members = [
+        open_predictor(run, cache_dir=tmp_path / "cache")(fresh, OPTIONS)[PROBS] for run in runs
+    ]
+    found = predict(fresh, OPTIONS)
     expected = np.exp(blend.mixture.apply([np.log(probs) for probs in members]))
     np.testing.assert_allclose(found[PROBS], expected, atol=1e-12)
-    swapped = predict(swap_pairs(fresh))[PROBS].to_numpy()
+    swapped = predict(swap_pairs(fresh), OPTIONS)[PROBS].to_numpy()
     assert np.array_equal(swapped, swap_probs(found[PROBS].to_numpy()))
     changed = read_oof(runs[0]).assign(more=1)
     changed.to_parquet(runs[0].oof_path)

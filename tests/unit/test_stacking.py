@@ -17,13 +17,14 @@ from tiewise.features import extract_features
 from tiewise.files import read_json, write_json
 from tiewise.labels import swap_probs
 from tiewise.pairs import swap_pairs
-from tiewise.prediction import open_predictor
+from tiewise.prediction import PredictOptions, open_predictor
 from tiewise.runs import read_fold_oof
 from tiewise.simulate import BAYES_COLUMNS, simulate
 from tiewise.stacked import add_stacked, stacked_names
 from tiewise.stacking import open_stack, read_stack, stack_columns
 
 _, FOLDS, OOF = simulated_tables(120)
+OPTIONS = PredictOptions()
 PROBS = ["prob_a", "prob_b", "prob_tie"]
 LOGITS = ["logit_a", "logit_b", "logit_tie"]
 
@@ -145,8 +146,8 @@ def test_it_predicts_new_rows_alike_in_either_order(stacked):
     folder, _, above = stacked
     fresh = simulate(30, seed=9)
     predict = open_predictor(above, cache_dir=folder / "cache")
-    found = predict(fresh)[PROBS].to_numpy()
-    assert np.array_equal(predict(swap_pairs(fresh))[PROBS].to_numpy(), swap_probs(found))
+    found = predict(fresh, OPTIONS)[PROBS].to_numpy()
+    assert np.array_equal(predict(swap_pairs(fresh), OPTIONS)[PROBS].to_numpy(), swap_probs(found))
 
 
 def test_without_the_run_below_nothing_is_predicted(stacked):
