@@ -24,13 +24,71 @@ import torch
 from torch import Tensor
 
 from tiewise import adapters, checkpoints
-from tiewise.config import ModelConfig
-from tiewise.errors import ModelError
-from tiewise.files import atomic_folder, read_json, write_json
+from tiewise.config import BASELINE, BLEND, ModelConfig
+from tiewise.errors import ModelError, RunError
+from tiewise.files import atomic_folder, digest_file, read_json, refuse_existing, write_json
 from tiewise.ranks import multiply_ranks
+from tiewise.runs import Run
 from tiewise.tensor_tree import write_tensors
 
+_RECORD = "average.json"
 _SIDE_FILES = ("tokenizer.json", "template.json")
+
+
+def average_run(run: Run, *, is_overwritten: bool = False) -> ModelConfig:
+    """Average the adapters of a run's finished folds into its folder ``average``.
+
+    Returns
+    -------
+    ModelConfig
+        What the average is built like.
+
+    Raises
+    ------
+    RunError
+        When fewer than two folds are finished.
+    FilesError
+        When an average stands there and may not be replaced.
+    ModelError
+        As :func:`average_adapters`, and when the run has no adapters.
+    """
+    folds = run.finished_folds()
+    if run.config.model.backbone in {BASELINE, BLEND}:
+        raise ModelError(
+            f"{run.name} has no adapters to average: it is a {run.config.model.backbone}. Its "
+            "predictions are averaged by tiewise predict."
+        )
+    if len(folds) < 2:
+        raise RunError(
+            f"{run.path}: {len(folds)} folds are finished, and an average needs two. Go on with "
+            f"tiewise fit --run {run.name} --folds all --resume."
+        )
+    refuse_existing(run.average_dir, is_overwritten=is_overwritten)
+    (run.average_dir / _RECORD).unlink(missing_ok=True)
+    averaged = average_adapters(
+        [run.fold(fold).adapter_dir for fold in folds], run.average_dir / "adapter"
+    )
+    write_json(run.average_dir / _RECORD, _digest_folds(run, folds))
+    return averaged
+
+
+def find_average(run: Run) -> Path:
+    """Return the folder of a run's averaged adapter.
+
+    Raises
+    ------
+    RunError
+        When there is none, or a fold was fitted since.
+    """
+    path = run.average_dir / _RECORD
+    if not path.is_file():
+        raise RunError(f"{run.path} has no averaged adapter. Run tiewise average {run.name}.")
+    if read_json(path) != _digest_folds(run, run.finished_folds()):
+        raise RunError(
+            f"{run.average_dir} is the average of other folds than are finished now. Run tiewise "
+            f"average {run.name} --overwrite."
+        )
+    return run.average_dir / "adapter"
 
 
 def average_adapters(adapter_dirs: Sequence[Path], output_dir: Path) -> ModelConfig:
@@ -69,7 +127,8 @@ def average_adapters(adapter_dirs: Sequence[Path], output_dir: Path) -> ModelCon
         averaged = config
     with atomic_folder(output_dir) as temporary:
         for name in _SIDE_FILES:
-            shutil.copyfile(adapter_dirs[0] / name, temporary / name)
+            if (adapter_dirs[0] / name).is_file():
+                shutil.copyfile(adapter_dirs[0] / name, temporary / name)
         write_tensors(temporary / weights_name, average_tensors(tensors))
         settings = read_json(adapter_dirs[0] / settings_name)
         write_json(temporary / settings_name, _widen(settings, averaged, n))
@@ -99,6 +158,10 @@ def average_tensors(parts: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
     return {name: _average([part[name] for part in parts], name) for name in parts[0]}
 
 
+def _digest_folds(run: Run, folds: Sequence[int]) -> dict[str, str]:
+    return {str(fold): digest_file(run.fold(fold).oof_path) for fold in folds}
+
+
 def _average(tensors: Sequence[Tensor], name: str) -> Tensor:
     if ".lora_A." in name:
         return torch.cat(list(tensors), dim=0)
@@ -123,8 +186,12 @@ def _check_alike(folders: Sequence[Path], cards: Sequence[tuple[ModelConfig, str
                 "cannot be averaged."
             )
         for name in _SIDE_FILES:
-            if (folder / name).read_bytes() != (folders[0] / name).read_bytes():
+            if _digest(folder / name) != _digest(folders[0] / name):
                 raise ModelError(f"{folder / name} is not that of {folders[0]}: fit them alike.")
+
+
+def _digest(path: Path) -> str | None:
+    return digest_file(path) if path.is_file() else None
 
 
 def _widen(settings: dict[str, Any], averaged: ModelConfig, n: int) -> dict[str, Any]:

@@ -13,7 +13,8 @@ from typing import Any
 
 import tyro
 
-from tiewise.commands.evaluating import blend, compare, evaluate, report
+from tiewise.commands.combining import average, blend
+from tiewise.commands.evaluating import compare, evaluate, report
 from tiewise.commands.fitting import make_fit, presets
 from tiewise.commands.predicting import export, predict, rank
 from tiewise.commands.reading import audit, simulate
@@ -49,6 +50,7 @@ def _commands(words: Sequence[str]) -> dict[str, Callable[..., Any]]:
         "evaluate": evaluate,
         "compare": compare,
         "blend": blend,
+        "average": average,
         "audit": audit,
         "simulate": simulate,
         "report": report,

@@ -18,7 +18,7 @@ from typing import Any
 import pandas as pd
 
 from tiewise.config import BASELINE, BLEND
-from tiewise.errors import ConfigError, missing_extra
+from tiewise.errors import ConfigError, RunError, missing_extra
 from tiewise.files import digest_file, read_json, refuse_existing
 from tiewise.formats import read_chunks
 from tiewise.formats.cells import ONE_HOT_COLUMNS
@@ -48,6 +48,8 @@ class PredictOptions:
         Rows read, scored and written at a time.
     device
         `cpu` or `cuda`; where the run was fitted when None.
+    is_averaged
+        One model whose weights are the mean of the folds', in the place of their mean prediction.
 
     Raises
     ------
@@ -60,6 +62,7 @@ class PredictOptions:
     is_bitwise: bool = False
     chunk_rows: int = 1_000
     device: str | None = None
+    is_averaged: bool = False
 
     def __post_init__(self) -> None:
         if self.chunk_rows < 1:
@@ -120,7 +123,9 @@ class FilePrediction:
         return f"{described}\non held-out rows {self.held_out}" if self.held_out else described
 
 
-def open_predictor(run: Run, *, cache_dir: Path, device: str | None = None) -> Predict:
+def open_predictor(
+    run: Run, *, cache_dir: Path, device: str | None = None, is_averaged: bool = False
+) -> Predict:
     """Return a function from a pairs table to its predictions, averaged over the finished folds.
 
     Parameters
@@ -131,14 +136,18 @@ def open_predictor(run: Run, *, cache_dir: Path, device: str | None = None) -> P
         Where converted backbones are cached.
     device
         `cpu` or `cuda`; where the run was fitted when None.
+    is_averaged
+        The folds' adapters averaged into one, which ``tiewise average`` writes.
 
     Raises
     ------
     RunError
-        When no fold is finished.
+        When no fold is finished, or there is no average of them.
     ModelError, DeviceError
         When the model is damaged or the machine cannot compute it.
     """
+    if is_averaged and run.config.model.backbone in {BASELINE, BLEND}:
+        raise RunError(f"{run.name} has no adapters to average. Leave out --average.")
     members = _open_members(run, cache_dir, device)
     if run.config.model.backbone == BLEND:
         return open_blend(run, members)
@@ -152,7 +161,7 @@ def open_predictor(run: Run, *, cache_dir: Path, device: str | None = None) -> P
     except ModuleNotFoundError as error:
         raise missing_extra(run.config.model.backbone, error) from error
 
-    judge = open_judge(run, cache_dir=cache_dir, device=device)
+    judge = open_judge(run, cache_dir=cache_dir, device=device, is_averaged=is_averaged)
 
     def predict(pairs: pd.DataFrame, options: PredictOptions) -> pd.DataFrame:
         return judge.predict(
@@ -215,7 +224,9 @@ def predict_file(
         "options": asdict(options),
         "is_submission": is_submission,
     }
-    predict = open_predictor(run, cache_dir=cache_dir, device=options.device)
+    predict = open_predictor(
+        run, cache_dir=cache_dir, device=options.device, is_averaged=options.is_averaged
+    )
     prepare = _as_submission if is_submission else _as_predictions
     tally = Tally()
     report = predict_stream(

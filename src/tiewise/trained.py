@@ -107,6 +107,7 @@ def _rank_pattern(network: Any, config: ModelConfig, wanted: set[str]) -> dict[s
     ranks = {
         names[id(part)]: rank_of(rules, index, name.rsplit(".", 1)[-1], config.lora_r)
         for index, layer in enumerate(layers)
+        if index >= config.n_frozen_layers
         for name, part in layer.named_modules()
         if name.rsplit(".", 1)[-1] in wanted
     }

@@ -58,28 +58,6 @@ def compare(
     show_result(compare_runs(open_run(first, artifacts), open_run(second, artifacts)), is_json=json)
 
 
-def blend(
-    runs: tyro.conf.Positional[tuple[str, ...]],
-    *,
-    run: str | None = None,
-    overwrite: bool = False,
-    artifacts: Artifacts = default_artifacts(),  # noqa: B008
-    json: Json = False,
-) -> None:
-    """Mix several runs with weights fitted out of fold, and write the mixture as a run.
-
-    Args:
-        runs: Names of two or more runs that have predicted the same rows.
-        run: Name of the blend; made from time and configuration when not given.
-        overwrite: Replace a blend of that name.
-    """
-    from tiewise.blending import blend_runs
-    from tiewise.runs import open_run
-
-    members = [open_run(name, artifacts) for name in runs]
-    show_result(blend_runs(members, artifacts, name=run, is_overwritten=overwrite), is_json=json)
-
-
 def report(
     run: tyro.conf.Positional[str],
     *,
