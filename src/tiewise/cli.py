@@ -13,7 +13,7 @@ from typing import Any
 
 import tyro
 
-from tiewise.commands.combining import average, blend
+from tiewise.commands.combining import average, blend, cascade
 from tiewise.commands.evaluating import compare, evaluate, report
 from tiewise.commands.fitting import make_fit, presets
 from tiewise.commands.predicting import export, predict, rank
@@ -51,6 +51,7 @@ def _commands(words: Sequence[str]) -> dict[str, Callable[..., Any]]:
         "compare": compare,
         "blend": blend,
         "average": average,
+        "cascade": cascade,
         "audit": audit,
         "simulate": simulate,
         "report": report,

@@ -23,7 +23,7 @@ from tiewise.files import digest_file, read_json, refuse_existing
 from tiewise.formats import read_chunks
 from tiewise.formats.cells import ONE_HOT_COLUMNS
 from tiewise.orders import check_share
-from tiewise.predictors import open_baseline, open_blend
+from tiewise.predictors import open_baseline, open_blend, open_cascade
 from tiewise.runs import Run, read_fold_oof
 from tiewise.second_orders import SecondOrders, has_both_orders, weigh_second_orders
 from tiewise.stacking import check_stack, open_stack
@@ -50,6 +50,11 @@ class PredictOptions:
         `cpu` or `cuda`; where the run was fitted when None.
     is_averaged
         One model whose weights are the mean of the folds', in the place of their mean prediction.
+    dear
+        Name of another run, beside this one, that makes the close calls.
+    dear_when
+        A call is close where the second largest probability is at least this share of the largest,
+        in [0, 1].
 
     Raises
     ------
@@ -63,10 +68,16 @@ class PredictOptions:
     chunk_rows: int = 1_000
     device: str | None = None
     is_averaged: bool = False
+    dear: str | None = None
+    dear_when: float | None = None
 
     def __post_init__(self) -> None:
         if self.chunk_rows < 1:
             raise ConfigError(f"--chunk-rows is {self.chunk_rows}; expected at least 1.")
+        if (self.dear is None) != (self.dear_when is None):
+            raise ConfigError("--dear and --dear-when belong together: a run, and when to ask it.")
+        if self.dear_when is not None:
+            check_share(self.dear_when, "--dear-when")
         if self.swap_when is None:
             return
         check_share(self.swap_when)
@@ -219,14 +230,12 @@ def predict_file(
     folds = run.finished_folds()
     identity = {
         "run": run.path.name,
-        "models": {str(fold): digest_file(run.fold(fold).oof_path) for fold in folds},
+        "models": _digest_models(run, options),
         "data": digest_file(data_path),
         "options": asdict(options),
         "is_submission": is_submission,
     }
-    predict = open_predictor(
-        run, cache_dir=cache_dir, device=options.device, is_averaged=options.is_averaged
-    )
+    predict = _open_whole(run, cache_dir, options)
     prepare = _as_submission if is_submission else _as_predictions
     tally = Tally()
     report = predict_stream(
@@ -253,6 +262,30 @@ def _weigh(run: Run, swap_when: float | None) -> SecondOrders | None:
         known, known["label"], shares=[swap_when], groups=known["group"].to_numpy()
     )
     return found
+
+
+def _open_whole(run: Run, cache_dir: Path, options: PredictOptions) -> Predict:
+    """Open a run, and the one that makes its close calls."""
+    keywords: dict[str, Any] = {
+        "cache_dir": cache_dir,
+        "device": options.device,
+        "is_averaged": options.is_averaged,
+    }
+    predict = open_predictor(run, **keywords)
+    if options.dear is None or options.dear_when is None:
+        return predict
+    [dear] = open_stack([options.dear], run.path.parent)
+    return open_cascade(predict, open_predictor(dear, **keywords), options.dear_when)
+
+
+def _digest_models(run: Run, options: PredictOptions) -> dict[str, str]:
+    """Return what tells the models apart that predict: digests of what they predicted held out."""
+    runs = [run, *open_stack([options.dear] if options.dear else [], run.path.parent)]
+    return {
+        f"{each.name} {fold}": digest_file(each.fold(fold).oof_path)
+        for each in runs
+        for fold in each.finished_folds()
+    }
 
 
 def _open_members(run: Run, cache_dir: Path, device: str | None) -> dict[str, Predict]:

@@ -1,7 +1,8 @@
 """Predictions of models that need no torch themselves, though runs below them may.
 
 A blend mixes what its members say. The CPU-class model averages its folds; where it stands on other
-runs, these are asked first, in both orders, so that it stays symmetric.
+runs, these are asked first, in both orders, so that it stays symmetric. A cascade asks a dear run
+where a cheap one is in two minds.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import pandas as pd
 from tiewise.baseline import load_baseline
 from tiewise.errors import RunError
 from tiewise.mixture import load_mixture
+from tiewise.orders import is_close
 from tiewise.pairs import is_degenerate
 from tiewise.runs import Run
 from tiewise.stacking import stack_columns, table_logits
@@ -63,6 +65,28 @@ def open_baseline(run: Run, members: Mapping[str, Judge]) -> Judge:
         }
         known = pairs.assign(**columns)
         return _tabulate(pairs, np.mean([model.predict(known) for model in models], axis=0))
+
+    return predict
+
+
+def open_cascade(cheap: Judge, dear: Judge, share: float) -> Judge:
+    """Return predictions of which close calls are made by the dear one.
+
+    Parameters
+    ----------
+    cheap, dear
+        What predicts pairs.
+    share
+        The ratio of a row's two largest probabilities from which on the dear one is asked.
+    """
+
+    def predict(pairs: pd.DataFrame, options: Any) -> pd.DataFrame:
+        table = cheap(pairs, options)
+        goes_on = is_close(table_logits(table), share)
+        probs = table[_PROBS].to_numpy(np.float64).copy()
+        if goes_on.any():
+            probs[goes_on] = dear(pairs[goes_on], options)[_PROBS]
+        return _tabulate(pairs, probs).assign(is_dear=goes_on)
 
     return predict
 
