@@ -79,7 +79,7 @@ def test_a_lower_share_sends_more_rows_on(cascade):
 def test_what_cannot_be_weighed_is_refused(runs, tmp_path):
     """A share out of range, and runs over other rows."""
     _, cheap, dear = runs
-    with pytest.raises(ConfigError, match="--shares is 1.5"):
+    with pytest.raises(ConfigError, match=r"--shares is 1\.5"):
         weigh_cascade(cheap, dear, shares=(1.5,))
     others = OOF.assign(id=OOF["id"].astype(str) + "x")
     other = write_run(tmp_path, FOLDS.assign(id=others["id"]), others, name="o", is_scored=False)
