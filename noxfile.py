@@ -61,7 +61,7 @@ def integration(session: nox.Session) -> None:
 
 @nox.session
 def torture(session: nox.Session) -> None:
-    """Inject faults and fuzz; ``-- --quick`` in under three minutes."""
+    """Inject faults and fuzz; ``-- --quick`` in under three minutes. Needs strace."""
     install_with_torch(session, "test", small_weights=True)
     arguments = list(session.posargs)
     is_quick = "--quick" in arguments
@@ -69,6 +69,23 @@ def torture(session: nox.Session) -> None:
         arguments.remove("--quick")
     scale = {"TIEWISE_TORTURE": "quick" if is_quick else "full"}
     session.run("pytest", "tests/torture", *arguments, env=SINGLE_THREAD | scale)
+    if not session.posargs:
+        fuzz(session)
+
+
+@nox.session
+def audit_dependencies(session: nox.Session) -> None:
+    """Look every pinned version up among the known vulnerabilities."""
+    session.install(*nox.project.dependency_groups(PROJECT, "audit"))
+    # Without --strict a version that cannot be looked up counts as one without vulnerabilities.
+    options = ("--strict", "--no-deps", "--disable-pip", "--requirement", CONSTRAINTS)
+    try:
+        session.run("pip-audit", *options)
+    except nox.command.CommandFailed:
+        session.error(
+            "See above. Where a version could not be audited, or a host not be reached, the "
+            "database was not there and nothing is known: run this session where it answers."
+        )
 
 
 @nox.session
@@ -117,6 +134,14 @@ def package(session: nox.Session) -> None:
     session.chdir(out)
     session.run("python", "-c", "import tiewise as tw; print(tw.score('Say hi', 'Hi!', 'No.'))")
     session.run("tiewise", "simulate", "--n", "20", "--out", "train.csv", "--overwrite")
+
+
+def fuzz(session: nox.Session) -> None:
+    """Fuzz the cell parser, guided by coverage; the committed corpus is only read."""
+    session.install(*nox.project.dependency_groups(PROJECT, "fuzz"))
+    program = "tests/torture/fuzz_parse_atheris.py"
+    found = session.create_tmp()
+    session.run("python", program, "-runs=1000000", found, "tests/torture/corpus")
 
 
 def run_unit(session: nox.Session) -> None:

@@ -128,7 +128,7 @@ def simple(predict: Callable[[pd.DataFrame, pd.DataFrame], np.ndarray]) -> Judge
 
 
 def fit_features(task: Task) -> Outcome:
-    """The CPU-class model."""
+    """Fit the CPU-class model."""
     probs = fit_baseline(task.train, seed=task.seed).predict(task.held_out)
     return Outcome({"": probs}, len(task.train), 0)
 

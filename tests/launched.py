@@ -2,7 +2,7 @@
 
 ``python -m torch.distributed.run … tests/launched.py JOBS`` reads a list of fits from the file
 JOBS and writes down, for each process, which rows it learned from and which files of the runs it
-touched.
+touched. A job that is ``sharded`` deals the weights out to the processes as FSDP does on GPUs.
 """
 
 from __future__ import annotations
@@ -14,8 +14,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from accelerate.state import PartialState
+from accelerate.utils import DistributedType
 
 from fitting import Fitter, configure
+from tiewise.sharding import is_sharded
 from tiewise.trainer import StepTrainer
 
 WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT
@@ -39,6 +42,28 @@ def watch_writes(folder: Path) -> list[str]:
     return touched
 
 
+FSDP = {
+    "ACCELERATE_USE_FSDP": "true",
+    "FSDP_VERSION": "2",
+    "FSDP_AUTO_WRAP_POLICY": "TRANSFORMER_BASED_WRAP",
+}
+"""What ``accelerate launch`` says to its processes under docs/accelerate/fsdp-qlora.yaml."""
+
+
+def shard_on_cpus(patch: pytest.MonkeyPatch) -> None:
+    """Let accelerate shard over gloo, as it does of itself over NCCL alone."""
+    prepare = PartialState.__init__
+
+    def pretend(self, *arguments, **options):
+        prepare(self, *arguments, **options)
+        if self.distributed_type == DistributedType.MULTI_CPU:
+            self.distributed_type = DistributedType.MULTI_GPU
+
+    patch.setattr(PartialState, "__init__", pretend)
+    for name, value in FSDP.items():
+        patch.setenv(name, value)
+
+
 def fit(fitter: Fitter, job: dict[str, Any]) -> list[list[int]]:
     """Run one fit, broken off where the job says so; return the rows of each step taken here."""
     rows: list[list[int]] = []
@@ -52,9 +77,12 @@ def fit(fitter: Fitter, job: dict[str, Any]) -> list[list[int]]:
         if self.state.global_step == job.get("stop_after"):
             raise Stop
         rows.append([])
+        assert is_sharded(self.classifier) == job.get("sharded", False)
         return training_step(self, *arguments, **options)
 
     with pytest.MonkeyPatch.context() as patch:
+        if job.get("sharded"):
+            shard_on_cpus(patch)
         patch.setattr(StepTrainer, "_row_losses", noting_rows)
         patch.setattr(StepTrainer, "training_step", noting_steps)
         try:

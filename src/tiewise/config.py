@@ -115,6 +115,9 @@ class TrainConfig:
     consistency_weight: float = 0.0
     """Weight of the divergence between what the two orders of a pair say, in the loss of each row;
     both orders then share a micro-batch."""
+    model_names_weight: float = 0.0
+    """Weight of the loss of a second head that guesses which models answered, from rows that name
+    them; it is dropped after the fit, and names are never read to predict."""
     micro_batch_tokens: int = 8192
     """Most tokens of one forward pass, padding included; a longer single row goes alone."""
     n_micro_batches: int | None = None
@@ -301,6 +304,7 @@ def _laws(config: RunConfig) -> list[tuple[bool, str]]:
             )
             for name in (
                 "consistency_weight",
+                "model_names_weight",
                 "weight_decay",
                 "max_grad_norm",
                 "n_warmup_steps",

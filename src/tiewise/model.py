@@ -29,6 +29,7 @@ from tiewise.attention import (
 from tiewise.config import ModelConfig, TrainConfig
 from tiewise.errors import ModelError
 from tiewise.groups import group_parameters
+from tiewise.names_head import NamesHead
 from tiewise.networks import (
     Checkpointing,
     checkpoint_layers,
@@ -67,6 +68,7 @@ class PairClassifier(nn.Module):
         self.is_decoder = hasattr(self._base, "score")
         self.can_pack = attends_by_rows(self._base.config)
         self.checkpointing: Checkpointing = "none"
+        self.names_head: NamesHead | None = None
 
     def forward(self, batch: dict[str, Tensor]) -> Tensor:
         """Return logits for a collated batch.
@@ -144,6 +146,11 @@ class PairClassifier(nn.Module):
         return self._base.score if self.is_decoder else self._base.classifier  # type: ignore[no-any-return]
 
     @property
+    def _no_split_modules(self) -> list[str]:
+        """Classes that FSDP shards one by one, under the name that accelerate looks for."""
+        return sorted({type(layer).__name__ for layer in self.layers})
+
+    @property
     def layers(self) -> nn.ModuleList:
         """The backbone's layers, first to last."""
         return find_layers(self._base)
@@ -170,6 +177,10 @@ class PairClassifier(nn.Module):
     def parameter_groups(self, train: TrainConfig) -> list[dict[str, Any]]:
         """Return the optimiser's groups; see :func:`tiewise.groups.group_parameters`."""
         return group_parameters(list(self.trainable_parameters()), len(self.layers), train)
+
+    def add_names_head(self, n_models: int, *, seed: int) -> None:
+        """Let training also guess which models answered (:mod:`tiewise.names_head`)."""
+        self.names_head = NamesHead(self.head, n_models, seed=seed)
 
     def checkpoint(self, mode: Checkpointing) -> None:
         """Choose which layers recompute their activations in the backward pass."""

@@ -23,10 +23,14 @@ class Step:
     """One process's share of an optimiser step."""
 
     micro_batches: list[npt.NDArray[np.int64]]
+    n_idle: int
+    """How many micro-batches, the last ones, weigh nothing: other processes have more of them."""
     weight: float
     """Sum of the weights of all rows of the step, over all processes."""
-    is_idle: bool
-    """The step has fewer rows than processes and none for this one: it takes part with weight 0."""
+
+    def is_idle(self, position: int) -> bool:
+        """Tell whether a micro-batch only keeps pace."""
+        return position >= len(self.micro_batches) - self.n_idle
 
 
 class StepDataset(Dataset[Step]):
@@ -52,49 +56,48 @@ class StepDataset(Dataset[Step]):
         return len(self.steps)
 
     def __getitem__(self, index: int) -> Step:
-        rows = self.rows_of(index)
-        micro_batches = self._plan_pairs(index) if self._keeps_pairs else self._plan_rows(rows)
-        weight = float(self.examples.weights[rows].sum(dtype=np.float64)) or 1.0
-        idle = self._both(self.steps[index][:1]) if self._keeps_pairs else rows[:1]
-        return Step(micro_batches or [idle], weight, is_idle=not micro_batches)
+        units = self._units_of(index)
+        n_rows_each = units.shape[1]
+        lengths = self.examples.rows.lengths[units].max(axis=1)
+        plans = plan_step(
+            lengths,
+            micro_batch_tokens=max(self.micro_batch_tokens // n_rows_each, 1),
+            n_micro_batches=self.config.n_micro_batches,
+            layout=self.layout,
+            n_processes=self.n_processes,
+        )
+        own = [_rows_in(units[positions]) for positions in plans[self.process_index]]
+        # Processes that share weights meet in every forward pass, so all run equally many.
+        n_idle = max(map(len, plans)) - len(own)
+        shortest = _rows_in(units[[int(lengths.argmin())]])
+        weight = float(self.examples.weights[units].sum(dtype=np.float64)) or 1.0
+        return Step(own + [shortest] * n_idle, n_idle, weight)
 
     @property
     def smallest(self) -> int:
         """Rows that no micro-batch can be cut below."""
-        return 2 if self._keeps_pairs else 1
+        return 2 if self.config.consistency_weight else 1
 
     def rows_of(self, index: int) -> npt.NDArray[np.int64]:
         """Return the rows of a step, over all processes, in the order they were drawn."""
         pairs = self.steps[index]
-        return self._both(pairs) if self.config.both_orders else pairs
+        return _rows_in(self._both(pairs)) if self.config.both_orders else pairs
 
-    @property
-    def _keeps_pairs(self) -> bool:
-        """Whether the two orders of a pair share a micro-batch, since the loss compares them."""
-        return self.config.consistency_weight > 0
+    def _units_of(self, index: int) -> npt.NDArray[np.int64]:
+        """Return the rows of a step, those that must share a micro-batch side by side.
+
+        Where the loss compares the two orders of a pair, they are one unit: shape (n_pairs, 2).
+        Otherwise each row is one: (n_rows, 1).
+        """
+        if self.config.consistency_weight:
+            return self._both(self.steps[index])
+        return self.rows_of(index)[:, None]
 
     def _both(self, pairs: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-        """Return the rows of pairs in both orders: first all as given, then all swapped."""
-        return np.concatenate([pairs, pairs + len(self.examples.ids) // 2])
+        """Return the rows of pairs as given and swapped, shape (n_pairs, 2)."""
+        return np.stack([pairs, pairs + len(self.examples.ids) // 2], axis=1)
 
-    def _plan_rows(self, rows: npt.NDArray[np.int64]) -> list[npt.NDArray[np.int64]]:
-        plan = self._plan(self.examples.rows.lengths[rows], self.micro_batch_tokens)
-        return [rows[positions] for positions in plan]
 
-    def _plan_pairs(self, index: int) -> list[npt.NDArray[np.int64]]:
-        """Plan whole pairs: two rows as long as the longer one, under half the budget."""
-        pairs = self.steps[index]
-        lengths = self.examples.rows.lengths[self._both(pairs)].reshape(2, -1).max(axis=0)
-        plan = self._plan(lengths, max(self.micro_batch_tokens // 2, 1))
-        return [self._both(pairs[positions]) for positions in plan]
-
-    def _plan(
-        self, lengths: npt.NDArray[np.int64], micro_batch_tokens: int
-    ) -> list[npt.NDArray[np.int64]]:
-        return plan_step(
-            lengths,
-            micro_batch_tokens=micro_batch_tokens,
-            n_micro_batches=self.config.n_micro_batches,
-            layout=self.layout,
-            n_processes=self.n_processes,
-        )[self.process_index]
+def _rows_in(units: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """Return the rows of units: first all as given, then all swapped."""
+    return units.T.ravel()

@@ -17,6 +17,7 @@ from tiewise.config import ModelConfig
 from tiewise.errors import ModelError, RunError
 from tiewise.networks import find_layers, seeded
 from tiewise.ranks import parse_ranks, rank_of
+from tiewise.sharding import deal_like
 
 _ABOVE_LAYERS = re.compile(r"(^|\.)(norm|final_norm|final_layer_?norm|ln_f|pooler)\.")
 
@@ -61,7 +62,7 @@ def load_trainable_weights(model: nn.Module, weights: dict[str, torch.Tensor]) -
         )
     with torch.no_grad():
         for name, value in own.items():
-            value.copy_(weights[name])
+            value.copy_(deal_like(weights[name], value))
 
 
 def _lora_config(network: Any, config: ModelConfig) -> Any:

@@ -32,12 +32,15 @@ from tiewise.config import TrainConfig
 from tiewise.consistency import order_divergence
 from tiewise.errors import NumericsError, RunError
 from tiewise.model import PairClassifier
+from tiewise.names_head import names_losses
+from tiewise.sharding import deal_state, gather
 from tiewise.steps import Step, StepDataset
 from tiewise.tensor_tree import load_tree, save_tree
 from tiewise.trained import load_trainable_weights, trainable_weights
 
 _STATE = "state"
 _TRAINER_STATE = "trainer_state.json"
+_SHOWN = 5
 _log = logging.getLogger(__name__)
 
 
@@ -119,8 +122,9 @@ class StepTrainer(transformers.Trainer):
         for position, rows in enumerate(step.micro_batches):
             is_last = position == len(step.micro_batches) - 1
             # Only the last backward of a step exchanges gradients between processes.
+            self.accelerator.gradient_state._set_sync_gradients(is_last)
             with contextlib.nullcontext() if is_last else self.accelerator.no_sync(model):
-                row_losses = self._row_losses(model, rows, is_idle=step.is_idle)
+                row_losses = self._row_losses(model, rows, is_idle=step.is_idle(position))
                 # Processes average their gradients; the factor turns the average into the sum.
                 share = row_losses.sum() * (self.args.world_size / step.weight)
                 self.accelerator.backward(share)
@@ -148,6 +152,11 @@ class StepTrainer(transformers.Trainer):
         )
         if self.train_config.consistency_weight:
             losses = losses + self.train_config.consistency_weight * order_divergence(logits)
+        names_head = self.classifier.names_head
+        if examples.names is not None and names_head is not None and names_head.logits is not None:
+            codes = torch.from_numpy(examples.names.codes[rows]).to(device)
+            guessed = names_losses(names_head.logits, codes)
+            losses = losses + self.train_config.model_names_weight * guessed
         return losses * (0.0 if is_idle else weights)
 
     def _seed_step(self) -> None:
@@ -161,21 +170,27 @@ class StepTrainer(transformers.Trainer):
         if bool(is_finite.all()):
             return
         bad = rows[~is_finite.cpu().numpy()]
-        names = ", ".join(f"id={self.steps.examples.ids[row]}" for row in bad[:5])
         raise NumericsError(
             f"step {self.state.global_step + 1}: the loss of {len(bad)} rows is not finite "
-            f"({names}). The last checkpoint is intact. Lower --learning-rate, or look at the rows."
+            f"({self._named(bad)}). The last checkpoint is intact. Lower --learning-rate, or look "
+            "at the rows."
         )
 
     def _clip_grad_norm(self, model: torch.nn.Module) -> Any:
         norm = super()._clip_grad_norm(model)  # type: ignore[no-untyped-call]
         # With a gradient scaler (fp16) an infinite gradient is expected: the step is skipped.
         if self.accelerator.scaler is None and norm is not None and not np.isfinite(float(norm)):
+            rows = self.steps.rows_of(self.state.global_step)
             raise NumericsError(
-                f"step {self.state.global_step + 1}: the gradient's norm is {float(norm)}. "
-                "The last checkpoint is intact. Lower --learning-rate or --max-grad-norm."
+                f"step {self.state.global_step + 1}: the gradient's norm is {float(norm)}, summed "
+                f"over its {len(rows)} rows ({self._named(rows)}). The last checkpoint is intact. "
+                "Lower --learning-rate or --max-grad-norm, or look at the rows."
             )
         return norm
+
+    def _named(self, rows: npt.NDArray[np.int64]) -> str:
+        names = [f"id={self.steps.examples.ids[row]}" for row in rows[:_SHOWN]]
+        return ", ".join(names + ["…"] * (len(rows) > _SHOWN))
 
     def _halve_micro_batches(self, model: torch.nn.Module) -> Step:
         """Make room after running out of memory: half the tokens a micro-batch, the same rows."""
@@ -212,16 +227,17 @@ class StepTrainer(transformers.Trainer):
         return self.optimizer
 
     def _save_checkpoint(self, model: torch.nn.Module, trial: Any) -> None:
-        if self.is_fsdp_enabled or self.is_deepspeed_enabled:
+        if self.is_deepspeed_enabled:
             super()._save_checkpoint(model, trial)
             self._seal_sharded()
             return
+        tree = gather(self._state_tree())
         if not self.args.should_save:
             return
         folder = Path(str(self.args.output_dir))
         step = self.state.global_step
         with checkpoints.new_checkpoint(folder, step, fit=self.fit) as checkpoint:
-            save_tree(checkpoint / _STATE, self._state_tree())
+            save_tree(checkpoint / _STATE, tree)
             self.state.save_to_json(str(checkpoint / _TRAINER_STATE))
         checkpoints.keep_newest(folder, self.train_config.n_checkpoints, step=step)
 
@@ -248,12 +264,13 @@ class StepTrainer(transformers.Trainer):
         self._losses = self._resumed_state["losses"]
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
-        if checkpoint is None or self.is_fsdp_enabled or self.is_deepspeed_enabled:
+        if checkpoint is None or self.is_deepspeed_enabled:
             super()._load_optimizer_and_scheduler(checkpoint)
             return
-        for name, part in (("optimizer", self.optimizer), ("scheduler", self.lr_scheduler)):
-            assert part is not None, f"the Trainer built no {name}"  # noqa: S101
-            part.load_state_dict(self._resumed_state[name])
+        optimizer, scheduler = self.optimizer, self.lr_scheduler
+        assert optimizer is not None and scheduler is not None, "the Trainer built none"  # noqa: S101, PT018
+        optimizer.load_state_dict(deal_state(self._resumed_state["optimizer"], optimizer))
+        scheduler.load_state_dict(self._resumed_state["scheduler"])
 
     def _load_scaler(self, checkpoint: str | None) -> None:
         if checkpoint is not None and self.accelerator.scaler is not None:

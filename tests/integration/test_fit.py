@@ -340,7 +340,7 @@ def test_a_loss_that_is_not_finite_stops_the_fit_and_names_the_rows(fitter, monk
 
 
 def test_a_gradient_that_is_not_finite_stops_the_fit(fitter, monkeypatch):
-    """A finite loss with an infinite gradient is caught before the optimiser sees it."""
+    """An infinite gradient is caught before the optimiser sees it, and its rows are named."""
     forward = PairClassifier.forward
 
     class Explode(torch.autograd.Function):
@@ -355,7 +355,7 @@ def test_a_gradient_that_is_not_finite_stops_the_fit(fitter, monkeypatch):
     monkeypatch.setattr(
         PairClassifier, "forward", lambda self, batch: Explode.apply(forward(self, batch))
     )
-    with pytest.raises(NumericsError, match="gradient"):
+    with pytest.raises(NumericsError, match=r"step 1: the gradient's norm is .* rows \(id=\d+, id"):
         fitter("run", configure(checkpointing="none"))
 
 
@@ -387,6 +387,20 @@ def test_out_of_memory_with_one_row_is_a_message(fitter, monkeypatch):
     monkeypatch.setattr(PairClassifier, "forward", never)
     with pytest.raises(RunError, match="--micro-batch-tokens"):
         fitter("run", configure(n_micro_batches=None, checkpointing="none"))
+
+
+@pytest.mark.parametrize("optimizer", ["adamw_torch", "sgd"])
+def test_the_room_for_checkpoints_is_known_before_the_first_step(fitter, monkeypatch, optimizer):
+    """What is asked of the disk is no more than they take, and not much less."""
+    asked = []
+    monkeypatch.setattr(
+        checkpoints, "require_room", lambda folder, n, *, size: asked.append((folder, n, size))
+    )
+    fitter("run", configure(n_epochs=1, optimizer=optimizer, n_checkpoints=2))
+    [(folder, n_standing, size)] = asked
+    assert n_standing == 3
+    taken = sum(path.stat().st_size for path in checkpoints.newest_intact(folder).iterdir())
+    assert size <= taken <= 1.2 * size + 20_000
 
 
 @pytest.mark.parametrize("n_times", [1, 3])
