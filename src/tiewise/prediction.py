@@ -8,94 +8,24 @@ run's own held-out rows say what that costs in log loss.
 
 from __future__ import annotations
 
-import functools
 import os
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from tiewise.config import BASELINE, BLEND
-from tiewise.errors import ConfigError, RunError, missing_extra
-from tiewise.files import digest_file, read_json, refuse_existing
+from tiewise.files import digest_file, refuse_existing
 from tiewise.formats import read_chunks
 from tiewise.formats.cells import ONE_HOT_COLUMNS
-from tiewise.orders import check_share
-from tiewise.predictors import open_baseline, open_blend, open_cascade
+from tiewise.predictors import Predict, PredictOptions, open_cascade, open_predictor
 from tiewise.runs import Run, read_fold_oof
 from tiewise.second_orders import SecondOrders, has_both_orders, weigh_second_orders
-from tiewise.stacking import check_stack, open_stack
+from tiewise.stacking import open_stack
 from tiewise.streaming import StreamReport, predict_stream
 from tiewise.tally import Tally
 
 PROBS = ["prob_a", "prob_b", "prob_tie"]
-
-
-@dataclass(frozen=True)
-class PredictOptions:
-    """How pairs are scored.
-
-    swap
-        Score both orders and average; as the run was configured when None.
-    swap_when
-        Score the second order only where the second largest probability is at least this share of
-        the largest, in [0, 1]; this asks for a swap.
-    is_bitwise
-        One row a forward pass: a row's probabilities cannot depend on any other row.
-    chunk_rows
-        Rows read, scored and written at a time.
-    device
-        `cpu` or `cuda`; where the run was fitted when None.
-    is_averaged
-        One model whose weights are the mean of the folds', in the place of their mean prediction.
-    dear
-        Name of another run, beside this one, that makes the close calls.
-    dear_when
-        A call is close where the second largest probability is at least this share of the largest,
-        in [0, 1].
-
-    Raises
-    ------
-    ConfigError
-        When a value is out of range, or one order is wanted and a second one too.
-    """
-
-    swap: bool | None = None
-    swap_when: float | None = None
-    is_bitwise: bool = False
-    chunk_rows: int = 1_000
-    device: str | None = None
-    is_averaged: bool = False
-    dear: str | None = None
-    dear_when: float | None = None
-
-    def __post_init__(self) -> None:
-        if self.chunk_rows < 1:
-            raise ConfigError(f"--chunk-rows is {self.chunk_rows}; expected at least 1.")
-        if (self.dear is None) != (self.dear_when is None):
-            raise ConfigError("--dear and --dear-when belong together: a run, and when to ask it.")
-        if self.dear_when is not None:
-            check_share(self.dear_when, "--dear-when")
-        if self.swap_when is None:
-            return
-        check_share(self.swap_when)
-        if self.swap is False:
-            raise ConfigError(
-                "--swap-when asks for a second order where it may matter, and --one-order for "
-                "none; give one of them."
-            )
-
-    def is_swapped(self, run: Run) -> bool:
-        """Whether a run's pairs are scored in both orders."""
-        if self.swap is None:
-            return self.swap_when is not None or run.config.predict.swap
-        return self.swap
-
-
-Predict = Callable[[pd.DataFrame, PredictOptions], pd.DataFrame]
-"""From a pairs table to its predictions, a line each, in the same order."""
 
 
 @dataclass(frozen=True)
@@ -132,58 +62,6 @@ class FilePrediction:
         facts = [f"{name} {value:.4g}" for name, value in self.facts.items()]
         described = ", ".join([f"folds averaged {self.n_folds}", *facts])
         return f"{described}\non held-out rows {self.held_out}" if self.held_out else described
-
-
-def open_predictor(
-    run: Run, *, cache_dir: Path, device: str | None = None, is_averaged: bool = False
-) -> Predict:
-    """Return a function from a pairs table to its predictions, averaged over the finished folds.
-
-    Parameters
-    ----------
-    run
-        A run with finished folds.
-    cache_dir
-        Where converted backbones are cached.
-    device
-        `cpu` or `cuda`; where the run was fitted when None.
-    is_averaged
-        The folds' adapters averaged into one, which ``tiewise average`` writes.
-
-    Raises
-    ------
-    RunError
-        When no fold is finished, or there is no average of them.
-    ModelError, DeviceError
-        When the model is damaged or the machine cannot compute it.
-    """
-    if is_averaged and run.config.model.backbone in {BASELINE, BLEND}:
-        raise RunError(f"{run.name} has no adapters to average. Leave out --average.")
-    members = _open_members(run, cache_dir, device)
-    if run.config.model.backbone == BLEND:
-        return open_blend(run, members)
-    if run.config.model.backbone == BASELINE:
-        ask = PredictOptions(swap=True)
-        return open_baseline(
-            run, {name: functools.partial(judge, options=ask) for name, judge in members.items()}
-        )
-    try:
-        from tiewise.judging import open_judge
-    except ModuleNotFoundError as error:
-        raise missing_extra(run.config.model.backbone, error) from error
-
-    judge = open_judge(run, cache_dir=cache_dir, device=device, is_averaged=is_averaged)
-
-    def predict(pairs: pd.DataFrame, options: PredictOptions) -> pd.DataFrame:
-        return judge.predict(
-            pairs,
-            is_swapped=options.is_swapped(run),
-            swap_when=options.swap_when,
-            is_bitwise=options.is_bitwise,
-            batch_tokens=run.config.predict.score_batch_tokens,
-        )
-
-    return predict
 
 
 def predict_file(
@@ -285,19 +163,6 @@ def _digest_models(run: Run, options: PredictOptions) -> dict[str, str]:
         f"{each.name} {fold}": digest_file(each.fold(fold).oof_path)
         for each in runs
         for fold in each.finished_folds()
-    }
-
-
-def _open_members(run: Run, cache_dir: Path, device: str | None) -> dict[str, Predict]:
-    """Open the runs that a run is built on, unless they have changed since."""
-    members = open_stack(run.config.model.stack, run.path.parent)
-    for fold in run.finished_folds():
-        if members:
-            identity = read_json(run.fold(fold).identity_path)
-            check_stack(members, identity.get("stack", {}))
-    return {
-        member.name: open_predictor(member, cache_dir=cache_dir, device=device)
-        for member in members
     }
 
 

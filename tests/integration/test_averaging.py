@@ -16,7 +16,7 @@ from tiewise.errors import FilesError, ModelError, RunError
 from tiewise.files import digest_file, write_json
 from tiewise.judging import open_judge
 from tiewise.model import load_classifier
-from tiewise.prediction import open_predictor
+from tiewise.predictors import PredictOptions, open_predictor
 from tiewise.runs import start_run
 from tiewise.simulate import simulate
 
@@ -119,7 +119,6 @@ def test_a_run_predicts_with_the_average_of_its_folds(run, cache_dir, tmp_path, 
     assert judge.n_folds == 1
     pairs = simulate(4, seed=1)
     expected = judge.predict(pairs, is_swapped=True)
-    from tiewise.prediction import PredictOptions
 
     predict = open_predictor(run, cache_dir=cache_dir, is_averaged=True)
     found = predict(pairs, PredictOptions(swap=True))

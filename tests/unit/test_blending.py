@@ -15,7 +15,7 @@ from tiewise.labels import swap_probs
 from tiewise.mixture import fit_weights, load_mixture, mix
 from tiewise.orders import log_softmax
 from tiewise.pairs import swap_pairs
-from tiewise.prediction import PredictOptions, open_predictor
+from tiewise.predictors import PredictOptions, open_predictor
 from tiewise.runs import open_run, read_oof
 from tiewise.simulate import simulate
 

@@ -17,7 +17,7 @@ from tiewise.features import extract_features
 from tiewise.files import read_json, write_json
 from tiewise.labels import swap_probs
 from tiewise.pairs import swap_pairs
-from tiewise.prediction import PredictOptions, open_predictor
+from tiewise.predictors import PredictOptions, open_predictor
 from tiewise.runs import read_fold_oof
 from tiewise.simulate import BAYES_COLUMNS, simulate
 from tiewise.stacked import add_stacked, stacked_names
