@@ -52,7 +52,8 @@ def fit_pairjudge(
     own, rest = table.iloc[:n_rows], table.iloc[n_rows:]
     parts = {"train": own, "validation": rest[~rest["group"].isin(own["group"])][:40]}
     for name, rows in parts.items():
-        rows.drop(columns="group").to_json(task.folder / f"{name}.jsonl", orient="records", lines=True)
+        path = task.folder / f"{name}.jsonl"
+        rows.drop(columns="group").to_json(path, orient="records", lines=True)
     config = JudgeTrainConfig(
         train_path=str(task.folder / "train.jsonl"),
         validation_path=str(task.folder / "validation.jsonl"),

@@ -29,8 +29,10 @@ from torch.utils.data import DataLoader
 from tiewise import checkpoints
 from tiewise.attention import collate
 from tiewise.config import TrainConfig
+from tiewise.consistency import order_divergence
 from tiewise.errors import ConfigError, NumericsError, RunError
 from tiewise.model import PairClassifier
+from tiewise.names_head import names_losses
 from tiewise.sharding import deal_state, gather
 from tiewise.steps import Step, StepDataset
 from tiewise.tensor_tree import load_tree, save_tree
@@ -156,6 +158,13 @@ class StepTrainer(transformers.Trainer):
         losses = torch.nn.functional.cross_entropy(
             logits, targets, reduction="none", label_smoothing=self.train_config.label_smoothing
         )
+        if self.train_config.consistency_weight:
+            losses = losses + self.train_config.consistency_weight * order_divergence(logits)
+        names_head = self.classifier.names_head
+        if examples.names is not None and names_head is not None and names_head.logits is not None:
+            codes = torch.from_numpy(examples.names.codes[rows]).to(device)
+            guessed = names_losses(names_head.logits, codes)
+            losses = losses + self.train_config.model_names_weight * guessed
         return losses * (0.0 if is_idle else weights)
 
     def _seed_step(self) -> None:
@@ -195,7 +204,11 @@ class StepTrainer(transformers.Trainer):
         """Make room after running out of memory: half the tokens a micro-batch, the same rows."""
         index = self.state.global_step
         largest = max(len(rows) for rows in self.steps[index].micro_batches)
-        if largest == 1 or self.args.world_size > 1 or self.train_config.n_micro_batches:
+        if (
+            largest <= self.steps.smallest
+            or self.args.world_size > 1
+            or self.train_config.n_micro_batches
+        ):
             raise RunError(
                 f"step {index + 1}: out of memory with {self.steps.micro_batch_tokens} tokens a "
                 "micro-batch. Lower --micro-batch-tokens or --max-length, or give "
