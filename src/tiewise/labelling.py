@@ -15,7 +15,7 @@ from tiewise.errors import PairsError, RunError
 from tiewise.files import refuse_existing
 from tiewise.formats.own import write_parquet
 from tiewise.pairs import PROB_COLUMNS
-from tiewise.prediction import PredictOptions, open_predictor
+from tiewise.predictors import PredictOptions, open_predictor
 from tiewise.runs import Run
 from tiewise.teachers import Teacher, open_teacher
 

@@ -88,9 +88,14 @@ def open_teacher(run: Run, folds: Sequence[int]) -> Teacher:
     Raises
     ------
     RunError
-        When the run does not say which rows it was trained on, or its folds started from weights
-        of which that is not known.
+        When the run does not say which rows it was trained on, its folds started from weights of
+        which that is not known, or it stands on other runs.
     """
+    if run.config.model.stack:
+        raise RunError(
+            f"{run.name} stands on other runs, so what it has seen is more than its own rows. Take "
+            f"one of them as the teacher: {', '.join(run.config.model.stack)}."
+        )
     if not _rows_path(run).is_file():
         raise RunError(
             f"{_rows_path(run)} is missing, so which rows the run has seen is not known. Fit it "
