@@ -93,8 +93,8 @@ def cross_fit(
     run = start_run(artifacts_dir, config, name=options.name)
     if is_first_process():
         save_folds(run, table)
-        save_data(run, rows.described)
         rows.save_seen(run)
+        save_data(run, rows.described)
     fitted = [fold for fold in folds if _fit_one(run, rows, table, fold, artifacts_dir, options)]
     return run, fitted
 
