@@ -29,8 +29,10 @@ from torch.utils.data import DataLoader
 from tiewise import checkpoints
 from tiewise.attention import collate
 from tiewise.config import TrainConfig
-from tiewise.errors import NumericsError, RunError
+from tiewise.consistency import order_divergence
+from tiewise.errors import ConfigError, NumericsError, RunError
 from tiewise.model import PairClassifier
+from tiewise.names_head import names_losses
 from tiewise.sharding import deal_state, gather
 from tiewise.steps import Step, StepDataset
 from tiewise.tensor_tree import load_tree, save_tree
@@ -75,6 +77,11 @@ class StepTrainer(transformers.Trainer):
         self.fit = fit
         self._losses: list[float] = []  # of the steps since the last line of history
         super().__init__(model=model, args=arguments, train_dataset=dataset, callbacks=callbacks)
+        if self.is_fsdp_enabled and (not self.accelerator.is_fsdp2 or arguments.fp16):
+            raise ConfigError(
+                "FSDP is used in its second version and without float16 only: set fsdp_version: 2 "
+                "and mixed_precision: 'no' in accelerate's file, and give --dtype bfloat16."
+            )
         self.remove_callback(transformers.PrinterCallback)
 
     # ---- what a step is -------------------------------------------------------------------
@@ -142,12 +149,22 @@ class StepTrainer(transformers.Trainer):
             pad_id=self.steps.pad_id,
             device=device,
         )
-        logits = model(batch)
+        # Not transformers' own flag: under FSDP it would take the head's precision away too.
+        is_mixed = self.classifier.model_config.dtype == "bfloat16" and device.type == "cuda"
+        with torch.autocast(device.type, torch.bfloat16, enabled=is_mixed):
+            logits = model(batch)
         targets = torch.from_numpy(examples.targets[rows]).to(device, logits.dtype)
         weights = torch.from_numpy(examples.weights[rows]).to(device, logits.dtype)
         losses = torch.nn.functional.cross_entropy(
             logits, targets, reduction="none", label_smoothing=self.train_config.label_smoothing
         )
+        if self.train_config.consistency_weight:
+            losses = losses + self.train_config.consistency_weight * order_divergence(logits)
+        names_head = self.classifier.names_head
+        if examples.names is not None and names_head is not None and names_head.logits is not None:
+            codes = torch.from_numpy(examples.names.codes[rows]).to(device)
+            guessed = names_losses(names_head.logits, codes)
+            losses = losses + self.train_config.model_names_weight * guessed
         return losses * (0.0 if is_idle else weights)
 
     def _seed_step(self) -> None:
@@ -187,7 +204,11 @@ class StepTrainer(transformers.Trainer):
         """Make room after running out of memory: half the tokens a micro-batch, the same rows."""
         index = self.state.global_step
         largest = max(len(rows) for rows in self.steps[index].micro_batches)
-        if largest == 1 or self.args.world_size > 1 or self.train_config.n_micro_batches:
+        if (
+            largest <= self.steps.smallest
+            or self.args.world_size > 1
+            or self.train_config.n_micro_batches
+        ):
             raise RunError(
                 f"step {index + 1}: out of memory with {self.steps.micro_batch_tokens} tokens a "
                 "micro-batch. Lower --micro-batch-tokens or --max-length, or give "
