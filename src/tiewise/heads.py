@@ -69,10 +69,17 @@ def _draw(head: nn.Module, spread: float) -> None:
                 nn.init.zeros_(part.bias)
 
 
-def cast_input(module: nn.Module, dtype: torch.dtype) -> None:
-    """Let a module take inputs of any floating dtype."""
+def keep_precision(module: nn.Module, dtype: torch.dtype) -> None:
+    """Let a module take inputs of any floating dtype and compute in its own, under autocast too."""
+    entered: list[torch.autocast] = []
 
-    def cast(_: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    def enter(_: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        entered.append(torch.autocast(inputs[0].device.type, enabled=False))
+        entered[-1].__enter__()
         return tuple(part.to(dtype) for part in inputs)
 
-    module.register_forward_pre_hook(cast)
+    def leave(*_: object) -> None:
+        entered.pop().__exit__(None, None, None)
+
+    module.register_forward_pre_hook(enter)
+    module.register_forward_hook(leave, always_call=True)

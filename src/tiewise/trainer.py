@@ -30,7 +30,7 @@ from tiewise import checkpoints
 from tiewise.attention import collate
 from tiewise.config import TrainConfig
 from tiewise.consistency import order_divergence
-from tiewise.errors import NumericsError, RunError
+from tiewise.errors import ConfigError, NumericsError, RunError
 from tiewise.model import PairClassifier
 from tiewise.names_head import names_losses
 from tiewise.sharding import deal_state, gather
@@ -77,6 +77,11 @@ class StepTrainer(transformers.Trainer):
         self.fit = fit
         self._losses: list[float] = []  # of the steps since the last line of history
         super().__init__(model=model, args=arguments, train_dataset=dataset, callbacks=callbacks)
+        if self.is_fsdp_enabled and (not self.accelerator.is_fsdp2 or arguments.fp16):
+            raise ConfigError(
+                "FSDP is used in its second version and without float16 only: set fsdp_version: 2 "
+                "and mixed_precision: 'no' in accelerate's file, and give --dtype bfloat16."
+            )
         self.remove_callback(transformers.PrinterCallback)
 
     # ---- what a step is -------------------------------------------------------------------
@@ -144,7 +149,10 @@ class StepTrainer(transformers.Trainer):
             pad_id=self.steps.pad_id,
             device=device,
         )
-        logits = model(batch)
+        # Not transformers' own flag: under FSDP it would take the head's precision away too.
+        is_mixed = self.classifier.model_config.dtype == "bfloat16" and device.type == "cuda"
+        with torch.autocast(device.type, torch.bfloat16, enabled=is_mixed):
+            logits = model(batch)
         targets = torch.from_numpy(examples.targets[rows]).to(device, logits.dtype)
         weights = torch.from_numpy(examples.weights[rows]).to(device, logits.dtype)
         losses = torch.nn.functional.cross_entropy(
