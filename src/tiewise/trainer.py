@@ -29,9 +29,9 @@ from torch.utils.data import DataLoader
 from tiewise import checkpoints
 from tiewise.attention import collate
 from tiewise.config import TrainConfig
-from tiewise.errors import ConfigError, NumericsError, RunError
+from tiewise.errors import NumericsError, RunError
 from tiewise.model import PairClassifier
-from tiewise.sharding import deal_state, gather
+from tiewise.sharding import check_fsdp, deal_state, gather
 from tiewise.steps import Step, StepDataset
 from tiewise.tensor_tree import load_tree, save_tree
 from tiewise.trained import load_trainable_weights, trainable_weights
@@ -75,11 +75,7 @@ class StepTrainer(transformers.Trainer):
         self.fit = fit
         self._losses: list[float] = []  # of the steps since the last line of history
         super().__init__(model=model, args=arguments, train_dataset=dataset, callbacks=callbacks)
-        if self.is_fsdp_enabled and (not self.accelerator.is_fsdp2 or arguments.fp16):
-            raise ConfigError(
-                "FSDP is used in its second version and without float16 only: set fsdp_version: 2 "
-                "and mixed_precision: 'no' in accelerate's file, and give --dtype bfloat16."
-            )
+        check_fsdp(getattr(self.accelerator.state, "fsdp_plugin", None), is_scaled=arguments.fp16)
         self.remove_callback(transformers.PrinterCallback)
 
     # ---- what a step is -------------------------------------------------------------------
@@ -224,7 +220,7 @@ class StepTrainer(transformers.Trainer):
     def _save_checkpoint(self, model: torch.nn.Module, trial: Any) -> None:
         if self.is_deepspeed_enabled:
             super()._save_checkpoint(model, trial)
-            self._seal_sharded()
+            self._seal_deepspeed()
             return
         tree = gather(self._state_tree())
         if not self.args.should_save:
@@ -236,7 +232,7 @@ class StepTrainer(transformers.Trainer):
             self.state.save_to_json(str(checkpoint / _TRAINER_STATE))
         checkpoints.keep_newest(folder, self.train_config.n_checkpoints, step=step)
 
-    def _seal_sharded(self) -> None:
+    def _seal_deepspeed(self) -> None:
         self.accelerator.wait_for_everyone()
         if self.args.should_save:
             folder, step = Path(str(self.args.output_dir)), self.state.global_step
