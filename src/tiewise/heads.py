@@ -44,6 +44,8 @@ def reset_head(network: Any, config: ModelConfig) -> None:
             f"--head {config.head} cannot replace the head of {network.config.model_type}, which "
             "has layers of its own. Use --head linear."
         )
+    else:  # what the backbone's files hold of it belongs to another question
+        _draw(getattr(network, name), getattr(network.config, "initializer_range", 0.02))
 
 
 def _new_head(kind: str, size: int, spread: float, *, has_bias: bool) -> nn.Module:
@@ -55,12 +57,16 @@ def _new_head(kind: str, size: int, spread: float, *, has_bias: bool) -> nn.Modu
         head = nn.Sequential(
             nn.Dropout(_DROPOUT), inner, nn.GELU(), nn.Linear(_HIDDEN_SIZE, len(CLASSES))
         )
+    _draw(head, spread)
+    return head
+
+
+def _draw(head: nn.Module, spread: float) -> None:
     for part in head.modules():
         if isinstance(part, nn.Linear):
             nn.init.normal_(part.weight, std=spread)
             if part.bias is not None:
                 nn.init.zeros_(part.bias)
-    return head
 
 
 def keep_precision(module: nn.Module, dtype: torch.dtype) -> None:

@@ -27,6 +27,7 @@ from tiewise.attention import attends_by_rows, register_attention
 from tiewise.config import ModelConfig
 from tiewise.environment import uses_fsdp
 from tiewise.errors import ModelError
+from tiewise.files import read_json
 from tiewise.heads import CLASSES, head_name, keep_precision, reset_head
 
 Checkpointing = Literal["none", "trainable", "all"]
@@ -59,6 +60,20 @@ def load_network(
     network.requires_grad_(requires_grad=False)
     network.tiewise_fresh = fresh
     return network  # type: ignore[no-any-return]
+
+
+def find_dropped_head(backbone_dir: Path) -> str | None:
+    """Say which head a backbone's files hold, of a reward model for example; None without one.
+
+    It is left out: what is started from is the backbone below it.
+    """
+    settings = read_json(backbone_dir / "config.json")
+    kind = next(iter(settings.get("architectures") or []), "")
+    if not kind.endswith("ForSequenceClassification"):
+        return None
+    n_outputs = settings.get("num_labels") or len(settings.get("id2label") or "ab")
+    name = "a reward model" if n_outputs == 1 else "a classifier"
+    return f"{name} ({kind}, outputs: {n_outputs})"
 
 
 def working_dtype(config: ModelConfig) -> torch.dtype:

@@ -27,9 +27,9 @@ import transformers
 from torch.utils.data import DataLoader
 
 from tiewise import checkpoints
-from tiewise.attention import collate
 from tiewise.config import TrainConfig
 from tiewise.errors import NumericsError, RunError
+from tiewise.losses import weighted_losses
 from tiewise.model import PairClassifier
 from tiewise.sharding import check_fsdp, deal_state, gather
 from tiewise.steps import Step, StepDataset
@@ -135,24 +135,8 @@ class StepTrainer(transformers.Trainer):
     def _row_losses(
         self, model: torch.nn.Module, rows: npt.NDArray[np.int64], *, is_idle: bool
     ) -> torch.Tensor:
-        examples, device = self.steps.examples, self.args.device
-        batch = collate(
-            examples.rows,
-            rows,
-            layout=self.steps.layout,
-            pad_id=self.steps.pad_id,
-            device=device,
-        )
-        # Not transformers' own flag: under FSDP it would take the head's precision away too.
-        is_mixed = self.classifier.model_config.dtype == "bfloat16" and device.type == "cuda"
-        with torch.autocast(device.type, torch.bfloat16, enabled=is_mixed):
-            logits = model(batch)
-        targets = torch.from_numpy(examples.targets[rows]).to(device, logits.dtype)
-        weights = torch.from_numpy(examples.weights[rows]).to(device, logits.dtype)
-        losses = torch.nn.functional.cross_entropy(
-            logits, targets, reduction="none", label_smoothing=self.train_config.label_smoothing
-        )
-        return losses * (0.0 if is_idle else weights)
+        losses = weighted_losses(model, self.classifier, self.steps, rows, self.args.device)
+        return losses * 0.0 if is_idle else losses
 
     def _seed_step(self) -> None:
         key = (self.train_config.seed, self.state.global_step, self.args.process_index)
@@ -191,7 +175,11 @@ class StepTrainer(transformers.Trainer):
         """Make room after running out of memory: half the tokens a micro-batch, the same rows."""
         index = self.state.global_step
         largest = max(len(rows) for rows in self.steps[index].micro_batches)
-        if largest == 1 or self.args.world_size > 1 or self.train_config.n_micro_batches:
+        if (
+            largest <= self.steps.smallest
+            or self.args.world_size > 1
+            or self.train_config.n_micro_batches
+        ):
             raise RunError(
                 f"step {index + 1}: out of memory with {self.steps.micro_batch_tokens} tokens a "
                 "micro-batch. Lower --micro-batch-tokens or --max-length, or give "

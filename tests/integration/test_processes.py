@@ -47,11 +47,16 @@ UNEVEN = {"layout": "packed", "checkpointing": "trainable", "n_micro_batches": 2
 }  # fmt: skip
 """Steps of 5 rows, and of 3 at an epoch's end."""
 LLAMA = {"layout": "sorted", "checkpointing": "none", "n_micro_batches": 1} | {
-    "dtype": "float64", "batch_size": 16, "n_epochs": 1, "backbone": "tiny-llama:0",
+    "dtype": "float64", "batch_size": 47, "n_epochs": 1, "backbone": "tiny-llama:0",
+    "both_orders": True, "consistency_weight": 1.0,
 }  # fmt: skip
-"""Another family. Between them the three hold every layout, checkpointing and split (one process
-alone has all their combinations in test_model)."""
-QLORA = LLAMA | {"backbone": "tiny:0", "quantization": "nf4", "dtype": "float32"}
+"""Another family, whose steps of 47 pairs and of 1 pair hold both orders against each other.
+Between them the three hold every layout, checkpointing and split (one process alone has all their
+combinations in test_model)."""
+QLORA = {"layout": "sorted", "checkpointing": "none", "n_micro_batches": 1} | {
+    "dtype": "float32", "batch_size": 16, "n_epochs": 1, "backbone": "tiny:0",
+    "quantization": "nf4",
+}  # fmt: skip
 """FSDP deals out the 4-bit weights too; float32 is the widest that they compute in."""
 
 
