@@ -19,6 +19,7 @@ from .pairs import swap_pairs as swap_pairs
 from .parse import parse_turns as parse_turns
 from .position import flip_rate as flip_rate
 from .position import position_bias as position_bias
+from .rewardbench import score_rewardbench as score_rewardbench
 from .runs import open_run as open_run
 from .runs import read_folds as read_folds
 from .runs import read_oof as read_oof
