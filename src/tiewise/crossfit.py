@@ -41,6 +41,7 @@ from tiewise.runs import (
     start_run,
 )
 
+Describe = Callable[[Run, int, pd.DataFrame, RunScores], None]
 FitFold = Callable[[RunConfig, pd.DataFrame, pd.DataFrame, FoldTask], pd.DataFrame | None]
 _log = logging.getLogger(__name__)
 
@@ -57,12 +58,16 @@ class FitOptions:
         Remove the folds to be fitted first.
     init_from
         Folder of a run's fold (or of an adapter) to start from.
+    describe
+        Called with a fold's run, number, predictions and scores before the fold counts as
+        finished, to write what stands beside its adapter.
     """
 
     name: str | None = None
     is_resumed: bool = False
     is_overwritten: bool = False
     init_from: Path | None = None
+    describe: Describe | None = None
 
 
 def cross_fit(
@@ -184,7 +189,10 @@ def _fit_held(
         return False
     known = table.iloc[eval_idx][["id", "fold", "label", "group"]].reset_index(drop=True)
     oof = pd.concat([known, predictions.drop(columns="id", errors="ignore")], axis=1)
-    save_scored(folder, oof, _score(run, oof).to_dict())
+    scores = _score(run, oof)
+    if options.describe is not None:
+        options.describe(run, fold, oof, scores)
+    save_scored(folder, oof, scores.to_dict())
     shutil.rmtree(folder.checkpoints_dir, ignore_errors=True)
     return True
 

@@ -26,7 +26,10 @@ import numpy.typing as npt
 import torch
 import transformers
 from torch.utils.data import DataLoader
-from transformers.integrations.integration_utils import get_reporting_integration_callbacks
+from transformers.integrations.integration_utils import (
+    TensorBoardCallback,
+    get_reporting_integration_callbacks,
+)
 from transformers.training_args import OptimizerNames
 
 from tiewise import checkpoints
@@ -77,6 +80,13 @@ class StepTrainer(transformers.Trainer):
         self._losses: list[float] = []  # of the steps since the last line of history
         super().__init__(model=model, args=arguments, train_dataset=dataset, callbacks=callbacks)
         self.remove_callback(transformers.PrinterCallback)
+        self._keep_tracking(Path(str(arguments.output_dir)).parent / "tracking")
+
+    def _keep_tracking(self, folder: Path) -> None:
+        """Let TensorBoard write beside the checkpoints, which go when the fold is finished."""
+        for callback in self.callback_handler.callbacks:
+            if isinstance(callback, TensorBoardCallback) and callback.logging_dir is None:
+                callback.logging_dir = str(folder)
 
     # ---- what a step is -------------------------------------------------------------------
 
@@ -272,6 +282,7 @@ def training_arguments(
     _check_names(config)
     return transformers.TrainingArguments(
         output_dir=str(output_dir),
+        run_name="/".join(output_dir.parts[-3:-1]),  # what trackers show: the run and the fold
         num_train_epochs=1,
         per_device_train_batch_size=1,
         gradient_accumulation_steps=1,

@@ -5,10 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 
 from tiewise.commands.arguments import Artifacts, Json, default_artifacts, print_json, show_result
+from tiewise.commands.words import shows
 from tiewise.console import show
 from tiewise.errors import ConfigError
 
 
+@shows(
+    "tiewise predict --run first --data test.csv --out probs.parquet",
+    "tiewise predict --run first --data test.csv --out submission.csv --submission",
+    "tiewise predict --run first --data test.csv --out probs.csv --swap --swap-when 0.8",
+)
 def predict(
     *,
     run: str,
@@ -65,6 +71,7 @@ def predict(
         show(f"{out}: {report}")
 
 
+@shows("tiewise rank --prompt ask.txt --responses a.txt b.txt c.txt --run first")
 def rank(
     prompt: Path,
     responses: tuple[Path, ...],
