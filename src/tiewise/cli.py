@@ -17,7 +17,7 @@ import tyro
 from tiewise.commands.evaluating import compare, evaluate, report
 from tiewise.commands.fitting import make_fit, presets
 from tiewise.commands.machine import doctor
-from tiewise.commands.predicting import predict, rank
+from tiewise.commands.predicting import export, predict, rank
 from tiewise.commands.reading import audit, convert, simulate
 from tiewise.commands.sharing import demo, push
 from tiewise.commands.words import Command, check_words, shows, with_examples
@@ -85,6 +85,7 @@ def _commands(words: Sequence[str]) -> dict[str, Command]:
         "simulate": simulate,
         "convert": convert,
         "presets": presets,
+        "export": export,
         "push": push,
         "demo": demo,
         "doctor": doctor,

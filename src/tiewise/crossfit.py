@@ -16,25 +16,21 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from tiewise.claims import FoldTask, claim_fold, empty_fold, hold_fold, release_fold
 from tiewise.config import BASELINE, RunConfig, check_config
 from tiewise.dataset import Dataset, deal_folds, load_dataset
-from tiewise.errors import ConfigError, DeviceError, FoldError, RunError
+from tiewise.environment import is_first_process
+from tiewise.errors import ConfigError, DeviceError, FoldError, RunError, missing_extra
 from tiewise.files import atomic_folder, held
 from tiewise.folds import split
+from tiewise.identity import defining_fields
 from tiewise.pairs import is_degenerate
 from tiewise.references import RunScores, evaluate_tables
 from tiewise.runs import (
-    FoldTask,
     Run,
-    claim_fold,
-    defining_fields,
-    empty_fold,
-    hold_fold,
-    is_first_process,
     read_data,
     read_fold_oof,
     read_folds,
-    release_fold,
     save_data,
     save_folds,
     save_scored,
@@ -116,10 +112,9 @@ def check_device(config: RunConfig) -> None:
     try:
         from tiewise.fit import require_device
     except ModuleNotFoundError as error:
+        message = missing_extra(config.model.backbone, error)
         raise DeviceError(
-            f"{config.model.backbone} needs {error.name}, which is not installed: run pip install "
-            "'tiewise[train]' (for a GPU, with the torch build for its CUDA). Without it: tiewise "
-            "fit --preset baseline. Nothing was downloaded."
+            f"{message} Without it: tiewise fit --preset baseline. Nothing was downloaded."
         ) from error
     require_device(config)
 

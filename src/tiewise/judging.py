@@ -158,10 +158,17 @@ def open_judge(
         model.backbone, revision=model.revision, sha256=model.backbone_sha256, cache_dir=cache_dir
     )
     adapter_dirs = [run.fold(fold).adapter_dir for fold in wanted]
-    return load_judge(adapter_dirs, backbone_dir, device=_find_device(device, run))
+    return load_judge(adapter_dirs, backbone_dir, device=find_device(device, run))
 
 
-def _find_device(device: str | None, run: Run) -> str:
+def find_device(device: str | None, run: Run) -> str:
+    """Return `cpu` or `cuda`: the one named, else where the run was fitted.
+
+    Raises
+    ------
+    DeviceError
+        When there is no CUDA and it is wanted.
+    """
     wanted = device or run.config.train.device
     has_cuda = torch.cuda.is_available()
     if wanted == "auto":

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -193,12 +194,19 @@ def _probe(classifier: PairClassifier, size: int) -> dict[str, Tensor]:
     """Return two rows of which one, where rows are padded, has padding, and so calls for a mask."""
     second = size if classifier.can_pack else size - 1
     rows = TokenRows(
-        values=np.ones(size + second, np.int32),
+        values=np.concatenate([_slots(size), _slots(second)]),
         offsets=np.array([0, size, size + second]),
         n_truncated=np.zeros(2, np.int64),
     )
     layout: Any = "packed" if classifier.can_pack else "padded"
     return collate(rows, [0, 1], layout=layout, pad_id=0, device=classifier.device)
+
+
+def _slots(size: int) -> npt.NDArray[np.int32]:
+    """Return a row of three slots, each closed by one and the same token, as some heads ask."""
+    values = np.ones(size, np.int32)
+    values[[size // 3, 2 * size // 3, size - 1]] = 2
+    return values
 
 
 def _n_whole_layers(classifier: PairClassifier) -> int:

@@ -2,7 +2,8 @@
 
 The file is read, judged and written in chunks (:mod:`tiewise.streaming`), so memory holds one
 chunk and the model. The folds of the run are averaged. The run may be of either kind; torch is
-loaded only where the backbone needs it.
+loaded only where the backbone needs it. Where only close calls are scored in both orders, the
+run's own held-out rows say what that costs in log loss.
 """
 
 from __future__ import annotations
@@ -18,17 +19,18 @@ import pandas as pd
 
 from tiewise.baseline import load_baseline
 from tiewise.config import BASELINE
-from tiewise.errors import RunError
+from tiewise.errors import ConfigError, RunError, missing_extra
 from tiewise.files import digest_file, refuse_existing
 from tiewise.formats import read_chunks
 from tiewise.formats.cells import ONE_HOT_COLUMNS
+from tiewise.orders import check_share
 from tiewise.pairs import is_degenerate
-from tiewise.runs import Run
+from tiewise.runs import Run, read_fold_oof
+from tiewise.second_orders import SecondOrders, has_both_orders, weigh_second_orders
 from tiewise.streaming import StreamReport, predict_stream
 from tiewise.tally import Tally
 
 PROBS = ["prob_a", "prob_b", "prob_tie"]
-Predict = Callable[[pd.DataFrame], pd.DataFrame]
 
 
 @dataclass(frozen=True)
@@ -39,17 +41,47 @@ class PredictOptions:
         Score both orders and average; as the run was configured when None.
     swap_when
         Score the second order only where the second largest probability is at least this share of
-        the largest, in [0, 1].
+        the largest, in [0, 1]; this asks for a swap.
     is_bitwise
         One row a forward pass: a row's probabilities cannot depend on any other row.
     chunk_rows
         Rows read, scored and written at a time.
+    device
+        `cpu` or `cuda`; where the run was fitted when None.
+
+    Raises
+    ------
+    ConfigError
+        When a value is out of range, or one order is wanted and a second one too.
     """
 
     swap: bool | None = None
     swap_when: float | None = None
     is_bitwise: bool = False
     chunk_rows: int = 1_000
+    device: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.chunk_rows < 1:
+            raise ConfigError(f"--chunk-rows is {self.chunk_rows}; expected at least 1.")
+        if self.swap_when is None:
+            return
+        check_share(self.swap_when)
+        if self.swap is False:
+            raise ConfigError(
+                "--swap-when asks for a second order where it may matter, and --one-order for "
+                "none; give one of them."
+            )
+
+    def is_swapped(self, run: Run) -> bool:
+        """Whether a run's pairs are scored in both orders."""
+        if self.swap is None:
+            return self.swap_when is not None or run.config.predict.swap
+        return self.swap
+
+
+Predict = Callable[[pd.DataFrame, PredictOptions], pd.DataFrame]
+"""From a pairs table to its predictions, a line each, in the same order."""
 
 
 @dataclass(frozen=True)
@@ -62,23 +94,43 @@ class FilePrediction:
         Folds averaged.
     facts
         What the joined predictions are like (:meth:`tiewise.tally.Tally.describe`).
+    held_out
+        With ``--swap-when``: what it saved and lost on the run's own held-out rows, where both of
+        their orders were scored.
     """
 
     shards: StreamReport
     n_folds: int
     facts: dict[str, Any] = field(default_factory=dict)
+    held_out: SecondOrders | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return everything as nested dictionaries that JSON can hold."""
-        return asdict(self)
+        held_out = self.held_out.to_dict() if self.held_out else None
+        return {
+            "shards": asdict(self.shards),
+            "n_folds": self.n_folds,
+            "facts": self.facts,
+            "held_out": held_out,
+        }
 
     def __str__(self) -> str:
         facts = [f"{name} {value:.4g}" for name, value in self.facts.items()]
-        return ", ".join([f"folds averaged {self.n_folds}", *facts])
+        described = ", ".join([f"folds averaged {self.n_folds}", *facts])
+        return f"{described}\non held-out rows {self.held_out}" if self.held_out else described
 
 
-def open_predictor(run: Run, *, cache_dir: Path, options: PredictOptions | None = None) -> Predict:
+def open_predictor(run: Run, *, cache_dir: Path, device: str | None = None) -> Predict:
     """Return a function from a pairs table to its predictions, averaged over the finished folds.
+
+    Parameters
+    ----------
+    run
+        A run with finished folds.
+    cache_dir
+        Where converted backbones are cached.
+    device
+        `cpu` or `cuda`; where the run was fitted when None.
 
     Raises
     ------
@@ -87,20 +139,25 @@ def open_predictor(run: Run, *, cache_dir: Path, options: PredictOptions | None 
     ModelError, DeviceError
         When the model is damaged or the machine cannot compute it.
     """
-    options = options or PredictOptions()
     if run.config.model.backbone == BASELINE:
         return _open_baseline(run)
-    from tiewise.judging import open_judge
+    try:
+        from tiewise.judging import open_judge
+    except ModuleNotFoundError as error:
+        raise missing_extra(run.config.model.backbone, error) from error
 
-    judge = open_judge(run, cache_dir=cache_dir)
-    swap = run.config.predict.swap if options.swap is None else options.swap
-    keywords: dict[str, Any] = {
-        "is_swapped": swap,
-        "swap_when": options.swap_when,
-        "is_bitwise": options.is_bitwise,
-        "batch_tokens": run.config.predict.score_batch_tokens,
-    }
-    return lambda pairs: judge.predict(pairs, **keywords)
+    judge = open_judge(run, cache_dir=cache_dir, device=device)
+
+    def predict(pairs: pd.DataFrame, options: PredictOptions) -> pd.DataFrame:
+        return judge.predict(
+            pairs,
+            is_swapped=options.is_swapped(run),
+            swap_when=options.swap_when,
+            is_bitwise=options.is_bitwise,
+            batch_tokens=run.config.predict.score_batch_tokens,
+        )
+
+    return predict
 
 
 def predict_file(
@@ -152,17 +209,33 @@ def predict_file(
         "options": asdict(options),
         "is_submission": is_submission,
     }
-    predict = open_predictor(run, cache_dir=cache_dir, options=options)
+    predict = open_predictor(run, cache_dir=cache_dir, device=options.device)
     prepare = _as_submission if is_submission else _as_predictions
     tally = Tally()
     report = predict_stream(
         chunks,
         output_path,
-        predict,
+        lambda pairs: predict(pairs, options),
         identity=identity,
         prepare=lambda table: prepare(tally.add(table)),
     )
-    return FilePrediction(report, len(folds), tally.describe() if report.is_joined else {})
+    if not report.is_joined:
+        return FilePrediction(report, len(folds))
+    return FilePrediction(report, len(folds), tally.describe(), _weigh(run, options.swap_when))
+
+
+def _weigh(run: Run, swap_when: float | None) -> SecondOrders | None:
+    """Weigh one value of ``--swap-when`` on the run's held-out rows, where they tell."""
+    if swap_when is None:
+        return None
+    oof = pd.concat([read_fold_oof(run.fold(fold)) for fold in run.finished_folds()])
+    known = oof[oof["label"].notna()]
+    if not has_both_orders(known):
+        return None
+    [found] = weigh_second_orders(
+        known, known["label"], shares=[swap_when], groups=known["group"].to_numpy()
+    )
+    return found
 
 
 def _open_baseline(run: Run) -> Predict:
@@ -171,7 +244,7 @@ def _open_baseline(run: Run) -> Predict:
         raise RunError(f"{run.path}: no fold is finished yet. Go on with tiewise fit --resume.")
     models = [load_baseline(run.fold(fold).adapter_dir) for fold in folds]
 
-    def predict(pairs: pd.DataFrame) -> pd.DataFrame:
+    def predict(pairs: pd.DataFrame, _: PredictOptions) -> pd.DataFrame:
         probs = np.mean([model.predict(pairs) for model in models], axis=0)
         table = pd.DataFrame(probs, columns=PROBS)
         table.insert(0, "id", pairs["id"].to_numpy())

@@ -15,27 +15,7 @@ from torch.utils.data import Dataset
 
 from tiewise.batches import Layout, StepRows, plan_step
 from tiewise.config import TrainConfig
-from tiewise.tokens import TokenRows
-
-
-@dataclass(frozen=True)
-class Examples:
-    """What a fit learns from: rows of tokens with their targets.
-
-    rows
-        The token rows, n of them.
-    targets
-        Probabilities of A, B, tie: float32, shape (n, 3), each row sums to 1.
-    weights
-        Weight of each row in its step's mean: float32, shape (n,), not negative.
-    ids
-        What a message calls each row, shape (n,).
-    """
-
-    rows: TokenRows
-    targets: npt.NDArray[np.float32]
-    weights: npt.NDArray[np.float32]
-    ids: npt.NDArray[np.object_]
+from tiewise.examples import Examples
 
 
 @dataclass(frozen=True)

@@ -9,11 +9,12 @@ import re
 import warnings
 from typing import Any
 
+import torch
 from peft import LoraConfig, TaskType, get_peft_model
 from torch import nn
 
 from tiewise.config import ModelConfig
-from tiewise.errors import ModelError
+from tiewise.errors import ModelError, RunError
 from tiewise.networks import find_layers, seeded
 
 _ABOVE_LAYERS = re.compile(r"(^|\.)(norm|final_norm|final_layer_?norm|ln_f|pooler)\.")
@@ -33,6 +34,33 @@ def add_adapters(network: nn.Module, config: ModelConfig, *, seed: int) -> nn.Mo
         # peft asks transformers by a name that transformers is about to drop.
         warnings.filterwarnings("ignore", "`is_gradient_checkpointing`", FutureWarning)
         return get_peft_model(network, _lora_config(network, config))  # type: ignore[no-any-return]
+
+
+def trainable_weights(model: nn.Module) -> dict[str, torch.Tensor]:
+    """Return the tensors that training changes, by name."""
+    return {name: value for name, value in model.named_parameters() if value.requires_grad}
+
+
+def load_trainable_weights(model: nn.Module, weights: dict[str, torch.Tensor]) -> None:
+    """Copy weights into the trainable tensors of `model`; names and shapes must match exactly.
+
+    Raises
+    ------
+    RunError
+        When a tensor is missing, unexpected or of another shape.
+    """
+    own = trainable_weights(model)
+    expected = {name: tuple(value.shape) for name, value in own.items()}
+    found = {name: tuple(value.shape) for name, value in weights.items()}
+    if expected != found:
+        name = sorted(set(expected.items()) ^ set(found.items()))[0][0]
+        raise RunError(
+            f"The checkpoint does not fit the model: {name} is {found.get(name, 'missing')}, "
+            f"expected {expected.get(name, 'nothing')}. Start anew without --resume."
+        )
+    with torch.no_grad():
+        for name, value in own.items():
+            value.copy_(weights[name])
 
 
 def _lora_config(network: Any, config: ModelConfig) -> Any:

@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -26,23 +25,19 @@ import numpy.typing as npt
 import torch
 import transformers
 from torch.utils.data import DataLoader
-from transformers.integrations.integration_utils import (
-    TensorBoardCallback,
-    get_reporting_integration_callbacks,
-)
-from transformers.training_args import OptimizerNames
+from transformers.integrations.integration_utils import TensorBoardCallback
 
 from tiewise import checkpoints
 from tiewise.attention import collate
 from tiewise.config import TrainConfig
-from tiewise.errors import ConfigError, NumericsError, RunError
+from tiewise.errors import NumericsError, RunError
 from tiewise.model import PairClassifier
 from tiewise.steps import Step, StepDataset
 from tiewise.tensor_tree import load_tree, save_tree
+from tiewise.trained import load_trainable_weights, trainable_weights
 
 _STATE = "state"
 _TRAINER_STATE = "trainer_state.json"
-_PATIENCE_SECONDS = 6 * 3600  # the others wait while the first process scores a fold
 _log = logging.getLogger(__name__)
 
 
@@ -58,7 +53,7 @@ class StepTrainer(transformers.Trainer):
     config
         How the fit goes.
     arguments
-        What transformers needs to know, from :func:`training_arguments`.
+        What transformers needs to know, from :mod:`tiewise.trainer_arguments`.
     callbacks
         Called by transformers as usual.
     fit
@@ -267,91 +262,6 @@ class StepTrainer(transformers.Trainer):
 
     def _load_rng_state(self, checkpoint: str | None) -> None:
         """Nothing to load: each step derives its own."""
-
-
-def training_arguments(
-    config: TrainConfig, output_dir: Path, *, dtype: str, is_cpu: bool
-) -> transformers.TrainingArguments:
-    """Say the configuration in transformers' words.
-
-    Raises
-    ------
-    ConfigError
-        When transformers knows no such optimiser or tracker, or the tracker is not installed.
-    """
-    _check_names(config)
-    return transformers.TrainingArguments(
-        output_dir=str(output_dir),
-        run_name="/".join(output_dir.parts[-3:-1]),  # what trackers show: the run and the fold
-        num_train_epochs=1,
-        per_device_train_batch_size=1,
-        gradient_accumulation_steps=1,
-        learning_rate=config.learning_rate,
-        lr_scheduler_type=config.schedule
-        if config.schedule != "constant"
-        else "constant_with_warmup",
-        warmup_steps=config.n_warmup_steps,
-        weight_decay=config.weight_decay,
-        max_grad_norm=config.max_grad_norm or math.inf,  # at 0 the norm would not be looked at
-        optim=config.optimizer,
-        logging_steps=config.log_steps,
-        logging_nan_inf_filter=False,
-        save_strategy="steps",
-        save_steps=config.save_steps,
-        eval_strategy="no",
-        seed=config.seed,
-        use_cpu=is_cpu,
-        bf16=dtype == "bfloat16" and not is_cpu,
-        fp16=dtype == "float16" and not is_cpu,
-        ddp_find_unused_parameters=False,
-        ddp_timeout=_PATIENCE_SECONDS,
-        dataloader_pin_memory=False,
-        remove_unused_columns=False,
-        report_to=list(config.report_to) or "none",
-        disable_tqdm=True,
-        log_level="warning",
-    )
-
-
-def _check_names(config: TrainConfig) -> None:
-    known = [name.value for name in OptimizerNames]
-    if config.optimizer not in known:
-        raise ConfigError(
-            f"--optimizer {config.optimizer} is not one of transformers': {', '.join(known)}."
-        )
-    try:
-        trackers = get_reporting_integration_callbacks(list(config.report_to))  # type: ignore[no-untyped-call]
-        for tracker in trackers:
-            tracker()
-    except (ValueError, RuntimeError, ImportError) as error:
-        raise ConfigError(f"--report-to {' '.join(config.report_to)}: {error}") from error
-
-
-def trainable_weights(model: torch.nn.Module) -> dict[str, torch.Tensor]:
-    """Return the tensors that training changes, by name."""
-    return {name: value for name, value in model.named_parameters() if value.requires_grad}
-
-
-def load_trainable_weights(model: torch.nn.Module, weights: dict[str, torch.Tensor]) -> None:
-    """Copy weights into the trainable tensors of `model`; names and shapes must match exactly.
-
-    Raises
-    ------
-    RunError
-        When a tensor is missing, unexpected or of another shape.
-    """
-    own = trainable_weights(model)
-    expected = {name: tuple(value.shape) for name, value in own.items()}
-    found = {name: tuple(value.shape) for name, value in weights.items()}
-    if expected != found:
-        name = sorted(set(expected.items()) ^ set(found.items()))[0][0]
-        raise RunError(
-            f"The checkpoint does not fit the model: {name} is {found.get(name, 'missing')}, "
-            f"expected {expected.get(name, 'nothing')}. Start anew without --resume."
-        )
-    with torch.no_grad():
-        for name, value in own.items():
-            value.copy_(weights[name])
 
 
 def _only_item(items: list[Step]) -> Step:

@@ -14,10 +14,12 @@ import torch
 from fitting import configure
 from tiewise import checkpoints
 from tiewise.errors import DeviceError, Interrupted, ModelError, NumericsError, RunError
+from tiewise.examples import make_examples, open_backbone
 from tiewise.files import digest_file
-from tiewise.fit import make_examples, open_backbone, require_device
+from tiewise.fit import require_device
 from tiewise.model import PairClassifier, load_classifier
-from tiewise.trainer import StepTrainer, load_trainable_weights
+from tiewise.trained import load_trainable_weights
+from tiewise.trainer import StepTrainer
 
 EXACT = {"dtype": "float64"}
 
@@ -130,8 +132,9 @@ def test_a_weight_of_two_is_a_row_given_twice(fitter):
     copies = pairs.iloc[np.r_[order]].reset_index(drop=True)
     held_out = np.flatnonzero(order % 5 == 0)
     kept = np.flatnonzero(order % 5 != 0)
+    from tiewise.claims import FoldTask
     from tiewise.fit import fit_fold
-    from tiewise.runs import FoldFolder, FoldTask
+    from tiewise.runs import FoldFolder
 
     folder = FoldFolder(fitter.folder / "copied" / "fold0")
     task = FoldTask(folder, 0, "d", fitter.cache_dir)

@@ -50,7 +50,7 @@ def make_fit(preset_name: str) -> Callable[..., None]:
         """
         from tiewise.card import write_fold_card
         from tiewise.crossfit import FitOptions, cross_fit, summarise
-        from tiewise.runs import is_first_process
+        from tiewise.environment import is_first_process
 
         del preset
         if fold is not None and folds is not None:
