@@ -11,7 +11,7 @@ from tiewise.runs import Run, open_run
 
 _CARD = "README.md"
 _LEFT_OUT = (".*", "**/.*", "checkpoints/**")
-_is_name = re.compile(r"[\w.-]+/[\w.-]+", re.ASCII).fullmatch
+_is_name = re.compile(r"\w[\w.-]*/\w[\w.-]*", re.ASCII).fullmatch
 
 
 def find_model(name: str, artifacts_dir: Path, *, fold: int | None = None) -> Path:
