@@ -12,6 +12,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
 from tiewise.errors import ConfigError, RunError, TiewiseError
 from tiewise.guard import Guard
 from tiewise.verdicts import LETTERS, Verdicts, judge_answers
@@ -84,16 +86,13 @@ def build_page(gradio: Any, judge: Callable[..., Verdicts]) -> Any:
         From a prompt and answers to what is thought of them.
     """
 
-    def answer(prompt: str, *answers: str) -> tuple[Any, str, Any]:
+    def answer(prompt: str, *answers: str) -> tuple[str, str, str]:
         try:
             found = judge(prompt, *answers)
         except TiewiseError as error:
             raise gradio.Error(str(error)) from error
-        return (
-            found.orders,
-            found.cut,
-            gradio.update(value=found.rank_table(), visible=found.ranking is not None),
-        )
+        ranking = "" if found.ranking is None else _to_html(found.rank_table(), "Ranking")
+        return _to_html(found.orders, "Every two answers, read in both orders"), found.cut, ranking
 
     with gradio.Blocks(title="tiewise") as page:
         gradio.Markdown(_ABOUT)
@@ -106,15 +105,15 @@ def build_page(gradio: Any, judge: Callable[..., Verdicts]) -> Any:
                 for name in LETTERS[:N_ANSWERS]
             ]
         button = gradio.Button("Judge", variant="primary", elem_id="judge")
-        orders = gradio.Dataframe(
-            label="Every two answers, read in both orders", interactive=False, elem_id="orders"
-        )
+        orders = gradio.HTML(elem_id="orders")
         cut = gradio.Textbox(label="What was cut", interactive=False, elem_id="cut")
-        ranking = gradio.Dataframe(
-            label="Ranking", interactive=False, visible=False, elem_id="ranking"
-        )
+        ranking = gradio.HTML(elem_id="ranking")
         button.click(answer, [prompt, *answers], [orders, cut, ranking], api_name=False)
     return page
+
+
+def _to_html(table: pd.DataFrame, caption: str) -> str:
+    return f"<h3>{caption}</h3>{table.to_html(index=False, escape=True, border=0, justify='left')}"
 
 
 def _listen(port: int) -> socket.socket:

@@ -75,8 +75,7 @@ def test_three_answers_are_judged_in_both_orders_and_ranked(page, tmp_path):
     """Every two in each order and averaged; what was cut; a ranking; texts are only text."""
     fill(page, "2 + 2 = 4.", "I'm sorry, but I can't help with that.", HOSTILE)
     page.wait_for_selector("#ranking table", timeout=PATIENCE)
-    page.wait_for_function("document.querySelectorAll('#ranking tbody tr').length >= 3")
-    lines = [line for line in table(page, "#orders") if any(line)]
+    lines = table(page, "#orders")
     assert [line[:2] for line in lines[:3]] == [
         ["A or B", "A, B"],
         ["A or B", "B, A"],
@@ -86,11 +85,13 @@ def test_three_answers_are_judged_in_both_orders_and_ranked(page, tmp_path):
     given, swapped, average = ([float(cell) for cell in line[2:]] for line in lines[:3])
     assert average == pytest.approx([(a + b) / 2 for a, b in zip(given, swapped, strict=True)])
     assert average[0] > average[1]
-    assert {line[1] for line in table(page, "#ranking")} >= {"A", "B", "C"}
+    assert sorted(line[1] for line in table(page, "#ranking")) == ["A", "B", "C"]
     assert "Nothing was cut" in page.input_value("#cut textarea, #cut input")
     assert page.title() == "tiewise"
     assert {urlsplit(url).hostname for url in page.asked} == {"127.0.0.1"}
-    page.screenshot(path=os.environ.get("TIEWISE_SCREENSHOT", tmp_path / "demo.png"))
+    page.screenshot(
+        path=os.environ.get("TIEWISE_SCREENSHOT", tmp_path / "demo.png"), full_page=True
+    )
 
 
 def test_one_answer_is_refused_in_words(page):
@@ -100,12 +101,15 @@ def test_one_answer_is_refused_in_words(page):
 
 
 def test_another_page_cannot_ask(browser, address):
-    """A page of another origin gets no answer, neither read nor sent blindly."""
+    """A page of another origin can neither read from this one nor lead to it."""
     page = browser.new_page()
-    page.route("http://stranger.test/", lambda route: route.fulfill(body="<h1>hi</h1>"))
-    page.goto("http://stranger.test/")
-    for options in ("{}", "{mode: 'no-cors', method: 'POST', body: 'x'}"):
-        with page.expect_event("requestfinished", lambda request: address in request.url) as sent:
-            page.evaluate(f"fetch('{address}config', {options}).catch(() => null)")
-        assert sent.value.response().status == 403
+    stranger = "http://127.0.0.1:8999/"
+    page.route(stranger, lambda route: route.fulfill(body="<h1>hi</h1>", content_type="text/html"))
+    page.goto(stranger)
+    asked = f"fetch('{address}config').then(response => response.status, () => 'blocked')"
+    assert page.evaluate(asked) == "blocked"
+    with page.expect_navigation() as led:
+        page.evaluate(f"location = '{address}'")
+    assert led.value.status == 403
+    assert "from other pages are refused" in page.inner_text("body")
     page.close()

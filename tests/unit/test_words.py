@@ -56,7 +56,6 @@ def test_a_command_that_there_is_not_is_not_run():
 
 def test_every_field_of_the_configuration_is_a_flag():
     """A misspelt field is told from a right one."""
-
     defaults = load_preset("tiny")
 
     def fit(*, config: RunConfig = defaults) -> None:
