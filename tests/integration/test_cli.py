@@ -11,11 +11,16 @@ import sys
 import numpy as np
 import pandas as pd
 import pytest
+from huggingface_hub import ModelCard
 from safetensors.numpy import load_file, save_file
 
+import tiewise
 from tiewise.checkpoints import seal
 from tiewise.cli import main
+from tiewise.config import PRESETS
 from tiewise.files import write_json
+from tiewise.formats import read_pairs
+from tiewise.push import find_model
 from tiewise.simulate import simulate, write_simulation
 from tiewise.verdicts import judge_answers
 
@@ -433,15 +438,17 @@ print(json.dumps([found, sorted({"torch", "pandas", "gradio"} & set(sys.modules)
     assert heavy == []
 
 
-@pytest.mark.parametrize(
-    ("typed", "completed"), [("tiewise aud", "audit"), ("tiewise audit --js", "--json")]
-)
+COMPLETE = """
+tiewise completion bash > complete.sh && source complete.sh
+COMP_LINE="$*"; COMP_POINT=${#COMP_LINE}; COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1))
+_tyro_tiewise && echo "${COMPREPLY[@]}"
+"""
+
+
+@pytest.mark.parametrize(("typed", "completed"), [("aud", "audit"), ("audit --js", "--json")])
 def test_a_shell_completes_commands_and_flags(folder, typed, completed):
     """The script for bash, sourced by bash, offers what there is."""
-    *before, last = typed.split()
-    words = f'COMP_WORDS=({typed}); COMP_CWORD={len(before)}; COMP_LINE="{typed}"; COMP_POINT={len(typed)}'
-    line = f'tiewise completion bash > c.sh && source c.sh && {words} && _tyro_tiewise tiewise {last}; echo "${{COMPREPLY[@]}}"'
-    done = shell(line, folder)
+    done = shell(f"set -- tiewise {typed}\n{COMPLETE}", folder)
     assert completed in done.stdout.decode().split(), done.stderr
 
 
@@ -500,7 +507,7 @@ def test_preferences_are_scored_as_on_rewardbench(here, capsys):
 
 
 def test_the_doctor_says_what_would_run(here, capsys):
-    """Without CUDA the large presets would not, and why; the others have a speed, said to be a guess."""
+    """Without CUDA the large presets would not; others have a speed, said to be an estimate."""
     assert run("doctor", "--json") == 0
     found = json.loads(capsys.readouterr().out)
     assert found["versions"]["tiewise"] == tiewise.__version__
