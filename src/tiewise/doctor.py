@@ -37,7 +37,7 @@ N_WEIGHTS = {  # of a layer's linear maps, from the backbones' published shapes
 """Layers, and weights of each, of the presets' backbones."""
 MEDIAN_TOKENS = 528
 """Of a pair of Chatbot Arena, before any cut."""
-_EFFICIENCY = {"cpu": 0.6, "cuda": 0.4}
+_EFFICIENCY = {"cpu": 0.3, "cuda": 0.4}
 _SIDE = {"cpu": 1024, "cuda": 8192}
 
 
@@ -99,7 +99,7 @@ def operations_a_token(config: RunConfig) -> float | None:
     Examples
     --------
     >>> f"{operations_a_token(load_preset('notebook')):.3g}"
-    '7.71e+10'
+    '3.73e+10'
     """
     known = N_WEIGHTS.get(config.model.backbone)
     if known is None:

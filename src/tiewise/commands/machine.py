@@ -8,10 +8,7 @@ from tiewise.commands.words import shows
 
 @shows("tiewise doctor", "tiewise doctor --json")
 def doctor(*, artifacts: Artifacts = default_artifacts(), json: Json = False) -> None:  # noqa: B008
-    """Say what this machine has, and which presets it would run how fast.
-
-    Nothing is downloaded. The speeds are estimates from a matrix product timed here.
-    """
+    """Say what this machine has, and which presets it would run at what estimated speed."""
     from tiewise.doctor import examine
 
     show_result(examine(artifacts), is_json=json)
