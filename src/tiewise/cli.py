@@ -14,6 +14,7 @@ from typing import Literal
 
 import tyro
 
+from tiewise.commands.combining import average, blend, cascade
 from tiewise.commands.evaluating import compare, evaluate, report
 from tiewise.commands.fitting import make_fit, presets
 from tiewise.commands.machine import doctor
@@ -81,6 +82,9 @@ def _commands(words: Sequence[str]) -> dict[str, Command]:
         "evaluate": evaluate,
         "compare": compare,
         "report": report,
+        "blend": blend,
+        "average": average,
+        "cascade": cascade,
         "audit": audit,
         "simulate": simulate,
         "convert": convert,
