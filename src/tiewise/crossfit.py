@@ -39,6 +39,7 @@ from tiewise.runs import (
 from tiewise.stacking import digest_stack, open_stack, read_stack
 from tiewise.training_rows import LEAKS, TrainingRows, gather_training_rows
 
+Describe = Callable[[Run, int, pd.DataFrame, RunScores], None]
 FitFold = Callable[[RunConfig, pd.DataFrame, pd.DataFrame, FoldTask], pd.DataFrame | None]
 _log = logging.getLogger(__name__)
 
@@ -55,12 +56,16 @@ class FitOptions:
         Remove the folds to be fitted first.
     init_from
         Folder of a run's fold (or of an adapter) to start from.
+    describe
+        Called with a fold's run, number, predictions and scores before the fold counts as
+        finished, to write what stands beside its adapter.
     """
 
     name: str | None = None
     is_resumed: bool = False
     is_overwritten: bool = False
     init_from: Path | None = None
+    describe: Describe | None = None
 
 
 def cross_fit(
@@ -195,7 +200,10 @@ def _fit_held(
     known = table.iloc[eval_idx][["id", "fold", "label", "group"]].reset_index(drop=True)
     counts = {"n_learned_from": len(train), **rows.count_leaks(fold, train)}
     oof = pd.concat([known, predictions.drop(columns="id", errors="ignore")], axis=1)
-    save_scored(folder, oof, _score(run, oof, counts).to_dict())
+    scores = _score(run, oof, counts)
+    if options.describe is not None:
+        options.describe(run, fold, oof, scores)
+    save_scored(folder, oof, scores.to_dict())
     shutil.rmtree(folder.checkpoints_dir, ignore_errors=True)
     return True
 
