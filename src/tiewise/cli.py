@@ -17,6 +17,7 @@ import tyro
 from tiewise.commands.combining import average, blend, cascade
 from tiewise.commands.evaluating import compare, evaluate, report
 from tiewise.commands.fitting import make_fit, presets
+from tiewise.commands.labelling import label
 from tiewise.commands.machine import doctor
 from tiewise.commands.predicting import export, predict, rank
 from tiewise.commands.reading import audit, convert, simulate
@@ -78,6 +79,7 @@ def _commands(words: Sequence[str]) -> dict[str, Command]:
     return {
         "fit": make_fit(_preset_in(words) if words[:1] == ["fit"] else DEFAULT_PRESET),
         "predict": predict,
+        "label": label,
         "rank": rank,
         "evaluate": evaluate,
         "compare": compare,
