@@ -1,4 +1,4 @@
-"""What each row costs: cross entropy and the terms beside it. A leaf: imports torch."""
+"""What each row costs: against its target, and the terms beside. A leaf: imports torch."""
 
 from __future__ import annotations
 
@@ -38,17 +38,54 @@ def weighted_losses(
     """
     examples, config = steps.examples, steps.config
     logits = _logits(model, classifier, steps, rows, device)
-    targets = torch.from_numpy(examples.targets[rows]).to(device, logits.dtype)
-    losses = nn.functional.cross_entropy(
-        logits, targets, reduction="none", label_smoothing=config.label_smoothing
-    )
+    targets = {
+        name: torch.from_numpy(part[rows]).to(device, logits.dtype)
+        for name, part in vars(examples.targets).items()
+    }
+    weights = targets.pop("weights")
+    losses = row_losses(logits, **targets, label_smoothing=config.label_smoothing)
     if config.consistency_weight:
         losses = losses + config.consistency_weight * order_divergence(logits)
     names_head = classifier.names_head
     if examples.names is not None and names_head is not None and names_head.logits is not None:
         codes = torch.from_numpy(examples.names.codes[rows]).to(device)
         losses = losses + config.model_names_weight * names_losses(names_head.logits, codes)
-    return losses * torch.from_numpy(examples.weights[rows]).to(device, logits.dtype)
+    return losses * weights
+
+
+def row_losses(
+    logits: Tensor,
+    probs: Tensor,
+    *,
+    decisive: Tensor,
+    floors: Tensor,
+    label_smoothing: float = 0.0,
+) -> Tensor:
+    """Return each row's loss, shape (n,).
+
+    Parameters
+    ----------
+    logits
+        Of A, B, tie: shape (n, 3).
+    probs, decisive, floors
+        The parts of :class:`tiewise.targets.Targets`, as tensors of the logits' type. In the share
+        `decisive` of a row the loss is renormalised over A and B: the tie's logit gets no gradient.
+    label_smoothing
+        Share of the target spread evenly over the classes that the row is about.
+
+    Examples
+    --------
+    >>> import torch
+    >>> logits, sure = torch.tensor([[0.0, 0.0, 9.0]]), torch.tensor([[1.0, 0.0, 0.0]])
+    >>> row_losses(logits, sure, decisive=torch.ones(1), floors=torch.zeros(1))
+    tensor([0.6931])
+    """
+    share = decisive[:, None]
+    even = (1 - share) * logits.new_tensor([1 / 3] * 3) + share * logits.new_tensor([0.5, 0.5, 0.0])
+    goal = (1 - label_smoothing) * probs + label_smoothing * even
+    shifted = logits - logits.amax(dim=1, keepdim=True).detach()
+    total = (1 - decisive) * shifted.logsumexp(1) + decisive * shifted[:, :2].logsumexp(1)
+    return total - (goal * shifted).sum(1) - floors
 
 
 def _logits(
