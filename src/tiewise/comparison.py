@@ -15,8 +15,9 @@ from tiewise.dataset import Dataset, deal_folds
 from tiewise.errors import RunError, ScoresError
 from tiewise.files import digest_file
 from tiewise.formats import read_pairs
-from tiewise.intervals import Interval
+from tiewise.intervals import IntArray, Interval
 from tiewise.references import RunScores, evaluate_tables
+from tiewise.rewardbench import RewardBenchScores, score_rewardbench
 from tiewise.runs import Run, read_oof
 from tiewise.scores import compare
 
@@ -141,18 +142,44 @@ def score_predictions(data_path: Path, predictions_path: Path) -> RunScores:
     dataset = Dataset(read_pairs(data_path), digest_file(data_path), (data_path.name,), {})
     table = deal_folds(dataset, DataConfig())
     predictions = _read_predictions(predictions_path)
-    known = pd.Index(predictions["id"].astype(str))
-    position = known.get_indexer(pd.Index(table["id"].astype(str)))
-    if (position < 0).any():
-        missing = table["id"][position < 0]
-        raise ScoresError(
-            f"{predictions_path}: {len(missing)} rows of {data_path} have no prediction, such as "
-            f"id={missing.iloc[0]}. Predict every row, or leave them out of the data."
-        )
+    position = _find(table["id"], predictions["id"], data_path, predictions_path)
     probs = predictions[PROBS].iloc[position].reset_index(drop=True)
     oof = pd.concat([table[["id", "fold", "label", "group"]], probs], axis=1)
     n_unused = len(predictions) - len(np.unique(position))
     return evaluate_tables(oof, table, counts={"n_unused_predictions": n_unused})
+
+
+def score_preferences(data_path: Path, predictions_path: Path) -> RewardBenchScores:
+    """Score a table of predictions as RewardBench does, joined by id.
+
+    Parameters
+    ----------
+    data_path, predictions_path
+        As for :func:`score_predictions`.
+
+    Raises
+    ------
+    ScoresError
+        As :func:`score_predictions`, and when no row has a choice.
+    """
+    pairs = read_pairs(data_path)
+    predictions = _read_predictions(predictions_path)
+    position = _find(pairs["id"], predictions["id"], data_path, predictions_path)
+    return score_rewardbench(pairs, predictions[PROBS].to_numpy()[position])
+
+
+def _find(
+    ids: pd.Series, predicted: pd.Series, data_path: Path, predictions_path: Path
+) -> IntArray:
+    """Return where each id stands among those predicted, (n,)."""
+    position = pd.Index(predicted.astype(str)).get_indexer(pd.Index(ids.astype(str)))
+    if (position < 0).any():
+        missing = ids[position < 0]
+        raise ScoresError(
+            f"{predictions_path}: {len(missing)} rows of {data_path} have no prediction, such as "
+            f"id={missing.iloc[0]}. Predict every row, or leave them out of the data."
+        )
+    return position.astype(np.int64)
 
 
 def _read_predictions(path: Path) -> pd.DataFrame:

@@ -9,7 +9,7 @@ two minds.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -97,7 +97,12 @@ Predict = Callable[[pd.DataFrame, PredictOptions], pd.DataFrame]
 
 
 def open_predictor(
-    run: Run, *, cache_dir: Path, device: str | None = None, is_averaged: bool = False
+    run: Run,
+    *,
+    cache_dir: Path,
+    device: str | None = None,
+    is_averaged: bool = False,
+    folds: Sequence[int] | None = None,
 ) -> Predict:
     """Return a function from a pairs table to its predictions, averaged over the finished folds.
 
@@ -111,6 +116,8 @@ def open_predictor(
         `cpu` or `cuda`; where the run was fitted when None.
     is_averaged
         The folds' adapters averaged into one, which ``tiewise average`` writes.
+    folds
+        Which finished folds are averaged; all of them when None.
 
     Raises
     ------
@@ -127,14 +134,18 @@ def open_predictor(
     if run.config.model.backbone == BASELINE:
         ask = PredictOptions(swap=True)
         return _open_baseline(
-            run, {name: functools.partial(judge, options=ask) for name, judge in members.items()}
+            run,
+            {name: functools.partial(judge, options=ask) for name, judge in members.items()},
+            run.finished_folds() if folds is None else folds,
         )
     try:
         from tiewise.judging import open_judge
     except ModuleNotFoundError as error:
         raise missing_extra(run.config.model.backbone, error) from error
 
-    judge = open_judge(run, cache_dir=cache_dir, device=device, is_averaged=is_averaged)
+    judge = open_judge(
+        run, cache_dir=cache_dir, device=device, is_averaged=is_averaged, folds=folds
+    )
 
     def predict(pairs: pd.DataFrame, options: PredictOptions) -> pd.DataFrame:
         return judge.predict(
@@ -172,8 +183,8 @@ def _open_blend(run: Run, members: Mapping[str, Predict]) -> Predict:
     return predict
 
 
-def _open_baseline(run: Run, members: Mapping[str, Judge]) -> Predict:
-    """Return the CPU-class model's predictions of pairs, its finished folds averaged.
+def _open_baseline(run: Run, members: Mapping[str, Judge], folds: Sequence[int]) -> Predict:
+    """Return the CPU-class model's predictions of pairs, some finished folds averaged.
 
     Parameters
     ----------
@@ -181,13 +192,14 @@ def _open_baseline(run: Run, members: Mapping[str, Judge]) -> Predict:
         A run of the CPU-class model.
     members
         What predicts pairs for each run that it stands on.
+    folds
+        Which finished folds.
 
     Raises
     ------
     RunError
         When no fold is finished.
     """
-    folds = run.finished_folds()
     if not folds:
         raise RunError(f"{run.path}: no fold is finished yet. Go on with tiewise fit --resume.")
     models = [load_baseline(run.fold(fold).adapter_dir) for fold in folds]

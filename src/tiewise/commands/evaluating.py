@@ -3,19 +3,28 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import tyro
 
 from tiewise.commands.arguments import Artifacts, Json, default_artifacts, show_result
+from tiewise.commands.words import shows
 from tiewise.console import show
 from tiewise.errors import ConfigError
 
 
+@shows(
+    "tiewise evaluate first",
+    "tiewise evaluate first --json > scores.json",
+    "tiewise evaluate --data votes.csv --predictions judge.csv",
+    "tiewise evaluate --data rewardbench.parquet --predictions judge.csv --rewardbench",
+)
 def evaluate(
     run: tyro.conf.Positional[str | None] = None,
     *,
     data: Path | None = None,
     predictions: Path | None = None,
+    rewardbench: bool = False,
     artifacts: Artifacts = default_artifacts(),  # noqa: B008
     json: Json = False,
 ) -> None:
@@ -25,20 +34,26 @@ def evaluate(
         run: Name or folder of a run.
         data: Labelled pairs that the predictions are about, when no run is given.
         predictions: A table with id, prob_a, prob_b, prob_tie (csv, parquet or jsonl).
+        rewardbench: Accuracy as on RewardBench's board, by section and subset.
     """
-    from tiewise.comparison import score_predictions
+    from tiewise.comparison import score_predictions, score_preferences
     from tiewise.crossfit import summarise
     from tiewise.runs import open_run
 
+    scores: Any
+    if rewardbench and (data is None or predictions is None):
+        raise ConfigError("--rewardbench needs --data and --predictions.")
     if run is not None and data is None and predictions is None:
         scores = summarise(open_run(run, artifacts))
     elif run is None and data is not None and predictions is not None:
-        scores = score_predictions(data, predictions)
+        score = score_preferences if rewardbench else score_predictions
+        scores = score(data, predictions)
     else:
         raise ConfigError("Give a run, or both --data and --predictions.")
     show_result(scores, is_json=json)
 
 
+@shows("tiewise compare first second", "tiewise compare first second --json")
 def compare(
     first: tyro.conf.Positional[str],
     second: tyro.conf.Positional[str],
@@ -58,6 +73,7 @@ def compare(
     show_result(compare_runs(open_run(first, artifacts), open_run(second, artifacts)), is_json=json)
 
 
+@shows("tiewise report first", "tiewise report first --data train.csv")
 def report(
     run: tyro.conf.Positional[str],
     *,
