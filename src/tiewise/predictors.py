@@ -8,7 +8,6 @@ two minds.
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,7 +27,6 @@ from tiewise.runs import Run
 from tiewise.stacking import check_stack, open_stack, stack_columns, table_logits
 
 _PROBS = ["prob_a", "prob_b", "prob_tie"]
-Judge = Callable[[pd.DataFrame], pd.DataFrame]
 
 
 @dataclass(frozen=True)
@@ -94,6 +92,7 @@ class PredictOptions:
 
 Predict = Callable[[pd.DataFrame, PredictOptions], pd.DataFrame]
 """From a pairs table to its predictions, a line each, in the same order."""
+_BOTH_ORDERS = PredictOptions(swap=True)
 
 
 def open_predictor(
@@ -132,12 +131,7 @@ def open_predictor(
     if run.config.model.backbone == BLEND:
         return _open_blend(run, members)
     if run.config.model.backbone == BASELINE:
-        ask = PredictOptions(swap=True)
-        return _open_baseline(
-            run,
-            {name: functools.partial(judge, options=ask) for name, judge in members.items()},
-            run.finished_folds() if folds is None else folds,
-        )
+        return _open_baseline(run, members, run.finished_folds() if folds is None else folds)
     try:
         from tiewise.judging import open_judge
     except ModuleNotFoundError as error:
@@ -183,7 +177,7 @@ def _open_blend(run: Run, members: Mapping[str, Predict]) -> Predict:
     return predict
 
 
-def _open_baseline(run: Run, members: Mapping[str, Judge], folds: Sequence[int]) -> Predict:
+def _open_baseline(run: Run, members: Mapping[str, Predict], folds: Sequence[int]) -> Predict:
     """Return the CPU-class model's predictions of pairs, some finished folds averaged.
 
     Parameters
@@ -205,7 +199,7 @@ def _open_baseline(run: Run, members: Mapping[str, Judge], folds: Sequence[int])
     models = [load_baseline(run.fold(fold).adapter_dir) for fold in folds]
 
     def predict(pairs: pd.DataFrame, _: PredictOptions) -> pd.DataFrame:
-        told = {name: table_logits(judge(pairs)) for name, judge in members.items()}
+        told = {name: table_logits(judge(pairs, _BOTH_ORDERS)) for name, judge in members.items()}
         columns = {
             column: values
             for name, logits in told.items()
