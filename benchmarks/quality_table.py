@@ -48,7 +48,8 @@ def read_tables(work: Path, abouts: list[dict[str, Any]]) -> dict[str, pd.DataFr
         for way in own[0]["ways"]:
             folders = [work / f"{name.replace(' ', '_')}-{about['seed']}" for about in own]
             parts = [pd.read_parquet(folder / f"{way}.parquet") for folder in folders]
-            tables[f"{name}, {way}" if way else name] = pd.concat(parts, ignore_index=True)
+            title = name if way == "main" else f"{name}, {way}"
+            tables[title] = pd.concat(parts, ignore_index=True)
     return tables
 
 

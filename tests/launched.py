@@ -16,9 +16,10 @@ from typing import Any
 import pytest
 from accelerate.state import PartialState
 from accelerate.utils import DistributedType
+from torch.distributed.tensor import DTensor
 
 from fitting import Fitter, configure
-from tiewise.sharding import is_sharded
+from launching import FSDP, read_environment
 from tiewise.trainer import StepTrainer
 
 WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT
@@ -42,14 +43,6 @@ def watch_writes(folder: Path) -> list[str]:
     return touched
 
 
-FSDP = {
-    "ACCELERATE_USE_FSDP": "true",
-    "FSDP_VERSION": "2",
-    "FSDP_AUTO_WRAP_POLICY": "TRANSFORMER_BASED_WRAP",
-}
-"""What ``accelerate launch`` says to its processes under docs/accelerate/fsdp-qlora.yaml."""
-
-
 def shard_on_cpus(patch: pytest.MonkeyPatch) -> None:
     """Let accelerate shard over gloo, as it does of itself over NCCL alone."""
     prepare = PartialState.__init__
@@ -60,7 +53,7 @@ def shard_on_cpus(patch: pytest.MonkeyPatch) -> None:
             self.distributed_type = DistributedType.MULTI_GPU
 
     patch.setattr(PartialState, "__init__", pretend)
-    for name, value in FSDP.items():
+    for name, value in read_environment(FSDP).items():
         patch.setenv(name, value)
 
 
@@ -77,7 +70,8 @@ def fit(fitter: Fitter, job: dict[str, Any]) -> list[list[int]]:
         if self.state.global_step == job.get("stop_after"):
             raise Stop
         rows.append([])
-        assert is_sharded(self.classifier) == job.get("sharded", False)
+        parts = {isinstance(part, DTensor) for part in self.classifier.parameters()}
+        assert parts == {job.get("sharded", False)}
         return training_step(self, *arguments, **options)
 
     with pytest.MonkeyPatch.context() as patch:

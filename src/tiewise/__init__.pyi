@@ -29,3 +29,4 @@ from .serving import predict as predict
 from .serving import rank as rank
 from .serving import score as score
 from .temperature import fit_temperature as fit_temperature
+from .votes import pool_votes as pool_votes

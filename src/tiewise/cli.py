@@ -13,8 +13,10 @@ from typing import Any
 
 import tyro
 
+from tiewise.commands.combining import average, blend, cascade
 from tiewise.commands.evaluating import compare, evaluate, report
 from tiewise.commands.fitting import make_fit, presets
+from tiewise.commands.labelling import label
 from tiewise.commands.predicting import export, predict, rank
 from tiewise.commands.reading import audit, simulate
 from tiewise.console import run_command
@@ -45,9 +47,13 @@ def _commands(words: Sequence[str]) -> dict[str, Callable[..., Any]]:
     return {
         "fit": make_fit(_preset_in(words) if words[:1] == ["fit"] else DEFAULT_PRESET),
         "predict": predict,
+        "label": label,
         "rank": rank,
         "evaluate": evaluate,
         "compare": compare,
+        "blend": blend,
+        "average": average,
+        "cascade": cascade,
         "audit": audit,
         "simulate": simulate,
         "report": report,

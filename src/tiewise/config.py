@@ -18,9 +18,12 @@ from typing import Any, Literal
 
 from tiewise.errors import ConfigError
 from tiewise.files import digest_json
+from tiewise.ranks import parse_ranks
 
 BASELINE = "baseline"
 """The backbone's name when there is none: features and scikit-learn."""
+BLEND = "blend"
+"""The backbone's name of a blend of other runs, which ``tiewise blend`` writes."""
 PRESETS = ("quickstart", "smollm2-135m", "gemma2-9b", "notebook", "tiny", "baseline")
 
 
@@ -30,6 +33,18 @@ class DataConfig:
 
     data: tuple[str, ...] = ()
     """Files to read, joined in this order; empty: the usual places are searched."""
+    data_weights: tuple[float, ...] = ()
+    """Weight of each file's rows in the loss, in the files' order; 1 when empty."""
+    extra_data: tuple[str, ...] = ()
+    """Files that are learned from and never held out; of a fold they leave out every row whose
+    conversation is held out there."""
+    extra_weights: tuple[float, ...] = ()
+    """Weight of each extra file's rows, in their order; 1 when empty."""
+    tieless: tuple[str, ...] = ("detect",)
+    """Sources that offered no tie, whose rows teach A against B alone; `detect` finds those with at
+    least 200 votes and not one tie; empty: every row teaches all three."""
+    allow_seen_teacher: bool = False
+    """Learn from a teacher's soft labels also for rows that the teacher was trained on."""
     data_format: str | None = None
     """Name of the files' format; sniffed from the columns when not given."""
     on_error: Literal["raise", "skip"] = "raise"
@@ -54,6 +69,8 @@ class TemplateConfig:
     """Tokens a row may hold, delimiters included."""
     truncation: Literal["balanced", "right"] = "balanced"
     """Share the budget between the fields, or cut the end."""
+    show_models: bool = False
+    """Show which model gave which response; for a teacher whose student is not told."""
 
 
 @dataclass(frozen=True)
@@ -79,6 +96,9 @@ class ModelConfig:
     """The first layers that get no adapter (LoRA) or no gradient (full)."""
     lora_r: int = 16
     """Rank of the adapters."""
+    lora_ranks: tuple[str, ...] = ()
+    """Ranks that differ from it, such as `q_proj=8`, `0-9=4` (layers), `10-15.v_proj=32`; the last
+    that fits holds. Each update is multiplied by alpha / its own rank."""
     lora_alpha: float = 32.0
     """Scale of the adapters; the update is multiplied by alpha / r."""
     lora_dropout: float = 0.0
@@ -92,6 +112,8 @@ class ModelConfig:
     head: Literal["linear", "mlp", "responses"] = "linear"
     """A linear head; or dropout, linear, GELU, linear; or, for encoders, a linear head on the
     difference of the two responses' mean hidden states."""
+    stack: tuple[str, ...] = ()
+    """Runs over the same folds whose out-of-fold logits are features of the baseline."""
 
 
 @dataclass(frozen=True)
@@ -104,6 +126,12 @@ class TrainConfig:
     """Pairs of one optimiser step, over all processes and micro-batches."""
     both_orders: bool = False
     """Put each pair into the step twice, as given and swapped."""
+    consistency_weight: float = 0.0
+    """Weight of the divergence between what the two orders of a pair say, in the loss of each row;
+    both orders then share a micro-batch."""
+    model_names_weight: float = 0.0
+    """Weight of the loss of a second head that guesses which models answered, from rows that name
+    them; it is dropped after the fit, and names are never read to predict."""
     micro_batch_tokens: int = 8192
     """Most tokens of one forward pass, padding included; a longer single row goes alone."""
     n_micro_batches: int | None = None
@@ -130,6 +158,9 @@ class TrainConfig:
     """Steps of linear warm-up."""
     max_grad_norm: float = 1.0
     """Gradients are clipped to this norm; 0 leaves them as they are."""
+    soft_weight: float = 1.0
+    """Share of the soft label in the loss of a row that has both: the rest is cross-entropy against
+    its label, the share KL divergence from its soft label."""
     label_smoothing: float = 0.0
     """Share of the target spread evenly over the three classes."""
     seed: int = 0
@@ -229,6 +260,7 @@ def check_config(config: RunConfig) -> None:
     for holds, message in _laws(config):
         if not holds:
             raise ConfigError(message)
+    parse_ranks(config.model.lora_ranks)
 
 
 def _laws(config: RunConfig) -> list[tuple[bool, str]]:
@@ -239,6 +271,23 @@ def _laws(config: RunConfig) -> list[tuple[bool, str]]:
         (
             (config.template.template == "notebook") <= (config.template.truncation == "right"),
             "--template notebook cuts on the right only; add --truncation right.",
+        ),
+        *(
+            (
+                0 <= weight < math.inf,
+                f"--{name.replace('_', '-')} holds {weight}; give 0 or more.",
+            )
+            for name in ("data_weights", "extra_weights")
+            for weight in getattr(data, name)
+        ),
+        (
+            not config.template.show_models
+            or (config.template.template == "fields" and model.backbone != BASELINE),
+            "--show-models needs --template fields and a backbone that reads them.",
+        ),
+        (
+            not (model.stack and data.extra_data),
+            "--stack knows what other runs say of the data alone; leave out --extra-data.",
         ),
         (data.data_seed >= 0, f"--data-seed is {data.data_seed}; give 0 or more."),
         (
@@ -256,6 +305,14 @@ def _laws(config: RunConfig) -> list[tuple[bool, str]]:
         ),
         (0 <= model.lora_dropout < 1, f"--lora-dropout is {model.lora_dropout}; give 0 to 1."),
         (model.n_frozen_layers >= 0, "--n-frozen-layers is negative."),
+        (
+            not model.stack or model.backbone in {BASELINE, BLEND},
+            "--stack gives features to the CPU-class model; add --preset baseline.",
+        ),
+        (
+            len(set(model.stack)) == len(model.stack),
+            f"--stack names a run twice: {', '.join(model.stack)}.",
+        ),
         (
             model.tuning == "lora" or model.quantization == "none",
             "--tuning full cannot train 4-bit weights; add --quantization none or --tuning lora.",
@@ -279,11 +336,23 @@ def _laws(config: RunConfig) -> list[tuple[bool, str]]:
                 0 <= number < math.inf,
                 f"--{name.replace('_', '-')} is {number}; give 0 or more.",
             )
-            for name in ("weight_decay", "max_grad_norm", "n_warmup_steps", "seed")
+            for name in (
+                "consistency_weight",
+                "model_names_weight",
+                "weight_decay",
+                "max_grad_norm",
+                "n_warmup_steps",
+                "seed",
+            )
             for number in [getattr(train, name)]
+        ),
+        (
+            train.both_orders or not train.consistency_weight,
+            "--consistency-weight compares the two orders of a pair; add --both-orders.",
         ),
         (0 < train.layer_decay <= 1, f"--layer-decay is {train.layer_decay}; give 0 < d <= 1."),
         (train.micro_batch_tokens >= 1, "--micro-batch-tokens must be at least 1."),
+        (0 <= train.soft_weight <= 1, f"--soft-weight is {train.soft_weight}; give 0 to 1."),
         (0 <= train.label_smoothing < 1, "--label-smoothing must be in [0, 1)."),
         (train.log_steps >= 1, "--log-steps must be at least 1."),
         (train.save_steps >= 1, "--save-steps must be at least 1."),

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +21,7 @@ from tiewise.config import BASELINE, RunConfig, check_config
 from tiewise.dataset import Dataset, deal_folds, load_dataset
 from tiewise.environment import is_first_process
 from tiewise.errors import ConfigError, DeviceError, FoldError, RunError, missing_extra
-from tiewise.files import atomic_folder, held
+from tiewise.files import atomic_folder, held, read_json
 from tiewise.folds import split
 from tiewise.identity import defining_fields
 from tiewise.pairs import is_degenerate
@@ -36,6 +36,8 @@ from tiewise.runs import (
     save_scored,
     start_run,
 )
+from tiewise.stacking import digest_stack, open_stack, read_stack
+from tiewise.training_rows import LEAKS, TrainingRows, gather_training_rows
 
 FitFold = Callable[[RunConfig, pd.DataFrame, pd.DataFrame, FoldTask], pd.DataFrame | None]
 _log = logging.getLogger(__name__)
@@ -86,11 +88,14 @@ def cross_fit(
         config.data, fallback="hub" if config.train.device == "cuda" else "sample"
     )
     table = deal_folds(dataset, config.data)
+    dataset = _add_stack(dataset, table, config, artifacts_dir)
+    rows = gather_training_rows(config.data, dataset, table["fold"].to_numpy())
     run = start_run(artifacts_dir, config, name=options.name)
     if is_first_process():
         save_folds(run, table)
-        save_data(run, dataset.describe())
-    fitted = [fold for fold in folds if _fit_one(run, dataset, table, fold, artifacts_dir, options)]
+        save_data(run, rows.described)
+        rows.save_seen(run)
+    fitted = [fold for fold in folds if _fit_one(run, rows, table, fold, artifacts_dir, options)]
     return run, fitted
 
 
@@ -128,14 +133,24 @@ def summarise(run: Run) -> RunScores:
             raise RunError(f"{run.path}: no fold is finished yet. Go on with tiewise fit --resume.")
         parts = [read_fold_oof(run.fold(fold)) for fold in finished]
         oof = pd.concat(parts, ignore_index=True)
-        scores = _score(run, oof)
+        scores = _score(run, oof, _join_leaks(run, finished))
         save_scored(run, oof, scores.to_dict())
     return scores
 
 
+def _add_stack(
+    dataset: Dataset, table: pd.DataFrame, config: RunConfig, artifacts_dir: Path
+) -> Dataset:
+    """Put the out-of-fold logits of the runs that the model is built on beside the pairs."""
+    if not config.model.stack:
+        return dataset
+    runs = open_stack(config.model.stack, artifacts_dir / "runs")
+    return replace(dataset, pairs=dataset.pairs.join(read_stack(runs, table)))
+
+
 def _fit_one(
     run: Run,
-    dataset: Dataset,
+    rows: TrainingRows,
     table: pd.DataFrame,
     fold: int,
     artifacts_dir: Path,
@@ -143,12 +158,12 @@ def _fit_one(
 ) -> bool:
     folder = run.fold(fold)
     if not is_first_process():
-        return _fit_held(run, dataset, table, fold, artifacts_dir, options)
+        return _fit_held(run, rows, table, fold, artifacts_dir, options)
     with hold_fold(folder):
         if options.is_overwritten:
             empty_fold(folder)
         try:
-            return _fit_held(run, dataset, table, fold, artifacts_dir, options)
+            return _fit_held(run, rows, table, fold, artifacts_dir, options)
         except BaseException:
             release_fold(folder)
             raise
@@ -156,30 +171,31 @@ def _fit_one(
 
 def _fit_held(
     run: Run,
-    dataset: Dataset,
+    rows: TrainingRows,
     table: pd.DataFrame,
     fold: int,
     artifacts_dir: Path,
     options: FitOptions,
 ) -> bool:
     folder = run.fold(fold)
-    train_idx, eval_idx = split(table["fold"].to_numpy(), fold)
-    _log.info("fold %d: %d rows to learn from, %d held out", fold, len(train_idx), len(eval_idx))
+    _, eval_idx = split(rows.folds, fold)
+    train = rows.of(fold)
+    _log.info("fold %d: %d rows to learn from, %d held out", fold, len(train), len(eval_idx))
     task = FoldTask(
         folder,
         fold,
-        dataset.digest,
+        rows.digest,
         artifacts_dir / "cache",
         is_resumed=options.is_resumed,
         init_from=options.init_from,
     )
-    fit_fold, pairs = _fitter(run.config), dataset.pairs
-    predictions = fit_fold(run.config, pairs.iloc[train_idx], pairs.iloc[eval_idx], task)
+    predictions = _fitter(run.config)(run.config, train, rows.pairs.iloc[eval_idx], task)
     if predictions is None:
         return False
     known = table.iloc[eval_idx][["id", "fold", "label", "group"]].reset_index(drop=True)
+    counts = {"n_learned_from": len(train), **rows.count_leaks(fold, train)}
     oof = pd.concat([known, predictions.drop(columns="id", errors="ignore")], axis=1)
-    save_scored(folder, oof, _score(run, oof).to_dict())
+    save_scored(folder, oof, _score(run, oof, counts).to_dict())
     shutil.rmtree(folder.checkpoints_dir, ignore_errors=True)
     return True
 
@@ -197,11 +213,23 @@ def _fit_baseline_fold(
 ) -> pd.DataFrame | None:
     from tiewise.baseline import fit_baseline
 
-    identity = {"config": defining_fields(config), "data": task.data_digest, "fold": task.fold}
+    stack = open_stack(config.model.stack, task.folder.path.parent.parent)
+    identity = {
+        "config": defining_fields(config),
+        "data": task.data_digest,
+        "fold": task.fold,
+        "stack": digest_stack(stack),
+    }
     claim_fold(task.folder, identity, is_resumed=task.is_resumed)
     if task.folder.is_finished:
         return None
-    model = fit_baseline(train, groups=train["group"].to_numpy(), seed=config.train.seed)
+    model = fit_baseline(
+        train,
+        groups=train["group"].to_numpy(),
+        seed=config.train.seed,
+        soft_weight=config.train.soft_weight,
+        stack=config.model.stack,
+    )
     with atomic_folder(task.folder.adapter_dir) as temporary:
         model.save(temporary)
     probs = model.predict(held_out)
@@ -210,8 +238,15 @@ def _fit_baseline_fold(
     return pd.concat([table, logits], axis=1).assign(is_degenerate=is_degenerate(held_out))
 
 
-def _score(run: Run, oof: pd.DataFrame) -> RunScores:
-    return evaluate_tables(oof, read_folds(run), counts=read_data(run)["counts"])
+def _join_leaks(run: Run, folds: list[int]) -> dict[str, int]:
+    """Add up how many held-out rows the folds' teachers have learned from."""
+    counts = [read_json(run.fold(fold).scores_path).get("counts", {}) for fold in folds]
+    leaks = [own[LEAKS] for own in counts if LEAKS in own]
+    return {LEAKS: sum(leaks)} if leaks else {}
+
+
+def _score(run: Run, oof: pd.DataFrame, counts: dict[str, int]) -> RunScores:
+    return evaluate_tables(oof, read_folds(run), counts=read_data(run)["counts"] | counts)
 
 
 def _check_folds(folds: list[int], n_splits: int) -> None:

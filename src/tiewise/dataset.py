@@ -19,9 +19,9 @@ import pandas as pd
 
 from tiewise.config import DataConfig
 from tiewise.errors import PairsError, RunError
+from tiewise.extra_data import read_weighted
 from tiewise.files import digest_file, digest_json
 from tiewise.folds import fold_by_group, fold_by_id, fold_by_position
-from tiewise.formats import read_many
 from tiewise.pairs import row_digests, text_lengths
 from tiewise.runs import Run, read_data
 from tiewise.simulate import BAYES_COLUMNS, simulate
@@ -100,7 +100,7 @@ def _read(
         return sample, [(_SAMPLE, digest_json(row_digests(sample).tolist()))]
     names = [Path(path).name for path in paths] or [HUB_DATASET]
     paths = paths or [_download_hub_dataset()]
-    pairs = read_many(paths, format=config.data_format, labelled=labelled, on_error=config.on_error)
+    pairs = read_weighted(paths, config.data_weights, config, labelled=labelled)
     return pairs, list(zip(names, map(digest_file, paths), strict=True))
 
 
@@ -162,7 +162,7 @@ def deal_folds(dataset: Dataset, config: DataConfig) -> pd.DataFrame:
         )
     folds = {
         "group": lambda: fold_by_group(
-            pairs["group"], pairs["label"].to_numpy(int), config.n_splits, seed=config.data_seed
+            pairs["group"], pairs["label"], config.n_splits, seed=config.data_seed
         ),
         "position": lambda: fold_by_position(len(pairs), config.n_splits),
         "id": lambda: fold_by_id(pairs["id"], config.n_splits),
@@ -194,7 +194,8 @@ def reread_pairs(run: Run, paths: Sequence[str] = ()) -> pd.DataFrame | None:
         _log.warning("The data of %s are not where they were; give --data to have texts.", run.name)
         return None
     dataset = load_dataset(config)
-    if dataset.digest == read_data(run)["digest"]:
+    described = read_data(run)
+    if dataset.digest == described.get("pairs_digest", described["digest"]):
         return dataset.pairs
     if paths:
         raise RunError(f"{paths[0]}: these are not the data that {run.name} was fitted on.")

@@ -28,7 +28,7 @@ from tiewise.claims import FoldTask, claim_fold
 from tiewise.config import RunConfig, TrainConfig
 from tiewise.environment import is_first_process
 from tiewise.errors import DeviceError, Interrupted, RunError
-from tiewise.examples import Backbone, Examples, make_examples, open_backbone
+from tiewise.examples import Backbone, Examples, add_names, make_examples, open_backbone
 from tiewise.files import atomic_folder, digest_json, write_json
 from tiewise.identity import defining_fields
 from tiewise.memory import checkpoint_size, choose_checkpointing
@@ -112,7 +112,10 @@ def fit_fold(
     if task.is_resumed and task.folder.is_finished:
         return None
     examples = make_examples(config, train, backbone, cache_dir=task.cache_dir)
+    examples = add_names(config, examples, train)
     classifier = make_classifier(config, backbone.path, device, init_from=init_from)
+    if examples.names is not None:
+        classifier.add_names_head(examples.names.n_models, seed=config.train.seed)
     pad_id = backbone.template.controls.pad
     _train(config, classifier, examples, task, pad_id=pad_id, fit=digest_json(identity))
     # Of weights that processes share, each gives its part before all but the first leave.

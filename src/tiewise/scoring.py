@@ -28,7 +28,7 @@ from tiewise.canonical import find_distinct, find_flipped, take_rows
 from tiewise.errors import NumericsError
 from tiewise.model import PairClassifier
 from tiewise.orders import check_share, is_close, tabulate_both_orders, tabulate_one_order
-from tiewise.pairs import is_degenerate
+from tiewise.pairs import is_degenerate, show_models
 from tiewise.passes import (
     Floats,
     IntArray,
@@ -142,6 +142,7 @@ def predict_pairs(
     ConfigError
         When `swap_when` is not in [0, 1].
     """
+    seen = show_models(pairs) if template.show_models else pairs
     given = token_rows(pairs, tokenizer, template, cache_dir=cache_dir)
     names = [f"id={name}" for name in pairs["id"]]
     if is_swapped:
@@ -149,7 +150,7 @@ def predict_pairs(
         both = TokenRows.concatenate([given, swapped])
         options["names"] = names * 2
         table = tabulate_both_orders(
-            *_score_orders(classifier, both, find_flipped(pairs), swap_when, options)
+            *_score_orders(classifier, both, find_flipped(seen), swap_when, options)
         )
     else:
         table = tabulate_one_order(score_rows(classifier, given, names=names, **options))

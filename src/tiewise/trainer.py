@@ -27,11 +27,11 @@ import transformers
 from torch.utils.data import DataLoader
 
 from tiewise import checkpoints
-from tiewise.attention import collate
 from tiewise.config import TrainConfig
 from tiewise.errors import NumericsError, RunError
+from tiewise.losses import weighted_losses
 from tiewise.model import PairClassifier
-from tiewise.sharding import deal_state, gather
+from tiewise.sharding import check_fsdp, deal_state, gather
 from tiewise.steps import Step, StepDataset
 from tiewise.tensor_tree import load_tree, save_tree
 from tiewise.trained import load_trainable_weights, trainable_weights
@@ -75,6 +75,7 @@ class StepTrainer(transformers.Trainer):
         self.fit = fit
         self._losses: list[float] = []  # of the steps since the last line of history
         super().__init__(model=model, args=arguments, train_dataset=dataset, callbacks=callbacks)
+        check_fsdp(getattr(self.accelerator.state, "fsdp_plugin", None), is_scaled=arguments.fp16)
         self.remove_callback(transformers.PrinterCallback)
 
     # ---- what a step is -------------------------------------------------------------------
@@ -134,21 +135,8 @@ class StepTrainer(transformers.Trainer):
     def _row_losses(
         self, model: torch.nn.Module, rows: npt.NDArray[np.int64], *, is_idle: bool
     ) -> torch.Tensor:
-        examples, device = self.steps.examples, self.args.device
-        batch = collate(
-            examples.rows,
-            rows,
-            layout=self.steps.layout,
-            pad_id=self.steps.pad_id,
-            device=device,
-        )
-        logits = model(batch)
-        targets = torch.from_numpy(examples.targets[rows]).to(device, logits.dtype)
-        weights = torch.from_numpy(examples.weights[rows]).to(device, logits.dtype)
-        losses = torch.nn.functional.cross_entropy(
-            logits, targets, reduction="none", label_smoothing=self.train_config.label_smoothing
-        )
-        return losses * (0.0 if is_idle else weights)
+        losses = weighted_losses(model, self.classifier, self.steps, rows, self.args.device)
+        return losses * 0.0 if is_idle else losses
 
     def _seed_step(self) -> None:
         key = (self.train_config.seed, self.state.global_step, self.args.process_index)
@@ -187,7 +175,11 @@ class StepTrainer(transformers.Trainer):
         """Make room after running out of memory: half the tokens a micro-batch, the same rows."""
         index = self.state.global_step
         largest = max(len(rows) for rows in self.steps[index].micro_batches)
-        if largest == 1 or self.args.world_size > 1 or self.train_config.n_micro_batches:
+        if (
+            largest <= self.steps.smallest
+            or self.args.world_size > 1
+            or self.train_config.n_micro_batches
+        ):
             raise RunError(
                 f"step {index + 1}: out of memory with {self.steps.micro_batch_tokens} tokens a "
                 "micro-batch. Lower --micro-batch-tokens or --max-length, or give "
@@ -216,7 +208,7 @@ class StepTrainer(transformers.Trainer):
     def _save_checkpoint(self, model: torch.nn.Module, trial: Any) -> None:
         if self.is_deepspeed_enabled:
             super()._save_checkpoint(model, trial)
-            self._seal_sharded()
+            self._seal_deepspeed()
             return
         tree = gather(self._state_tree())
         if not self.args.should_save:
@@ -228,7 +220,7 @@ class StepTrainer(transformers.Trainer):
             self.state.save_to_json(str(checkpoint / _TRAINER_STATE))
         checkpoints.keep_newest(folder, self.train_config.n_checkpoints, step=step)
 
-    def _seal_sharded(self) -> None:
+    def _seal_deepspeed(self) -> None:
         self.accelerator.wait_for_everyone()
         if self.args.should_save:
             folder, step = Path(str(self.args.output_dir)), self.state.global_step

@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import re
 import shutil
 import signal
 
@@ -160,28 +161,34 @@ def test_both_orders_stand_in_one_step(fitter, cache_dir):
     assert history(folder)["rows"][0] == 8
     backbone = open_backbone(config, cache_dir)
     examples = make_examples(config, fitter.pairs, backbone, cache_dir=cache_dir)
-    np.testing.assert_array_equal(examples.targets[60:], examples.targets[:60, [1, 0, 2]])
+    np.testing.assert_array_equal(
+        examples.targets.probs[60:], examples.targets.probs[:60, [1, 0, 2]]
+    )
     assert examples.rows.lengths[:60].tolist() == examples.rows.lengths[60:].tolist()
 
 
 def test_learning_rates_take_effect(fitter, monkeypatch):
-    """The optimiser that the Trainer built has the head's, the layers' and LoRA+'s rates."""
+    """At the first step the Trainer's optimiser has each tensor at the rate of its part."""
     seen = {}
-    create = StepTrainer.create_optimizer
+    training_step = StepTrainer.training_step
 
-    def remember(self, model=None):
-        seen["groups"] = create(self, model).param_groups
-        return self.optimizer
+    def look(self, *arguments, **options):
+        names = {id(part): name for name, part in self.classifier.trainable_parameters()}
+        for group in self.optimizer.param_groups:
+            seen.update({names[id(part)]: group["lr"] for part in group["params"]})
+        assert seen.keys() == set(names.values())
+        return training_step(self, *arguments, **options)
 
-    monkeypatch.setattr(StepTrainer, "create_optimizer", remember)
+    monkeypatch.setattr(StepTrainer, "training_step", look)
     config = configure(
         head_learning_rate=5e-3, layer_decay=0.5, lora_plus_ratio=16.0, schedule="constant",
         n_epochs=1,
     )  # fmt: skip
     fitter("rates", config)
-    rates = {group["lr"] for group in seen["groups"]}
-    top = 1e-3
-    assert {5e-3, top, top * 16, top * 0.5, top * 0.5 * 16} <= rates
+    for name, rate in seen.items():
+        depth = re.search(r"\.layers\.(\d)\.", name)
+        expected = 1e-3 * 0.5 ** (3 - int(depth[1])) if depth else 5e-3
+        assert rate == pytest.approx(expected * (16 if ".lora_B." in name else 1)), name
 
 
 class Stop(Exception):
