@@ -13,7 +13,14 @@ from typing import Any
 
 import tyro
 
-from tiewise.commands.evaluating import compare, evaluate, report
+from tiewise.commands.evaluating import (
+    calibrate,
+    compare,
+    evaluate,
+    leaderboard,
+    report,
+    slices,
+)
 from tiewise.commands.fitting import make_fit, presets
 from tiewise.commands.predicting import predict, rank
 from tiewise.commands.reading import audit, simulate
@@ -47,6 +54,9 @@ def _commands(words: Sequence[str]) -> dict[str, Callable[..., Any]]:
         "predict": predict,
         "rank": rank,
         "evaluate": evaluate,
+        "slices": slices,
+        "calibrate": calibrate,
+        "leaderboard": leaderboard,
         "compare": compare,
         "audit": audit,
         "simulate": simulate,

@@ -1,21 +1,17 @@
-"""Scores of predictions wherever they come from: two runs side by side, or any judge's table."""
+"""Runs held against one another on the rows that they have in common."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
-from tiewise.config import DataConfig
-from tiewise.dataset import Dataset, deal_folds
-from tiewise.errors import RunError, ScoresError
-from tiewise.files import digest_file
-from tiewise.formats import read_pairs
+from tiewise.errors import RunError
 from tiewise.intervals import Interval
-from tiewise.references import RunScores, evaluate_tables
+from tiewise.judged import Judged
+from tiewise.paired import PairedDifferences, compare_many
 from tiewise.runs import Run, read_oof
 from tiewise.scores import compare
 
@@ -79,14 +75,8 @@ def compare_runs(first: Run, second: Run, **options: Any) -> Comparison:
         When the runs share no row, or disagree about a row's label.
     """
     tables = [read_oof(run).set_index("id") for run in (first, second)]
-    shared = tables[0].index.intersection(tables[1].index)
-    one, two = (table.loc[shared] for table in tables)
-    if not len(shared):
-        raise RunError(f"{first.name} and {second.name} have predicted no row in common.")
-    if not one["label"].equals(two["label"]):
-        raise RunError(
-            f"{first.name} and {second.name} disagree about labels: they were fitted on other data."
-        )
+    one, two = _shared_rows(first.name, tables[0], second.name, tables[1])
+    shared = one.index
     options = {"groups": one["group"].to_numpy()} | options
     pair = (one["label"].to_numpy(int), one[PROBS].to_numpy(), two[PROBS].to_numpy())
     return Comparison(
@@ -101,55 +91,49 @@ def compare_runs(first: Run, second: Run, **options: Any) -> Comparison:
     )
 
 
-def score_predictions(data_path: Path, predictions_path: Path) -> RunScores:
-    """Score a table of predictions against labelled pairs, joined by id.
+def compare_with_reference(
+    judged: Sequence[Judged], reference: Judged, *, is_by_slice: bool = False, **options: Any
+) -> PairedDifferences:
+    """Compare many with one, each on the rows that it and the reference have predicted.
 
     Parameters
     ----------
-    data_path
-        Labelled pairs of any known format.
-    predictions_path
-        A csv, parquet or jsonl file with the columns id, prob_a, prob_b, prob_tie.
+    judged, reference
+        Predictions of the same data.
+    is_by_slice
+        Also compare them on each slice of the rows, for which the reference's texts are needed.
+    **options
+        As for :func:`tiewise.compare`.
 
     Raises
     ------
-    ScoresError
-        When a column is missing, an id stands twice, or a labelled row has no prediction.
+    RunError
+        When one is named twice, shares no row with the reference, or disagrees about a label; when
+        slices are asked for and there are no texts.
     """
-    dataset = Dataset(read_pairs(data_path), digest_file(data_path), (data_path.name,), {})
-    table = deal_folds(dataset, DataConfig())
-    predictions = _read_predictions(predictions_path)
-    known = pd.Index(predictions["id"].astype(str))
-    position = known.get_indexer(pd.Index(table["id"].astype(str)))
-    if (position < 0).any():
-        missing = table["id"][position < 0]
-        raise ScoresError(
-            f"{predictions_path}: {len(missing)} rows of {data_path} have no prediction, such as "
-            f"id={missing.iloc[0]}. Predict every row, or leave them out of the data."
+    tables = {one.name: one.oof for one in judged}
+    if len({*tables, reference.name}) <= len(judged):
+        raise RunError("A run is named twice; name each run once, the reference last.")
+    left_out = {}
+    for name, table in tables.items():
+        own, other = table.set_index("id"), reference.oof.set_index("id")
+        shared, _ = _shared_rows(name, own, reference.name, other)
+        left_out[name] = (len(own) - len(shared), len(other) - len(shared))
+    texts = reference.texts() if is_by_slice else None
+    found = compare_many(tables, reference.oof, pairs=texts, **options)
+    return replace(found, reference=reference.name, left_out=left_out)
+
+
+def _shared_rows(
+    name: str, table: pd.DataFrame, other_name: str, other: pd.DataFrame
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Return the rows of both that both have, by id; labels must be the same."""
+    shared = table.index.intersection(other.index)
+    one, two = table.loc[shared], other.loc[shared]
+    if not len(shared):
+        raise RunError(f"{name} and {other_name} have predicted no row in common.")
+    if not one["label"].equals(two["label"]):
+        raise RunError(
+            f"{name} and {other_name} disagree about labels: they were fitted on other data."
         )
-    probs = predictions[PROBS].iloc[position].reset_index(drop=True)
-    oof = pd.concat([table[["id", "fold", "label", "group"]], probs], axis=1)
-    n_unused = len(predictions) - len(np.unique(position))
-    return evaluate_tables(oof, table, counts={"n_unused_predictions": n_unused})
-
-
-def _read_predictions(path: Path) -> pd.DataFrame:
-    readers = {
-        ".csv": lambda: pd.read_csv(path, dtype={"id": str}),
-        ".parquet": lambda: pd.read_parquet(path),
-        ".jsonl": lambda: pd.read_json(path, lines=True, dtype={"id": str}),
-    }
-    if path.suffix not in readers:
-        raise ScoresError(f"{path}: predictions are read from {', '.join(readers)} files.")
-    try:
-        table = readers[path.suffix]()
-    except (OSError, ValueError) as error:
-        raise ScoresError(f"{path} cannot be read: {error}.") from error
-    missing = [name for name in ["id", *PROBS] if name not in table.columns]
-    if missing:
-        found = ", ".join(map(str, table.columns))
-        raise ScoresError(f"{path} lacks the columns {', '.join(missing)}; it has {found}.")
-    repeated = table["id"][table["id"].duplicated()]
-    if len(repeated):
-        raise ScoresError(f"{path}: id={repeated.iloc[0]} stands {len(repeated) + 1} times.")
-    return table
+    return one, two

@@ -16,13 +16,14 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from tiewise.beside import score_run
 from tiewise.config import BASELINE, RunConfig, check_config
 from tiewise.dataset import Dataset, deal_folds, load_dataset
 from tiewise.errors import ConfigError, DeviceError, FoldError, RunError
 from tiewise.files import atomic_folder, held
 from tiewise.folds import split
 from tiewise.pairs import is_degenerate
-from tiewise.references import RunScores, evaluate_tables
+from tiewise.references import RunScores
 from tiewise.runs import (
     FoldTask,
     Run,
@@ -31,9 +32,7 @@ from tiewise.runs import (
     empty_fold,
     hold_fold,
     is_first_process,
-    read_data,
     read_fold_oof,
-    read_folds,
     release_fold,
     save_data,
     save_folds,
@@ -133,7 +132,7 @@ def summarise(run: Run) -> RunScores:
             raise RunError(f"{run.path}: no fold is finished yet. Go on with tiewise fit --resume.")
         parts = [read_fold_oof(run.fold(fold)) for fold in finished]
         oof = pd.concat(parts, ignore_index=True)
-        scores = _score(run, oof)
+        scores = score_run(run, oof)
         save_scored(run, oof, scores.to_dict())
     return scores
 
@@ -184,7 +183,7 @@ def _fit_held(
         return False
     known = table.iloc[eval_idx][["id", "fold", "label", "group"]].reset_index(drop=True)
     oof = pd.concat([known, predictions.drop(columns="id", errors="ignore")], axis=1)
-    save_scored(folder, oof, _score(run, oof).to_dict())
+    save_scored(folder, oof, score_run(run, oof).to_dict())
     shutil.rmtree(folder.checkpoints_dir, ignore_errors=True)
     return True
 
@@ -213,10 +212,6 @@ def _fit_baseline_fold(
     table = pd.DataFrame(probs, columns=["prob_a", "prob_b", "prob_tie"])
     logits = pd.DataFrame(np.log(probs), columns=["logit_a", "logit_b", "logit_tie"])
     return pd.concat([table, logits], axis=1).assign(is_degenerate=is_degenerate(held_out))
-
-
-def _score(run: Run, oof: pd.DataFrame) -> RunScores:
-    return evaluate_tables(oof, read_folds(run), counts=read_data(run)["counts"])
 
 
 def _check_folds(folds: list[int], n_splits: int) -> None:

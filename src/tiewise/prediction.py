@@ -17,6 +17,7 @@ import numpy as np
 import pandas as pd
 
 from tiewise.baseline import load_baseline
+from tiewise.calibrated import apply_calibration, read_calibration
 from tiewise.config import BASELINE
 from tiewise.errors import RunError
 from tiewise.files import digest_file, refuse_existing
@@ -80,14 +81,21 @@ class FilePrediction:
 def open_predictor(run: Run, *, cache_dir: Path, options: PredictOptions | None = None) -> Predict:
     """Return a function from a pairs table to its predictions, averaged over the finished folds.
 
+    Where a calibration of the run was adopted, the average is calibrated.
+
     Raises
     ------
     RunError
-        When no fold is finished.
+        When no fold is finished, or the calibration belongs to other predictions.
     ModelError, DeviceError
         When the model is damaged or the machine cannot compute it.
     """
-    options = options or PredictOptions()
+    calibration = read_calibration(run)
+    predict = _open_model(run, cache_dir, options or PredictOptions())
+    return lambda pairs: apply_calibration(predict(pairs), calibration)
+
+
+def _open_model(run: Run, cache_dir: Path, options: PredictOptions) -> Predict:
     if run.config.model.backbone == BASELINE:
         return _open_baseline(run)
     from tiewise.judging import open_judge
@@ -149,6 +157,7 @@ def predict_file(
         "run": run.path.name,
         "models": {str(fold): digest_file(run.fold(fold).oof_path) for fold in folds},
         "data": digest_file(data_path),
+        "calibration": read_calibration(run).to_dict(),
         "options": asdict(options),
         "is_submission": is_submission,
     }

@@ -140,16 +140,17 @@ def _open_predictor(name: str | Path | None) -> Predict:
     if name is None:
         return _predict_shipped
     run = open_run(name, _artifacts_dir())
-    finished = [run.fold(fold).scores_path.stat().st_mtime_ns for fold in run.finished_folds()]
-    return _load_run(run.path, tuple(finished))
+    files = [run.fold(fold).scores_path for fold in run.finished_folds()]
+    files += run.path.glob("calibration.json")
+    return _load_run(run.path, tuple((path.name, path.stat().st_mtime_ns) for path in files))
 
 
 @functools.lru_cache(maxsize=1)
-def _load_run(run_dir: Path, finished: tuple[int, ...]) -> Predict:
-    """Load a run; a fold that was finished since makes it another one."""
+def _load_run(run_dir: Path, files: tuple[tuple[str, int], ...]) -> Predict:
+    """Load a run; a fold finished or a calibration adopted since makes it another one."""
     from tiewise.prediction import PredictOptions, open_predictor
 
-    del finished
+    del files
     artifacts_dir = _artifacts_dir()
     run = open_run(run_dir, artifacts_dir)
     options = PredictOptions(swap=True)
