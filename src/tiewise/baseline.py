@@ -70,15 +70,15 @@ class Baseline:
         -------
         float64 array, shape (n, 3), rows sum to 1
         """
-        return softmax(self.logits(pairs, embed=embed))
-
-    def logits(self, pairs: pd.DataFrame, *, embed: Embedder | None = None) -> FloatArray:
-        """Return logits of A, B and tie, shape (n, 3); parameters as for `predict`."""
         if pairs.empty:
             return np.zeros((0, 3))
-        features = _describe(pairs, embed)
+        return self.predict_features(describe_pairs(pairs, embed=embed))
+
+    def predict_features(self, features: PairFeatures) -> FloatArray:
+        """Return P(A), P(B), P(tie), shape (n, 3), of pairs described before."""
         self._check_names(features)
-        return join_log_odds(self.winner.log_odds(features), self.tie.log_odds(features))
+        log_odds = self.winner.log_odds(features), self.tie.log_odds(features)
+        return softmax(join_log_odds(*log_odds))
 
     def save(self, folder: Path | str) -> None:
         """Write ``trees.npz`` and then ``baseline.json`` into a folder."""
@@ -118,6 +118,7 @@ def fit_baseline(
     groups: npt.ArrayLike | None = None,
     seed: int = 0,
     embed: Embedder | None = None,
+    features: PairFeatures | None = None,
 ) -> Baseline:
     """Fit the CPU-class model.
 
@@ -133,6 +134,8 @@ def fit_baseline(
         Of the inner splits and the trees.
     embed
         Turns texts into vectors, for features of meaning; it is needed again to predict.
+    features
+        What :func:`describe_pairs` says of the rows, where that is known already.
 
     Returns
     -------
@@ -152,7 +155,8 @@ def fit_baseline(
     """
     targets, weights = fitting_targets(pairs)
     named = np.asarray(pairs["group"] if groups is None else groups).astype(str)
-    features = _describe(pairs, embed)
+    if features is None:
+        features = describe_pairs(pairs, embed=embed)
     decided = targets[:, 0] + targets[:, 1]
     first_wins = targets[:, 0] / np.where(decided > 0, decided, 1.0)
     winner = fit_part(features, first_wins, weights * decided, named, is_odd=True, seed=seed)
@@ -184,7 +188,8 @@ def load_baseline(folder: Path | str) -> Baseline:
         raise ModelError(f"{folder}: the baseline is damaged ({error!r}); {_MEND}") from error
 
 
-def _describe(pairs: pd.DataFrame, embed: Embedder | None) -> PairFeatures:
+def describe_pairs(pairs: pd.DataFrame, *, embed: Embedder | None = None) -> PairFeatures:
+    """Count what stands in the texts of n pairs, at least one, and add what an embedder says."""
     prompts, responses_a, responses_b = (list(pairs[name]) for name in TEXT_COLUMNS)
     features = extract_features(prompts, responses_a, responses_b)
     if embed is None:

@@ -13,22 +13,19 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
+from tiewise.baseline_fold import check_embeddings, fit_baseline_fold
 from tiewise.beside import score_run
 from tiewise.config import BASELINE, RunConfig, check_config
 from tiewise.dataset import Dataset, deal_folds, load_dataset
 from tiewise.errors import ConfigError, DeviceError, FoldError, RunError
-from tiewise.files import atomic_folder, held
+from tiewise.files import held
 from tiewise.folds import split
-from tiewise.pairs import is_degenerate
 from tiewise.references import RunScores
 from tiewise.runs import (
     FoldTask,
     Run,
-    claim_fold,
-    defining_fields,
     empty_fold,
     hold_fold,
     is_first_process,
@@ -106,6 +103,7 @@ def check_device(config: RunConfig) -> None:
         When torch is not installed, or CUDA is asked for and not there.
     """
     if config.model.backbone == BASELINE:
+        check_embeddings(config.model)
         return
     try:
         from tiewise.fit import require_device
@@ -190,28 +188,10 @@ def _fit_held(
 
 def _fitter(config: RunConfig) -> FitFold:
     if config.model.backbone == BASELINE:
-        return _fit_baseline_fold
+        return fit_baseline_fold
     from tiewise.fit import fit_fold
 
     return fit_fold
-
-
-def _fit_baseline_fold(
-    config: RunConfig, train: pd.DataFrame, held_out: pd.DataFrame, task: FoldTask
-) -> pd.DataFrame | None:
-    from tiewise.baseline import fit_baseline
-
-    identity = {"config": defining_fields(config), "data": task.data_digest, "fold": task.fold}
-    claim_fold(task.folder, identity, is_resumed=task.is_resumed)
-    if task.folder.is_finished:
-        return None
-    model = fit_baseline(train, groups=train["group"].to_numpy(), seed=config.train.seed)
-    with atomic_folder(task.folder.adapter_dir) as temporary:
-        model.save(temporary)
-    probs = model.predict(held_out)
-    table = pd.DataFrame(probs, columns=["prob_a", "prob_b", "prob_tie"])
-    logits = pd.DataFrame(np.log(probs), columns=["logit_a", "logit_b", "logit_tie"])
-    return pd.concat([table, logits], axis=1).assign(is_degenerate=is_degenerate(held_out))
 
 
 def _check_folds(folds: list[int], n_splits: int) -> None:

@@ -13,17 +13,14 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
-from tiewise.baseline import load_baseline
+from tiewise.baseline_fold import BaselineJudge
 from tiewise.calibrated import apply_calibration, read_calibration
 from tiewise.config import BASELINE
-from tiewise.errors import RunError
 from tiewise.files import digest_file, refuse_existing
 from tiewise.formats import read_chunks
 from tiewise.formats.cells import ONE_HOT_COLUMNS
-from tiewise.pairs import is_degenerate
 from tiewise.runs import Run
 from tiewise.streaming import StreamReport, predict_stream
 from tiewise.tally import Tally
@@ -97,7 +94,7 @@ def open_predictor(run: Run, *, cache_dir: Path, options: PredictOptions | None 
 
 def _open_model(run: Run, cache_dir: Path, options: PredictOptions) -> Predict:
     if run.config.model.backbone == BASELINE:
-        return _open_baseline(run)
+        return BaselineJudge(run, cache_dir=cache_dir).predict
     from tiewise.judging import open_judge
 
     judge = open_judge(run, cache_dir=cache_dir)
@@ -172,21 +169,6 @@ def predict_file(
         prepare=lambda table: prepare(tally.add(table)),
     )
     return FilePrediction(report, len(folds), tally.describe() if report.is_joined else {})
-
-
-def _open_baseline(run: Run) -> Predict:
-    folds = run.finished_folds()
-    if not folds:
-        raise RunError(f"{run.path}: no fold is finished yet. Go on with tiewise fit --resume.")
-    models = [load_baseline(run.fold(fold).adapter_dir) for fold in folds]
-
-    def predict(pairs: pd.DataFrame) -> pd.DataFrame:
-        probs = np.mean([model.predict(pairs) for model in models], axis=0)
-        table = pd.DataFrame(probs, columns=PROBS)
-        table.insert(0, "id", pairs["id"].to_numpy())
-        return table.assign(is_degenerate=is_degenerate(pairs))
-
-    return predict
 
 
 def _as_predictions(table: pd.DataFrame) -> pd.DataFrame:
