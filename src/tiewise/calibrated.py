@@ -6,6 +6,7 @@ after a further fold, or another fit, it belongs to other predictions and is ref
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ import pandas as pd
 from tiewise.calibrate import CalibrationVerdict
 from tiewise.errors import RunError
 from tiewise.files import digest_file, read_json, write_json
+from tiewise.intervals import FloatArray
 from tiewise.metrics import PROB_COLUMNS
 from tiewise.runs import Run
 from tiewise.temperature import NO_CALIBRATION, Calibration
@@ -22,9 +24,10 @@ _LEAST = 1e-12
 _LOGIT_COLUMNS = ["logit_a", "logit_b", "logit_tie"]
 
 
-def log_probs(table: pd.DataFrame) -> np.ndarray[tuple[int, int], np.dtype[np.float64]]:
+def log_probs(table: pd.DataFrame) -> FloatArray:
     """Return what a calibration is fitted on and applied to: log-probabilities, (n, 3)."""
-    return np.log(np.clip(table[PROB_COLUMNS].to_numpy(np.float64), _LEAST, 1))
+    probs = table[PROB_COLUMNS].to_numpy(np.float64)
+    return np.asarray(np.log(np.clip(probs, _LEAST, 1)), dtype=np.float64)
 
 
 def save_calibration(run: Run, verdict: CalibrationVerdict) -> None:
@@ -50,12 +53,10 @@ def read_calibration(run: Run) -> Calibration:
     try:
         values = read_json(path)
         adopted = values["adopted"]
-        scale, bias = (tuple(map(float, adopted[name])) for name in ("scale", "bias"))
+        scale, bias = (_three_numbers(adopted[name]) for name in ("scale", "bias"))
         found, oof_sha256 = Calibration(str(adopted["method"]), scale, bias), values["oof_sha256"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise RunError(f"{path} is damaged: {error!r}. Run tiewise calibrate again.") from error
-    if len(scale) != 3 or len(bias) != 3 or not np.isfinite([*scale, *bias]).all():
-        raise RunError(f"{path} is damaged: three finite scales and biases are expected.")
     if not run.oof_path.is_file() or digest_file(run.oof_path) != oof_sha256:
         raise RunError(
             f"{path} was fitted on other predictions than {run.oof_path} holds now. Run tiewise "
@@ -76,6 +77,13 @@ def apply_calibration(table: pd.DataFrame, calibration: Calibration) -> pd.DataF
     if set(_LOGIT_COLUMNS) <= set(table):
         changed |= dict(zip(_LOGIT_COLUMNS, np.log(probs).T, strict=True))
     return table.assign(**changed)
+
+
+def _three_numbers(values: Sequence[float]) -> tuple[float, float, float]:
+    a, b, tie = map(float, values)
+    if not np.isfinite([a, b, tie]).all():
+        raise ValueError(f"{values} are not finite")
+    return a, b, tie
 
 
 def _path(run: Run) -> Path:

@@ -178,9 +178,8 @@ def join_posterior(pairs: pd.DataFrame, paths: Sequence[Path | str]) -> pd.DataF
     is_known = truth.index.is_unique and pairs["id"].astype(str).isin(truth.index).all()
     if not is_known or list(truth) != BAYES_COLUMNS:
         return pairs
-    joined = pairs.join(truth, on=pairs["id"].astype(str).rename("key"))
-    joined.attrs = dict(pairs.attrs)
-    return joined
+    probs = truth.loc[pairs["id"].astype(str)].to_numpy(np.float64)
+    return pairs.assign(**dict(zip(BAYES_COLUMNS, probs.T, strict=True)))
 
 
 def _draw_row(seed: int, row: int) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""An adopted calibration is applied to whatever the run predicts; one that is not changes nothing."""
+"""An adopted calibration is applied to whatever the run predicts; without one nothing changes."""
 
 import numpy as np
 import pandas as pd
@@ -73,7 +73,7 @@ def test_it_belongs_to_the_predictions_it_was_fitted_on(run):
     """After a further fold it is refused, with what to do."""
     save_calibration(run, verdict_of(run))
     save_scored(run, read_oof(run).head(300), {})
-    with pytest.raises(RunError, match="other predictions .* tiewise calibrate"):
+    with pytest.raises(RunError, match=r"other predictions .* tiewise calibrate"):
         read_calibration(run)
 
 

@@ -59,9 +59,9 @@ def test_what_cannot_be_compared_is_refused(judged):
     _, good, ignorant, _ = judged
     with pytest.raises(RunError, match="named twice"):
         compare_with_reference([good], good)
-    other = Judged("other", good.oof.assign(label=0), good.folds, lambda: None, True, {})  # noqa: FBT003
+    other = Judged("other", good.oof.assign(label=0), good.folds, lambda: None, True, {})
     with pytest.raises(RunError, match="disagree about labels"):
         compare_with_reference([other], good)
-    away = Judged("away", good.oof.assign(id=-1), good.folds, lambda: None, True, {})  # noqa: FBT003
+    away = Judged("away", good.oof.assign(id=-1), good.folds, lambda: None, True, {})
     with pytest.raises(RunError, match="no row in common"):
         compare_with_reference([away, ignorant], good)

@@ -47,7 +47,7 @@ def test_rows_are_joined_by_id_and_the_rest_is_counted(files):
 def test_a_row_without_a_prediction_is_named(files):
     """Nothing is scored on a part in silence."""
     pd.read_csv(files[1]).drop(index=7).to_csv(files[1], index=False)
-    with pytest.raises(ScoresError, match="1 rows of .* no prediction, such as id=7"):
+    with pytest.raises(ScoresError, match=r"1 rows of .* no prediction, such as id=7"):
         judge_file([files[0]], files[1])
 
 
