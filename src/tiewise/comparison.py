@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from tiewise.errors import RunError
-from tiewise.intervals import Interval
+from tiewise.intervals import Interval, few_groups_mark
 from tiewise.judged import Judged
 from tiewise.paired import PairedDifferences, compare_many
 from tiewise.runs import Run, read_oof
@@ -51,7 +51,8 @@ class Comparison:
         elif self.log_loss.low > 0:
             verdict = f"{self.second} is better"
         return (
-            f"{self.first} minus {self.second}, {self.n} rows of {self.n_groups} conversations\n"
+            f"{self.first} minus {self.second}, {self.n} rows of {self.n_groups} conversations"
+            f"{few_groups_mark(self.n_groups)}\n"
             f"  log loss  {self.log_loss:+.4f}   {verdict}\n"
             f"  accuracy  {self.accuracy:+.4f}\n"
             f"  left out: {self.n_only_first} rows only in {self.first}, "
