@@ -14,7 +14,7 @@ from typing import Any
 
 from tiewise.files import write_json
 
-NAMES = ("tokens", "train", "predict")
+NAMES = ("tokens", "train", "rounding", "predict")
 Row = dict[str, Any]
 
 

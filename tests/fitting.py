@@ -9,9 +9,10 @@ from typing import Any
 import pandas as pd
 import torch
 
+from tiewise.claims import FoldTask
 from tiewise.config import RunConfig, load_preset
 from tiewise.folds import split
-from tiewise.runs import FoldFolder, FoldTask
+from tiewise.runs import FoldFolder
 from tiewise.simulate import simulate
 
 torch.set_num_threads(1)

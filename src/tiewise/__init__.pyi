@@ -25,6 +25,7 @@ from .runs import read_oof as read_oof
 from .scores import Scores as Scores
 from .scores import compare as compare
 from .scores import evaluate as evaluate
+from .serving import predict as predict
 from .serving import rank as rank
 from .serving import score as score
 from .temperature import fit_temperature as fit_temperature

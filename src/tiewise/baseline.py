@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,8 @@ from .logistic import Logistic
 from .pairs import TEXT_COLUMNS
 from .parts import Part, Settings, fit_part
 from .shipped import join_log_odds, softmax
+from .stacked import add_stacked, stacked_names
+from .stacking import stack_columns
 from .targets import can_tie, fitting_targets
 from .trees import Trees
 
@@ -72,13 +74,19 @@ class Baseline:
         """
         if pairs.empty:
             return np.zeros((0, 3))
-        return self.predict_features(describe_pairs(pairs, embed=embed))
+        features = describe_pairs(pairs, embed=embed, stack=self.stack)
+        return self.predict_features(features)
 
     def predict_features(self, features: PairFeatures) -> FloatArray:
         """Return P(A), P(B), P(tie), shape (n, 3), of pairs described before."""
         self._check_names(features)
         log_odds = self.winner.log_odds(features), self.tie.log_odds(features)
         return softmax(join_log_odds(*log_odds))
+
+    @property
+    def stack(self) -> tuple[str, ...]:
+        """Names of the runs whose logits are among the features."""
+        return tuple(stacked_names(self.signed_names))
 
     def save(self, folder: Path | str) -> None:
         """Write ``trees.npz`` and then ``baseline.json`` into a folder."""
@@ -118,6 +126,7 @@ def fit_baseline(
     groups: npt.ArrayLike | None = None,
     seed: int = 0,
     embed: Embedder | None = None,
+    stack: Sequence[str] = (),
     features: PairFeatures | None = None,
 ) -> Baseline:
     """Fit the CPU-class model.
@@ -134,6 +143,9 @@ def fit_baseline(
         Of the inner splits and the trees.
     embed
         Turns texts into vectors, for features of meaning; it is needed again to predict.
+    stack
+        Names of runs whose logits are features as well: the columns
+        :func:`tiewise.stacking.stack_columns` of `pairs`, here and to predict.
     features
         What :func:`describe_pairs` says of the rows, where that is known already.
 
@@ -156,7 +168,7 @@ def fit_baseline(
     targets, weights = fitting_targets(pairs)
     named = np.asarray(pairs["group"] if groups is None else groups).astype(str)
     if features is None:
-        features = describe_pairs(pairs, embed=embed)
+        features = describe_pairs(pairs, embed=embed, stack=stack)
     decided = targets[:, 0] + targets[:, 1]
     first_wins = targets[:, 0] / np.where(decided > 0, decided, 1.0)
     winner = fit_part(features, first_wins, weights * decided, named, is_odd=True, seed=seed)
@@ -188,13 +200,33 @@ def load_baseline(folder: Path | str) -> Baseline:
         raise ModelError(f"{folder}: the baseline is damaged ({error!r}); {_MEND}") from error
 
 
-def describe_pairs(pairs: pd.DataFrame, *, embed: Embedder | None = None) -> PairFeatures:
-    """Count what stands in the texts of n pairs, at least one, and add what an embedder says."""
+def describe_pairs(
+    pairs: pd.DataFrame, *, embed: Embedder | None = None, stack: Sequence[str] = ()
+) -> PairFeatures:
+    """Count what stands in the texts of n pairs, at least one; add vectors and other runs' logits.
+
+    Parameters are as for :func:`fit_baseline`.
+    """
     prompts, responses_a, responses_b = (list(pairs[name]) for name in TEXT_COLUMNS)
     features = extract_features(prompts, responses_a, responses_b)
-    if embed is None:
-        return features
-    return add_embeddings(features, prompts, responses_a, responses_b, embed)
+    if embed is not None:
+        features = add_embeddings(features, prompts, responses_a, responses_b, embed)
+    return add_logits(features, pairs, stack)
+
+
+def add_logits(features: PairFeatures, pairs: pd.DataFrame, stack: Sequence[str]) -> PairFeatures:
+    """Add what other runs say of the pairs: `stack` names them, `pairs` holds their logits."""
+    return add_stacked(features, {name: _read_stacked(pairs, name) for name in stack})
+
+
+def _read_stacked(pairs: pd.DataFrame, name: str) -> FloatArray:
+    columns = stack_columns(name)
+    if missing := [column for column in columns if column not in pairs]:
+        raise ModelError(
+            f"the baseline stands on the run {name}, and the pairs lack its logits "
+            f"({', '.join(missing)}); predict with tiewise predict, which adds them"
+        )
+    return pairs[columns].to_numpy(np.float64)
 
 
 def _part_to_json(part: Part) -> dict[str, Any]:

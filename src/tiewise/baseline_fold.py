@@ -13,14 +13,17 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from tiewise.baseline import describe_pairs, fit_baseline, load_baseline
+from tiewise.baseline import add_logits, describe_pairs, fit_baseline
+from tiewise.claims import FoldTask, claim_fold
 from tiewise.config import ModelConfig, RunConfig
 from tiewise.embeddings import Embedder
-from tiewise.errors import DeviceError, RunError
+from tiewise.errors import DeviceError, missing_extra
 from tiewise.features import PairFeatures, join_features
 from tiewise.files import atomic_folder, read_json
+from tiewise.identity import defining_fields
 from tiewise.pairs import is_degenerate, row_digests
-from tiewise.runs import FoldTask, Run, claim_fold, defining_fields
+from tiewise.runs import Run
+from tiewise.stacking import digest_stack, open_stack
 
 PROBS = ["prob_a", "prob_b", "prob_tie"]
 _LOGITS = ["logit_a", "logit_b", "logit_tie"]
@@ -66,44 +69,44 @@ def fit_baseline_fold(
         When embeddings are asked for and cannot be had.
     """
     memory, sha256 = open_memory(config.model, task.cache_dir)
-    identity = {"config": defining_fields(config), "data": task.data_digest, "fold": task.fold}
-    identity |= {"embeddings": sha256} if sha256 else {}
+    stack = open_stack(config.model.stack, task.folder.path.parent.parent)
+    identity = {
+        "config": defining_fields(config),
+        "data": task.data_digest,
+        "fold": task.fold,
+        "stack": digest_stack(stack),
+        **({"embeddings": sha256} if sha256 else {}),
+    }
     claim_fold(task.folder, identity, is_resumed=task.is_resumed)
     if task.folder.is_finished:
         return None
     groups = train["group"].to_numpy()
-    features = memory.describe(train)
+    features, held_features = (
+        add_logits(memory.describe(rows), rows, config.model.stack) for rows in (train, held_out)
+    )
     model = fit_baseline(train, groups=groups, seed=config.train.seed, features=features)
     with atomic_folder(task.folder.adapter_dir) as temporary:
         model.save(temporary)
-    probs = model.predict_features(memory.describe(held_out))
+    probs = model.predict_features(held_features)
     table = pd.DataFrame(probs, columns=PROBS)
     logits = pd.DataFrame(np.log(probs), columns=_LOGITS)
     return pd.concat([table, logits], axis=1).assign(is_degenerate=is_degenerate(held_out))
 
 
-class BaselineJudge:
-    """The folds of a run of the model, ready to judge pairs."""
+def open_run_embedder(run: Run, cache_dir: Path) -> Embedder | None:
+    """Return the encoder that a finished run was fitted with; None when it was fitted without.
 
-    def __init__(self, run: Run, *, cache_dir: Path) -> None:
-        folds = run.finished_folds()
-        if not folds:
-            raise RunError(f"{run.path}: no fold is finished yet. Go on with tiewise fit --resume.")
-        self._models = [load_baseline(run.fold(fold).adapter_dir) for fold in folds]
-        sha256 = read_json(run.fold(folds[0]).identity_path).get("embeddings")
-        embedder = _open_embedder(run.config.model, cache_dir, sha256)
-        self._embed = embedder[0] if embedder else None
-
-    def predict(self, pairs: pd.DataFrame) -> pd.DataFrame:
-        """Return id, the folds' mean probabilities, and is_degenerate."""
-        if pairs.empty:
-            probs = np.zeros((0, 3))
-        else:
-            features = describe_pairs(pairs, embed=self._embed)
-            probs = np.mean([model.predict_features(features) for model in self._models], axis=0)
-        table = pd.DataFrame(probs, columns=PROBS)
-        table.insert(0, "id", pairs["id"].to_numpy())
-        return table.assign(is_degenerate=is_degenerate(pairs))
+    Raises
+    ------
+    ModelError
+        When the encoder is not to be had, or its weights are not those of the fit.
+    """
+    if run.config.model.embeddings is None:
+        return None
+    fold = run.fold(run.finished_folds()[0])
+    sha256 = read_json(fold.identity_path).get("embeddings")
+    embedder = _open_embedder(run.config.model, cache_dir, sha256)
+    return embedder[0] if embedder else None
 
 
 def check_embeddings(config: ModelConfig) -> None:
@@ -120,8 +123,7 @@ def check_embeddings(config: ModelConfig) -> None:
         import tiewise.embedder  # noqa: F401 - is it possible at all?
     except ModuleNotFoundError as error:
         raise DeviceError(
-            f"--embeddings needs {error.name}, which is not installed: run pip install "
-            "'tiewise[train]', or leave it out. Nothing was downloaded."
+            f"{missing_extra('--embeddings', error)} Or leave it out. Nothing was downloaded."
         ) from error
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import tyro
 
+from tiewise.commands.combining import average, blend, cascade
 from tiewise.commands.evaluating import (
     calibrate,
     compare,
@@ -22,7 +23,7 @@ from tiewise.commands.evaluating import (
     slices,
 )
 from tiewise.commands.fitting import make_fit, presets
-from tiewise.commands.predicting import predict, rank
+from tiewise.commands.predicting import export, predict, rank
 from tiewise.commands.reading import audit, simulate
 from tiewise.console import run_command
 
@@ -58,9 +59,13 @@ def _commands(words: Sequence[str]) -> dict[str, Callable[..., Any]]:
         "calibrate": calibrate,
         "leaderboard": leaderboard,
         "compare": compare,
+        "blend": blend,
+        "average": average,
+        "cascade": cascade,
         "audit": audit,
         "simulate": simulate,
         "report": report,
+        "export": export,
         "presets": presets,
     }
 

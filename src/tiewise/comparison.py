@@ -75,21 +75,53 @@ def compare_runs(first: Run, second: Run, **options: Any) -> Comparison:
     RunError
         When the runs share no row, or disagree about a row's label.
     """
-    tables = [read_oof(run).set_index("id") for run in (first, second)]
-    one, two = _shared_rows(first.name, tables[0], second.name, tables[1])
-    shared = one.index
+    one, two = read_shared((first, second))
     options = {"groups": one["group"].to_numpy()} | options
     pair = (one["label"].to_numpy(int), one[PROBS].to_numpy(), two[PROBS].to_numpy())
     return Comparison(
         first=first.name,
         second=second.name,
-        n=len(shared),
+        n=len(one),
         n_groups=int(one["group"].nunique()),
-        n_only_first=len(tables[0]) - len(shared),
-        n_only_second=len(tables[1]) - len(shared),
+        n_only_first=len(read_oof(first)) - len(one),
+        n_only_second=len(read_oof(second)) - len(one),
         log_loss=compare(*pair, **options),
         accuracy=compare(*pair, metric="accuracy", **options),
     )
+
+
+def read_shared(runs: Sequence[Run]) -> list[pd.DataFrame]:
+    """Return the out-of-fold predictions of several runs for the rows that all have predicted.
+
+    Returns
+    -------
+    list of DataFrame
+        One for each run, with the same ids in the same order, that of the first.
+
+    Raises
+    ------
+    RunError
+        When the runs share no row, or disagree about a row's label.
+    """
+    return share_rows([(run.name, read_oof(run)) for run in runs])
+
+
+def share_rows(named: Sequence[tuple[str, pd.DataFrame]]) -> list[pd.DataFrame]:
+    """Return tables of predictions, given with their names, cut as :func:`read_shared` does."""
+    tables = [table.set_index("id", drop=False).rename_axis(None) for _, table in named]
+    names = [name for name, _ in named]
+    shared = tables[0].index
+    for name, table in zip(names[1:], tables[1:], strict=True):
+        shared = shared[shared.isin(table.index)]
+        if not len(shared):
+            raise RunError(f"{names[0]} and {name} have predicted no row in common.")
+    chosen = [table.loc[shared].reset_index(drop=True) for table in tables]
+    for name, table in zip(names[1:], chosen[1:], strict=True):
+        if not chosen[0]["label"].equals(table["label"]):
+            raise RunError(
+                f"{names[0]} and {name} disagree about labels: they were fitted on other data."
+            )
+    return chosen
 
 
 def compare_with_reference(
@@ -117,24 +149,8 @@ def compare_with_reference(
         raise RunError("A run is named twice; name each run once, the reference last.")
     left_out = {}
     for name, table in tables.items():
-        own, other = table.set_index("id"), reference.oof.set_index("id")
-        shared, _ = _shared_rows(name, own, reference.name, other)
-        left_out[name] = (len(own) - len(shared), len(other) - len(shared))
+        n = len(share_rows([(name, table), (reference.name, reference.oof)])[0])
+        left_out[name] = (len(table) - n, len(reference.oof) - n)
     texts = reference.texts() if is_by_slice else None
     found = compare_many(tables, reference.oof, pairs=texts, **options)
     return replace(found, reference=reference.name, left_out=left_out)
-
-
-def _shared_rows(
-    name: str, table: pd.DataFrame, other_name: str, other: pd.DataFrame
-) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Return the rows of both that both have, by id; labels must be the same."""
-    shared = table.index.intersection(other.index)
-    one, two = table.loc[shared], other.loc[shared]
-    if not len(shared):
-        raise RunError(f"{name} and {other_name} have predicted no row in common.")
-    if not one["label"].equals(two["label"]):
-        raise RunError(
-            f"{name} and {other_name} disagree about labels: they were fitted on other data."
-        )
-    return one, two

@@ -10,32 +10,30 @@ from __future__ import annotations
 import logging
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pandas as pd
 
 from tiewise.baseline_fold import check_embeddings, fit_baseline_fold
 from tiewise.beside import score_run
+from tiewise.claims import FoldTask, empty_fold, hold_fold, release_fold
 from tiewise.config import BASELINE, RunConfig, check_config
 from tiewise.dataset import Dataset, deal_folds, load_dataset
-from tiewise.errors import ConfigError, DeviceError, FoldError, RunError
+from tiewise.environment import is_first_process
+from tiewise.errors import ConfigError, DeviceError, FoldError, RunError, missing_extra
 from tiewise.files import held
 from tiewise.folds import split
 from tiewise.references import RunScores
 from tiewise.runs import (
-    FoldTask,
     Run,
-    empty_fold,
-    hold_fold,
-    is_first_process,
     read_fold_oof,
-    release_fold,
     save_data,
     save_folds,
     save_scored,
     start_run,
 )
+from tiewise.stacking import open_stack, read_stack
 
 FitFold = Callable[[RunConfig, pd.DataFrame, pd.DataFrame, FoldTask], pd.DataFrame | None]
 _log = logging.getLogger(__name__)
@@ -86,6 +84,7 @@ def cross_fit(
         config.data, fallback="hub" if config.train.device == "cuda" else "sample"
     )
     table = deal_folds(dataset, config.data)
+    dataset = _add_stack(dataset, table, config, artifacts_dir)
     run = start_run(artifacts_dir, config, name=options.name)
     if is_first_process():
         save_folds(run, table)
@@ -108,10 +107,9 @@ def check_device(config: RunConfig) -> None:
     try:
         from tiewise.fit import require_device
     except ModuleNotFoundError as error:
+        message = missing_extra(config.model.backbone, error)
         raise DeviceError(
-            f"{config.model.backbone} needs {error.name}, which is not installed: run pip install "
-            "'tiewise[train]' (for a GPU, with the torch build for its CUDA). Without it: tiewise "
-            "fit --preset baseline. Nothing was downloaded."
+            f"{message} Without it: tiewise fit --preset baseline. Nothing was downloaded."
         ) from error
     require_device(config)
 
@@ -133,6 +131,16 @@ def summarise(run: Run) -> RunScores:
         scores = score_run(run, oof)
         save_scored(run, oof, scores.to_dict())
     return scores
+
+
+def _add_stack(
+    dataset: Dataset, table: pd.DataFrame, config: RunConfig, artifacts_dir: Path
+) -> Dataset:
+    """Put the out-of-fold logits of the runs that the model is built on beside the pairs."""
+    if not config.model.stack:
+        return dataset
+    runs = open_stack(config.model.stack, artifacts_dir / "runs")
+    return replace(dataset, pairs=dataset.pairs.join(read_stack(runs, table)))
 
 
 def _fit_one(

@@ -53,6 +53,14 @@ class DeviceError(TiewiseError):
     """The configuration needs a device this machine does not have."""
 
 
+def missing_extra(what: str, error: ModuleNotFoundError) -> DeviceError:
+    """Return the error that says which package `what` needs, and how to get it."""
+    return DeviceError(
+        f"{what} needs {error.name}, which is not installed: run pip install 'tiewise[train]' "
+        "(for a GPU, with the torch build for its CUDA)."
+    )
+
+
 class NumericsError(TiewiseError):
     """A loss or gradient is not a finite number."""
 

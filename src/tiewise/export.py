@@ -12,6 +12,7 @@ from __future__ import annotations
 import gc
 import json
 import shutil
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,21 +22,29 @@ import torch
 
 from tiewise import adapters
 from tiewise.backbones import backbone_digest, resolve_backbone
-from tiewise.config import ModelConfig
+from tiewise.config import BASELINE, BLEND, ModelConfig
 from tiewise.errors import ModelError, RunError
 from tiewise.export_card import find_licence, licence_files, write_card
-from tiewise.export_check import check_drift, make_rows, score_adapter, score_plain
+from tiewise.export_check import (
+    N_CHECKED,
+    Floats,
+    check_drift,
+    make_rows,
+    score_adapter,
+    score_plain,
+)
 from tiewise.files import atomic_folder, digest_file, refuse_existing, write_bytes, write_json
-from tiewise.judging import read_template
+from tiewise.judging import find_device, read_template
 from tiewise.networks import load_network, quiet_transformers
 from tiewise.runs import Run
 from tiewise.template import Template
-from tiewise.tokens import load_tokenizer
+from tiewise.tokens import TokenRows, load_tokenizer
 
 _TOKENIZER_FILES = (
     "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json",
     "tokenizer.model", "vocab.json", "vocab.txt", "merges.txt",
 )  # fmt: skip
+Complete = Callable[[Path, int], None]
 
 
 @dataclass(frozen=True)
@@ -54,6 +63,17 @@ class Export:
     drift: float
     licence: str
 
+    def to_dict(self) -> dict[str, Any]:
+        """Return everything for JSON."""
+        return vars(self) | {"path": str(self.path)}
+
+    def __str__(self) -> str:
+        return (
+            f"{self.path}: probabilities differ from the adapter's by at most {self.drift:.2g} "
+            f"over {N_CHECKED} rows; licence of the backbone: {self.licence}\n"
+            f"{self.path}/README.md says how transformers and vLLM load it"
+        )
+
 
 def export_run(
     run: Run,
@@ -62,8 +82,8 @@ def export_run(
     cache_dir: Path,
     fold: int | None = None,
     is_overwritten: bool = False,
-    further_card: str = "",
-    device: torch.device | str = "cpu",
+    complete: Complete | None = None,
+    device: str | None = None,
 ) -> Export:
     """Export one fold of a run.
 
@@ -79,20 +99,30 @@ def export_run(
         Which fold; the only finished one when None.
     is_overwritten
         Replace a folder that is there.
-    further_card
-        Markdown for the end of the model card.
+    complete
+        Called with the folder and the fold when all is written, before the folder takes its name:
+        such as to add scores to the model card.
     device
-        Where to compute.
+        `cpu` or `cuda`; where the run was fitted when None.
 
     Raises
     ------
     RunError
-        When the fold is not finished, or several are and none is named; when `out_dir` exists.
+        When the fold is not finished, or several are and none is named.
+    FilesError
+        When `out_dir` exists.
     ModelError
         When the model cannot be a plain classifier, or the result does not score the same.
+    DeviceError
+        When the device is not there.
     """
     fold = _choose_fold(run, fold)
     model = run.config.model
+    if model.backbone in {BASELINE, BLEND}:
+        raise ModelError(
+            f"{run.path} is a {model.backbone}: it has no network to export. Serve it with tiewise "
+            "predict."
+        )
     backbone_dir = resolve_backbone(
         model.backbone, revision=model.revision, sha256=model.backbone_sha256, cache_dir=cache_dir
     )
@@ -102,8 +132,8 @@ def export_run(
         out_dir,
         origin={"run": run.name, "fold": fold},
         is_overwritten=is_overwritten,
-        further_card=further_card,
-        device=device,
+        complete=None if complete is None else lambda folder: complete(folder, fold),
+        device=find_device(device, run),
     )
 
 
@@ -114,7 +144,7 @@ def export_adapter(
     *,
     origin: dict[str, Any] | None = None,
     is_overwritten: bool = False,
-    further_card: str = "",
+    complete: Callable[[Path], None] | None = None,
     device: torch.device | str = "cpu",
 ) -> Export:
     """Merge what a fit wrote with its backbone; see :func:`export_run`.
@@ -142,14 +172,17 @@ def export_adapter(
     with atomic_folder(out_dir) as temporary:
         _write_model(config, adapter_dir, backbone_dir, temporary, template, device)
         _write_tokenizer(backbone_dir, temporary, template)
-        drift = float(np.abs(score_plain(temporary, rows, device) - expected).max())
+        probs = score_plain(temporary, rows, device)
+        drift = float(np.abs(probs - expected).max())
         check_drift(drift, config)
-        facts |= {"drift": drift, "n_checked": len(rows)}
+        facts |= {"drift": drift, "n_checked": len(rows), "example": _shortest(rows, probs)}
         write_json(temporary / "template.json", template.to_dict())
         write_json(temporary / "export.json", facts)
-        write_bytes(temporary / "README.md", write_card(facts, template, further_card).encode())
+        write_bytes(temporary / "README.md", write_card(facts, template).encode())
         for path in licence_files(backbone_dir):
             shutil.copyfile(path, temporary / path.name)
+        if complete is not None:
+            complete(temporary)
     return Export(Path(out_dir), drift, licence)
 
 
@@ -175,6 +208,12 @@ def _describe(config: ModelConfig, adapter_dir: Path, backbone_dir: Path) -> dic
         "dtype": config.dtype,
         "quantization": config.quantization,
     }
+
+
+def _shortest(rows: TokenRows, probs: Floats) -> dict[str, Any]:
+    """Return a row and what the folder says of it, for whoever serves it to try."""
+    index = int(rows.lengths.argmin())
+    return {"input": rows.row(index).tolist(), "probs": probs[index].tolist()}
 
 
 def _write_model(

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -78,9 +79,25 @@ def usage_code(template: Template, folder: str) -> str:
     return _LOAD.replace("FOLDER", folder) + row + _PRINT
 
 
-def serve_command(folder: str) -> str:
-    """Return the command that serves the model with vLLM."""
-    return f"vllm serve {folder} --runner pooling --convert classify"
+def serve_command(folder: str, dtype: str) -> str:
+    """Return the command that serves the model with vLLM.
+
+    Left to itself vLLM would round float32 weights to 16 bits.
+
+    Examples
+    --------
+    >>> print(serve_command("DIR", "bfloat16"))  # doctest: +NORMALIZE_WHITESPACE
+    vllm serve DIR --served-model-name tiewise --runner pooling --convert classify
+        --dtype bfloat16
+    """
+    options = f"--runner pooling --convert classify --dtype {dtype}"
+    return f"vllm serve {folder} --served-model-name tiewise {options}"
+
+
+def ask_command(ids: Sequence[int]) -> str:
+    """Return the command that asks such a server about one row of tokens."""
+    body = json.dumps({"model": "tiewise", "input": [list(ids)]})
+    return f"curl localhost:8000/classify -H 'Content-Type: application/json' \\\n     -d '{body}'"
 
 
 def find_licence(backbone: str, backbone_dir: Path) -> str:
@@ -109,7 +126,7 @@ def licence_files(backbone_dir: Path) -> list[Path]:
     return sorted(path for path in found if path.is_file())
 
 
-def write_card(facts: Mapping[str, Any], template: Template, further: str = "") -> str:
+def write_card(facts: Mapping[str, Any], template: Template) -> str:
     """Return the text of the card.
 
     Parameters
@@ -118,8 +135,6 @@ def write_card(facts: Mapping[str, Any], template: Template, further: str = "") 
         What ``export.json`` holds: backbone, licence, dtype, quantization, drift and so on.
     template
         How the model's rows are built.
-    further
-        Markdown that stands at the end, such as scores.
     """
     licence = facts["licence"]
     front = [f"license: {'other' if licence == UNKNOWN else licence}"]
@@ -136,11 +151,10 @@ def write_card(facts: Mapping[str, Any], template: Template, further: str = "") 
         _licence_section(licence, str(facts["backbone"])),
         "## With transformers alone\n\n```python\n" + usage_code(template, "DIR") + "```",
         _LIMITS.format(max_length=template.max_length),
-        _SERVING.format(command=serve_command("DIR")),
+        _serving_section(facts, template),
         _drift_section(facts),
-        further.strip(),
     ]
-    return "\n\n".join(section for section in sections if section) + "\n"
+    return "\n\n".join(sections) + "\n"
 
 
 def _licence_section(licence: str, backbone: str) -> str:
@@ -153,6 +167,17 @@ def _licence_section(licence: str, backbone: str) -> str:
         f"## Licence\n\nThese weights contain those of the backbone {backbone}; its licence, "
         f"**{licence}**, holds for them. Files that state it are beside this card where the "
         "backbone's folder had them."
+    )
+
+
+def _serving_section(facts: Mapping[str, Any], template: Template) -> str:
+    if template.controls.type_ids:
+        return _NOT_SERVED
+    example = facts["example"]
+    return _SERVING.format(
+        serve=serve_command("DIR", facts["dtype"]),
+        ask=ask_command(example["input"]),
+        probs=", ".join(f"{prob:.4f}" for prob in example["probs"]),
     )
 
 
@@ -174,7 +199,7 @@ def _drift_section(facts: Mapping[str, Any]) -> str:
 _INTRODUCTION = """# Which of two responses does a person prefer?
 
 A classifier with three outcomes, in this order: A wins, B wins, tie (`id2label`). Made by \
-[tiewise](https://pypi.org/project/tiewise/) from the backbone {backbone} ({run}, fold {fold}). \
+tiewise from the backbone {backbone} ({run}, fold {fold}). \
 One forward pass judges one order; average it with the swapped pair's (its first two outcomes \
 exchanged), or the model's position bias stays in the result."""
 
@@ -185,10 +210,17 @@ long rows fairly, marks missing turns, and keeps control tokens in a text from b
 
 _SERVING = """## With vLLM
 
-    {command}
-    curl localhost:8000/classify -H 'Content-Type: application/json' \\
-         -d '{{"model": "DIR", "input": [[IDS OF THE ROW]]}}'
+```sh
+{serve}
+{ask}
+```
 
-Recent versions take lists of token ids as `input`, as `row` above builds them; send ids, not \
-text, or the delimiters are lost. **Untested**: the command follows vLLM's documentation, and was \
-not run when this folder was made."""
+The ids are a row as `row` above builds it, one of those that were checked; `probs` of the answer \
+should be {probs} (A, B, tie), up to rounding. Send ids, not text, or the delimiters are lost; \
+vLLM's documentation shows lists of ids as `input` from version 0.15 on. **Untested**: the \
+commands follow that documentation, and were not run when this folder was made."""
+
+_NOT_SERVED = """## With vLLM
+
+vLLM's `/classify` takes no token types, and the rows of this encoder have them: serve it with the \
+program above or with `tiewise predict`."""

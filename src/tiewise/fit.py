@@ -13,53 +13,38 @@ import logging
 import os
 import shutil
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-import numpy as np
-import numpy.typing as npt
 import pandas as pd
 import torch
 
 from tiewise import checkpoints
 from tiewise.attention import choose_layout
-from tiewise.backbones import backbone_digest, resolve_backbone, settings_digest
+from tiewise.backbones import settings_digest
 from tiewise.batches import Layout, step_rows
 from tiewise.callbacks import History, Progress, StopOnSignal
-from tiewise.config import ModelConfig, RunConfig, TrainConfig
-from tiewise.errors import DeviceError, Interrupted, ModelError, RunError
-from tiewise.files import atomic_folder, digest_file, digest_json, write_json
-from tiewise.labels import swap_probs
-from tiewise.memory import choose_checkpointing
-from tiewise.model import PairClassifier, build_classifier, load_classifier
+from tiewise.claims import FoldTask, claim_fold
+from tiewise.config import RunConfig, TrainConfig
+from tiewise.environment import is_first_process
+from tiewise.errors import DeviceError, Interrupted, RunError
+from tiewise.examples import Backbone, Examples, add_names, make_examples, open_backbone
+from tiewise.files import atomic_folder, digest_json, write_json
+from tiewise.identity import defining_fields
+from tiewise.memory import checkpoint_size, choose_checkpointing
+from tiewise.model import PairClassifier
 from tiewise.networks import Checkpointing
-from tiewise.runs import (
-    FoldFolder,
-    FoldTask,
-    claim_fold,
-    defining_fields,
-    first_difference,
-    is_first_process,
-)
+from tiewise.runs import FoldFolder
 from tiewise.scoring import predict_pairs
-from tiewise.steps import Examples, StepDataset
-from tiewise.template import Template
+from tiewise.sharding import gather, is_sharded
+from tiewise.steps import StepDataset
 from tiewise.tensor_tree import load_tree
-from tiewise.tokens import TextTokenizer, TokenRows, build_template, load_tokenizer, token_rows
-from tiewise.trainer import StepTrainer, load_trainable_weights, training_arguments
+from tiewise.trained import load_trainable_weights, trainable_weights
+from tiewise.trainer import StepTrainer
+from tiewise.trainer_arguments import training_arguments
+from tiewise.warm_start import digest_adapter, find_adapter, make_classifier
 
 _log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Backbone:
-    """What turns texts into rows of tokens, and rows into hidden states."""
-
-    path: Path
-    digest: str
-    tokenizer: TextTokenizer
-    template: Template
 
 
 def require_device(config: RunConfig) -> torch.device:
@@ -80,23 +65,6 @@ def require_device(config: RunConfig) -> torch.device:
     if config.train.device == "cpu" or not has_cuda:
         return torch.device("cpu")
     return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
-
-
-def open_backbone(config: RunConfig, cache_dir: Path) -> Backbone:
-    """Find the backbone's files, check their digest, and build the template for its tokenizer."""
-    model = config.model
-    path = resolve_backbone(
-        model.backbone, revision=model.revision, sha256=model.backbone_sha256, cache_dir=cache_dir
-    )
-    tokenizer = load_tokenizer(path)
-    wanted = config.template
-    template = build_template(
-        tokenizer,
-        name=wanted.template,
-        max_length=wanted.max_length,
-        truncation=wanted.truncation,
-    )
-    return Backbone(path, backbone_digest(path), tokenizer, template)
 
 
 def fit_fold(
@@ -137,18 +105,26 @@ def fit_fold(
         "tokenizer": backbone.tokenizer.digest,
         "template": backbone.template.digest,
         "fold": task.fold,
-        "init_from": init_from and digest_json(sorted(_digests(init_from))),
+        "init_from": init_from and digest_adapter(init_from),
     }
     if is_first_process():
         claim_fold(task.folder, identity, is_resumed=task.is_resumed)
     if task.is_resumed and task.folder.is_finished:
         return None
     examples = make_examples(config, train, backbone, cache_dir=task.cache_dir)
-    classifier = _make_classifier(config, backbone, device, init_from=init_from)
+    examples = add_names(config, examples, train)
+    classifier = make_classifier(config, backbone.path, device, init_from=init_from)
+    if examples.names is not None:
+        classifier.add_names_head(examples.names.n_models, seed=config.train.seed)
     pad_id = backbone.template.controls.pad
     _train(config, classifier, examples, task, pad_id=pad_id, fit=digest_json(identity))
+    # Of weights that processes share, each gives its part before all but the first leave.
+    shared = gather(trainable_weights(classifier)) if is_sharded(classifier) else None
     if not is_first_process():
         return None
+    if shared is not None:
+        classifier = make_classifier(config, backbone.path, device, init_from=init_from)
+        load_trainable_weights(classifier, shared)
     save_adapter(classifier, backbone, task.folder.adapter_dir)
     return predict_pairs(
         classifier,
@@ -161,28 +137,6 @@ def fit_fold(
     )
 
 
-def make_examples(
-    config: RunConfig, pairs: pd.DataFrame, backbone: Backbone, *, cache_dir: Path
-) -> Examples:
-    """Turn pairs into rows of tokens with their targets; with both orders, 2n rows, swapped last.
-
-    Targets are the soft labels ``prob_a, prob_b, prob_tie`` where the table has them, and the
-    label's one-hot row elsewhere; weights are the column ``weight``, or 1.
-    """
-    tokenizer, template = backbone.tokenizer, backbone.template
-    rows = token_rows(pairs, tokenizer, template, cache_dir=cache_dir)
-    targets, weights, ids = _targets(pairs), _weights(pairs), pairs["id"].to_numpy(object)
-    if not config.train.both_orders:
-        return Examples(rows, targets, weights, ids)
-    swapped = token_rows(pairs, tokenizer, template, cache_dir=cache_dir, is_swapped=True)
-    return Examples(
-        TokenRows.concatenate([rows, swapped]),
-        np.concatenate([targets, swap_probs(targets)]),
-        np.tile(weights, 2),
-        np.tile(ids, 2),
-    )
-
-
 def save_adapter(classifier: PairClassifier, backbone: Backbone, adapter_dir: Path) -> None:
     """Write adapter, head, tokenizer and template, all or nothing."""
     with atomic_folder(adapter_dir) as temporary:
@@ -190,42 +144,6 @@ def save_adapter(classifier: PairClassifier, backbone: Backbone, adapter_dir: Pa
         shutil.copyfile(backbone.path / "tokenizer.json", temporary / "tokenizer.json")
         write_json(temporary / "template.json", backbone.template.to_dict())
         checkpoints.seal(temporary)
-
-
-def find_adapter(path: Path) -> Path:
-    """Return the adapter's folder in a fold's folder, or the folder itself.
-
-    Raises
-    ------
-    ModelError
-        When there is no such folder.
-    """
-    if not path.is_dir():
-        raise ModelError(f"--init-from {path}: there is no such folder. Name a fold of a run.")
-    return path / "adapter" if (path / "adapter").is_dir() else path
-
-
-def _make_classifier(
-    config: RunConfig, backbone: Backbone, device: torch.device, *, init_from: Path | None
-) -> PairClassifier:
-    if init_from is not None:
-        classifier = load_classifier(init_from, backbone.path, device=device, is_trainable=True)
-        _check_same_model(classifier.model_config, config.model, init_from)
-        return classifier
-    return build_classifier(config.model, backbone.path, seed=config.train.seed, device=device)
-
-
-def _check_same_model(found: ModelConfig, wanted: ModelConfig, adapter_dir: Path) -> None:
-    """Refuse to start from an adapter that was built in another way than the flags say."""
-    where_from: dict[str, Any] = {"backbone": "", "revision": None, "backbone_sha256": None}
-    first, second = asdict(replace(found, **where_from)), asdict(replace(wanted, **where_from))
-    difference = first_difference(first, second)
-    if difference is not None:
-        name, before, now = difference
-        raise ModelError(
-            f"{adapter_dir} was built with {name} {before}, not {now}. Give "
-            f"--{name.replace('_', '-')} {before}, or start without --init-from."
-        )
 
 
 def _train(
@@ -259,6 +177,10 @@ def _train(
     if checkpoint is not None and checkpoints.step_of(checkpoint) == len(dataset):
         load_trainable_weights(classifier, load_tree(checkpoint / "state")["weights"])
         return
+    if is_first_process():
+        n_standing = min(train.n_checkpoints + 1, len(dataset) // train.save_steps)
+        size = checkpoint_size(classifier, optimizer=train.optimizer)
+        checkpoints.require_room(folder.checkpoints_dir, n_standing, size=size)
     with StopOnSignal() as signals:
         callbacks = [signals, History(folder.history_path, dataset), Progress()]
         trainer = StepTrainer(classifier, dataset, train, arguments, callbacks, fit=fit)
@@ -319,25 +241,3 @@ def _find_checkpoint(folder: FoldFolder, fit: str) -> Path | None:
     else:
         _log.info("going on from %s", checkpoint)
     return checkpoint
-
-
-def _targets(pairs: pd.DataFrame) -> npt.NDArray[np.float32]:
-    one_hot = np.zeros((len(pairs), 3), np.float32)
-    labels = pairs["label"]
-    is_known = labels.notna().to_numpy()
-    one_hot[np.flatnonzero(is_known), labels[is_known].to_numpy(int)] = 1.0
-    columns = ["prob_a", "prob_b", "prob_tie"]
-    if not set(columns) <= set(pairs.columns):
-        return one_hot
-    soft = pairs[columns].to_numpy(np.float32)
-    return np.where(np.isnan(soft).any(axis=1, keepdims=True), one_hot, soft)
-
-
-def _weights(pairs: pd.DataFrame) -> npt.NDArray[np.float32]:
-    if "weight" in pairs:
-        return pairs["weight"].to_numpy(np.float32)
-    return np.ones(len(pairs), np.float32)
-
-
-def _digests(adapter_dir: Path) -> list[tuple[str, str]]:
-    return [(path.name, digest_file(path)) for path in adapter_dir.iterdir() if path.is_file()]

@@ -1,4 +1,4 @@
-"""How much memory a fit will take, said before it starts; and which layers recompute to fit.
+"""How much memory and disk a fit will take, said before it starts; which layers recompute to fit.
 
 Nothing here is a table of architectures. Two short rows are run once through the classifier at hand
 and what its graph keeps of them is counted, so adapters, dtypes, encoders and attention kernels
@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -94,11 +95,15 @@ def estimate_memory(
     finally:
         classifier.checkpoint(before)
         classifier.train(was_training)
-    trained = [part for _, part in classifier.trainable_parameters()]
-    moment = 1 if "8bit" in optimizer else None
-    training = sum(part.nbytes + 2 * part.numel() * (moment or part.itemsize) for part in trained)
+    training = _trained_size(classifier, n_moments=2, optimizer=optimizer)
     weights = sum(part.nbytes for part in (*classifier.parameters(), *classifier.buffers()))
     return MemoryEstimate(weights, training, kept, _working(classifier, n_tokens))
+
+
+def checkpoint_size(classifier: PairClassifier, *, optimizer: str) -> int:
+    """Return the bytes that one checkpoint takes at least: trained weights and known moments."""
+    n_moments = 2 if "adam" in optimizer else 0
+    return _trained_size(classifier, n_moments=n_moments, optimizer=optimizer)
 
 
 def choose_checkpointing(
@@ -168,6 +173,15 @@ class _Kept:
         return int(n_tokens * (self.linear + self.square * longest))
 
 
+def _trained_size(classifier: PairClassifier, *, n_moments: int, optimizer: str) -> int:
+    """Return the bytes of the trained tensors, or their gradients, with their moments."""
+    trained = [part for _, part in classifier.trainable_parameters()]
+    moment = 1 if "8bit" in optimizer else None
+    return sum(
+        part.nbytes + n_moments * part.numel() * (moment or part.itemsize) for part in trained
+    )
+
+
 def _count_kept(classifier: PairClassifier, size: int) -> int:
     """Return the bytes that the graph keeps of one of the probe's two rows, beside the weights."""
     own = {part.untyped_storage().data_ptr() for part in classifier.parameters()}
@@ -193,12 +207,19 @@ def _probe(classifier: PairClassifier, size: int) -> dict[str, Tensor]:
     """Return two rows of which one, where rows are padded, has padding, and so calls for a mask."""
     second = size if classifier.can_pack else size - 1
     rows = TokenRows(
-        values=np.ones(size + second, np.int32),
+        values=np.concatenate([_slots(size), _slots(second)]),
         offsets=np.array([0, size, size + second]),
         n_truncated=np.zeros(2, np.int64),
     )
     layout: Any = "packed" if classifier.can_pack else "padded"
     return collate(rows, [0, 1], layout=layout, pad_id=0, device=classifier.device)
+
+
+def _slots(size: int) -> npt.NDArray[np.int32]:
+    """Return a row of three slots, each closed by one and the same token, as some heads ask."""
+    values = np.ones(size, np.int32)
+    values[[size // 3, 2 * size // 3, size - 1]] = 2
+    return values
 
 
 def _n_whole_layers(classifier: PairClassifier) -> int:

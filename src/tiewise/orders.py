@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from tiewise.errors import PairsError
+from tiewise.errors import ConfigError, PairsError
 from tiewise.labels import swap_probs
 
 Floats = npt.NDArray[np.float64]
@@ -95,6 +95,18 @@ def is_close(logits: Floats, share: float) -> npt.NDArray[np.bool_]:
     """
     ordered = np.sort(logits, axis=1)
     return np.asarray(np.exp(ordered[:, 1] - ordered[:, 2]) >= share)
+
+
+def check_share(share: float, flag: str = "--swap-when") -> None:
+    """Refuse what is no share of the largest probability.
+
+    Raises
+    ------
+    ConfigError
+        When `share`, the value of `flag`, is not in [0, 1].
+    """
+    if not 0 <= share <= 1:
+        raise ConfigError(f"{flag} is {share}; it is a share, from 0 (all) to 1 (ties).")
 
 
 def average_folds(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:

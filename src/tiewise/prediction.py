@@ -2,52 +2,31 @@
 
 The file is read, judged and written in chunks (:mod:`tiewise.streaming`), so memory holds one
 chunk and the model. The folds of the run are averaged. The run may be of either kind; torch is
-loaded only where the backbone needs it.
+loaded only where the backbone needs it. Where only close calls are scored in both orders, the
+run's own held-out rows say what that costs in log loss.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from tiewise.baseline_fold import BaselineJudge
-from tiewise.calibrated import apply_calibration, read_calibration
-from tiewise.config import BASELINE
+from tiewise.calibrated import read_calibration
 from tiewise.files import digest_file, refuse_existing
 from tiewise.formats import read_chunks
 from tiewise.formats.cells import ONE_HOT_COLUMNS
-from tiewise.runs import Run
+from tiewise.predictors import Predict, PredictOptions, open_cascade, open_predictor
+from tiewise.runs import Run, read_fold_oof
+from tiewise.second_orders import SecondOrders, has_both_orders, weigh_second_orders
+from tiewise.stacking import open_stack
 from tiewise.streaming import StreamReport, predict_stream
 from tiewise.tally import Tally
 
 PROBS = ["prob_a", "prob_b", "prob_tie"]
-Predict = Callable[[pd.DataFrame], pd.DataFrame]
-
-
-@dataclass(frozen=True)
-class PredictOptions:
-    """How pairs are scored.
-
-    swap
-        Score both orders and average; as the run was configured when None.
-    swap_when
-        Score the second order only where the second largest probability is at least this share of
-        the largest, in [0, 1].
-    is_bitwise
-        One row a forward pass: a row's probabilities cannot depend on any other row.
-    chunk_rows
-        Rows read, scored and written at a time.
-    """
-
-    swap: bool | None = None
-    swap_when: float | None = None
-    is_bitwise: bool = False
-    chunk_rows: int = 1_000
 
 
 @dataclass(frozen=True)
@@ -60,52 +39,30 @@ class FilePrediction:
         Folds averaged.
     facts
         What the joined predictions are like (:meth:`tiewise.tally.Tally.describe`).
+    held_out
+        With ``--swap-when``: what it saved and lost on the run's own held-out rows, where both of
+        their orders were scored.
     """
 
     shards: StreamReport
     n_folds: int
     facts: dict[str, Any] = field(default_factory=dict)
+    held_out: SecondOrders | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return everything as nested dictionaries that JSON can hold."""
-        return asdict(self)
+        held_out = self.held_out.to_dict() if self.held_out else None
+        return {
+            "shards": asdict(self.shards),
+            "n_folds": self.n_folds,
+            "facts": self.facts,
+            "held_out": held_out,
+        }
 
     def __str__(self) -> str:
         facts = [f"{name} {value:.4g}" for name, value in self.facts.items()]
-        return ", ".join([f"folds averaged {self.n_folds}", *facts])
-
-
-def open_predictor(run: Run, *, cache_dir: Path, options: PredictOptions | None = None) -> Predict:
-    """Return a function from a pairs table to its predictions, averaged over the finished folds.
-
-    Where a calibration of the run was adopted, the average is calibrated.
-
-    Raises
-    ------
-    RunError
-        When no fold is finished, or the calibration belongs to other predictions.
-    ModelError, DeviceError
-        When the model is damaged or the machine cannot compute it.
-    """
-    calibration = read_calibration(run)
-    predict = _open_model(run, cache_dir, options or PredictOptions())
-    return lambda pairs: apply_calibration(predict(pairs), calibration)
-
-
-def _open_model(run: Run, cache_dir: Path, options: PredictOptions) -> Predict:
-    if run.config.model.backbone == BASELINE:
-        return BaselineJudge(run, cache_dir=cache_dir).predict
-    from tiewise.judging import open_judge
-
-    judge = open_judge(run, cache_dir=cache_dir)
-    swap = run.config.predict.swap if options.swap is None else options.swap
-    keywords: dict[str, Any] = {
-        "is_swapped": swap,
-        "swap_when": options.swap_when,
-        "is_bitwise": options.is_bitwise,
-        "batch_tokens": run.config.predict.score_batch_tokens,
-    }
-    return lambda pairs: judge.predict(pairs, **keywords)
+        described = ", ".join([f"folds averaged {self.n_folds}", *facts])
+        return f"{described}\non held-out rows {self.held_out}" if self.held_out else described
 
 
 def predict_file(
@@ -152,23 +109,63 @@ def predict_file(
     folds = run.finished_folds()
     identity = {
         "run": run.path.name,
-        "models": {str(fold): digest_file(run.fold(fold).oof_path) for fold in folds},
+        "models": _digest_models(run, options),
         "data": digest_file(data_path),
         "calibration": read_calibration(run).to_dict(),
         "options": asdict(options),
         "is_submission": is_submission,
     }
-    predict = open_predictor(run, cache_dir=cache_dir, options=options)
+    predict = _open_whole(run, cache_dir, options)
     prepare = _as_submission if is_submission else _as_predictions
     tally = Tally()
     report = predict_stream(
         chunks,
         output_path,
-        predict,
+        lambda pairs: predict(pairs, options),
         identity=identity,
         prepare=lambda table: prepare(tally.add(table)),
     )
-    return FilePrediction(report, len(folds), tally.describe() if report.is_joined else {})
+    if not report.is_joined:
+        return FilePrediction(report, len(folds))
+    return FilePrediction(report, len(folds), tally.describe(), _weigh(run, options.swap_when))
+
+
+def _weigh(run: Run, swap_when: float | None) -> SecondOrders | None:
+    """Weigh one value of ``--swap-when`` on the run's held-out rows, where they tell."""
+    if swap_when is None:
+        return None
+    oof = pd.concat([read_fold_oof(run.fold(fold)) for fold in run.finished_folds()])
+    known = oof[oof["label"].notna()]
+    if not has_both_orders(known):
+        return None
+    [found] = weigh_second_orders(
+        known, known["label"], shares=[swap_when], groups=known["group"].to_numpy()
+    )
+    return found
+
+
+def _open_whole(run: Run, cache_dir: Path, options: PredictOptions) -> Predict:
+    """Open a run, and the one that makes its close calls."""
+    keywords: dict[str, Any] = {
+        "cache_dir": cache_dir,
+        "device": options.device,
+        "is_averaged": options.is_averaged,
+    }
+    predict = open_predictor(run, **keywords)
+    if options.dear is None or options.dear_when is None:
+        return predict
+    [dear] = open_stack([options.dear], run.path.parent)
+    return open_cascade(predict, open_predictor(dear, **keywords), options.dear_when)
+
+
+def _digest_models(run: Run, options: PredictOptions) -> dict[str, str]:
+    """Return what tells the models apart that predict: digests of what they predicted held out."""
+    runs = [run, *open_stack([options.dear] if options.dear else [], run.path.parent)]
+    return {
+        f"{each.name} {fold}": digest_file(each.fold(fold).oof_path)
+        for each in runs
+        for fold in each.finished_folds()
+    }
 
 
 def _as_predictions(table: pd.DataFrame) -> pd.DataFrame:

@@ -1,41 +1,24 @@
-"""The run folder: what stands where, which inputs it belongs to, and what is finished.
+"""The run folder: what stands where, and which configuration and data it belongs to.
 
-``artifacts/README.md`` shows the layout. Two rules carry it. A fold's ``identity.json`` names every
-input by digest before the first step, and nothing is resumed, joined or averaged whose identity
-differs. A fold is finished when its ``scores.json`` stands, which is written last.
+``artifacts/README.md`` shows the layout. A fold is finished when its ``scores.json`` stands, which
+is written last.
 """
 
 from __future__ import annotations
 
-import contextlib
-import json
 import os
-import platform
-import shutil
-import sys
-from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from tiewise.config import RunConfig, config_from_dict
+from tiewise.environment import describe_environment, is_first_process
 from tiewise.errors import RunError
-from tiewise.files import digest_file, held, read_json, write_json, write_parquet
-
-PACKAGES = ("tiewise", "torch", "transformers", "peft", "bitsandbytes", "tokenizers", "numpy")
-OPERATIONAL = {
-    "data": {"data", "data_format"},
-    "train": {
-        "micro_batch_tokens", "layout", "checkpointing", "log_steps", "save_steps",
-        "n_checkpoints", "device", "report_to",
-    },
-    "predict": {"score_batch_tokens"},
-}  # fmt: skip
-"""Fields that change where and how fast a run goes, but not what it computes."""
+from tiewise.files import digest_file, read_json, write_json, write_parquet
+from tiewise.identity import defining_fields, first_difference
 
 
 @dataclass(frozen=True)
@@ -86,30 +69,6 @@ class FoldFolder:
 
 
 @dataclass(frozen=True)
-class FoldTask:
-    """One fold to be fitted.
-
-    folder
-        Where its files go.
-    fold, data_digest
-        Its number and the digest of the data: parts of its identity.
-    cache_dir
-        Where tokens and converted weights are cached.
-    is_resumed
-        Go on from the newest intact checkpoint.
-    init_from
-        Folder of another fit's adapter to start from.
-    """
-
-    folder: FoldFolder
-    fold: int
-    data_digest: str
-    cache_dir: Path
-    is_resumed: bool = False
-    init_from: Path | None = None
-
-
-@dataclass(frozen=True)
 class Run:
     """A run folder and the configuration it was made with."""
 
@@ -150,6 +109,16 @@ class Run:
     def scores_path(self) -> Path:
         """The scores of all finished folds together."""
         return self.path / "scores.json"
+
+    @property
+    def average_dir(self) -> Path:
+        """The folds' adapters averaged into one."""
+        return self.path / "average"
+
+    @property
+    def mixture_path(self) -> Path:
+        """What each member of a blend counts."""
+        return self.path / "mixture.json"
 
     def fold(self, fold: int) -> FoldFolder:
         """Return the folder of one fold, which need not exist yet."""
@@ -205,99 +174,28 @@ def open_run(name_or_path: str | Path, artifacts_dir: Path) -> Run:
     candidates = [Path(name_or_path), artifacts_dir / "runs" / str(name_or_path)]
     for path in candidates:
         if (path / "config.json").is_file():
-            values = _read_json(path / "config.json")
+            values = read_object(path / "config.json")
             return Run(path, config_from_dict(values, source=f"{path / 'config.json'}"))
     known = sorted(path.parent.name for path in (artifacts_dir / "runs").glob("*/config.json"))
     listed = f"Runs there: {', '.join(known)}." if known else "There are no runs there yet."
     raise RunError(f"There is no run {name_or_path} in {artifacts_dir / 'runs'}. {listed}")
 
 
-def defining_fields(config: RunConfig) -> dict[str, Any]:
-    """Return the fields that decide what a run computes, without the operational ones."""
-    return {
-        section: {k: v for k, v in fields.items() if k not in OPERATIONAL.get(section, ())}
-        for section, fields in config.to_dict().items()
-    }
-
-
-@contextlib.contextmanager
-def hold_fold(fold: FoldFolder) -> Iterator[None]:
-    """Keep other processes from fitting the same fold at the same time.
+def read_object(path: Path) -> dict[str, Any]:
+    """Return the JSON object in a file of a run.
 
     Raises
     ------
     RunError
-        When another process is fitting it.
+        When the file cannot be read, or holds something else.
     """
-    with contextlib.ExitStack() as stack:
-        try:
-            stack.enter_context(held(fold.lock_path))
-        except BlockingIOError as error:
-            raise RunError(
-                f"{fold.path} is being fitted just now, {error.strerror}. Wait for its end, or "
-                "take another --run name."
-            ) from error
-        yield
-
-
-def empty_fold(fold: FoldFolder) -> None:
-    """Remove everything an earlier fit left in a fold that this process holds."""
-    for path in fold.path.iterdir():
-        if path.is_dir():
-            shutil.rmtree(path)
-        elif path != fold.lock_path:
-            path.unlink()
-
-
-def claim_fold(fold: FoldFolder, identity: dict[str, Any], *, is_resumed: bool) -> None:
-    """Write a fold's identity, or check that the one written before is the same.
-
-    Raises
-    ------
-    RunError
-        When the fold was begun with other inputs (the first difference is named), or was begun
-        before and is not being resumed.
-    """
-    if not fold.identity_path.is_file():
-        write_json(fold.identity_path, identity)
-        return
-    difference = first_difference(_read_json(fold.identity_path), json.loads(json.dumps(identity)))
-    if difference is not None:
-        name, before, now = difference
-        raise RunError(
-            f"{fold.path} belongs to another run: {name} was {before} and is now {now}. Take "
-            "another --run name, or give what the run was begun with."
-        )
-    if not is_resumed:
-        raise RunError(
-            f"{fold.path} was begun before. Go on with --resume, begin anew with --overwrite, or "
-            "take another --run name."
-        )
-
-
-def release_fold(fold: FoldFolder) -> None:
-    """Give a fold up that failed before its first checkpoint: nothing was computed there."""
-    if not fold.is_finished and not any(fold.checkpoints_dir.glob("*")):
-        fold.identity_path.unlink(missing_ok=True)
-        fold.history_path.unlink(missing_ok=True)
-
-
-def first_difference(before: Any, now: Any, name: str = "") -> tuple[str, Any, Any] | None:
-    """Return (name, before, now) of the first place where two nested values differ, or None.
-
-    Examples
-    --------
-    >>> first_difference({"a": {"b": 1}}, {"a": {"b": 2}})
-    ('a.b', 1, 2)
-    """
-    if not (isinstance(before, dict) and isinstance(now, dict)):
-        return None if before == now else (name, before, now)
-    for key in [*before, *(key for key in now if key not in before)]:
-        inner = f"{name}.{key}" if name else str(key)
-        found = first_difference(before.get(key), now.get(key), inner)
-        if found is not None:
-            return found
-    return None
+    try:
+        value = read_json(path)
+    except (OSError, ValueError) as error:
+        raise RunError(f"{path} cannot be read: {error}.") from error
+    if not isinstance(value, dict):
+        raise RunError(f"{path} is damaged: it holds no JSON object.")
+    return value
 
 
 def save_folds(run: Run, table: pd.DataFrame) -> None:
@@ -339,7 +237,7 @@ def save_data(run: Run, described: dict[str, Any]) -> None:
 
 def read_data(run: Run) -> dict[str, Any]:
     """Return what ``data.json`` says: digest, sources and counts of the run's data."""
-    data = _read_json(run.data_path)
+    data = read_object(run.data_path)
     if not {"digest", "counts"} <= set(data):
         raise RunError(f"{run.data_path} does not say which data the run was fitted on.")
     return data
@@ -367,24 +265,6 @@ def save_scored(place: FoldFolder | Run, oof: pd.DataFrame, scores: dict[str, An
     write_json(place.scores_path, scores | {"oof_sha256": digest_file(place.oof_path)})
 
 
-def is_first_process() -> bool:
-    """Tell whether this process is the one that writes, of those a launcher started."""
-    return int(os.environ.get("RANK", "0")) == 0
-
-
-def describe_environment() -> dict[str, Any]:
-    """Return what a result may depend on beside the configuration: versions and machine."""
-    return {
-        "python": platform.python_version(),
-        "platform": platform.platform(),
-        "machine": platform.machine(),
-        "n_cores": os.cpu_count(),
-        "packages": {name: _version_of(name) for name in PACKAGES},
-        "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
-        "started": f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}",
-    }
-
-
 def _check_same_config(existing: Run, config: RunConfig) -> None:
     difference = first_difference(defining_fields(existing.config), defining_fields(config))
     if difference is not None:
@@ -395,31 +275,14 @@ def _check_same_config(existing: Run, config: RunConfig) -> None:
         )
 
 
-def _version_of(package: str) -> str | None:
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return None
-
-
 def _read_table(path: Path, witness_path: Path, name: str) -> pd.DataFrame:
     """Read a table after comparing it with the digest that the file beside it states."""
     if not path.is_file():
         raise RunError(f"{path} is missing: no fold of this run is finished yet. Run tiewise fit.")
-    stated = _read_json(witness_path).get(name) if witness_path.is_file() else None
+    stated = read_object(witness_path).get(name) if witness_path.is_file() else None
     if stated is not None and digest_file(path) != stated:
         raise RunError(f"{path} is damaged: {witness_path.name} states another SHA-256. Fit again.")
     try:
         return pd.read_parquet(path)
     except (OSError, ValueError) as error:
         raise RunError(f"{path} cannot be read: {error}. Fit the run again.") from error
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        value = read_json(path)
-    except (OSError, ValueError) as error:
-        raise RunError(f"{path} cannot be read: {error}.") from error
-    if not isinstance(value, dict):
-        raise RunError(f"{path} is damaged: it holds no JSON object.")
-    return value

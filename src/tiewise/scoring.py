@@ -25,9 +25,9 @@ import pandas as pd
 from tqdm import tqdm
 
 from tiewise.canonical import find_distinct, find_flipped, take_rows
-from tiewise.errors import ConfigError, NumericsError
+from tiewise.errors import NumericsError
 from tiewise.model import PairClassifier
-from tiewise.orders import is_close, tabulate_both_orders, tabulate_one_order
+from tiewise.orders import check_share, is_close, tabulate_both_orders, tabulate_one_order
 from tiewise.pairs import is_degenerate
 from tiewise.passes import (
     Floats,
@@ -172,8 +172,7 @@ def _score_orders(
     if swap_when is None:
         logits = score_rows(classifier, both, **options)
         return logits[:n], logits[n:]
-    if not 0 <= swap_when <= 1:
-        raise ConfigError(f"--swap-when is {swap_when}; it is a share, from 0 (all) to 1 (ties).")
+    check_share(swap_when)
     names = options.pop("names")
 
     def score(chosen: IntArray) -> Floats:

@@ -1,4 +1,4 @@
-"""One pair or several answers, judged by a run: what a notebook or a service calls.
+"""Pairs, or several answers to one prompt, judged by a run: what a notebook or a service calls.
 
 The run's model is loaded at the first call and kept for the next ones. Without a run the small
 model that ships in the package judges, which needs no torch.
@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import itertools
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,20 +19,81 @@ import pandas as pd
 
 from tiewise.errors import PairsError
 from tiewise.features import extract_features
+from tiewise.formats import read_pairs
 from tiewise.labels import swap_probs
-from tiewise.pairs import TEXT_COLUMNS, build_pairs
+from tiewise.pairs import TEXT_COLUMNS, build_pairs, is_degenerate
 from tiewise.parse import repair_text
+from tiewise.predictors import Predict, PredictOptions, open_predictor
 from tiewise.runs import open_run
 from tiewise.shipped import load_shipped
 from tiewise.strengths import Ranking, rank_answers
 
 Text = str | Sequence[str | None]
-Predict = Callable[..., pd.DataFrame]
 _PROBS = ["prob_a", "prob_b", "prob_tie"]
+_BOTH_ORDERS = PredictOptions(swap=True)
+
+
+def predict(
+    pairs: Any,
+    *,
+    run: str | Path | None = None,
+    swap: bool | None = None,
+    swap_when: float | None = None,
+    is_bitwise: bool = False,
+    device: str | None = None,
+) -> pd.DataFrame:
+    """Predict who wins each pair of a table, a run's folds averaged; ``tiewise predict`` in memory.
+
+    Parameters
+    ----------
+    pairs
+        A pairs table of n rows, or whatever :func:`tiewise.read_pairs` reads: a file, a frame with
+        Kaggle's columns and so on. Winners are not looked at.
+    run
+        Name of a run in the artifacts folder (``TIEWISE_ARTIFACTS``, else ``artifacts``), or the
+        path of its folder; the model that ships in the package, which is symmetric, when None.
+    swap
+        Score both orders of each pair and average them; as the run was configured when None.
+    swap_when
+        Score the second order only where the second largest probability is at least this share of
+        the largest, in [0, 1].
+    is_bitwise
+        One row a forward pass, so that no row can depend on another to the last bit.
+    device
+        `cpu` or `cuda`; where the run was fitted when None.
+
+    Returns
+    -------
+    DataFrame
+        A line per pair in their order, duplicate ids kept: ``id``, ``prob_a``, ``prob_b``,
+        ``prob_tie`` and ``is_degenerate``; of a language model also ``logit_*``, ``n_tokens``,
+        ``n_truncated`` and, when both orders were scored, ``prob_*_given`` and ``prob_*_swapped``.
+
+    Raises
+    ------
+    TiewiseError
+        When the pairs cannot be read, the run is not finished or damaged, or the options
+        contradict each other.
+
+    Examples
+    --------
+    >>> texts = {"prompt": [["2+2?"]], "response_a": [["4"]], "response_b": [["I can't say."]]}
+    >>> predict(pd.DataFrame({"id": [7], **texts}))[["id", "is_degenerate"]]
+       id  is_degenerate
+    0   7          False
+    """
+    options = PredictOptions(swap, swap_when, is_bitwise)
+    table = read_pairs(pairs, labelled=False)
+    return _open_predictor(run, device)(table, options)
 
 
 def score(
-    prompt: Text, response_a: Text, response_b: Text, *, run: str | Path | None = None
+    prompt: Text,
+    response_a: Text,
+    response_b: Text,
+    *,
+    run: str | Path | None = None,
+    device: str | None = None,
 ) -> npt.NDArray[np.float64]:
     """Return P(A wins), P(B wins), P(tie) for one pair, averaged over both orders.
 
@@ -40,9 +101,8 @@ def score(
     ----------
     prompt, response_a, response_b
         A text, or a list of turns in which None is a missing turn.
-    run
-        Name of a run in the artifacts folder (``TIEWISE_ARTIFACTS``, else ``artifacts``), or the
-        path of its folder; the model that ships in the package when None.
+    run, device
+        See :func:`predict`.
 
     Returns
     -------
@@ -56,12 +116,17 @@ def score(
     True
     """
     pairs = _as_pairs(prompt, [(response_a, response_b)])
-    table = _open_predictor(run)(pairs)
+    table = _open_predictor(run, device)(pairs, _BOTH_ORDERS)
     return table[_PROBS].to_numpy(np.float64)[0]  # type: ignore[no-any-return]
 
 
 def rank(
-    prompt: Text, responses: Sequence[Text], *, run: str | Path | None = None, **options: Any
+    prompt: Text,
+    responses: Sequence[Text],
+    *,
+    run: str | Path | None = None,
+    device: str | None = None,
+    **options: Any,
 ) -> Ranking:
     """Rank several responses to one prompt.
 
@@ -71,8 +136,8 @@ def rank(
         A text, or a list of turns.
     responses
         n responses, at least two, each a text or a list of turns.
-    run
-        See :func:`score`.
+    run, device
+        See :func:`predict`.
     **options
         Those of :func:`tiewise.strengths.rank_answers`: `n_resamples`, `confidence_level`, `seed`.
 
@@ -81,18 +146,17 @@ def rank(
     Ranking
         The order, the probabilities between every two responses, strengths and places.
     """
-    return rank_answers(compare_all(_open_predictor(run), prompt, responses), **options)
+    judge = _open_predictor(run, device)
+    return rank_answers(compare_all(judge, prompt, responses), **options)
 
 
-def compare_all(
-    predict: Predict, prompt: Text, responses: Sequence[Text]
-) -> npt.NDArray[np.float64]:
+def compare_all(judge: Predict, prompt: Text, responses: Sequence[Text]) -> npt.NDArray[np.float64]:
     """Predict every two responses to one prompt, in both orders.
 
     Parameters
     ----------
-    predict
-        From a pairs table to its predictions, with ``prob_*`` averaged over both orders.
+    judge
+        From a pairs table and options to predictions, with ``prob_*`` averaged over both orders.
     prompt, responses
         See :func:`rank`.
 
@@ -109,7 +173,8 @@ def compare_all(
     n = len(responses)
     if isinstance(responses, str) or n < 2:
         raise PairsError("A ranking needs a list of at least two responses.")
-    table = predict(_as_pairs(prompt, list(itertools.combinations(responses, 2))))
+    pairs = _as_pairs(prompt, list(itertools.combinations(responses, 2)))
+    table = judge(pairs, _BOTH_ORDERS)
     probs = np.full((n, n, 3), np.nan)
     i, j = np.triu_indices(n, 1)  # in the order of combinations
     probs[i, j] = table[_PROBS].to_numpy(np.float64)
@@ -136,27 +201,27 @@ def _artifacts_dir() -> Path:
     return Path(os.environ.get("TIEWISE_ARTIFACTS", "artifacts"))
 
 
-def _open_predictor(name: str | Path | None) -> Predict:
+def _open_predictor(name: str | Path | None, device: str | None) -> Predict:
     if name is None:
         return _predict_shipped
     run = open_run(name, _artifacts_dir())
     files = [run.fold(fold).scores_path for fold in run.finished_folds()]
     files += run.path.glob("calibration.json")
-    return _load_run(run.path, tuple((path.name, path.stat().st_mtime_ns) for path in files))
+    states = tuple((path.name, path.stat().st_mtime_ns) for path in files)
+    return _load_run(run.path, states, device)
 
 
 @functools.lru_cache(maxsize=1)
-def _load_run(run_dir: Path, files: tuple[tuple[str, int], ...]) -> Predict:
+def _load_run(run_dir: Path, files: tuple[tuple[str, int], ...], device: str | None) -> Predict:
     """Load a run; a fold finished or a calibration adopted since makes it another one."""
-    from tiewise.prediction import PredictOptions, open_predictor
-
     del files
     artifacts_dir = _artifacts_dir()
     run = open_run(run_dir, artifacts_dir)
-    options = PredictOptions(swap=True)
-    return open_predictor(run, cache_dir=artifacts_dir / "cache", options=options)
+    return open_predictor(run, cache_dir=artifacts_dir / "cache", device=device)
 
 
-def _predict_shipped(pairs: pd.DataFrame) -> pd.DataFrame:
+def _predict_shipped(pairs: pd.DataFrame, _: PredictOptions) -> pd.DataFrame:
     features = extract_features(*(pairs[name].tolist() for name in TEXT_COLUMNS))
-    return pd.DataFrame(load_shipped().predict(features), columns=_PROBS)
+    table = pd.DataFrame(load_shipped().predict(features), columns=_PROBS)
+    table.insert(0, "id", pairs["id"].to_numpy())
+    return table.assign(is_degenerate=is_degenerate(pairs))

@@ -1,13 +1,11 @@
 """What predictions are like, added up chunk by chunk: what was cut, and what the order changed.
 
 A second pass over the swapped pairs costs as much as the first. :class:`Tally` says what it cost
-and what it found; :func:`weigh_second_orders` says beforehand, from rows that were scored in both
-orders, what scoring only the close ones a second time would save and lose.
+and what it found.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,11 +13,9 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from tiewise.errors import ScoresError
-from tiewise.orders import OUTCOMES, is_close
+from tiewise.orders import OUTCOMES
 
 Floats = npt.NDArray[np.float64]
-SHARES = (1.0, 0.95, 0.9, 0.8, 0.7, 0.6, 0.5, 0.0)
 
 
 @dataclass
@@ -89,61 +85,6 @@ class Tally:
         self.bias += float(gap.sum() / 2)
 
 
-def weigh_second_orders(
-    table: pd.DataFrame, labels: npt.ArrayLike, shares: Sequence[float] = SHARES
-) -> pd.DataFrame:
-    """Say what scoring only close rows a second time would cost and change.
-
-    Parameters
-    ----------
-    table
-        Predictions of n rows, each scored in both orders, such as the held-out rows of a run.
-    labels
-        0, 1, 2 for A, B, tie, shape (n,).
-    shares
-        Values of ``--swap-when``: a row is scored a second time where its second largest
-        probability is at least this share of the largest.
-
-    Returns
-    -------
-    DataFrame
-        A line per share: ``swap_when``, ``n_swapped``, ``token_share`` (tokens scored over those
-        of one order), ``log_loss``, and ``change``, the log loss minus that of both orders of
-        every row. The first order is the one given.
-
-    Raises
-    ------
-    ScoresError
-        When a row was scored in one order only.
-    """
-    given, both = _probs(table, "_given"), _probs(table)
-    if np.isnan(given + _probs(table, "_swapped")).any():
-        raise ScoresError(
-            "Some rows were scored in one order only; predict them without swap_when."
-        )
-    n_tokens = table["n_tokens"].to_numpy(np.float64)
-    full = _log_loss(both, labels)
-    lines = []
-    for share in shares:
-        is_second = is_close(np.log(np.maximum(given, 1e-300)), share)
-        loss = _log_loss(np.where(is_second[:, None], both, given), labels)
-        lines.append(
-            {
-                "swap_when": share,
-                "n_swapped": int(is_second.sum()),
-                "token_share": float(1 + n_tokens[is_second].sum() / n_tokens.sum()),
-                "log_loss": loss,
-                "change": loss - full,
-            }
-        )
-    return pd.DataFrame(lines)
-
-
 def _probs(table: pd.DataFrame, suffix: str = "") -> Floats:
     columns = [f"prob_{outcome}{suffix}" for outcome in OUTCOMES]
     return table[columns].to_numpy(np.float64)
-
-
-def _log_loss(probs: Floats, labels: npt.ArrayLike) -> float:
-    chosen = probs[np.arange(len(probs)), np.asarray(labels, dtype=np.int64)]
-    return float(-np.log(np.maximum(chosen, 1e-300)).mean())

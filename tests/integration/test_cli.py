@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 
 import numpy as np
 import pandas as pd
 import pytest
+from safetensors.numpy import load_file, save_file
 
+from tiewise.checkpoints import seal
 from tiewise.cli import main
+from tiewise.files import write_json
 from tiewise.simulate import simulate, write_simulation
 
 FIT = ("fit", "--preset", "tiny", "--data", "train.csv")
+WEIGHTS = "adapter_model.safetensors"
 WINNERS = ["winner_model_a", "winner_model_b", "winner_tie"]
 
 
@@ -44,7 +49,31 @@ def folder(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         assert run(*FIT, "--run", "base") == 0
+    for name, change in {"headless": remove_head, "halved": halve_head, "moved": move}.items():
+        copied = shutil.copytree(folder / "artifacts/runs/base", folder / "elsewhere" / name)
+        change(copied / "fold0" / "adapter")
+        seal(copied / "fold0" / "adapter")
+        (folder / name).symlink_to(copied)
     return folder
+
+
+def remove_head(adapter_dir):
+    """Leave the head out, as is lost where peft is told the wrong task."""
+    tensors = load_file(adapter_dir / WEIGHTS)
+    save_file({n: t for n, t in tensors.items() if "score" not in n}, adapter_dir / WEIGHTS)
+
+
+def halve_head(adapter_dir):
+    """Leave two classes of three."""
+    tensors = load_file(adapter_dir / WEIGHTS)
+    tensors |= {name: part[:2].copy() for name, part in tensors.items() if "score" in name}
+    save_file(tensors, adapter_dir / WEIGHTS)
+
+
+def move(adapter_dir):
+    """Say that other weights were below."""
+    card = json.loads((adapter_dir / "classifier.json").read_bytes())
+    write_json(adapter_dir / "classifier.json", card | {"backbone_sha256": 64 * "0"})
 
 
 def run(*words):
@@ -185,7 +214,24 @@ REFUSED = {
     "predict --run base --data test.csv --out new.xyz": ".xyz",
     "predict --run nowhere --data test.csv --out new.csv": "Runs there: base",
     "predict --data test.csv": "--out",
+    "predict --run base --data test.csv --out new.csv --swap-when 2": "it is a share",
+    "predict --run base --data test.csv --out new.csv --swap-when .5 --one-order": "give one of",
+    "predict --run base --data test.csv --out new.csv --swap --one-order": "give one of them",
+    "predict --run base --data test.csv --out new.csv --chunk-rows 0": "--chunk-rows is 0",
+    "predict --run base --data test.csv --out new.csv --device cuda": "--device cpu",
+    "predict --run headless --data test.csv --out new.csv": "holds no head",
+    "predict --run halved --data test.csv --out new.csv": "its head gives 2 classes, not 3",
+    "predict --run moved --data test.csv --out new.csv": "Give the same backbone",
+    "rank --prompt train.csv --responses train.csv": "at least two responses",
     "report nowhere": "Runs there: base",
+    "export nowhere --out new.csv": "Runs there: base",
+    "export base": "--out",
+    "export base --out train.csv": "--overwrite",
+    "export base --out new.csv --fold 3": "Fold 3 is not among them",
+    "export base --out new.csv --device cuda": "--device cpu",
+    "export headless --out new.csv": "holds no head",
+    "export halved --out new.csv": "its head gives 2 classes, not 3",
+    "export moved --out new.csv": "Give the same backbone",
 }
 
 
@@ -243,6 +289,46 @@ def test_json_is_all_there_is_on_standard_output(here, capfd, words):
     assert isinstance(json.loads(out), dict)
     assert out.count("\n") == 1
     assert out.isascii()
+
+
+def test_an_export_is_complete_and_scores_as_the_run_does(here, capsys):
+    """Loaded by transformers alone; its card has the scores and says what nobody has tried."""
+    assert run("export", "base", "--out", "plain", "--json") == 0
+    done = json.loads(capsys.readouterr().out)
+    assert done["path"] == "plain"
+    assert done["drift"] < 1e-5
+    card = (here / "plain" / "README.md").read_text()
+    assert "vllm serve DIR" in card
+    assert "**Untested**" in card
+    assert "## How good it is" in card
+    assert run("export", "base", "--out", "plain") == 2
+    assert run("export", "base", "--out", "plain", "--overwrite") == 0
+    assert "README.md says how" in capsys.readouterr().out
+
+
+def test_a_second_order_for_close_calls_says_what_it_saves_and_loses(here, capsys):
+    """Cost on the file, change in log loss on the run's held-out rows, as evaluate says it."""
+    words = ["predict", "--run", "base", "--data", "test.csv", "--swap-when", "0.8"]
+    assert run(*words, "--out", "close.csv", "--json") == 0
+    close = json.loads(capsys.readouterr().out)
+    assert 1 <= close["facts"]["token_share"] <= 2
+    assert run("evaluate", "base", "--json") == 0
+    weighed = json.loads(capsys.readouterr().out)["second_orders"]
+    assert close["held_out"] in weighed
+    assert run(*words, "--out", "close.csv", "--overwrite") == 0
+    assert "on held-out rows --swap-when 0.8: " in capsys.readouterr().out
+    probs = pd.read_csv(here / "close.csv")
+    assert probs["prob_a_given"].isna().any() or probs["prob_a_swapped"].isna().any()
+
+
+@pytest.mark.parametrize("words", ["predict --run base --data test.csv", "export base"])
+def test_without_torch_it_is_said_how_to_get_it(here, capsys, monkeypatch, words):
+    """A message names the package and the extra; no traceback."""
+    for name in ("tiewise.judging", "tiewise.export"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    monkeypatch.setitem(sys.modules, "torch", None)
+    assert run(*words.split(), "--out", "never.csv") == 2
+    assert "needs torch, which is not installed: run pip install" in capsys.readouterr().err
 
 
 def test_a_finished_fold_needs_nothing(here, capsys):

@@ -48,6 +48,19 @@ def score_alone(folder, rows):
         return model(**inputs).logits.double().softmax(-1).numpy()
 
 
+def check_example(folder):
+    """Hold the row that the card tells servers to try against transformers."""
+    from transformers import AutoModelForSequenceClassification
+
+    example = json.loads((folder / "export.json").read_bytes())["example"]
+    model = AutoModelForSequenceClassification.from_pretrained(folder).eval()
+    if model.config.model_type == "bert":  # its rows have token types as well
+        return
+    with torch.no_grad():
+        probs = model(input_ids=torch.tensor([example["input"]])).logits.softmax(-1)[0]
+    np.testing.assert_allclose(probs, example["probs"], atol=1e-5)
+
+
 def softmax(logits):
     """Give probabilities."""
     return torch.from_numpy(logits).softmax(-1).numpy()
@@ -64,6 +77,7 @@ def test_transformers_alone_scores_the_same(cache_dir, tmp_path, kind, tuning):
     expected = softmax(score_rows(opened.classifier, rows))
     assert np.ptp(expected, axis=0).max() > 0.05, "the rows must differ"
     np.testing.assert_allclose(score_alone(done.path, rows), expected, atol=1e-5)
+    check_example(done.path)
     config = json.loads((done.path / "config.json").read_bytes())
     assert config["id2label"] == {"0": "A", "1": "B", "2": "tie"}
     assert config["architectures"][0].endswith("ForSequenceClassification")
@@ -190,7 +204,19 @@ def test_a_run_exports_the_fold_that_is_named(cache_dir, tmp_path):
         write_json(run.fold(fold).scores_path, {})
     with pytest.raises(RunError, match=r"finished folds: 1, 3\. Name one with --fold"):
         export_run(run, tmp_path / "out", **options)
-    done = export_run(run, tmp_path / "out", fold=3, further_card="## Scores\n\nGood.", **options)
-    card = (done.path / "README.md").read_text()
-    assert "(r, fold 3)" in card
-    assert card.endswith("## Scores\n\nGood.\n")
+    called = []
+    done = export_run(
+        run, tmp_path / "out", fold=3, complete=lambda *known: called.append(known), **options
+    )
+    assert "(r, fold 3)" in (done.path / "README.md").read_text()
+    [(folder, fold)] = called
+    assert fold == 3
+    assert folder != done.path, "completed before it takes its name"
+
+
+def test_a_baseline_is_refused(tmp_path):
+    """There is no network in it."""
+    run = start_run(tmp_path / "artifacts", configure("baseline"), name="r")
+    write_json(run.fold(0).scores_path, {})
+    with pytest.raises(ModelError, match="no network to export"):
+        export_run(run, tmp_path / "out", cache_dir=tmp_path)

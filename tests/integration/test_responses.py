@@ -7,7 +7,7 @@ import torch
 from fitting import configure
 from tiewise.attention import collate
 from tiewise.errors import ModelError
-from tiewise.fit import make_examples, open_backbone
+from tiewise.examples import make_examples, open_backbone
 from tiewise.model import build_classifier, load_classifier
 from tiewise.responses import compare_responses
 from tiewise.simulate import simulate

@@ -6,7 +6,7 @@ import torch
 from fitting import configure
 from tiewise.errors import ConfigError, NumericsError
 from tiewise.model import PairClassifier
-from tiewise.trainer import training_arguments
+from tiewise.trainer_arguments import training_arguments
 
 
 @pytest.mark.parametrize(

@@ -1,12 +1,15 @@
 """Chunks are the file, a few rows at a time."""
 
+import tracemalloc
+
 import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tiewise.errors import PairsError
-from tiewise.formats import read_chunks, read_pairs
+from tiewise.formats import read_chunks, read_pairs, write_pairs
+from tiewise.pairs import TEXT_COLUMNS, build_pairs
 from tiewise.simulate import simulate, write_simulation
 
 
@@ -35,3 +38,23 @@ def test_a_wrong_row_is_named_by_its_place_in_the_file(path, tmp_path):
     assert len(good()) == 12
     with pytest.raises(PairsError, match=r"row 17 \(id=17\)"):
         bad()
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".parquet", ".jsonl"])
+def test_memory_holds_a_chunk_and_not_the_file(tmp_path, suffix):
+    """Reading three times as many rows takes no more of it."""
+    peaks = []
+    for n in (600, 1800):
+        texts = {name: [["word"]] * n for name in TEXT_COLUMNS}
+        pairs = build_pairs({"id": range(n), **texts, "winner": ["tie"] * n})
+        path = tmp_path / f"pairs{suffix}"
+        if suffix == ".jsonl":
+            pairs[["id", *TEXT_COLUMNS]].to_json(path, orient="records", lines=True)
+        else:
+            write_pairs(pairs, path)
+        tracemalloc.start()
+        n_read = sum(len(load()) for load in read_chunks(path, size=100, labelled=False))
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+        assert n_read == n
+    assert peaks[1] < 1.5 * peaks[0]

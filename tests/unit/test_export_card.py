@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import json
+import shlex
+from dataclasses import replace
+
 import pytest
 
 from tiewise.export_card import (
+    ask_command,
     find_licence,
     licence_files,
     serve_command,
@@ -17,6 +22,7 @@ TEMPLATE = notebook_template(begin=2, end=1, pad=0)
 FACTS = {
     "run": "first", "fold": 0, "backbone": "google/gemma-2-9b-it", "licence": "gemma",
     "dtype": "bfloat16", "quantization": "nf4", "drift": 0.0123, "n_checked": 16,
+    "example": {"input": [2, 7, 1], "probs": [0.5, 0.25, 0.25]},
 }  # fmt: skip
 
 
@@ -26,9 +32,27 @@ def test_the_card_carries_licence_drift_and_an_honest_command():
     front, body = card.removeprefix("---\n").split("\n---", 1)
     assert front.splitlines()[:2] == ["license: gemma", "base_model: google/gemma-2-9b-it"]
     assert "at most 0.012 over 16 rows" in body
-    assert serve_command("DIR") in body
+    assert serve_command("DIR", "bfloat16") in body
+    assert ask_command([2, 7, 1]) in body
+    assert "0.5000, 0.2500, 0.2500 (A, B, tie)" in body
     assert "**Untested**" in body
     assert usage_code(TEMPLATE, "DIR") in body
+
+
+def test_the_question_to_the_server_is_one_a_shell_can_ask():
+    """Split as a shell splits it, the body is JSON with the model's served name and the ids."""
+    words = shlex.split(ask_command([2, 7, 1]))
+    assert words[:2] == ["curl", "localhost:8000/classify"]
+    assert json.loads(words[-1]) == {"model": "tiewise", "input": [[2, 7, 1]]}
+    assert "--served-model-name tiewise" in serve_command("DIR", "float32")
+
+
+def test_an_encoder_with_token_types_is_not_said_to_be_served():
+    """The endpoint has no room for them."""
+    typed = replace(TEMPLATE, controls=replace(TEMPLATE.controls, type_ids=(0, 0, 1)))
+    card = write_card(FACTS, typed)
+    assert "vllm serve" not in card
+    assert "takes no token types" in card
 
 
 def test_weights_that_a_package_carries_are_named_by_their_origin():

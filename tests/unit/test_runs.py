@@ -1,28 +1,21 @@
 """The run folder belongs to its inputs, and says so."""
 
 import json
-import subprocess
-import sys
 from dataclasses import replace
 
 import pandas as pd
 import pytest
 
+from tiewise.claims import claim_fold
 from tiewise.config import load_preset
 from tiewise.errors import RunError
 from tiewise.files import write_json
 from tiewise.runs import (
-    claim_fold,
-    defining_fields,
-    empty_fold,
-    first_difference,
-    hold_fold,
     open_run,
     read_data,
     read_fold_oof,
     read_folds,
     read_oof,
-    release_fold,
     save_data,
     save_folds,
     save_scored,
@@ -79,47 +72,6 @@ def test_operational_fields_do_not_make_another_run(tmp_path):
     assert start_run(tmp_path, other, name="r").path == tmp_path / "runs" / "r"
 
 
-def test_every_defining_field_is_a_field():
-    """No operational name is misspelt: each is a field of its section."""
-    from tiewise.runs import OPERATIONAL
-
-    for section, names in OPERATIONAL.items():
-        assert names <= set(TINY.to_dict()[section])
-        assert not names & set(defining_fields(TINY)[section])
-
-
-def test_a_fold_refuses_other_inputs(tmp_path):
-    """The first difference between what was and what is now is named."""
-    fold = start_run(tmp_path, TINY, name="r").fold(0)
-    claim_fold(fold, {"data": "d1", "config": {"train": {"seed": 0}}}, is_resumed=False)
-    claim_fold(fold, {"data": "d1", "config": {"train": {"seed": 0}}}, is_resumed=True)
-    with pytest.raises(RunError, match=r"config\.train\.seed was 0 and is now 1"):
-        claim_fold(fold, {"data": "d1", "config": {"train": {"seed": 1}}}, is_resumed=True)
-    with pytest.raises(RunError, match="data was d1 and is now d2"):
-        claim_fold(fold, {"data": "d2", "config": {"train": {"seed": 0}}}, is_resumed=True)
-
-
-def test_a_fold_begun_before_is_not_begun_again_by_accident(tmp_path):
-    """Without --resume or --overwrite a begun fold is left alone."""
-    fold = start_run(tmp_path, TINY, name="r").fold(0)
-    claim_fold(fold, {"data": "d"}, is_resumed=False)
-    with pytest.raises(RunError, match="--resume"):
-        claim_fold(fold, {"data": "d"}, is_resumed=False)
-
-
-def test_tuples_and_lists_are_the_same_identity(tmp_path):
-    """JSON has no tuples: an identity written and read is the same identity."""
-    fold = start_run(tmp_path, TINY, name="r").fold(0)
-    claim_fold(fold, defining_fields(TINY), is_resumed=False)
-    claim_fold(fold, defining_fields(TINY), is_resumed=True)
-
-
-def test_a_field_that_is_new_or_gone_is_a_difference():
-    """Missing on one side counts."""
-    assert first_difference({"a": 1}, {"a": 1, "b": 2}) == ("b", None, 2)
-    assert first_difference({"a": 1, "b": 2}, {"a": 1}) == ("b", 2, None)
-
-
 def test_folds_of_a_run_do_not_change(tmp_path):
     """The table of folds is written once; other rows are refused."""
     run = begun(tmp_path)
@@ -147,40 +99,6 @@ def test_only_folds_with_scores_are_finished(tmp_path):
     assert run.finished_folds() == [1]
 
 
-def test_the_environment_is_json(tmp_path):
-    """What is written beside the configuration can be read by anything."""
-    run = start_run(tmp_path, TINY, name="r")
-    assert json.loads((run.path / "env.json").read_text())["packages"]["numpy"]
-
-
-def test_a_fold_is_fitted_by_one_process_at_a_time(tmp_path):
-    """A second process is refused while the first lives, and told who holds the fold."""
-    fold = start_run(tmp_path, TINY, name="r").fold(0)
-    code = (
-        "import sys; from pathlib import Path; from tiewise.runs import FoldFolder, hold_fold\n"
-        "with hold_fold(FoldFolder(Path(sys.argv[1]))): print('held', flush=True); input()"
-    )
-    command = [sys.executable, "-c", code, str(fold.path)]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
-        assert other.stdout.readline() == b"held\n"
-        with pytest.raises(RunError, match=f"held by process {other.pid} "), hold_fold(fold):
-            pass
-        other.kill()
-        other.wait()
-    with hold_fold(fold):
-        assert fold.lock_path.is_file()
-
-
-def test_an_emptied_fold_keeps_its_lock_and_nothing_else(tmp_path):
-    """Beginning anew removes what was there, but not the lock that guards the removal."""
-    fold = start_run(tmp_path, TINY, name="r").fold(0)
-    with hold_fold(fold):
-        write_json(fold.identity_path, {})
-        write_json(fold.checkpoints_dir / "checkpoint-2" / "a.json", {})
-        empty_fold(fold)
-        assert list(fold.path.iterdir()) == [fold.lock_path]
-
-
 def test_a_name_binds_only_once_a_fold_was_begun(tmp_path):
     """After an attempt that was refused the same name can be used for what was meant."""
     other = replace(TINY, train=replace(TINY.train, seed=1))
@@ -193,17 +111,6 @@ def test_a_name_binds_only_once_a_fold_was_begun(tmp_path):
     save_data(run, {"digest": "two", "counts": {}})
     assert read_folds(run)["id"].tolist() == [2]
     assert read_data(run)["digest"] == "two"
-
-
-def test_a_fold_that_failed_before_its_first_checkpoint_is_free_again(tmp_path):
-    """Nothing was computed, so nothing binds; after a checkpoint something does."""
-    fold = begun(tmp_path).fold(0)
-    release_fold(fold)
-    claim_fold(fold, {"fold": "another"}, is_resumed=False)
-    write_json(fold.checkpoints_dir / "checkpoint-2" / "a.json", {})
-    release_fold(fold)
-    with pytest.raises(RunError, match="begun before"):
-        claim_fold(fold, {"fold": "another"}, is_resumed=False)
 
 
 def test_a_run_is_about_one_data_set(tmp_path):
@@ -261,3 +168,9 @@ def test_only_the_first_process_writes(tmp_path, monkeypatch):
     monkeypatch.setenv("RANK", "1")
     start_run(tmp_path, TINY, name="r")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_environment_is_json(tmp_path):
+    """What is written beside the configuration can be read by anything."""
+    run = start_run(tmp_path, TINY, name="r")
+    assert json.loads((run.path / "env.json").read_text())["packages"]["numpy"]

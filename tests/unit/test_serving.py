@@ -9,12 +9,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from strategies import clean_text
-from tiewise.errors import PairsError
+from tiewise.errors import ConfigError, PairsError
+from tiewise.formats import write_pairs
 from tiewise.labels import swap_probs
-from tiewise.serving import compare_all, rank, score
+from tiewise.pairs import TEXT_COLUMNS, build_pairs, is_degenerate, swap_pairs
+from tiewise.predictors import PredictOptions
+from tiewise.serving import compare_all, predict, rank, score
+from tiewise.simulate import simulate
+
+PROBS = ["prob_a", "prob_b", "prob_tie"]
 
 
-def prefer_longer(pairs: pd.DataFrame) -> pd.DataFrame:
+def prefer_longer(pairs: pd.DataFrame, _: PredictOptions) -> pd.DataFrame:
     """Judge by the number of characters alone."""
     n_a, n_b = (
         pairs[name].map(lambda turns: sum(len(turn or "") for turn in turns)) + 1
@@ -52,6 +58,42 @@ def test_the_model_in_the_package_judges_when_no_run_is_named():
     np.testing.assert_array_equal(ranking.probs[1, 2], probs)
     np.testing.assert_array_equal(score("What is 2 + 2?", answers[2], answers[1]), probs[[1, 0, 2]])
     assert ranking.order[-1] == 1
+
+
+def test_a_table_is_predicted_as_its_pairs_are_scored(tmp_path):
+    """Order and duplicate ids are kept; a file and a frame in another spelling are the same."""
+    pairs = simulate(6, seed=1).iloc[[3, 0, 3, 5]].assign(id=[7, 8, 7, 9])
+    table = predict(pairs)
+    assert table["id"].tolist() == [7, 8, 7, 9]
+    for row, probs in zip(pairs.itertuples(), table[PROBS].to_numpy(), strict=True):
+        np.testing.assert_allclose(score(row.prompt, row.response_a, row.response_b), probs)
+    swapped = predict(swap_pairs(pairs))
+    np.testing.assert_array_equal(swap_probs(swapped[PROBS].to_numpy()), table[PROBS])
+    write_pairs(pairs, tmp_path / "pairs.csv")
+    pd.testing.assert_frame_equal(predict(tmp_path / "pairs.csv"), table)
+    cells = pd.read_csv(tmp_path / "pairs.csv")
+    pd.testing.assert_frame_equal(predict(cells[["id", *TEXT_COLUMNS]]), table)
+
+
+def test_degenerate_rows_are_flagged():
+    """Identical and blank responses leave nothing to prefer."""
+    texts = {"response_a": [["4"], ["4"], [None]], "response_b": [["5"], ["4"], [" "]]}
+    pairs = build_pairs({"id": [1, 2, 3], "prompt": [["?"]] * 3, **texts})
+    np.testing.assert_array_equal(predict(pairs)["is_degenerate"], is_degenerate(pairs))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"swap_when": 1.5}, "it is a share"),
+        ({"swap_when": float("nan")}, "it is a share"),
+        ({"swap_when": 0.5, "swap": False}, "give one of them"),
+    ],
+)
+def test_options_that_contradict_each_other_are_refused(options, message):
+    """Before anything is read."""
+    with pytest.raises(ConfigError, match=message):
+        predict("nowhere.csv", **options)
 
 
 @pytest.mark.parametrize("responses", [[], ["one"], "two"])

@@ -1,4 +1,4 @@
-"""Truths about what is said of predictions, and of second orders."""
+"""Truths about what is said of predictions."""
 
 from __future__ import annotations
 
@@ -9,10 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from tiewise.errors import ScoresError
-from tiewise.labels import swap_labels
 from tiewise.orders import tabulate_both_orders, tabulate_one_order
-from tiewise.tally import Tally, weigh_second_orders
+from tiewise.tally import Tally
 
 LOGITS = st.integers(1, 8).flatmap(
     lambda n: hnp.arrays(np.float64, (2, n, 3), elements=st.floats(-20, 20))
@@ -84,22 +82,3 @@ def test_one_order_alone_has_no_bias_to_speak_of():
     tally = Tally()
     tally.add(table)
     assert tally.describe() == {"n_rows": 3, "n_truncated": 0, "n_degenerate": 0}
-
-
-@given(LOGITS, SEED)
-def test_a_smaller_share_costs_more_and_none_is_the_full_swap(logits, seed):
-    """Cost grows as the share falls; at 0 every row is swapped and nothing is lost."""
-    labels = np.random.default_rng(seed).integers(0, 3, logits.shape[1])
-    lines = weigh_second_orders(make_table(logits), labels)
-    assert lines["token_share"].is_monotonic_increasing
-    last = lines.iloc[-1]
-    assert (last["n_swapped"], last["token_share"], last["change"]) == (logits.shape[1], 2.0, 0.0)
-    swapped = weigh_second_orders(make_table(logits[::-1]), swap_labels(labels))
-    assert swapped["log_loss"].iloc[-1] == pytest.approx(last["log_loss"])
-
-
-def test_rows_of_one_order_cannot_be_weighed():
-    """What the second order would have said is not known."""
-    table = make_table(np.zeros((2, 8, 3)), seed=0)
-    with pytest.raises(ScoresError, match="one order only"):
-        weigh_second_orders(table, np.zeros(8))

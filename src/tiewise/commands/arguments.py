@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import tyro
 
@@ -14,6 +14,10 @@ from tiewise.console import show
 
 Artifacts = Annotated[Path, tyro.conf.arg(help="Folder of runs, caches and submissions.")]
 Json = Annotated[bool, tyro.conf.arg(help="Print one JSON object.")]
+Device = Annotated[
+    Literal["cpu", "cuda"] | None,
+    tyro.conf.arg(help="Where to compute; where the run was fitted when not given."),
+]
 Config = Annotated[RunConfig, tyro.conf.OmitArgPrefixes]
 
 

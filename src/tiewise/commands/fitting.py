@@ -42,7 +42,7 @@ def make_fit(preset_name: str) -> Callable[..., None]:
             init_from: Start from the adapter in this folder (a fold of another run).
         """
         from tiewise.crossfit import FitOptions, cross_fit, summarise
-        from tiewise.runs import is_first_process
+        from tiewise.environment import is_first_process
 
         del preset
         if fold is not None and folds is not None:

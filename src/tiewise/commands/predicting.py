@@ -1,12 +1,21 @@
-"""Commands that use a fitted run."""
+"""Commands that use a fitted run: its predictions, a ranking, the run as one plain model."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from tiewise.commands.arguments import Artifacts, Json, default_artifacts, print_json, show_result
+import tyro
+
+from tiewise.commands.arguments import (
+    Artifacts,
+    Device,
+    Json,
+    default_artifacts,
+    print_json,
+    show_result,
+)
 from tiewise.console import show
-from tiewise.errors import ConfigError
+from tiewise.errors import ConfigError, missing_extra
 
 
 def predict(
@@ -18,10 +27,14 @@ def predict(
     one_order: bool = False,
     swap_when: float | None = None,
     bitwise: bool = False,
+    average: bool = False,
+    dear: str | None = None,
+    dear_when: float | None = None,
     submission: bool = False,
     data_format: str | None = None,
     chunk_rows: int = 1_000,
     overwrite: bool = False,
+    device: Device = None,
     artifacts: Artifacts = default_artifacts(),  # noqa: B008
     json: Json = False,
 ) -> None:
@@ -34,8 +47,13 @@ def predict(
         swap: Score both orders and average them.
         one_order: Score the pairs as they are. With neither, as the run was configured.
         swap_when: Score the second order only of pairs whose second largest probability is at
-            least this share of the largest.
+            least this share of the largest. What it saves and loses on the run's held-out rows is
+            said; tiewise evaluate says it for several shares.
         bitwise: One pair a forward pass, so that no pair can depend on another to the last bit.
+        dear: Name of another run that makes the close calls; tiewise cascade says what it costs.
+        dear_when: A call is close where the second largest probability is at least this share of
+            the largest.
+        average: Take the folds' averaged adapter, which tiewise average wrote, not every fold.
         submission: Write Kaggle's header.
         data_format: Name of the file's format; sniffed when not given.
         chunk_rows: Pairs held in memory at a time.
@@ -52,7 +70,9 @@ def predict(
         data,
         out,
         cache_dir=artifacts / "cache",
-        options=PredictOptions(is_swapped, swap_when, bitwise, chunk_rows),
+        options=PredictOptions(
+            is_swapped, swap_when, bitwise, chunk_rows, device, average, dear, dear_when
+        ),
         data_format=data_format,
         is_submission=submission,
         is_overwritten=overwrite,
@@ -70,6 +90,7 @@ def rank(
     responses: tuple[Path, ...],
     *,
     run: str | None = None,
+    device: Device = None,
     artifacts: Artifacts = default_artifacts(),  # noqa: B008
     json: Json = False,
 ) -> None:
@@ -85,4 +106,42 @@ def rank(
 
     texts = [path.read_text("utf-8") for path in (prompt, *responses)]
     path = None if run is None else open_run(run, artifacts).path
-    show_result(rank_texts(texts[0], texts[1:], run=path), is_json=json)
+    show_result(rank_texts(texts[0], texts[1:], run=path, device=device), is_json=json)
+
+
+def export(
+    run: tyro.conf.Positional[str],
+    *,
+    out: Path,
+    fold: int | None = None,
+    overwrite: bool = False,
+    device: Device = None,
+    artifacts: Artifacts = default_artifacts(),  # noqa: B008
+    json: Json = False,
+) -> None:
+    """Write one fold of a run as a plain classifier that transformers and vLLM load.
+
+    Args:
+        run: Name or folder of a run.
+        out: The folder to write: merged weights, tokenizer, template, model card.
+        fold: Which fold; the only finished one when not given.
+        overwrite: Replace the folder if it exists.
+    """
+    from tiewise.card import write_card
+    from tiewise.runs import open_run
+
+    try:
+        from tiewise.export import export_run
+    except ModuleNotFoundError as error:
+        raise missing_extra("tiewise export", error) from error
+    opened = open_run(run, artifacts)
+    done = export_run(
+        opened,
+        out,
+        cache_dir=artifacts / "cache",
+        fold=fold,
+        is_overwritten=overwrite,
+        complete=lambda folder, chosen: write_card(folder, opened, fold=chosen),
+        device=device,
+    )
+    show_result(done, is_json=json)

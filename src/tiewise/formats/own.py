@@ -22,7 +22,7 @@ from ..files import atomic_path
 from ..pairs import PROB_COLUMNS, TEXT_COLUMNS
 
 _DIGEST_KEY = b"tiewise.digest"
-_ROWS_A_BATCH = 1024
+_ROWS_A_BATCH = 256
 _ROWS_A_GROUP = 10_240
 _TYPES = {
     **dict.fromkeys(TEXT_COLUMNS, pa.large_list(pa.large_string())),

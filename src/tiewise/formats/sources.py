@@ -12,7 +12,7 @@ import codecs
 import csv
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -138,17 +138,29 @@ def _open_parquet(path: Path) -> Opened:
 
 def _open_json(path: Path) -> Opened:
     records = list(_read_json(path))
-    columns = dict.fromkeys(name for record in records for name in record.values)
+    return _fill(records, records)
+
+
+def _open_json_lines(path: Path) -> Opened:
+    # Read twice: a key may first appear in the last line, and memory need not hold them all.
+    return _fill(_read_json_lines(path), _read_json_lines(path))
+
+
+def _fill(seen: Iterable[Numbered], records: Iterable[Numbered]) -> Opened:
+    """Give each record every key that any of them has."""
+    columns = dict.fromkeys(name for record in seen for name in record.values)
     blank = dict.fromkeys(columns)
     return tuple(columns), (record._replace(values=blank | record.values) for record in records)
 
 
 def _read_json(path: Path) -> Iterator[Numbered]:
     with path.open(encoding=_encoding(path), errors="surrogateescape") as file:
-        if path.suffix == ".jsonl":
-            yield from (_parse_object(line) for line in file if line.strip())
-        else:
-            yield from _parse_array(path, file.read())
+        yield from _parse_array(path, file.read())
+
+
+def _read_json_lines(path: Path) -> Iterator[Numbered]:
+    with path.open(encoding=_encoding(path), errors="surrogateescape") as file:
+        yield from (_parse_object(line) for line in file if line.strip())
 
 
 def _parse_object(line: str) -> Numbered:
@@ -210,6 +222,6 @@ _OPENERS = {
     ".csv": _open_csv,
     ".tsv": _open_csv,
     ".parquet": _open_parquet,
-    ".jsonl": _open_json,
+    ".jsonl": _open_json_lines,
     ".json": _open_json,
 }

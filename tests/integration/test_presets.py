@@ -1,0 +1,47 @@
+"""Every preset walks its whole path on a CPU, with nothing changed but backbone and sizes."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from fitting import configure
+from tiewise.config import PRESETS
+from tiewise.crossfit import FitOptions, cross_fit
+from tiewise.formats import write_pairs
+from tiewise.runs import read_fold_oof
+from tiewise.simulate import simulate
+
+# What a small backbone has no room for, or a machine without CUDA cannot compute.
+SMALLER = {
+    "quickstart": {"n_layers": 2, "max_length": 96},
+    "smollm2-135m": {"n_layers": 1, "max_length": 64},
+    "gemma2-9b": {"backbone": "tiny:0", "max_length": 96, "device": "cpu"},
+    "notebook": {"backbone": "tiny:0", "max_length": 96, "device": "cpu", "n_frozen_layers": 1},
+    "tiny": {},
+    "baseline": {},
+}
+
+
+def test_no_preset_is_forgotten():
+    assert set(SMALLER) == set(PRESETS)
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_a_preset_walks_its_whole_path(preset, tmp_path, cache_dir):
+    """Data in, a finished fold out: probabilities of every row held out, a sealed adapter."""
+    write_pairs(simulate(40, seed=1), tmp_path / "pairs.csv")
+    artifacts_dir = tmp_path / "artifacts"
+    artifacts_dir.mkdir()
+    (artifacts_dir / "cache").symlink_to(cache_dir)
+    config = configure(preset, data=(str(tmp_path / "pairs.csv"),), **SMALLER[preset])
+    run, fitted = cross_fit(config, [0], artifacts_dir, FitOptions("whole"))
+    assert fitted == [0]
+    oof = read_fold_oof(run.fold(0))
+    probs = oof[["prob_a", "prob_b", "prob_tie"]].to_numpy()
+    assert len(probs) == 8
+    np.testing.assert_allclose(probs.sum(1), 1, atol=1e-6)
+    assert json.loads(run.fold(0).scores_path.read_bytes())["n"] == 8
+    assert list(run.fold(0).adapter_dir.glob("*.*"))
