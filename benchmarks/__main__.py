@@ -14,7 +14,7 @@ from typing import Any
 
 from tiewise.files import write_json
 
-NAMES = ("tokens", "train", "rounding", "predict")
+NAMES = ("tokens", "train", "rounding", "predict", "scale")
 Row = dict[str, Any]
 
 

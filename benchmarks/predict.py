@@ -88,8 +88,9 @@ def time_case(
     apart = float(np.abs(differences[0] - differences[1]).max())
     few = take_rows(rows, np.arange(min(len(rows), N_ROWS_FLOAT64)))
     exact = [score_rows(both["float64"][0], few), evaluate(both["float64"][1], few)]
+    exactly = float(np.abs(exact[0] - exact[1]).max())
     row = compared(name, *seconds, unit="s CPU", equal_to=apart)
-    return row | {"equal_to_float64": float(np.abs(exact[0] - exact[1]).max())}
+    return row | {"equal_to_float64": exactly, "notes": f"in float64 equal to {exactly:.1e}"}
 
 
 def evaluate(model: Any, rows: TokenRows) -> np.ndarray:

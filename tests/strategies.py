@@ -136,6 +136,7 @@ def pairs_columns(draw: st.DrawFn, max_size: int = 6) -> dict[str, list[object]]
         "source": clean_text(5) | st.none(),
         "session": st.sampled_from(["s", "t"]) | st.none(),
         "weight": st.floats(0, 10),
+        "teacher": st.sampled_from(["t", "u"]) | st.none(),
     }
     columns |= {name: column(values) for name, values in further.items() if draw(st.booleans())}
     if draw(st.booleans()):

@@ -28,7 +28,7 @@ from .parts import Part, Settings, fit_part
 from .shipped import join_log_odds, softmax
 from .stacked import add_stacked, stacked_names
 from .stacking import stack_columns
-from .targets import can_tie, fitting_targets
+from .targets import make_targets
 from .trees import Trees
 
 FloatArray = npt.NDArray[np.float64]
@@ -127,6 +127,7 @@ def fit_baseline(
     seed: int = 0,
     embed: Embedder | None = None,
     stack: Sequence[str] = (),
+    soft_weight: float = 1.0,
     features: PairFeatures | None = None,
 ) -> Baseline:
     """Fit the CPU-class model.
@@ -136,7 +137,7 @@ def fit_baseline(
     pairs
         A labelled pairs table of n rows. Soft labels (``prob_a, prob_b, prob_tie``) and ``weight``
         are used where the columns are there. Names of models are not looked at; ``source`` only
-        tells which rows could not be ties (`targets.can_tie`).
+        tells which rows could not be ties (`targets.find_tieless`).
     groups
         Shape (n,); by default the column ``group``.
     seed
@@ -146,6 +147,8 @@ def fit_baseline(
     stack
         Names of runs whose logits are features as well: the columns
         :func:`tiewise.stacking.stack_columns` of `pairs`, here and to predict.
+    soft_weight
+        Share of the soft label where a row has a label too (`targets.make_targets`).
     features
         What :func:`describe_pairs` says of the rows, where that is known already.
 
@@ -165,15 +168,17 @@ def fit_baseline(
     >>> fit_baseline(pairs, groups=["one group"] * 90).predict(pairs).shape
     (90, 3)
     """
-    targets, weights = fitting_targets(pairs)
+    targets = make_targets(pairs, soft_weight=soft_weight)
     named = np.asarray(pairs["group"] if groups is None else groups).astype(str)
     if features is None:
         features = describe_pairs(pairs, embed=embed, stack=stack)
-    decided = targets[:, 0] + targets[:, 1]
-    first_wins = targets[:, 0] / np.where(decided > 0, decided, 1.0)
-    winner = fit_part(features, first_wins, weights * decided, named, is_odd=True, seed=seed)
-    tie_weights = weights * can_tie(pairs, targets)
-    tie = fit_part(features, targets[:, 2], tie_weights, named, is_odd=False, seed=seed)
+    wins_a, wins_b, ties = targets.probs.T
+    decided, asked = wins_a + wins_b, 1 - targets.decisive
+    first_wins, is_tie = _divide(wins_a, decided), _divide(ties, asked)
+    winner = fit_part(
+        features, first_wins, targets.weights * decided, named, is_odd=True, seed=seed
+    )
+    tie = fit_part(features, is_tie, targets.weights * asked, named, is_odd=False, seed=seed)
     return Baseline(winner, tie, features.signed_names, features.shared_names, len(pairs))
 
 
@@ -227,6 +232,10 @@ def _read_stacked(pairs: pd.DataFrame, name: str) -> FloatArray:
             f"({', '.join(missing)}); predict with tiewise predict, which adds them"
         )
     return pairs[columns].to_numpy(np.float64)
+
+
+def _divide(part: FloatArray, whole: FloatArray) -> FloatArray:
+    return part / np.where(whole > 0, whole, 1.0)
 
 
 def _part_to_json(part: Part) -> dict[str, Any]:

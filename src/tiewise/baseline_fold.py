@@ -84,7 +84,13 @@ def fit_baseline_fold(
     features, held_features = (
         add_logits(memory.describe(rows), rows, config.model.stack) for rows in (train, held_out)
     )
-    model = fit_baseline(train, groups=groups, seed=config.train.seed, features=features)
+    model = fit_baseline(
+        train,
+        groups=groups,
+        seed=config.train.seed,
+        soft_weight=config.train.soft_weight,
+        features=features,
+    )
     with atomic_folder(task.folder.adapter_dir) as temporary:
         model.save(temporary)
     probs = model.predict_features(held_features)

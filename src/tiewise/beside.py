@@ -7,6 +7,7 @@ without its own fold, and nothing need be fitted again.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import pandas as pd
@@ -19,7 +20,13 @@ from tiewise.references import RunScores, evaluate_tables
 from tiewise.runs import Run, open_run, read_data, read_folds, read_oof
 
 
-def score_run(run: Run, oof: pd.DataFrame, *, folds: pd.DataFrame | None = None) -> RunScores:
+def score_run(
+    run: Run,
+    oof: pd.DataFrame,
+    *,
+    folds: pd.DataFrame | None = None,
+    counts: Mapping[str, int] | None = None,
+) -> RunScores:
     """Score out-of-fold predictions of a run beside every reference that can be had.
 
     Parameters
@@ -30,12 +37,14 @@ def score_run(run: Run, oof: pd.DataFrame, *, folds: pd.DataFrame | None = None)
         Predictions of finished folds.
     folds
         The table of folds, if it was read already.
+    counts
+        Further counts to report.
     """
     baseline, reason = predict_by_baseline(run, oof["id"])
     return evaluate_tables(
         oof,
         read_folds(run) if folds is None else folds,
-        counts=read_data(run)["counts"],
+        counts={**read_data(run)["counts"], **(counts or {})},
         others={} if baseline is None else {BASELINE: baseline},
         omitted={BASELINE: reason} if reason else {},
     )

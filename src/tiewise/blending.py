@@ -116,7 +116,7 @@ def blend_runs(
     FoldError
         When the shared rows come from fewer conversations than there are folds.
     """
-    _check_members(runs, artifacts_dir)
+    _check_members(runs, artifacts_dir, name)
     tables = read_shared(runs)
     log_probs = np.stack([log_softmax(table_logits(table)) for table in tables])
     known = _deal_anew(runs[0], tables[0])
@@ -141,8 +141,10 @@ def blend_runs(
     )
 
 
-def _check_members(runs: Sequence[Run], artifacts_dir: Path) -> None:
+def _check_members(runs: Sequence[Run], artifacts_dir: Path, name: str | None) -> None:
     names = [run.name for run in runs]
+    if name in names:
+        raise RunError(f"A blend cannot be its own member: take another --run than {name}.")
     if len(set(names)) < 2 or len(set(names)) < len(names):
         raise RunError(f"A blend needs two or more different runs, not {', '.join(names)}.")
     runs_dir = (artifacts_dir / "runs").resolve()

@@ -33,6 +33,18 @@ class DataConfig:
 
     data: tuple[str, ...] = ()
     """Files to read, joined in this order; empty: the usual places are searched."""
+    data_weights: tuple[float, ...] = ()
+    """Weight of each file's rows in the loss, in the files' order; 1 when empty."""
+    extra_data: tuple[str, ...] = ()
+    """Files that are learned from and never held out; of a fold they leave out every row whose
+    conversation is held out there."""
+    extra_weights: tuple[float, ...] = ()
+    """Weight of each extra file's rows, in their order; 1 when empty."""
+    tieless: tuple[str, ...] = ("detect",)
+    """Sources that offered no tie, whose rows teach A against B alone; `detect` finds those with at
+    least 200 votes and not one tie; empty: every row teaches all three."""
+    allow_seen_teacher: bool = False
+    """Learn from a teacher's soft labels also for rows that the teacher was trained on."""
     data_format: str | None = None
     """Name of the files' format; sniffed from the columns when not given."""
     on_error: Literal["raise", "skip"] = "raise"
@@ -57,6 +69,8 @@ class TemplateConfig:
     """Tokens a row may hold, delimiters included."""
     truncation: Literal["balanced", "right"] = "balanced"
     """Share the budget between the fields, or cut the end."""
+    show_models: bool = False
+    """Show which model gave which response; for a teacher whose student is not told."""
 
 
 @dataclass(frozen=True)
@@ -147,6 +161,9 @@ class TrainConfig:
     """Steps of linear warm-up."""
     max_grad_norm: float = 1.0
     """Gradients are clipped to this norm; 0 leaves them as they are."""
+    soft_weight: float = 1.0
+    """Share of the soft label in the loss of a row that has both: the rest is cross-entropy against
+    its label, the share KL divergence from its soft label."""
     label_smoothing: float = 0.0
     """Share of the target spread evenly over the three classes."""
     seed: int = 0
@@ -258,6 +275,23 @@ def _laws(config: RunConfig) -> list[tuple[bool, str]]:
             (config.template.template == "notebook") <= (config.template.truncation == "right"),
             "--template notebook cuts on the right only; add --truncation right.",
         ),
+        *(
+            (
+                0 <= weight < math.inf,
+                f"--{name.replace('_', '-')} holds {weight}; give 0 or more.",
+            )
+            for name in ("data_weights", "extra_weights")
+            for weight in getattr(data, name)
+        ),
+        (
+            not config.template.show_models
+            or (config.template.template == "fields" and model.backbone != BASELINE),
+            "--show-models needs --template fields and a backbone that reads them.",
+        ),
+        (
+            not (model.stack and data.extra_data),
+            "--stack knows what other runs say of the data alone; leave out --extra-data.",
+        ),
         (data.data_seed >= 0, f"--data-seed is {data.data_seed}; give 0 or more."),
         (
             config.template.max_length >= 1,
@@ -326,6 +360,7 @@ def _laws(config: RunConfig) -> list[tuple[bool, str]]:
         ),
         (0 < train.layer_decay <= 1, f"--layer-decay is {train.layer_decay}; give 0 < d <= 1."),
         (train.micro_batch_tokens >= 1, "--micro-batch-tokens must be at least 1."),
+        (0 <= train.soft_weight <= 1, f"--soft-weight is {train.soft_weight}; give 0 to 1."),
         (0 <= train.label_smoothing < 1, "--label-smoothing must be in [0, 1)."),
         (train.log_steps >= 1, "--log-steps must be at least 1."),
         (train.save_steps >= 1, "--save-steps must be at least 1."),

@@ -22,7 +22,7 @@ from tiewise.config import BASELINE, RunConfig, check_config
 from tiewise.dataset import Dataset, deal_folds, load_dataset
 from tiewise.environment import is_first_process
 from tiewise.errors import ConfigError, DeviceError, FoldError, RunError, missing_extra
-from tiewise.files import held
+from tiewise.files import held, read_json
 from tiewise.folds import split
 from tiewise.references import RunScores
 from tiewise.runs import (
@@ -34,7 +34,9 @@ from tiewise.runs import (
     start_run,
 )
 from tiewise.stacking import open_stack, read_stack
+from tiewise.training_rows import LEAKS, TrainingRows, gather_training_rows
 
+Describe = Callable[[Run, int, pd.DataFrame, RunScores], None]
 FitFold = Callable[[RunConfig, pd.DataFrame, pd.DataFrame, FoldTask], pd.DataFrame | None]
 _log = logging.getLogger(__name__)
 
@@ -51,12 +53,16 @@ class FitOptions:
         Remove the folds to be fitted first.
     init_from
         Folder of a run's fold (or of an adapter) to start from.
+    describe
+        Called with a fold's run, number, predictions and scores before the fold counts as
+        finished, to write what stands beside its adapter.
     """
 
     name: str | None = None
     is_resumed: bool = False
     is_overwritten: bool = False
     init_from: Path | None = None
+    describe: Describe | None = None
 
 
 def cross_fit(
@@ -85,11 +91,13 @@ def cross_fit(
     )
     table = deal_folds(dataset, config.data)
     dataset = _add_stack(dataset, table, config, artifacts_dir)
+    rows = gather_training_rows(config.data, dataset, table["fold"].to_numpy())
     run = start_run(artifacts_dir, config, name=options.name)
     if is_first_process():
         save_folds(run, table)
-        save_data(run, dataset.describe())
-    fitted = [fold for fold in folds if _fit_one(run, dataset, table, fold, artifacts_dir, options)]
+        save_data(run, rows.described)
+        rows.save_seen(run)
+    fitted = [fold for fold in folds if _fit_one(run, rows, table, fold, artifacts_dir, options)]
     return run, fitted
 
 
@@ -128,7 +136,7 @@ def summarise(run: Run) -> RunScores:
             raise RunError(f"{run.path}: no fold is finished yet. Go on with tiewise fit --resume.")
         parts = [read_fold_oof(run.fold(fold)) for fold in finished]
         oof = pd.concat(parts, ignore_index=True)
-        scores = score_run(run, oof)
+        scores = score_run(run, oof, counts=_join_leaks(run, finished))
         save_scored(run, oof, scores.to_dict())
     return scores
 
@@ -145,7 +153,7 @@ def _add_stack(
 
 def _fit_one(
     run: Run,
-    dataset: Dataset,
+    rows: TrainingRows,
     table: pd.DataFrame,
     fold: int,
     artifacts_dir: Path,
@@ -153,12 +161,12 @@ def _fit_one(
 ) -> bool:
     folder = run.fold(fold)
     if not is_first_process():
-        return _fit_held(run, dataset, table, fold, artifacts_dir, options)
+        return _fit_held(run, rows, table, fold, artifacts_dir, options)
     with hold_fold(folder):
         if options.is_overwritten:
             empty_fold(folder)
         try:
-            return _fit_held(run, dataset, table, fold, artifacts_dir, options)
+            return _fit_held(run, rows, table, fold, artifacts_dir, options)
         except BaseException:
             release_fold(folder)
             raise
@@ -166,30 +174,34 @@ def _fit_one(
 
 def _fit_held(
     run: Run,
-    dataset: Dataset,
+    rows: TrainingRows,
     table: pd.DataFrame,
     fold: int,
     artifacts_dir: Path,
     options: FitOptions,
 ) -> bool:
     folder = run.fold(fold)
-    train_idx, eval_idx = split(table["fold"].to_numpy(), fold)
-    _log.info("fold %d: %d rows to learn from, %d held out", fold, len(train_idx), len(eval_idx))
+    _, eval_idx = split(rows.folds, fold)
+    train = rows.of(fold)
+    _log.info("fold %d: %d rows to learn from, %d held out", fold, len(train), len(eval_idx))
     task = FoldTask(
         folder,
         fold,
-        dataset.digest,
+        rows.digest,
         artifacts_dir / "cache",
         is_resumed=options.is_resumed,
         init_from=options.init_from,
     )
-    fit_fold, pairs = _fitter(run.config), dataset.pairs
-    predictions = fit_fold(run.config, pairs.iloc[train_idx], pairs.iloc[eval_idx], task)
+    predictions = _fitter(run.config)(run.config, train, rows.pairs.iloc[eval_idx], task)
     if predictions is None:
         return False
     known = table.iloc[eval_idx][["id", "fold", "label", "group"]].reset_index(drop=True)
+    counts = {"n_learned_from": len(train), **rows.count_leaks(fold, train)}
     oof = pd.concat([known, predictions.drop(columns="id", errors="ignore")], axis=1)
-    save_scored(folder, oof, score_run(run, oof).to_dict())
+    scores = score_run(run, oof, counts=counts)
+    if options.describe is not None:
+        options.describe(run, fold, oof, scores)
+    save_scored(folder, oof, scores.to_dict())
     shutil.rmtree(folder.checkpoints_dir, ignore_errors=True)
     return True
 
@@ -200,6 +212,13 @@ def _fitter(config: RunConfig) -> FitFold:
     from tiewise.fit import fit_fold
 
     return fit_fold
+
+
+def _join_leaks(run: Run, folds: list[int]) -> dict[str, int]:
+    """Add up how many held-out rows the folds' teachers have learned from."""
+    counts = [read_json(run.fold(fold).scores_path).get("counts", {}) for fold in folds]
+    leaks = [own[LEAKS] for own in counts if LEAKS in own]
+    return {LEAKS: sum(leaks)} if leaks else {}
 
 
 def _check_folds(folds: list[int], n_splits: int) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,15 +21,16 @@ import pandas as pd
 from tiewise.agreement import name_votes
 from tiewise.config import DataConfig
 from tiewise.errors import PairsError, RunError
+from tiewise.extra_data import read_weighted
 from tiewise.files import digest_file, digest_json
 from tiewise.folds import fold_by_group, fold_by_id, fold_by_position
-from tiewise.formats import read_many
+from tiewise.formats import fetch_files, is_hub_path
 from tiewise.pairs import row_digests, text_lengths
 from tiewise.runs import Run, read_data
 from tiewise.simulate import BAYES_COLUMNS, join_posterior, simulate
 
 SAMPLE_SIZE = 1_500
-HUB_DATASET = "lmarena-ai/arena-human-preference-55k"
+HUB_DATASET = "hf://datasets/lmarena-ai/arena-human-preference-55k/train.csv"
 _SAMPLE = f"embedded sample of {SAMPLE_SIZE} rows"
 Fallback = Literal["sample", "hub"]
 _log = logging.getLogger(__name__)
@@ -100,8 +102,8 @@ def _read(
         sample = simulate(SAMPLE_SIZE, seed=0)
         return sample, [(_SAMPLE, digest_json(row_digests(sample).tolist()))]
     names = [Path(path).name for path in paths] or [HUB_DATASET]
-    paths = paths or [_download_hub_dataset()]
-    pairs = read_many(paths, format=config.data_format, labelled=labelled, on_error=config.on_error)
+    paths = paths or _fetch_fallback()
+    pairs = read_weighted(paths, config.data_weights, config, labelled=labelled)
     pairs = join_posterior(pairs, paths)
     return pairs, list(zip(names, map(digest_file, paths), strict=True))
 
@@ -112,18 +114,19 @@ def find_data(config: DataConfig) -> list[str]:
     Raises
     ------
     PairsError
-        When a file that was named does not exist.
+        When a file that was named does not exist, or the hub does not give it.
     """
-    from_environment = os.environ.get("TIEWISE_DATA", "").split(os.pathsep)
+    # Not at the colon of hf://, which is no separator.
+    from_environment = re.split(rf"{os.pathsep}(?!//)", os.environ.get("TIEWISE_DATA", ""))
     named = list(config.data) or [path for path in from_environment if path]
-    missing = [path for path in named if not Path(path).is_file()]
+    missing = [path for path in named if not _is_there(path)]
     if missing:
         raise PairsError(
             f"{missing[0]}: there is no such file. Data are looked for in --data, in the "
             "environment variable TIEWISE_DATA, and in data/train.csv."
         )
     if named:
-        return named
+        return [file for path in named for file in _on_this_disk(path)]
     return ["data/train.csv"] if Path("data/train.csv").is_file() else []
 
 
@@ -164,7 +167,7 @@ def deal_folds(dataset: Dataset, config: DataConfig) -> pd.DataFrame:
         )
     folds = {
         "group": lambda: fold_by_group(
-            pairs["group"], pairs["label"].to_numpy(int), config.n_splits, seed=config.data_seed
+            pairs["group"], pairs["label"], config.n_splits, seed=config.data_seed
         ),
         "position": lambda: fold_by_position(len(pairs), config.n_splits),
         "id": lambda: fold_by_id(pairs["id"], config.n_splits),
@@ -194,11 +197,12 @@ def reread_pairs(run: Run, paths: Sequence[str] = ()) -> pd.DataFrame | None:
     """
     config = replace(run.config.data, data=tuple(paths) or run.config.data.data)
     is_sample = read_data(run)["sources"][0].startswith(_SAMPLE)
-    if not paths and not is_sample and not all(Path(path).is_file() for path in config.data):
+    if not paths and not is_sample and not all(map(_is_there, config.data)):
         _log.warning("The data of %s are not where they were; give --data to have texts.", run.name)
         return None
     dataset = load_dataset(config)
-    if dataset.digest == read_data(run)["digest"]:
+    described = read_data(run)
+    if dataset.digest == described.get("pairs_digest", described["digest"]):
         return dataset.pairs
     if paths:
         raise RunError(f"{paths[0]}: these are not the data that {run.name} was fitted on.")
@@ -206,18 +210,19 @@ def reread_pairs(run: Run, paths: Sequence[str] = ()) -> pd.DataFrame | None:
     return None
 
 
-def _download_hub_dataset() -> str:
-    ways = (
-        "Name a file with --data, set TIEWISE_DATA, put one at data/train.csv, or run "
-        "tiewise simulate --n 1500 --out train.csv."
-    )
-    try:
-        from huggingface_hub import hf_hub_download
+def _is_there(path: str) -> bool:
+    return is_hub_path(path) or Path(path).is_file()
 
-        return str(hf_hub_download(HUB_DATASET, "train.csv", repo_type="dataset"))
-    except ImportError as error:
-        raise PairsError(f"No data: the hub needs pip install 'tiewise[train]'. {ways}") from error
-    except (OSError, ValueError) as error:
+
+def _on_this_disk(path: str) -> list[str]:
+    return [str(file) for file in fetch_files(path)] if is_hub_path(path) else [path]
+
+
+def _fetch_fallback() -> list[str]:
+    try:
+        return _on_this_disk(HUB_DATASET)
+    except PairsError as error:
         raise PairsError(
-            f"No data: {HUB_DATASET} could not be fetched ({error}). {ways}"
+            f"No data: {error} Name one with --data, set TIEWISE_DATA, put one at data/train.csv, "
+            "or run tiewise simulate --n 1500 --out train.csv."
         ) from error

@@ -11,8 +11,8 @@ import pandas as pd
 
 from tiewise.backbones import backbone_digest, resolve_backbone
 from tiewise.config import RunConfig
-from tiewise.labels import swap_probs
 from tiewise.model_names import ModelNames, number_models
+from tiewise.targets import Targets, make_targets
 from tiewise.template import Template
 from tiewise.tokens import TextTokenizer, TokenRows, build_template, load_tokenizer, token_rows
 
@@ -34,9 +34,7 @@ class Examples:
     rows
         The token rows, n of them.
     targets
-        Probabilities of A, B, tie: float32, shape (n, 3), each row sums to 1.
-    weights
-        Weight of each row in its step's mean: float32, shape (n,), not negative.
+        What each row shall be predicted as, and its weight in its step's mean.
     ids
         What a message calls each row, shape (n,).
     names
@@ -44,8 +42,7 @@ class Examples:
     """
 
     rows: TokenRows
-    targets: npt.NDArray[np.float32]
-    weights: npt.NDArray[np.float32]
+    targets: Targets
     ids: npt.NDArray[np.object_]
     names: ModelNames | None = None
 
@@ -63,6 +60,7 @@ def open_backbone(config: RunConfig, cache_dir: Path) -> Backbone:
         name=wanted.template,
         max_length=wanted.max_length,
         truncation=wanted.truncation,
+        show_models=wanted.show_models,
     )
     return Backbone(path, backbone_digest(path), tokenizer, template)
 
@@ -72,19 +70,18 @@ def make_examples(
 ) -> Examples:
     """Turn pairs into rows of tokens with their targets; with both orders, 2n rows, swapped last.
 
-    Targets are the soft labels ``prob_a, prob_b, prob_tie`` where the table has them, and the
-    label's one-hot row elsewhere; weights are the column ``weight``, or 1.
+    Targets follow from labels, soft labels and weights (:func:`tiewise.targets.make_targets`).
     """
     tokenizer, template = backbone.tokenizer, backbone.template
     rows = token_rows(pairs, tokenizer, template, cache_dir=cache_dir)
-    targets, weights, ids = _targets(pairs), _weights(pairs), pairs["id"].to_numpy(object)
+    targets = make_targets(pairs, soft_weight=config.train.soft_weight)
+    ids = pairs["id"].to_numpy(object)
     if not config.train.both_orders:
-        return Examples(rows, targets, weights, ids)
+        return Examples(rows, targets, ids)
     swapped = token_rows(pairs, tokenizer, template, cache_dir=cache_dir, is_swapped=True)
     return Examples(
         TokenRows.concatenate([rows, swapped]),
-        np.concatenate([targets, swap_probs(targets)]),
-        np.tile(weights, 2),
+        targets.in_both_orders(),
         np.tile(ids, 2),
     )
 
@@ -101,21 +98,3 @@ def add_names(config: RunConfig, examples: Examples, pairs: pd.DataFrame) -> Exa
         return examples
     names = number_models(pairs)
     return replace(examples, names=names.with_swapped() if config.train.both_orders else names)
-
-
-def _targets(pairs: pd.DataFrame) -> npt.NDArray[np.float32]:
-    one_hot = np.zeros((len(pairs), 3), np.float32)
-    labels = pairs["label"]
-    is_known = labels.notna().to_numpy()
-    one_hot[np.flatnonzero(is_known), labels[is_known].to_numpy(int)] = 1.0
-    columns = ["prob_a", "prob_b", "prob_tie"]
-    if not set(columns) <= set(pairs.columns):
-        return one_hot
-    soft = pairs[columns].to_numpy(np.float32)
-    return np.where(np.isnan(soft).any(axis=1, keepdims=True), one_hot, soft)
-
-
-def _weights(pairs: pd.DataFrame) -> npt.NDArray[np.float32]:
-    if "weight" in pairs:
-        return pairs["weight"].to_numpy(np.float32)
-    return np.ones(len(pairs), np.float32)

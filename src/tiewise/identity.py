@@ -7,7 +7,7 @@ from typing import Any
 from tiewise.config import RunConfig
 
 OPERATIONAL = {
-    "data": {"data", "data_format"},
+    "data": {"data", "data_format", "extra_data"},
     "train": {
         "micro_batch_tokens", "layout", "checkpointing", "log_steps", "save_steps",
         "n_checkpoints", "device", "report_to",

@@ -18,7 +18,10 @@ import pandas as pd
 from tiewise.config import DataConfig
 from tiewise.dataset import deal_folds, load_dataset, reread_pairs
 from tiewise.errors import RunError, ScoresError
+from tiewise.formats import read_many
+from tiewise.intervals import IntArray
 from tiewise.references import RunScores, evaluate_tables
+from tiewise.rewardbench import RewardBenchScores, score_rewardbench
 from tiewise.runs import Run, read_folds, read_oof
 
 PROBS = ["prob_a", "prob_b", "prob_tie"]
@@ -118,14 +121,7 @@ def judge_file(data: Sequence[str], predictions_path: Path) -> Judged:
     dataset = load_dataset(config)
     table = deal_folds(dataset, config)
     predictions = _read_predictions(predictions_path)
-    known = pd.Index(predictions["id"].astype(str))
-    position = known.get_indexer(pd.Index(table["id"].astype(str)))
-    if (position < 0).any():
-        missing = table["id"][position < 0]
-        raise ScoresError(
-            f"{predictions_path}: {len(missing)} rows of {data[0]} have no prediction, such as "
-            f"id={missing.iloc[0]}. Predict every row, or leave them out of the data."
-        )
+    position = _find(table["id"], predictions["id"], data, predictions_path)
     columns = PROBS + [name for name in _FURTHER if name in predictions]
     found = predictions[columns].iloc[position].reset_index(drop=True)
     oof = pd.concat([table[["id", "fold", "label", "group"]], found], axis=1)
@@ -143,6 +139,37 @@ def judge_file(data: Sequence[str], predictions_path: Path) -> Judged:
 def score_judged(judged: Judged) -> RunScores:
     """Score predictions beside the references that need no run."""
     return evaluate_tables(judged.oof, judged.folds, counts=judged.counts)
+
+
+def score_preferences(data: Sequence[str], predictions_path: Path) -> RewardBenchScores:
+    """Score a table of predictions as RewardBench does, joined by id.
+
+    Parameters
+    ----------
+    data, predictions_path
+        As for :func:`judge_file`.
+
+    Raises
+    ------
+    ScoresError
+        As :func:`judge_file`, and when no row has a choice.
+    """
+    pairs = read_many(data)
+    predictions = _read_predictions(predictions_path)
+    position = _find(pairs["id"], predictions["id"], data, predictions_path)
+    return score_rewardbench(pairs, predictions[PROBS].to_numpy()[position])
+
+
+def _find(ids: pd.Series, predicted: pd.Series, data: Sequence[str], path: Path) -> IntArray:
+    """Return where each id stands among those predicted, (n,)."""
+    position = pd.Index(predicted.astype(str)).get_indexer(pd.Index(ids.astype(str)))
+    if (position < 0).any():
+        missing = ids[position < 0]
+        raise ScoresError(
+            f"{path}: {len(missing)} rows of {data[0]} have no prediction, such as "
+            f"id={missing.iloc[0]}. Predict every row, or leave them out of the data."
+        )
+    return position.astype(np.int64)
 
 
 def _read_predictions(path: Path) -> pd.DataFrame:

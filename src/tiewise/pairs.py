@@ -35,7 +35,9 @@ __all__ = [
     "build_pairs",
     "check_pairs",
     "is_degenerate",
+    "pair_digests",
     "row_digests",
+    "show_models",
     "swap_pairs",
     "text_lengths",
 ]
@@ -124,6 +126,48 @@ def row_digests(pairs: pd.DataFrame) -> npt.NDArray[np.str_]:
     return np.array([_digest(row) for row in texts], dtype="U32")
 
 
+def pair_digests(pairs: pd.DataFrame) -> npt.NDArray[np.str_]:
+    """Give each row's texts a name that its swap has too, and nothing else.
+
+    Returns
+    -------
+    str array
+        Shape (n,): the smaller of the row's digest and its swap's (:func:`row_digests`).
+
+    Examples
+    --------
+    >>> texts = {"prompt": [["2+2?"]] * 2, "response_a": [["4"], ["5"]]}
+    >>> pairs = pd.DataFrame(texts | {"response_b": [["5"], ["4"]]})
+    >>> len(set(pair_digests(pairs))), len(set(row_digests(pairs)))
+    (1, 2)
+    """
+    exchanged = {"response_a": "response_b", "response_b": "response_a"}
+    swapped = pairs[list(TEXT_COLUMNS)].rename(columns=exchanged)
+    given, other = row_digests(pairs), row_digests(swapped)
+    return np.where(given < other, given, other)
+
+
+def show_models(pairs: pd.DataFrame) -> pd.DataFrame:
+    """Put each response's model before it, as a turn of its own.
+
+    Returns
+    -------
+    DataFrame
+        The rows with ``model_a`` the first turn of response A, ``model_b`` that of response B; a
+        model that is not known is a missing turn, and so is a response without any. Swapping
+        before or after is the same.
+
+    Examples
+    --------
+    >>> pairs = pd.DataFrame({"model_a": ["x"], "model_b": [pd.NA]})
+    >>> pairs = pairs.assign(response_a=[["4"]], response_b=[["5"]])
+    >>> show_models(pairs)[["response_a", "response_b"]].iloc[0].tolist()
+    [['x', '4'], [None, '5']]
+    """
+    shown = {f"response_{side}": _with_model(pairs, side) for side in "ab"}
+    return pairs.assign(**{name: pd.Series(cells, pairs.index) for name, cells in shown.items()})
+
+
 def text_lengths(pairs: pd.DataFrame) -> pd.DataFrame:
     """Count the characters of each field.
 
@@ -152,6 +196,13 @@ def text_lengths(pairs: pd.DataFrame) -> pd.DataFrame:
         for name in TEXT_COLUMNS
     }
     return pd.DataFrame(lengths, index=pairs.index, dtype=np.int64)
+
+
+def _with_model(pairs: pd.DataFrame, side: str) -> list[list[str | None]]:
+    responses = zip(pairs[f"model_{side}"], pairs[f"response_{side}"], strict=True)
+    return [
+        [None if pd.isna(model) else str(model), *(turns or [None])] for model, turns in responses
+    ]
 
 
 def _swap_known(labels: pd.Series) -> pd.Series:

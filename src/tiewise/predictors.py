@@ -8,7 +8,7 @@ two minds.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -98,12 +98,18 @@ Predict = Callable[[pd.DataFrame, PredictOptions], pd.DataFrame]
 
 
 def open_predictor(
-    run: Run, *, cache_dir: Path, device: str | None = None, is_averaged: bool = False
+    run: Run,
+    *,
+    cache_dir: Path,
+    device: str | None = None,
+    is_averaged: bool = False,
+    folds: Sequence[int] | None = None,
 ) -> Predict:
     """Return a function from a pairs table to its predictions, averaged over the finished folds.
 
-    Where a calibration of the run was adopted, it is applied. Runs that this one is built on are
-    asked without theirs: it was fitted on what they say of themselves.
+    Where a calibration of the run was adopted, it is applied to all folds together. Runs that this
+    one is built on are asked without theirs, since it was fitted on what they say of themselves;
+    and so are single folds, since a calibration has seen the rows that they have not.
 
     Parameters
     ----------
@@ -115,6 +121,8 @@ def open_predictor(
         `cpu` or `cuda`; where the run was fitted when None.
     is_averaged
         The folds' adapters averaged into one, which ``tiewise average`` writes.
+    folds
+        Which finished folds are averaged; all of them when None.
 
     Raises
     ------
@@ -125,12 +133,19 @@ def open_predictor(
         When the model is damaged or the machine cannot compute it.
     """
     calibration = read_calibration(run)
-    predict = _open_model(run, cache_dir, device, is_averaged=is_averaged)
+    predict = _open_model(run, cache_dir, device, is_averaged=is_averaged, folds=folds)
+    if folds is not None:
+        return predict
     return lambda pairs, options: apply_calibration(predict(pairs, options), calibration)
 
 
 def _open_model(
-    run: Run, cache_dir: Path, device: str | None, *, is_averaged: bool = False
+    run: Run,
+    cache_dir: Path,
+    device: str | None,
+    *,
+    is_averaged: bool = False,
+    folds: Sequence[int] | None = None,
 ) -> Predict:
     if is_averaged and run.config.model.backbone in {BASELINE, BLEND}:
         raise RunError(f"{run.name} has no adapters to average. Leave out --average.")
@@ -139,13 +154,16 @@ def _open_model(
         return _open_blend(run, members)
     if run.config.model.backbone == BASELINE:
         judges = {name: _in_both_orders(judge) for name, judge in members.items()}
-        return _open_baseline(run, judges, cache_dir)
+        chosen = run.finished_folds() if folds is None else folds
+        return _open_baseline(run, judges, chosen, cache_dir)
     try:
         from tiewise.judging import open_judge
     except ModuleNotFoundError as error:
         raise missing_extra(run.config.model.backbone, error) from error
 
-    judge = open_judge(run, cache_dir=cache_dir, device=device, is_averaged=is_averaged)
+    judge = open_judge(
+        run, cache_dir=cache_dir, device=device, is_averaged=is_averaged, folds=folds
+    )
 
     def predict(pairs: pd.DataFrame, options: PredictOptions) -> pd.DataFrame:
         return judge.predict(
@@ -184,8 +202,10 @@ def _open_blend(run: Run, members: Mapping[str, Predict]) -> Predict:
     return predict
 
 
-def _open_baseline(run: Run, members: Mapping[str, Judge], cache_dir: Path) -> Predict:
-    """Return the CPU-class model's predictions of pairs, its finished folds averaged.
+def _open_baseline(
+    run: Run, members: Mapping[str, Judge], folds: Sequence[int], cache_dir: Path
+) -> Predict:
+    """Return the CPU-class model's predictions of pairs, some finished folds averaged.
 
     Parameters
     ----------
@@ -193,6 +213,8 @@ def _open_baseline(run: Run, members: Mapping[str, Judge], cache_dir: Path) -> P
         A run of the CPU-class model.
     members
         What predicts pairs for each run that it stands on.
+    folds
+        Which finished folds.
     cache_dir
         Where a converted encoder is kept.
 
@@ -201,7 +223,6 @@ def _open_baseline(run: Run, members: Mapping[str, Judge], cache_dir: Path) -> P
     RunError
         When no fold is finished.
     """
-    folds = run.finished_folds()
     if not folds:
         raise RunError(f"{run.path}: no fold is finished yet. Go on with tiewise fit --resume.")
     models = [load_baseline(run.fold(fold).adapter_dir) for fold in folds]

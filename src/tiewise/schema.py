@@ -3,7 +3,8 @@
 Three text columns hold lists of turns, each a string or None (a missing turn). ``label`` is 0, 1, 2
 for A, B, tie, or <NA>; ``winner`` is the word it came from, so that «both bad» stays told apart
 from other ties. ``group`` names the conversation's origin (see :mod:`tiewise.folds`). Further
-columns may follow: soft labels ``prob_a, prob_b, prob_tie``, ``weight``, ``session``.
+columns may follow: soft labels ``prob_a, prob_b, prob_tie``, ``weight``, ``session``, and
+``teacher``, which tells whose the soft labels are where no people gave them (:mod:`.teachers`).
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ TEXT_COLUMNS = ("prompt", "response_a", "response_b")
 WORD_COLUMNS = ("winner", "model_a", "model_b", "language", "group", "source")
 COLUMNS = ("id", *TEXT_COLUMNS, "label", *WORD_COLUMNS)
 PROB_COLUMNS = ("prob_a", "prob_b", "prob_tie")
-FURTHER_COLUMNS = (*PROB_COLUMNS, "weight", "session")
+FURTHER_COLUMNS = (*PROB_COLUMNS, "weight", "session", "teacher")
 
 _SHOWN = 3
 
@@ -168,7 +169,7 @@ def _as_words(values: Iterable[Any]) -> Any:
 
 
 def _as_further(name: str, values: Any) -> Any:
-    if name == "session":
+    if name in ("session", "teacher"):
         return _as_words(values)
     return np.asarray(values, dtype=np.float64)
 

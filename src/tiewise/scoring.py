@@ -14,7 +14,6 @@ A leaf: imports torch.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -22,13 +21,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from tqdm import tqdm
 
 from tiewise.canonical import find_distinct, find_flipped, take_rows
 from tiewise.errors import NumericsError
 from tiewise.model import PairClassifier
 from tiewise.orders import check_share, is_close, tabulate_both_orders, tabulate_one_order
-from tiewise.pairs import is_degenerate
+from tiewise.pairs import is_degenerate, show_models
 from tiewise.passes import (
     Floats,
     IntArray,
@@ -38,6 +36,7 @@ from tiewise.passes import (
     plan_passes,
     score_batch,
 )
+from tiewise.progress import progress_bar
 from tiewise.template import Template
 from tiewise.tokens import TextTokenizer, TokenRows, token_rows
 
@@ -142,6 +141,7 @@ def predict_pairs(
     ConfigError
         When `swap_when` is not in [0, 1].
     """
+    seen = show_models(pairs) if template.show_models else pairs
     given = token_rows(pairs, tokenizer, template, cache_dir=cache_dir)
     names = [f"id={name}" for name in pairs["id"]]
     if is_swapped:
@@ -149,7 +149,7 @@ def predict_pairs(
         both = TokenRows.concatenate([given, swapped])
         options["names"] = names * 2
         table = tabulate_both_orders(
-            *_score_orders(classifier, both, find_flipped(pairs), swap_when, options)
+            *_score_orders(classifier, both, find_flipped(seen), swap_when, options)
         )
     else:
         table = tabulate_one_order(score_rows(classifier, given, names=names, **options))
@@ -194,10 +194,9 @@ def _score_orders(
 
 def _progress(n_tokens: int) -> Any:
     """Return a bar on standard error: silent in pipes, and for what is done in two seconds."""
-    return tqdm(
-        total=n_tokens, desc="scoring", unit="token", unit_scale=True,
-        delay=2, disable=None, file=sys.stderr, leave=False,
-    )  # fmt: skip
+    return progress_bar(
+        n_tokens, name="scoring", unit="token", unit_scale=True, delay=2, leave=False
+    )
 
 
 def _check_finite(logits: Floats, names: Sequence[object]) -> None:

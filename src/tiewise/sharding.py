@@ -13,6 +13,28 @@ from typing import Any
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor, distribute_tensor
 
+from tiewise.errors import ConfigError
+
+
+def check_fsdp(plugin: Any, *, is_scaled: bool) -> None:
+    """Refuse accelerate's FSDP plugin, if there is one, where weights or head would be changed.
+
+    Raises
+    ------
+    ConfigError
+        When it is of the first version, which flattens weights, or casts them: to bfloat16 itself,
+        or to float16 with scaled gradients.
+    """
+    is_right = plugin is None or (
+        plugin.fsdp_version == 2 and plugin.mixed_precision_policy is None and not is_scaled
+    )
+    if not is_right:
+        raise ConfigError(
+            "FSDP works here in its second version, and leaves the dtype to --dtype: set "
+            "fsdp_version: 2 and mixed_precision: 'no' in accelerate's file, and give --dtype "
+            "bfloat16 or float32."
+        )
+
 
 def is_sharded(model: nn.Module) -> bool:
     """Tell whether this process holds only parts of the model's tensors."""

@@ -70,7 +70,7 @@ class StepDataset(Dataset[Step]):
         # Processes that share weights meet in every forward pass, so all run equally many.
         n_idle = max(map(len, plans)) - len(own)
         shortest = _rows_in(units[[int(lengths.argmin())]])
-        weight = float(self.examples.weights[units].sum(dtype=np.float64)) or 1.0
+        weight = float(self.examples.targets.weights[units].sum()) or 1.0
         return Step(own + [shortest] * n_idle, n_idle, weight)
 
     @property

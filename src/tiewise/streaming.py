@@ -1,10 +1,11 @@
 """Predictions for inputs larger than memory: chunks in, shards out, one file at the end.
 
 The input is read a chunk at a time. Chunk number k belongs to process ``k % n_processes``; its
-predictions are a shard, ``OUT.shards/shard-00000k.parquet``, written whole or not at all. A shard
-that stands is never computed again, so a run that was killed goes on where it was. Whoever writes
-the last missing shard joins them in the input's order; nobody waits for anybody. A folder of
-shards names its input, model and options by digest, and is not joined with others.
+predictions are a shard, ``OUT.shards/shard-00000k-DIGEST.parquet``, written whole or not at all,
+under the digest of its bytes. A shard that stands and is intact is never computed again, so a run
+that was killed goes on where it was. Whoever writes the last missing shard joins them in the
+input's order; nobody waits for anybody. A folder of shards names its input, model and options by
+digest, and is not joined with others.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tiewise.errors import PairsError, RunError
-from tiewise.files import atomic_path, write_json, write_parquet
+from tiewise.files import atomic_path, digest_bytes, digest_file, write_bytes, write_json
 
 SUFFIXES = (".csv", ".parquet", ".jsonl")
 _log = logging.getLogger(__name__)
@@ -93,16 +94,18 @@ def predict_stream(
     index = int(os.environ.get("RANK", "0")) if process_index is None else process_index
     n_shares = int(os.environ.get("WORLD_SIZE", "1")) if n_processes is None else n_processes
     n_shards = n_written = n_found = 0
+    standing: dict[int, Path] = {}
     for number, load in enumerate(chunks):
         n_shards += 1
         if number % n_shares != index:
             continue
         if n_written + n_found == 0:
             _claim(folder, identity)
-        if _shard_path(folder, number).is_file():
+            standing = _find_shards(folder)
+        if number in standing:
             n_found += 1
             continue
-        write_parquet(_shard_path(folder, number), predict(load()))
+        _write_shard(folder, number, predict(load()))
         n_written += 1
     if n_shards == 0:
         raise PairsError("The input has no rows: there is nothing to predict.")
@@ -152,8 +155,23 @@ def _claim(folder: Path, identity: dict[str, Any]) -> None:
     write_json(identity_path, identity)
 
 
-def _shard_path(folder: Path, number: int) -> Path:
-    return folder / f"shard-{number:06d}.parquet"
+def _write_shard(folder: Path, number: int, table: pd.DataFrame) -> None:
+    data = table.to_parquet(index=False)
+    write_bytes(folder / f"shard-{number:06d}-{digest_bytes(data)}.parquet", data)
+
+
+def _find_shards(folder: Path) -> dict[int, Path]:
+    """Return the intact shards by number; damaged ones are removed, with a message."""
+    shards = {}
+    for path in folder.glob("shard-*-*.parquet"):
+        _, number, digest = path.stem.split("-")
+        with contextlib.suppress(FileNotFoundError):  # another process has removed it just now
+            if digest_file(path) == digest:
+                shards[int(number)] = path
+            else:
+                _log.warning("%s is damaged; its rows are predicted anew.", path)
+                path.unlink()
+    return shards
 
 
 def _join_if_complete(
@@ -171,11 +189,11 @@ def _join_if_complete(
         fcntl.flock(lock, fcntl.LOCK_EX)  # released by the system when its holder dies
         if not folder.exists():
             return _count_rows(output_path)
-        paths = [_shard_path(folder, number) for number in range(n_shards)]
-        missing = [path for path in paths if not path.is_file()]
-        if missing:
-            _log.info("%d of %d shards are still to come.", len(missing), n_shards)
+        shards = _find_shards(folder)
+        if len(shards) < n_shards:
+            _log.info("%d of %d shards are still to come.", n_shards - len(shards), n_shards)
             return None
+        paths = [shards[number] for number in range(n_shards)]
         n_rows = write_table((prepare(table) for table in _read_shards(paths)), output_path)
         shutil.rmtree(folder)
         return n_rows

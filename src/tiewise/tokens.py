@@ -35,6 +35,7 @@ from tiewise.columns import Column
 from tiewise.controls import controls_from_vocabulary
 from tiewise.errors import TemplateError
 from tiewise.files import digest_bytes, digest_json
+from tiewise.pairs import show_models
 from tiewise.template import Cut, Name, Template, Truncation, notebook_template
 from tiewise.turns import Bound, Ragged, encode_texts
 from tiewise.vocabulary import TextTokenizer, load_tokenizer
@@ -71,7 +72,8 @@ def token_rows(
     Parameters
     ----------
     pairs
-        With columns `prompt`, `response_a`, `response_b`; each cell a list of str or None.
+        With columns `prompt`, `response_a`, `response_b`; each cell a list of str or None. With
+        `model_a` and `model_b` where the template shows models.
     tokenizer
         From `load_tokenizer`.
     template
@@ -87,8 +89,9 @@ def token_rows(
         One row for each pair, in the order of `pairs`.
     """
     if template.name == "fields":
+        seen = show_models(pairs) if template.show_models else pairs
         return assemble(
-            tokenize(pairs, tokenizer, cache_dir=cache_dir), template, is_swapped=is_swapped
+            tokenize(seen, tokenizer, cache_dir=cache_dir), template, is_swapped=is_swapped
         )
     names = ("prompt", "response_b", "response_a") if is_swapped else FIELDS
     columns = [Column.of(pairs[name]) for name in names]
@@ -138,6 +141,7 @@ def build_template(
     max_length: int = 2048,
     truncation: Truncation = "balanced",
     cut: Cut = "middle",
+    show_models: bool = False,
 ) -> Template:
     """Build the template that fits a backbone's tokenizer.
 
@@ -145,7 +149,7 @@ def build_template(
     ----------
     tokenizer
         From `load_tokenizer`.
-    name, max_length, truncation, cut
+    name, max_length, truncation, cut, show_models
         See `Template`; the notebook's template cuts right whatever is asked.
 
     Raises
@@ -159,7 +163,7 @@ def build_template(
     controls = controls_from_vocabulary(
         tokenizer.reserved, tokenizer.encode, pad=special.get("pad_token")
     )
-    return Template(controls, name, max_length, truncation, cut)
+    return Template(controls, name, max_length, truncation, cut, show_models)
 
 
 def _key(kind: str, tokenizer: TextTokenizer, contents: Sequence[object]) -> str:

@@ -25,15 +25,14 @@ import numpy.typing as npt
 import torch
 import transformers
 from torch.utils.data import DataLoader
+from transformers.integrations.integration_utils import TensorBoardCallback
 
 from tiewise import checkpoints
-from tiewise.attention import collate
 from tiewise.config import TrainConfig
-from tiewise.consistency import order_divergence
-from tiewise.errors import ConfigError, NumericsError, RunError
+from tiewise.errors import NumericsError, RunError
+from tiewise.losses import weighted_losses
 from tiewise.model import PairClassifier
-from tiewise.names_head import names_losses
-from tiewise.sharding import deal_state, gather
+from tiewise.sharding import check_fsdp, deal_state, gather
 from tiewise.steps import Step, StepDataset
 from tiewise.tensor_tree import load_tree, save_tree
 from tiewise.trained import load_trainable_weights, trainable_weights
@@ -77,12 +76,15 @@ class StepTrainer(transformers.Trainer):
         self.fit = fit
         self._losses: list[float] = []  # of the steps since the last line of history
         super().__init__(model=model, args=arguments, train_dataset=dataset, callbacks=callbacks)
-        if self.is_fsdp_enabled and (not self.accelerator.is_fsdp2 or arguments.fp16):
-            raise ConfigError(
-                "FSDP is used in its second version and without float16 only: set fsdp_version: 2 "
-                "and mixed_precision: 'no' in accelerate's file, and give --dtype bfloat16."
-            )
+        check_fsdp(getattr(self.accelerator.state, "fsdp_plugin", None), is_scaled=arguments.fp16)
         self.remove_callback(transformers.PrinterCallback)
+        self._keep_tracking(Path(str(arguments.output_dir)).parent / "tracking")
+
+    def _keep_tracking(self, folder: Path) -> None:
+        """Let TensorBoard write beside the checkpoints, which go when the fold is finished."""
+        for callback in self.callback_handler.callbacks:
+            if isinstance(callback, TensorBoardCallback) and callback.logging_dir is None:
+                callback.logging_dir = str(folder)
 
     # ---- what a step is -------------------------------------------------------------------
 
@@ -141,31 +143,8 @@ class StepTrainer(transformers.Trainer):
     def _row_losses(
         self, model: torch.nn.Module, rows: npt.NDArray[np.int64], *, is_idle: bool
     ) -> torch.Tensor:
-        examples, device = self.steps.examples, self.args.device
-        batch = collate(
-            examples.rows,
-            rows,
-            layout=self.steps.layout,
-            pad_id=self.steps.pad_id,
-            device=device,
-        )
-        # Not transformers' own flag: under FSDP it would take the head's precision away too.
-        is_mixed = self.classifier.model_config.dtype == "bfloat16" and device.type == "cuda"
-        with torch.autocast(device.type, torch.bfloat16, enabled=is_mixed):
-            logits = model(batch)
-        targets = torch.from_numpy(examples.targets[rows]).to(device, logits.dtype)
-        weights = torch.from_numpy(examples.weights[rows]).to(device, logits.dtype)
-        losses = torch.nn.functional.cross_entropy(
-            logits, targets, reduction="none", label_smoothing=self.train_config.label_smoothing
-        )
-        if self.train_config.consistency_weight:
-            losses = losses + self.train_config.consistency_weight * order_divergence(logits)
-        names_head = self.classifier.names_head
-        if examples.names is not None and names_head is not None and names_head.logits is not None:
-            codes = torch.from_numpy(examples.names.codes[rows]).to(device)
-            guessed = names_losses(names_head.logits, codes)
-            losses = losses + self.train_config.model_names_weight * guessed
-        return losses * (0.0 if is_idle else weights)
+        losses = weighted_losses(model, self.classifier, self.steps, rows, self.args.device)
+        return losses * 0.0 if is_idle else losses
 
     def _seed_step(self) -> None:
         key = (self.train_config.seed, self.state.global_step, self.args.process_index)
@@ -237,7 +216,7 @@ class StepTrainer(transformers.Trainer):
     def _save_checkpoint(self, model: torch.nn.Module, trial: Any) -> None:
         if self.is_deepspeed_enabled:
             super()._save_checkpoint(model, trial)
-            self._seal_sharded()
+            self._seal_deepspeed()
             return
         tree = gather(self._state_tree())
         if not self.args.should_save:
@@ -249,7 +228,7 @@ class StepTrainer(transformers.Trainer):
             self.state.save_to_json(str(checkpoint / _TRAINER_STATE))
         checkpoints.keep_newest(folder, self.train_config.n_checkpoints, step=step)
 
-    def _seal_sharded(self) -> None:
+    def _seal_deepspeed(self) -> None:
         self.accelerator.wait_for_everyone()
         if self.args.should_save:
             folder, step = Path(str(self.args.output_dir)), self.state.global_step

@@ -22,7 +22,7 @@ from tiewise.judging import load_judge, open_judge
 from tiewise.orders import average_folds
 from tiewise.runs import start_run
 from tiewise.scoring import predict_pairs
-from tiewise.serving import rank, score
+from tiewise.serving import predict, rank, score
 from tiewise.simulate import simulate
 
 PROBS = ["prob_a", "prob_b", "prob_tie"]
@@ -202,6 +202,20 @@ def test_a_ranking_agrees_with_scoring_pair_by_pair(run):
             atol=1e-5,
         )
     assert sorted(ranking.order.tolist()) == [0, 1, 2]
+
+
+def test_a_table_is_predicted_as_the_run_judges_it(run, cache_dir):
+    """In memory and in one call: what the run's folds say of the pairs, as it is configured."""
+    pairs = simulate(6, seed=5)
+    judge = open_judge(run, cache_dir=cache_dir)
+    pd.testing.assert_frame_equal(predict(pairs, run="done"), judge.predict(pairs))
+    one_order = judge.predict(pairs, is_swapped=False)
+    pd.testing.assert_frame_equal(predict(pairs, run="done", swap=False), one_order)
+    close = judge.predict(pairs, swap_when=0.9)
+    assert close["prob_a_swapped"].isna().any() or close["prob_a_given"].isna().any()
+    pd.testing.assert_frame_equal(predict(pairs, run="done", swap_when=0.9), close)
+    with pytest.raises(DeviceError, match="--device cpu"):
+        predict(pairs, run="done", device="cuda")
 
 
 def test_a_fold_finished_later_is_taken_in(run):

@@ -1,10 +1,14 @@
 """The configuration files for several GPUs are what accelerate understands."""
 
+from contextlib import nullcontext
+
 import pytest
 from accelerate.utils import DeepSpeedPlugin, FullyShardedDataParallelPlugin
 
 from engines import build_tiny
 from launching import CONFIGURATIONS, FSDP, read_environment
+from tiewise.errors import ConfigError
+from tiewise.sharding import check_fsdp
 
 
 @pytest.fixture
@@ -33,6 +37,18 @@ def test_fsdp_finds_the_layers_of_any_backbone(said, backbone, cache_dir):
     assert plugin.auto_wrap_policy.keywords["transformer_layer_cls"] == {
         type(layer) for layer in classifier.layers
     }
+
+
+@pytest.mark.parametrize("said", [FSDP], indirect=True, ids=["fsdp"])
+@pytest.mark.parametrize(("version", "is_scaled"), [(2, False), (1, False), (2, True)])
+def test_fsdp_that_would_change_weights_is_refused(said, version, is_scaled):
+    """As shipped it passes; the first version and float16 are met with what to write instead."""
+    plugin = FullyShardedDataParallelPlugin()
+    plugin.fsdp_version = version
+    is_right = (version, is_scaled) == (2, False)
+    refused = pytest.raises(ConfigError, match="fsdp_version: 2")
+    with nullcontext() if is_right else refused:
+        check_fsdp(plugin, is_scaled=is_scaled)
 
 
 @pytest.mark.parametrize("said", CONFIGURATIONS[1:2], indirect=True, ids=["deepspeed"])

@@ -49,6 +49,42 @@ def test_fitting_on_exchanged_rows_gives_exchanged_answers_in_the_mean() -> None
     assert np.allclose(first.predict(FRESH), second.predict(FRESH), atol=0.02)
 
 
+def test_rows_without_ties_teach_a_against_b_alone() -> None:
+    """Whatever they are, the tie's part is that of the other rows; the winner's part is not."""
+    is_tieless = (PAIRS["label"] != 2) & (PAIRS.index % 2 == 0)
+    marked = PAIRS.assign(is_tieless=is_tieless)
+    one_group = np.array(["one"] * len(PAIRS))
+    both = fit_baseline(marked, groups=one_group)
+    without = fit_baseline(marked[~is_tieless], groups=one_group[~is_tieless])
+
+    def log_odds_of_tie(model: Baseline) -> np.ndarray:
+        probs = model.predict(FRESH)
+        return np.log(probs[:, 2] / (1 - probs[:, 2]))
+
+    def log_odds_of_a(model: Baseline) -> np.ndarray:
+        probs = model.predict(FRESH)
+        return np.log(probs[:, 0] / probs[:, 1])
+
+    np.testing.assert_allclose(log_odds_of_tie(both), log_odds_of_tie(without), atol=1e-9)
+    assert np.abs(log_odds_of_a(both) - log_odds_of_a(without)).max() > 0.01
+
+
+def test_soft_labels_that_are_one_hot_are_labels() -> None:
+    """And the mixture's ends are labels and soft labels."""
+    one_hot = np.eye(3)[PAIRS["label"].to_numpy(int)]
+    even = {"prob_a": 0.25, "prob_b": 0.25, "prob_tie": 0.5}
+    sure = dict(zip(("prob_a", "prob_b", "prob_tie"), one_hot.T, strict=True))
+    tables = [PAIRS, PAIRS.assign(**sure), PAIRS.assign(**even)]
+    options = [{}, {}, {"soft_weight": 0.0}]
+    groups = ["one"] * len(PAIRS)
+    plain, soft, ignored = (
+        fit_baseline(table, groups=groups, **own).predict(FRESH)
+        for table, own in zip(tables, options, strict=True)
+    )
+    assert np.array_equal(plain, soft)
+    assert np.array_equal(plain, ignored)
+
+
 def test_it_beats_the_class_prior_on_new_pairs(model: Baseline) -> None:
     """What is counted tells something."""
     prior = PAIRS["label"].value_counts(normalize=True).sort_index().to_numpy(float)

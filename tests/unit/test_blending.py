@@ -114,6 +114,8 @@ def test_what_cannot_be_blended_is_refused(tmp_path):
     for runs, message in cases:
         with pytest.raises(RunError, match=message):
             blend_runs(runs, tmp_path / "here", name="b", is_overwritten=False)
+    with pytest.raises(RunError, match="its own member"):
+        blend_runs([one, two], tmp_path / "here", name="two", is_overwritten=True)
     with pytest.raises(RunError, match="another configuration"):
         blend_runs([one, two], tmp_path / "here", name="odd", is_overwritten=True)
     assert read_oof(odd)["label"].tolist() == other["label"].tolist()

@@ -97,6 +97,36 @@ def test_a_killed_job_goes_on_at_the_first_missing_shard(tmp_path_factory, n_bef
     pd.testing.assert_frame_equal(read(path), predict(table), check_exact=True)
 
 
+@given(
+    damage=st.sampled_from(["flip", "zero", "cut", "empty", "of another"]),
+    place=st.floats(0, 1, exclude_max=True),
+)
+def test_a_damaged_shard_is_predicted_anew(tmp_path_factory, damage, place):
+    """Whatever happened to it on the disk, the joined file is the direct prediction."""
+    path = tmp_path_factory.mktemp("stream") / "out.csv"
+    table = pd.DataFrame({"id": np.arange(12), "length": np.arange(12)})
+    job = {"identity": {}, "n_processes": 2}
+    predict_stream(cut(table, 2), path, predict, process_index=0, **job)
+    shard, other, _ = sorted(path.with_name("out.csv.shards").glob("shard-*"))
+    content = bytearray(shard.read_bytes())
+    start = int(place * len(content))
+    if damage == "flip":
+        content[start] ^= 1 << start % 8
+    elif damage == "zero":
+        content[start : start + 64] = bytes(len(content[start : start + 64]))
+    elif damage == "cut":
+        del content[start:]
+    else:
+        content = b"" if damage == "empty" else other.read_bytes()
+    is_changed = bytes(content) != shard.read_bytes()
+    shard.write_bytes(content)
+    report = predict_stream(cut(table, 2), path, predict, process_index=1, **job)
+    assert report.is_joined == (not is_changed)
+    report = predict_stream(cut(table, 2), path, predict, process_index=0, **job)
+    assert report.n_rows == 12
+    pd.testing.assert_frame_equal(read(path), predict(table), check_exact=True)
+
+
 def test_shards_of_another_job_are_refused(tmp_path):
     """Unfinished predictions of another model are named and left alone."""
     table = pd.DataFrame({"id": [1, 2], "length": [1, 2]})

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
 from tiewise.commands.arguments import Artifacts, Json, default_artifacts, show_result
+from tiewise.commands.words import shows
 from tiewise.console import show
 from tiewise.errors import ConfigError
 
@@ -27,28 +28,47 @@ Predictions = Annotated[
 ]
 
 
+@shows(
+    "tiewise evaluate first",
+    "tiewise evaluate first --json > scores.json",
+    "tiewise evaluate --data votes.csv --predictions judge.csv",
+    "tiewise evaluate --data rewardbench.parquet --predictions judge.csv --rewardbench",
+)
 def evaluate(
     run: RunName = None,
     *,
     data: Data = (),
     predictions: Predictions = None,
+    rewardbench: bool = False,
     artifacts: Artifacts = default_artifacts(),  # noqa: B008
     json: Json = False,
 ) -> None:
-    """Score a run, or any judge's predictions, with intervals beside the baselines."""
+    """Score a run, or any judge's predictions, with intervals beside the baselines.
+
+    Args:
+        rewardbench: Accuracy as on RewardBench's board, by section and subset.
+    """
     from tiewise.crossfit import summarise
-    from tiewise.judged import judge_file, score_judged
+    from tiewise.judged import judge_file, score_judged, score_preferences
     from tiewise.runs import open_run
 
+    scores: Any
+    if rewardbench and (not data or predictions is None):
+        raise ConfigError("--rewardbench needs --data and --predictions.")
     if run is not None and not data and predictions is None:
         scores = summarise(open_run(run, artifacts))
     elif run is None and data and predictions is not None:
-        scores = score_judged(judge_file(data, predictions))
+        scores = (
+            score_preferences(data, predictions)
+            if rewardbench
+            else score_judged(judge_file(data, predictions))
+        )
     else:
         raise ConfigError("Give a run, or both --data and --predictions.")
     show_result(scores, is_json=json)
 
 
+@shows("tiewise slices first", "tiewise slices --data votes.csv --predictions judge.csv")
 def slices(
     run: RunName = None,
     *,
@@ -65,6 +85,7 @@ def slices(
     show_result(evaluate_slices(known, judged.oof), is_json=json)
 
 
+@shows("tiewise calibrate first", "tiewise calibrate --data votes.csv --predictions judge.csv")
 def calibrate(
     run: RunName = None,
     *,
@@ -92,6 +113,7 @@ def calibrate(
     show_result(verdict, is_json=json)
 
 
+@shows("tiewise leaderboard first", "tiewise leaderboard first --data train.csv")
 def leaderboard(
     run: RunName = None,
     *,
@@ -111,6 +133,7 @@ def leaderboard(
     show_result(rank_models(judged.texts(), judged.oof), is_json=json)
 
 
+@shows("tiewise compare first second", "tiewise compare first second third --by-slice")
 def compare(
     runs: tyro.conf.Positional[tuple[str, ...]],
     *,
@@ -140,6 +163,7 @@ def compare(
     show_result(compare_with_reference(judged, reference, is_by_slice=by_slice), is_json=json)
 
 
+@shows("tiewise report first", "tiewise report first --data train.csv")
 def report(
     run: tyro.conf.Positional[str],
     *,

@@ -40,11 +40,16 @@ def read_many(
     if not paths:
         raise PairsError("there is no file to read; name at least one")
     options: dict[str, Any] = {"format": format, "labelled": labelled, "on_error": on_error}
-    tables = [read_pairs(path, **options) for path in paths]
-    names = _file_names(paths)
-    for name, table in zip(names, tables, strict=True):
-        table["source"] = table["source"].fillna(name)
-    joined = pd.concat(_alike(_with_own_ids(names, tables)), ignore_index=True)
+    return join_pairs(name_files(paths), [read_pairs(path, **options) for path in paths])
+
+
+def join_pairs(names: Sequence[str], tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    """Join pairs tables that were read from files of these names, as :func:`read_many` does."""
+    tables = [
+        table.assign(source=table["source"].fillna(name))
+        for name, table in zip(names, tables, strict=True)
+    ]
+    joined = pd.concat(align_pairs(_with_own_ids(names, tables)), ignore_index=True)
     joined["id"] = as_ids(joined["id"])
     groups = unite_groups(derive_groups(joined).tolist(), joined["group"])
     joined["group"] = pd.array(groups, dtype="string")
@@ -57,12 +62,13 @@ def read_many(
     return joined
 
 
-def _file_names(paths: Sequence[str | Path]) -> list[str]:
+def name_files(paths: Sequence[str | Path]) -> list[str]:
+    """Return the files' names, or their whole paths where two of the names are equal."""
     names = [Path(path).name for path in paths]
     return names if len(set(names)) == len(names) else [str(path) for path in paths]
 
 
-def _with_own_ids(names: list[str], tables: list[pd.DataFrame]) -> list[pd.DataFrame]:
+def _with_own_ids(names: Sequence[str], tables: list[pd.DataFrame]) -> list[pd.DataFrame]:
     ids = pd.concat([pd.Series(table["id"].astype(str).unique()) for table in tables])
     if ids.is_unique:
         return [table.astype({"id": object}) for table in tables]
@@ -72,7 +78,7 @@ def _with_own_ids(names: list[str], tables: list[pd.DataFrame]) -> list[pd.DataF
     ]
 
 
-def _alike(tables: list[pd.DataFrame]) -> list[pd.DataFrame]:
+def align_pairs(tables: list[pd.DataFrame]) -> list[pd.DataFrame]:
     """Give every table the further columns of any: weight 1, and the label as a soft label."""
     for name in FURTHER_COLUMNS:
         if any(name in table.columns for table in tables):
@@ -86,12 +92,12 @@ def _alike(tables: list[pd.DataFrame]) -> list[pd.DataFrame]:
 def _filled(table: pd.DataFrame, name: str) -> Any:
     if name in PROB_COLUMNS:
         return (table["label"] == PROB_COLUMNS.index(name)).astype("Float64").astype(float)
-    if name == "session":
+    if name in ("session", "teacher"):
         return pd.Series(pd.NA, index=table.index, dtype="string")
     return pd.Series(1.0, index=table.index)
 
 
-def _all_rejected(names: list[str], tables: list[pd.DataFrame]) -> list[str]:
+def _all_rejected(names: Sequence[str], tables: list[pd.DataFrame]) -> list[str]:
     return [
         f"{name}, {why}"
         for name, table in zip(names, tables, strict=True)

@@ -26,7 +26,7 @@ from .cells import (
     winner_of,
 )
 
-_WORDS = (*(name for name in WORD_COLUMNS if name != "winner"), "session")
+_WORDS = (*(name for name in WORD_COLUMNS if name != "winner"), "session", "teacher")
 
 
 def read_kaggle(record: Record, *, position: int, labelled: bool) -> Iterator[Row]:

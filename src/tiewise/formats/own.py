@@ -22,6 +22,7 @@ from ..files import atomic_path
 from ..pairs import PROB_COLUMNS, TEXT_COLUMNS
 
 _DIGEST_KEY = b"tiewise.digest"
+_TEACHER_KEY = b"tiewise.teacher"
 _ROWS_A_BATCH = 256
 _ROWS_A_GROUP = 10_240
 _TYPES = {
@@ -32,10 +33,13 @@ _TYPES = {
 _DAMAGE = (pa.ArrowException, OSError, ValueError, OverflowError)
 
 
-def write_parquet(pairs: pd.DataFrame, path: Path) -> None:
-    """Write a pairs table, whole or not at all."""
+def write_parquet(pairs: pd.DataFrame, path: Path, *, teacher: str | None = None) -> None:
+    """Write a pairs table, whole or not at all, and what is known of its soft labels' teacher.
+
+    `teacher` is any text (:mod:`tiewise.teachers`); the digest is of it too.
+    """
     schema = pa.schema([(name, _type_of(pairs[name])) for name in pairs.columns])
-    digest = _new_digest(schema.names)
+    digest = _new_digest(schema.names, teacher)
     options: dict[str, Any] = {"compression": "zstd", "write_page_checksum": True}
     with atomic_path(path) as temporary, pq.ParquetWriter(temporary, schema, **options) as writer:
         for start in range(0, len(pairs), _ROWS_A_GROUP):
@@ -44,7 +48,8 @@ def write_parquet(pairs: pd.DataFrame, path: Path) -> None:
             table = pa.Table.from_arrays(arrays, schema=schema)
             writer.write_table(table)
             _update(digest, table.to_pylist())
-        writer.add_key_value_metadata({_DIGEST_KEY: digest.hexdigest()})
+        facts = {} if teacher is None else {_TEACHER_KEY: teacher}
+        writer.add_key_value_metadata({_DIGEST_KEY: digest.hexdigest(), **facts})
 
 
 def read_parquet(path: Path) -> tuple[list[str], Iterator[dict[str, Any]]]:
@@ -62,9 +67,29 @@ def read_parquet(path: Path) -> tuple[list[str], Iterator[dict[str, Any]]]:
     return file.schema_arrow.names, _read_rows(path, file)
 
 
+def read_teacher(path: Path) -> str | None:
+    """Return what :func:`write_parquet` wrote beside the rows, or None.
+
+    Raises
+    ------
+    PairsError
+        Where the file is damaged.
+    """
+    try:
+        return _teacher_in(pq.read_metadata(path).metadata)
+    except _DAMAGE as error:
+        raise PairsError(f"{path}: not a whole parquet file: {error}") from None
+
+
+def _teacher_in(facts: dict[bytes, bytes] | None) -> str | None:
+    found = (facts or {}).get(_TEACHER_KEY)
+    return None if found is None else found.decode(errors="replace")
+
+
 def _read_rows(path: Path, file: pq.ParquetFile) -> Iterator[dict[str, Any]]:
-    digest = _new_digest(file.schema_arrow.names)
-    expected = (file.metadata.metadata or {}).get(_DIGEST_KEY)
+    facts = file.metadata.metadata or {}
+    expected = facts.get(_DIGEST_KEY)
+    digest = _new_digest(file.schema_arrow.names, _teacher_in(facts))
     with file:
         try:
             for batch in file.iter_batches(batch_size=_ROWS_A_BATCH):
@@ -78,8 +103,9 @@ def _read_rows(path: Path, file: pq.ParquetFile) -> Iterator[dict[str, Any]]:
         raise PairsError(f"{path}: the parquet file is damaged: its rows are not those written")
 
 
-def _new_digest(names: Iterable[str]) -> Any:
-    return hashlib.blake2b(json.dumps(list(names)).encode(), digest_size=16)
+def _new_digest(names: Iterable[str], teacher: str | None) -> Any:
+    content = json.dumps(list(names)) + (teacher or "")
+    return hashlib.blake2b(content.encode(), digest_size=16)
 
 
 def _update(digest: Any, rows: list[dict[str, Any]]) -> None:

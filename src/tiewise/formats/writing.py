@@ -16,7 +16,7 @@ from ..errors import PairsError
 from ..files import atomic_path
 from ..folds import derive_groups
 from ..labels import WORD_OF_WINNER, Winner
-from ..pairs import PROB_COLUMNS, TEXT_COLUMNS, check_pairs
+from ..pairs import FURTHER_COLUMNS, TEXT_COLUMNS, check_pairs
 from .cells import ONE_HOT_COLUMNS
 from .conversations import join_messages
 from .own import write_parquet
@@ -171,7 +171,7 @@ def _informative(pairs: pd.DataFrame) -> Iterator[str]:
     yield from (name for name in ("language", "source") if pairs[name].notna().any())
     if (pairs["group"] != derive_groups(pairs)).any():
         yield "group"
-    yield from (name for name in (*PROB_COLUMNS, "weight", "session") if name in pairs.columns)
+    yield from (name for name in FURTHER_COLUMNS if name in pairs.columns)
 
 
 def _as_json(turns: list[str | None]) -> str:
