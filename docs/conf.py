@@ -39,7 +39,7 @@ autodoc_member_order = "bysource"
 autodoc_typehints = "none"  # the docstrings say shape, dtype and range
 numpydoc_show_class_members = False
 
-TO_COME = ("training", "evaluation", "reliability", "recipes-models")
+TO_COME = ("recipes",)
 """Pages that the index lists once they are written."""
 
 html_theme = "furo"

@@ -15,6 +15,7 @@ from typing import Any
 
 import pandas as pd
 
+from tiewise.calibrated import read_calibration
 from tiewise.files import digest_file, refuse_existing
 from tiewise.formats import read_chunks
 from tiewise.formats.cells import ONE_HOT_COLUMNS
@@ -110,6 +111,7 @@ def predict_file(
         "run": run.path.name,
         "models": _digest_models(run, options),
         "data": digest_file(data_path),
+        "calibration": read_calibration(run).to_dict(),
         "options": asdict(options),
         "is_submission": is_submission,
     }
