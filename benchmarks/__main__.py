@@ -14,7 +14,7 @@ from typing import Any
 
 from tiewise.files import write_json
 
-NAMES = ("tokens", "train", "predict", "scale")
+NAMES = ("tokens", "train", "rounding", "predict", "scale")
 Row = dict[str, Any]
 
 

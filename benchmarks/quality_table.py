@@ -48,7 +48,8 @@ def read_tables(work: Path, abouts: list[dict[str, Any]]) -> dict[str, pd.DataFr
         for way in own[0]["ways"]:
             folders = [work / f"{name.replace(' ', '_')}-{about['seed']}" for about in own]
             parts = [pd.read_parquet(folder / f"{way}.parquet") for folder in folders]
-            tables[f"{name}, {way}" if way else name] = pd.concat(parts, ignore_index=True)
+            title = name if way == "main" else f"{name}, {way}"
+            tables[title] = pd.concat(parts, ignore_index=True)
     return tables
 
 
@@ -68,7 +69,7 @@ def describe(
     difference: PairedDifference | None,
 ) -> str:
     """Return a judge's line."""
-    own = [about for about in abouts if about["judge"] == name.split(", ")[0]]
+    own = [about for about in abouts if about["judge"] == name.split(", ", maxsplit=1)[0]]
     scores = evaluate(table["label"], table[PROBS], groups=table["group"])
     cells = [name, mean(own, "rows"), mean(own, "tokens"), mean(own, "cpu_minutes", 1)]
     cells += [f"{scores.log_loss:.4f}", f"{scores.accuracy:.3f}"]
@@ -117,7 +118,7 @@ def explain() -> list[str]:
     """Return the page's end."""
     return [
         "",
-        "The one comparison that was planned is the recipe with the notebook's way; its p stands as "
-        "it is. The others' are corrected by Holm's rule, all together. *Rows*, *tokens* and "
+        "The one comparison that was planned is the recipe with the notebook's way; its p stands "
+        "as it is. The others' are corrected by Holm's rule, all together. *Rows*, *tokens* and "
         "*minutes* are means over the seeds.",
     ]

@@ -48,7 +48,7 @@ from benchmarks.midsize import (
 )
 from benchmarks.rounds import compared
 from tiewise.attention import collate
-from tiewise.batches import plan_step
+from tiewise.batches import Layout, plan_step
 from tiewise.config import ModelConfig
 from tiewise.model import PairClassifier, build_classifier
 from tiewise.networks import quiet_transformers
@@ -109,10 +109,11 @@ def draw_steps(n_steps: int) -> list[TokenRows]:
 # ---- the two ways -------------------------------------------------------------------------
 
 
-def build_ours(backbone_dir: Path, setting: Setting) -> PairClassifier:
+def build_ours(backbone_dir: Path, setting: Setting, *, dtype: str = "float32") -> PairClassifier:
     """Build our classifier, shaken so that every adapter has a gradient."""
     config = ModelConfig(
         backbone=str(backbone_dir),
+        dtype=dtype,  # type: ignore[arg-type]
         lora_targets=setting.targets,
         n_frozen_layers=setting.n_frozen_layers,
     )
@@ -140,12 +141,18 @@ def load_theirs(backbone_dir: Path, adapter_dir: Path) -> Any:
     return PeftModel.from_pretrained(model, adapter_dir, is_trainable=True).train()
 
 
-def step_ours(classifier: PairClassifier, rows: TokenRows, micro_batch_tokens: int) -> None:
-    """Run one step forward and backward, packed."""
+def step_ours(
+    classifier: PairClassifier,
+    rows: TokenRows,
+    micro_batch_tokens: int,
+    *,
+    layout: Layout = "packed",
+) -> None:
+    """Run one step forward and backward."""
     labels = labels_of(rows)
-    [plan] = plan_step(rows.lengths, micro_batch_tokens=micro_batch_tokens, layout="packed")
+    [plan] = plan_step(rows.lengths, micro_batch_tokens=micro_batch_tokens, layout=layout)
     for part in plan:
-        logits = classifier(collate(rows, part, layout="packed", pad_id=PAD))
+        logits = classifier(collate(rows, part, layout=layout, pad_id=PAD))
         loss = torch.nn.functional.cross_entropy(logits, labels[part], reduction="sum")
         (loss / len(rows)).backward()
 

@@ -2,7 +2,8 @@
 
 The processes are forked from one that has imported everything, so that a whole fit costs a second
 or two and not ten; apart from that they are what ``python -m tiewise`` is. How many faults are
-injected is said by ``TIEWISE_TORTURE``: quick (the default) or full.
+injected is said by ``TIEWISE_TORTURE``: quick (the default) or full. ``TIEWISE_RESUMED`` says after
+how many of them a fit goes on to its end, which is what takes the time.
 """
 
 from __future__ import annotations
@@ -15,10 +16,13 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+
+import pytest_socket
 
 from tiewise.files import digest_file
 from tiewise.runs import FoldFolder
@@ -43,6 +47,11 @@ FLAGS = ("--preset", "tiny", "--data", "train.csv")
 def scaled(*, quick: int, full: int) -> int:
     """Return how many faults to inject."""
     return full if os.environ.get("TIEWISE_TORTURE") == "full" else quick
+
+
+def n_resumed(*, quick: int, full: int) -> int:
+    """Return after how many faults, spread over all of them, a fit shall go on to its end."""
+    return int(os.environ.get("TIEWISE_RESUMED", scaled(quick=quick, full=full)))
 
 
 class Forked:
@@ -79,6 +88,13 @@ class Forked:
         if self._process.is_alive():
             os.kill(self.id, number)
 
+    def wait_until_paused(self) -> None:
+        """Return once it has stopped itself; see :func:`fit_to`."""
+        status_path = Path(f"/proc/{self.id}/status")
+        while "\nState:\tT" not in status_path.read_text():
+            assert self.is_alive, self.messages()
+            time.sleep(0.01)
+
     def end(self, timeout: float = 250) -> int | None:
         """Wait for its end; return its exit status, or minus the signal that ended it."""
         self._process.join(timeout)
@@ -99,6 +115,16 @@ def fit(folder: Path, run: str, *flags: str) -> Forked:
     return tiewise(folder, "fit", *FLAGS, "--run", run, *flags)
 
 
+def fit_to(folder: Path, run: str, step: int) -> Forked:
+    """Start a fit and return it paused after a step, before it saves: SIGCONT lets it go on.
+
+    So a signal comes when it should, however slow this machine is just now.
+    """
+    process = Forked(folder, _pause_after, step, "fit", *FLAGS, "--run", run)
+    process.wait_until_paused()
+    return process
+
+
 def fold_of(folder: Path, run: str) -> FoldFolder:
     """Return the fold that :func:`fit` fits."""
     return FoldFolder(folder / "artifacts" / "runs" / run / "fold0")
@@ -115,6 +141,7 @@ def outcome(folder: Path, run: str) -> dict[str, str]:
 def _run(folder: Path, log_path: Path, function: Callable[..., Any], arguments: Any) -> None:
     import torch
 
+    pytest_socket.socket_allow_hosts(["127.0.0.1", "::1"], allow_unix_socket=True)
     os.chdir(folder)
     descriptor = os.open(log_path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(descriptor, 1)
@@ -123,6 +150,28 @@ def _run(folder: Path, log_path: Path, function: Callable[..., Any], arguments: 
     sys.stderr = open(2, "w", 1, "utf-8", "backslashreplace", closefd=False)  # noqa: SIM115
     torch.set_num_threads(1)
     sys.exit(function(*arguments))
+
+
+def _pause_after(step: int, *words: str) -> int:
+    """Run the command line, which stops itself once it has logged a step."""
+    from tiewise.callbacks import History
+
+    log = History.on_log
+
+    def log_and_pause(self: History, args: Any, state: Any, control: Any, **others: Any) -> None:
+        log(self, args, state, control, **others)
+        if state.global_step == step:
+            os.kill(os.getpid(), signal.SIGSTOP)
+
+    History.on_log = log_and_pause  # type: ignore[method-assign]
+    return _call_main(*words)
+
+
+def with_free_disk(n_bytes: int, *words: str) -> int:
+    """Run the command line where every disk says that it has so many bytes left."""
+    usage = shutil.disk_usage
+    shutil.disk_usage = lambda path: usage(path)._replace(free=n_bytes)
+    return _call_main(*words)
 
 
 def with_small_files(n_bytes: int, *words: str) -> int:
@@ -154,6 +203,7 @@ def cut_short(action: Callable[[], None], call: Call | None) -> tuple[int, list[
     status, calls
         The exit status (0, or minus the signal), and the calls up to there.
     """
+    assert shutil.which("strace"), "This needs strace: apt-get install strace."
     child = os.fork()
     if child == 0:
         os.kill(os.getpid(), signal.SIGSTOP)

@@ -2,7 +2,7 @@
 
 ``python -m torch.distributed.run … tests/launched.py JOBS`` reads a list of fits from the file
 JOBS and writes down, for each process, which rows it learned from and which files of the runs it
-touched.
+touched. A job that is ``sharded`` deals the weights out to the processes as FSDP does on GPUs.
 """
 
 from __future__ import annotations
@@ -14,8 +14,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from accelerate.state import PartialState
+from accelerate.utils import DistributedType
+from torch.distributed.tensor import DTensor
 
 from fitting import Fitter, configure
+from launching import FSDP, read_environment
 from tiewise.trainer import StepTrainer
 
 WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT
@@ -39,6 +43,20 @@ def watch_writes(folder: Path) -> list[str]:
     return touched
 
 
+def shard_on_cpus(patch: pytest.MonkeyPatch) -> None:
+    """Let accelerate shard over gloo, as it does of itself over NCCL alone."""
+    prepare = PartialState.__init__
+
+    def pretend(self, *arguments, **options):
+        prepare(self, *arguments, **options)
+        if self.distributed_type == DistributedType.MULTI_CPU:
+            self.distributed_type = DistributedType.MULTI_GPU
+
+    patch.setattr(PartialState, "__init__", pretend)
+    for name, value in read_environment(FSDP).items():
+        patch.setenv(name, value)
+
+
 def fit(fitter: Fitter, job: dict[str, Any]) -> list[list[int]]:
     """Run one fit, broken off where the job says so; return the rows of each step taken here."""
     rows: list[list[int]] = []
@@ -52,9 +70,13 @@ def fit(fitter: Fitter, job: dict[str, Any]) -> list[list[int]]:
         if self.state.global_step == job.get("stop_after"):
             raise Stop
         rows.append([])
+        parts = {isinstance(part, DTensor) for part in self.classifier.parameters()}
+        assert parts == {job.get("sharded", False)}
         return training_step(self, *arguments, **options)
 
     with pytest.MonkeyPatch.context() as patch:
+        if job.get("sharded"):
+            shard_on_cpus(patch)
         patch.setattr(StepTrainer, "_row_losses", noting_rows)
         patch.setattr(StepTrainer, "training_step", noting_steps)
         try:

@@ -7,18 +7,21 @@ every figure has something to show.
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from tiewise.config import load_preset
+from tiewise.crossfit import FitOptions, cross_fit, summarise
 from tiewise.files import write_json
 from tiewise.folds import fold_by_group
 from tiewise.pairs import text_lengths
 from tiewise.references import evaluate_tables
 from tiewise.runs import Run, save_data, save_folds, save_scored, start_run
-from tiewise.simulate import BAYES_COLUMNS, simulate
+from tiewise.simulate import BAYES_COLUMNS, simulate, write_simulation
 
 N_SPLITS = 5
 OUTCOMES = ("a", "b", "tie")
@@ -54,17 +57,49 @@ def simulated_run(
 ) -> tuple[Run, pd.DataFrame]:
     """Write a finished run and return it with its pairs; a baseline has no history."""
     pairs, folds, oof = simulated_tables(n, seed=seed)
-    run = start_run(artifacts_dir, load_preset(preset), name="simulated")
+    return write_run(artifacts_dir, folds, oof, preset=preset), pairs
+
+
+def write_run(
+    artifacts_dir: Path,
+    folds: pd.DataFrame,
+    oof: pd.DataFrame,
+    *,
+    name: str = "simulated",
+    preset: str = "quickstart",
+    is_scored: bool = True,
+) -> Run:
+    """Write the finished run that would have made these predictions; scores take a second."""
+    run = start_run(artifacts_dir, load_preset(preset), name=name)
     is_baseline = preset == "baseline"
     if is_baseline:  # symmetric by construction: one order is enough
         oof = oof[[name for name in oof if not name.endswith(("_given", "_swapped"))]]
     save_folds(run, folds)
     source = f"simulated.csv {'d' * 64}"
-    save_data(run, {"digest": "d" * 64, "sources": [source], "counts": {"n_read": n}})
-    save_scored(run, oof, evaluate_tables(oof, folds).to_dict())
+    save_data(run, {"digest": "d" * 64, "sources": [source], "counts": {"n_read": len(folds)}})
+    save_scored(run, oof, evaluate_tables(oof, folds).to_dict() if is_scored else {})
     for fold in range(N_SPLITS):
         write_fold(run, fold, oof[oof["fold"] == fold], has_history=not is_baseline)
-    return run, pairs
+    return run
+
+
+def fit_small(artifacts_dir: Path, name: str, **fields: Any) -> Run:
+    """Fit the CPU-class model to a few simulated pairs, all folds; fields are the model's own."""
+    path = artifacts_dir / "pairs.csv"
+    if not path.is_file():
+        write_simulation(simulate(150, seed=3), path)
+    config = load_preset("baseline")
+    seed = fields.pop("seed", 0)
+    config = replace(
+        config,
+        data=replace(config.data, data=(str(path),), n_splits=fields.pop("n_splits", 2)),
+        model=replace(config.model, **fields),
+        train=replace(config.train, seed=seed),
+    )
+    folds = list(range(config.data.n_splits))
+    run, _ = cross_fit(config, folds, artifacts_dir, FitOptions(name))
+    summarise(run)
+    return run
 
 
 def write_fold(run: Run, fold: int, oof: pd.DataFrame, *, has_history: bool = True) -> None:

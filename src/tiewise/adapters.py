@@ -49,14 +49,37 @@ def save_adapter(
     tensors = {name: part.detach().cpu().contiguous() for name, part in _saved(network).items()}
     write_tensors(adapter_dir / weights_name, tensors)
     write_json(adapter_dir / settings_name, _settings(network, config))
+    write_card(adapter_dir, config, backbone_digest(backbone_dir))
+    checkpoints.seal(adapter_dir)
+
+
+def write_card(adapter_dir: Path, config: ModelConfig, backbone_sha256: str) -> None:
+    """Write what was built on which backbone."""
     card = {
         "format": _FORMAT,
         "classes": list(CLASSES),
-        "backbone_sha256": backbone_digest(backbone_dir),
+        "backbone_sha256": backbone_sha256,
         "model": dataclasses.asdict(config),
     }
     write_json(adapter_dir / _CARD, card)
-    checkpoints.seal(adapter_dir)
+
+
+def file_names(config: ModelConfig) -> tuple[str, str]:
+    """Return the names of the settings' and of the tensors' file."""
+    return _FILES[config.tuning]
+
+
+def read_built(adapter_dir: Path) -> tuple[ModelConfig, str]:
+    """Return what a folder says was built, and the digest of the backbone below.
+
+    Raises
+    ------
+    ModelError
+        When a file is missing, damaged or could run code.
+    """
+    check_folder(adapter_dir)
+    card = _read_card(adapter_dir)
+    return _parse_model(card["model"], adapter_dir), card["backbone_sha256"]
 
 
 def read_config(adapter_dir: Path, backbone_dir: Path) -> ModelConfig:
@@ -67,15 +90,14 @@ def read_config(adapter_dir: Path, backbone_dir: Path) -> ModelConfig:
     ModelError
         When a file is missing, damaged or could run code, or the backbone is another one.
     """
-    check_folder(adapter_dir)
-    card = _read_card(adapter_dir)
+    config, wanted = read_built(adapter_dir)
     found = backbone_digest(backbone_dir)
-    if card["backbone_sha256"] != found:
+    if wanted != found:
         raise ModelError(
-            f"{adapter_dir} was fitted on {card['model']['backbone']} with SHA-256 "
-            f"{card['backbone_sha256']}, but {backbone_dir} has {found}. Give the same backbone."
+            f"{adapter_dir} was fitted on {config.backbone} with SHA-256 {wanted}, but "
+            f"{backbone_dir} has {found}. Give the same backbone."
         )
-    return _parse_model(card["model"], adapter_dir)
+    return config
 
 
 def check_folder(adapter_dir: Path) -> None:
@@ -105,7 +127,7 @@ def restore_adapter(network: nn.Module, config: ModelConfig, adapter_dir: Path) 
     head = head_name(network)
     adapted = add_adapters(network, config, seed=0)
     path = adapter_dir / _FILES[config.tuning][1]
-    stored, places = _read_tensors(path), _saved(adapted)
+    stored, places = read_tensors(path), _saved(adapted)
     _check_head(stored, places, head, path)
     if stored.keys() != places.keys():
         missing, left = sorted(places.keys() - stored), sorted(stored.keys() - places)
@@ -120,7 +142,14 @@ def restore_adapter(network: nn.Module, config: ModelConfig, adapter_dir: Path) 
     return adapted
 
 
-def _read_tensors(path: Path) -> dict[str, Tensor]:
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """Read the tensors of an adapter.
+
+    Raises
+    ------
+    ModelError
+        When the file cannot be read.
+    """
     try:
         return load_file(path)
     except (OSError, SafetensorError) as error:

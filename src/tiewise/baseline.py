@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,8 @@ from .logistic import Logistic
 from .pairs import TEXT_COLUMNS
 from .parts import Part, Settings, fit_part
 from .shipped import join_log_odds, softmax
+from .stacked import add_stacked, stacked_names
+from .stacking import stack_columns
 from .targets import can_tie, fitting_targets
 from .trees import Trees
 
@@ -76,9 +78,14 @@ class Baseline:
         """Return logits of A, B and tie, shape (n, 3); parameters as for `predict`."""
         if pairs.empty:
             return np.zeros((0, 3))
-        features = _describe(pairs, embed)
+        features = _describe(pairs, embed, self.stack)
         self._check_names(features)
         return join_log_odds(self.winner.log_odds(features), self.tie.log_odds(features))
+
+    @property
+    def stack(self) -> tuple[str, ...]:
+        """Names of the runs whose logits are among the features."""
+        return tuple(stacked_names(self.signed_names))
 
     def save(self, folder: Path | str) -> None:
         """Write ``trees.npz`` and then ``baseline.json`` into a folder."""
@@ -118,6 +125,7 @@ def fit_baseline(
     groups: npt.ArrayLike | None = None,
     seed: int = 0,
     embed: Embedder | None = None,
+    stack: Sequence[str] = (),
 ) -> Baseline:
     """Fit the CPU-class model.
 
@@ -133,6 +141,9 @@ def fit_baseline(
         Of the inner splits and the trees.
     embed
         Turns texts into vectors, for features of meaning; it is needed again to predict.
+    stack
+        Names of runs whose logits are features as well: the columns
+        :func:`tiewise.stacking.stack_columns` of `pairs`, here and to predict.
 
     Returns
     -------
@@ -152,7 +163,7 @@ def fit_baseline(
     """
     targets, weights = fitting_targets(pairs)
     named = np.asarray(pairs["group"] if groups is None else groups).astype(str)
-    features = _describe(pairs, embed)
+    features = _describe(pairs, embed, stack)
     decided = targets[:, 0] + targets[:, 1]
     first_wins = targets[:, 0] / np.where(decided > 0, decided, 1.0)
     winner = fit_part(features, first_wins, weights * decided, named, is_odd=True, seed=seed)
@@ -184,12 +195,22 @@ def load_baseline(folder: Path | str) -> Baseline:
         raise ModelError(f"{folder}: the baseline is damaged ({error!r}); {_MEND}") from error
 
 
-def _describe(pairs: pd.DataFrame, embed: Embedder | None) -> PairFeatures:
+def _describe(pairs: pd.DataFrame, embed: Embedder | None, stack: Sequence[str]) -> PairFeatures:
     prompts, responses_a, responses_b = (list(pairs[name]) for name in TEXT_COLUMNS)
     features = extract_features(prompts, responses_a, responses_b)
-    if embed is None:
-        return features
-    return add_embeddings(features, prompts, responses_a, responses_b, embed)
+    if embed is not None:
+        features = add_embeddings(features, prompts, responses_a, responses_b, embed)
+    return add_stacked(features, {name: _read_stacked(pairs, name) for name in stack})
+
+
+def _read_stacked(pairs: pd.DataFrame, name: str) -> FloatArray:
+    columns = stack_columns(name)
+    if missing := [column for column in columns if column not in pairs]:
+        raise ModelError(
+            f"the baseline stands on the run {name}, and the pairs lack its logits "
+            f"({', '.join(missing)}); predict with tiewise predict, which adds them"
+        )
+    return pairs[columns].to_numpy(np.float64)
 
 
 def _part_to_json(part: Part) -> dict[str, Any]:

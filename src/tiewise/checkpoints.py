@@ -67,6 +67,34 @@ def new_checkpoint(folder: Path, step: int, *, fit: str = "") -> Iterator[Path]:
         ) from error
 
 
+def require_room(folder: Path, n_standing: int, *, size: int) -> None:
+    """Foresee a full disk.
+
+    Parameters
+    ----------
+    folder
+        Where a fit's checkpoints are going to be; those that are there already count.
+    n_standing
+        How many will be there at once: one more than is kept, while the newest is written.
+    size
+        Bytes of one, at least.
+
+    Raises
+    ------
+    RunError
+        When the disk has less room than that.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    needed = max(0, n_standing - len(list_checkpoints(folder))) * size
+    disk = shutil.disk_usage(folder)
+    if disk.free < needed and disk.total:  # some file systems do not tell
+        raise RunError(
+            f"{folder}: the checkpoints to come take at least {needed / 1e6:.1f} MB, and "
+            f"{disk.free / 1e6:.1f} MB are free there. Make room, keep fewer with "
+            "--n-checkpoints, or take another disk with --artifacts."
+        )
+
+
 def seal(folder: Path, **about: Any) -> None:
     """Write the manifest: every file in `folder`, and what the folder is about."""
     files = {name: _describe(folder / name) for name in _names_in(folder)}

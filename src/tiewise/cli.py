@@ -13,6 +13,7 @@ from typing import Any
 
 import tyro
 
+from tiewise.commands.combining import average, blend, cascade
 from tiewise.commands.evaluating import compare, evaluate, report
 from tiewise.commands.fitting import make_fit, presets
 from tiewise.commands.predicting import export, predict, rank
@@ -48,6 +49,9 @@ def _commands(words: Sequence[str]) -> dict[str, Callable[..., Any]]:
         "rank": rank,
         "evaluate": evaluate,
         "compare": compare,
+        "blend": blend,
+        "average": average,
+        "cascade": cascade,
         "audit": audit,
         "simulate": simulate,
         "report": report,

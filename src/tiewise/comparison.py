@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -78,27 +79,48 @@ def compare_runs(first: Run, second: Run, **options: Any) -> Comparison:
     RunError
         When the runs share no row, or disagree about a row's label.
     """
-    tables = [read_oof(run).set_index("id") for run in (first, second)]
-    shared = tables[0].index.intersection(tables[1].index)
-    one, two = (table.loc[shared] for table in tables)
-    if not len(shared):
-        raise RunError(f"{first.name} and {second.name} have predicted no row in common.")
-    if not one["label"].equals(two["label"]):
-        raise RunError(
-            f"{first.name} and {second.name} disagree about labels: they were fitted on other data."
-        )
+    one, two = read_shared((first, second))
     options = {"groups": one["group"].to_numpy()} | options
     pair = (one["label"].to_numpy(int), one[PROBS].to_numpy(), two[PROBS].to_numpy())
     return Comparison(
         first=first.name,
         second=second.name,
-        n=len(shared),
+        n=len(one),
         n_groups=int(one["group"].nunique()),
-        n_only_first=len(tables[0]) - len(shared),
-        n_only_second=len(tables[1]) - len(shared),
+        n_only_first=len(read_oof(first)) - len(one),
+        n_only_second=len(read_oof(second)) - len(one),
         log_loss=compare(*pair, **options),
         accuracy=compare(*pair, metric="accuracy", **options),
     )
+
+
+def read_shared(runs: Sequence[Run]) -> list[pd.DataFrame]:
+    """Return the out-of-fold predictions of several runs for the rows that all have predicted.
+
+    Returns
+    -------
+    list of DataFrame
+        One for each run, with the same ids in the same order, that of the first.
+
+    Raises
+    ------
+    RunError
+        When the runs share no row, or disagree about a row's label.
+    """
+    tables = [read_oof(run).set_index("id", drop=False).rename_axis(None) for run in runs]
+    shared = tables[0].index
+    for run, table in zip(runs[1:], tables[1:], strict=True):
+        shared = shared[shared.isin(table.index)]
+        if not len(shared):
+            raise RunError(f"{runs[0].name} and {run.name} have predicted no row in common.")
+    chosen = [table.loc[shared].reset_index(drop=True) for table in tables]
+    for run, table in zip(runs[1:], chosen[1:], strict=True):
+        if not chosen[0]["label"].equals(table["label"]):
+            raise RunError(
+                f"{runs[0].name} and {run.name} disagree about labels: they were fitted on other "
+                "data."
+            )
+    return chosen
 
 
 def score_predictions(data_path: Path, predictions_path: Path) -> RunScores:

@@ -18,9 +18,12 @@ from typing import Any, Literal
 
 from tiewise.errors import ConfigError
 from tiewise.files import digest_json
+from tiewise.ranks import parse_ranks
 
 BASELINE = "baseline"
 """The backbone's name when there is none: features and scikit-learn."""
+BLEND = "blend"
+"""The backbone's name of a blend of other runs, which ``tiewise blend`` writes."""
 PRESETS = ("quickstart", "smollm2-135m", "gemma2-9b", "notebook", "tiny", "baseline")
 
 
@@ -79,6 +82,9 @@ class ModelConfig:
     """The first layers that get no adapter (LoRA) or no gradient (full)."""
     lora_r: int = 16
     """Rank of the adapters."""
+    lora_ranks: tuple[str, ...] = ()
+    """Ranks that differ from it, such as `q_proj=8`, `0-9=4` (layers), `10-15.v_proj=32`; the last
+    that fits holds. Each update is multiplied by alpha / its own rank."""
     lora_alpha: float = 32.0
     """Scale of the adapters; the update is multiplied by alpha / r."""
     lora_dropout: float = 0.0
@@ -92,6 +98,8 @@ class ModelConfig:
     head: Literal["linear", "mlp", "responses"] = "linear"
     """A linear head; or dropout, linear, GELU, linear; or, for encoders, a linear head on the
     difference of the two responses' mean hidden states."""
+    stack: tuple[str, ...] = ()
+    """Runs over the same folds whose out-of-fold logits are features of the baseline."""
 
 
 @dataclass(frozen=True)
@@ -104,6 +112,12 @@ class TrainConfig:
     """Pairs of one optimiser step, over all processes and micro-batches."""
     both_orders: bool = False
     """Put each pair into the step twice, as given and swapped."""
+    consistency_weight: float = 0.0
+    """Weight of the divergence between what the two orders of a pair say, in the loss of each row;
+    both orders then share a micro-batch."""
+    model_names_weight: float = 0.0
+    """Weight of the loss of a second head that guesses which models answered, from rows that name
+    them; it is dropped after the fit, and names are never read to predict."""
     micro_batch_tokens: int = 8192
     """Most tokens of one forward pass, padding included; a longer single row goes alone."""
     n_micro_batches: int | None = None
@@ -229,6 +243,7 @@ def check_config(config: RunConfig) -> None:
     for holds, message in _laws(config):
         if not holds:
             raise ConfigError(message)
+    parse_ranks(config.model.lora_ranks)
 
 
 def _laws(config: RunConfig) -> list[tuple[bool, str]]:
@@ -257,6 +272,14 @@ def _laws(config: RunConfig) -> list[tuple[bool, str]]:
         (0 <= model.lora_dropout < 1, f"--lora-dropout is {model.lora_dropout}; give 0 to 1."),
         (model.n_frozen_layers >= 0, "--n-frozen-layers is negative."),
         (
+            not model.stack or model.backbone in {BASELINE, BLEND},
+            "--stack gives features to the CPU-class model; add --preset baseline.",
+        ),
+        (
+            len(set(model.stack)) == len(model.stack),
+            f"--stack names a run twice: {', '.join(model.stack)}.",
+        ),
+        (
             model.tuning == "lora" or model.quantization == "none",
             "--tuning full cannot train 4-bit weights; add --quantization none or --tuning lora.",
         ),
@@ -279,8 +302,19 @@ def _laws(config: RunConfig) -> list[tuple[bool, str]]:
                 0 <= number < math.inf,
                 f"--{name.replace('_', '-')} is {number}; give 0 or more.",
             )
-            for name in ("weight_decay", "max_grad_norm", "n_warmup_steps", "seed")
+            for name in (
+                "consistency_weight",
+                "model_names_weight",
+                "weight_decay",
+                "max_grad_norm",
+                "n_warmup_steps",
+                "seed",
+            )
             for number in [getattr(train, name)]
+        ),
+        (
+            train.both_orders or not train.consistency_weight,
+            "--consistency-weight compares the two orders of a pair; add --both-orders.",
         ),
         (0 < train.layer_decay <= 1, f"--layer-decay is {train.layer_decay}; give 0 < d <= 1."),
         (train.micro_batch_tokens >= 1, "--micro-batch-tokens must be at least 1."),

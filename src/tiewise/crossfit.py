@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -36,6 +36,7 @@ from tiewise.runs import (
     save_scored,
     start_run,
 )
+from tiewise.stacking import digest_stack, open_stack, read_stack
 
 FitFold = Callable[[RunConfig, pd.DataFrame, pd.DataFrame, FoldTask], pd.DataFrame | None]
 _log = logging.getLogger(__name__)
@@ -86,6 +87,7 @@ def cross_fit(
         config.data, fallback="hub" if config.train.device == "cuda" else "sample"
     )
     table = deal_folds(dataset, config.data)
+    dataset = _add_stack(dataset, table, config, artifacts_dir)
     run = start_run(artifacts_dir, config, name=options.name)
     if is_first_process():
         save_folds(run, table)
@@ -131,6 +133,16 @@ def summarise(run: Run) -> RunScores:
         scores = _score(run, oof)
         save_scored(run, oof, scores.to_dict())
     return scores
+
+
+def _add_stack(
+    dataset: Dataset, table: pd.DataFrame, config: RunConfig, artifacts_dir: Path
+) -> Dataset:
+    """Put the out-of-fold logits of the runs that the model is built on beside the pairs."""
+    if not config.model.stack:
+        return dataset
+    runs = open_stack(config.model.stack, artifacts_dir / "runs")
+    return replace(dataset, pairs=dataset.pairs.join(read_stack(runs, table)))
 
 
 def _fit_one(
@@ -197,11 +209,22 @@ def _fit_baseline_fold(
 ) -> pd.DataFrame | None:
     from tiewise.baseline import fit_baseline
 
-    identity = {"config": defining_fields(config), "data": task.data_digest, "fold": task.fold}
+    stack = open_stack(config.model.stack, task.folder.path.parent.parent)
+    identity = {
+        "config": defining_fields(config),
+        "data": task.data_digest,
+        "fold": task.fold,
+        "stack": digest_stack(stack),
+    }
     claim_fold(task.folder, identity, is_resumed=task.is_resumed)
     if task.folder.is_finished:
         return None
-    model = fit_baseline(train, groups=train["group"].to_numpy(), seed=config.train.seed)
+    model = fit_baseline(
+        train,
+        groups=train["group"].to_numpy(),
+        seed=config.train.seed,
+        stack=config.model.stack,
+    )
     with atomic_folder(task.folder.adapter_dir) as temporary:
         model.save(temporary)
     probs = model.predict(held_out)

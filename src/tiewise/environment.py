@@ -18,6 +18,11 @@ def is_first_process() -> bool:
     return int(os.environ.get("RANK", "0")) == 0
 
 
+def uses_fsdp() -> bool:
+    """Tell whether accelerate was told to deal the weights out to the processes."""
+    return os.environ.get("ACCELERATE_USE_FSDP", "false").lower() == "true"
+
+
 def describe_environment() -> dict[str, Any]:
     """Return what a result may depend on beside the configuration: versions and machine."""
     return {

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +12,7 @@ import pandas as pd
 from tiewise.backbones import backbone_digest, resolve_backbone
 from tiewise.config import RunConfig
 from tiewise.labels import swap_probs
+from tiewise.model_names import ModelNames, number_models
 from tiewise.template import Template
 from tiewise.tokens import TextTokenizer, TokenRows, build_template, load_tokenizer, token_rows
 
@@ -38,12 +39,15 @@ class Examples:
         Weight of each row in its step's mean: float32, shape (n,), not negative.
     ids
         What a message calls each row, shape (n,).
+    names
+        Which models answered, where the fit learns from that too.
     """
 
     rows: TokenRows
     targets: npt.NDArray[np.float32]
     weights: npt.NDArray[np.float32]
     ids: npt.NDArray[np.object_]
+    names: ModelNames | None = None
 
 
 def open_backbone(config: RunConfig, cache_dir: Path) -> Backbone:
@@ -83,6 +87,20 @@ def make_examples(
         np.tile(weights, 2),
         np.tile(ids, 2),
     )
+
+
+def add_names(config: RunConfig, examples: Examples, pairs: pd.DataFrame) -> Examples:
+    """Add which models answered, where the configuration asks for it.
+
+    Raises
+    ------
+    PairsError
+        When it does, and no row names its models.
+    """
+    if not config.train.model_names_weight:
+        return examples
+    names = number_models(pairs)
+    return replace(examples, names=names.with_swapped() if config.train.both_orders else names)
 
 
 def _targets(pairs: pd.DataFrame) -> npt.NDArray[np.float32]:

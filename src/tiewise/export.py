@@ -22,7 +22,7 @@ import torch
 
 from tiewise import adapters
 from tiewise.backbones import backbone_digest, resolve_backbone
-from tiewise.config import BASELINE, ModelConfig
+from tiewise.config import BASELINE, BLEND, ModelConfig
 from tiewise.errors import ModelError, RunError
 from tiewise.export_card import find_licence, licence_files, write_card
 from tiewise.export_check import (
@@ -118,9 +118,10 @@ def export_run(
     """
     fold = _choose_fold(run, fold)
     model = run.config.model
-    if model.backbone == BASELINE:
+    if model.backbone in {BASELINE, BLEND}:
         raise ModelError(
-            f"{run.path} is a baseline: it has no network to export. Serve it with tiewise predict."
+            f"{run.path} is a {model.backbone}: it has no network to export. Serve it with tiewise "
+            "predict."
         )
     backbone_dir = resolve_backbone(
         model.backbone, revision=model.revision, sha256=model.backbone_sha256, cache_dir=cache_dir

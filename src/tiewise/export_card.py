@@ -199,7 +199,7 @@ def _drift_section(facts: Mapping[str, Any]) -> str:
 _INTRODUCTION = """# Which of two responses does a person prefer?
 
 A classifier with three outcomes, in this order: A wins, B wins, tie (`id2label`). Made by \
-[tiewise](https://pypi.org/project/tiewise/) from the backbone {backbone} ({run}, fold {fold}). \
+tiewise from the backbone {backbone} ({run}, fold {fold}). \
 One forward pass judges one order; average it with the swapped pair's (its first two outcomes \
 exchanged), or the model's position bias stays in the result."""
 

@@ -28,17 +28,18 @@ from tiewise.claims import FoldTask, claim_fold
 from tiewise.config import RunConfig, TrainConfig
 from tiewise.environment import is_first_process
 from tiewise.errors import DeviceError, Interrupted, RunError
-from tiewise.examples import Backbone, Examples, make_examples, open_backbone
+from tiewise.examples import Backbone, Examples, add_names, make_examples, open_backbone
 from tiewise.files import atomic_folder, digest_json, write_json
 from tiewise.identity import defining_fields
-from tiewise.memory import choose_checkpointing
+from tiewise.memory import checkpoint_size, choose_checkpointing
 from tiewise.model import PairClassifier
 from tiewise.networks import Checkpointing
 from tiewise.runs import FoldFolder
 from tiewise.scoring import predict_pairs
+from tiewise.sharding import gather, is_sharded
 from tiewise.steps import StepDataset
 from tiewise.tensor_tree import load_tree
-from tiewise.trained import load_trainable_weights
+from tiewise.trained import load_trainable_weights, trainable_weights
 from tiewise.trainer import StepTrainer
 from tiewise.trainer_arguments import training_arguments
 from tiewise.warm_start import digest_adapter, find_adapter, make_classifier
@@ -111,11 +112,19 @@ def fit_fold(
     if task.is_resumed and task.folder.is_finished:
         return None
     examples = make_examples(config, train, backbone, cache_dir=task.cache_dir)
+    examples = add_names(config, examples, train)
     classifier = make_classifier(config, backbone.path, device, init_from=init_from)
+    if examples.names is not None:
+        classifier.add_names_head(examples.names.n_models, seed=config.train.seed)
     pad_id = backbone.template.controls.pad
     _train(config, classifier, examples, task, pad_id=pad_id, fit=digest_json(identity))
+    # Of weights that processes share, each gives its part before all but the first leave.
+    shared = gather(trainable_weights(classifier)) if is_sharded(classifier) else None
     if not is_first_process():
         return None
+    if shared is not None:
+        classifier = make_classifier(config, backbone.path, device, init_from=init_from)
+        load_trainable_weights(classifier, shared)
     save_adapter(classifier, backbone, task.folder.adapter_dir)
     return predict_pairs(
         classifier,
@@ -168,6 +177,10 @@ def _train(
     if checkpoint is not None and checkpoints.step_of(checkpoint) == len(dataset):
         load_trainable_weights(classifier, load_tree(checkpoint / "state")["weights"])
         return
+    if is_first_process():
+        n_standing = min(train.n_checkpoints + 1, len(dataset) // train.save_steps)
+        size = checkpoint_size(classifier, optimizer=train.optimizer)
+        checkpoints.require_room(folder.checkpoints_dir, n_standing, size=size)
     with StopOnSignal() as signals:
         callbacks = [signals, History(folder.history_path, dataset), Progress()]
         trainer = StepTrainer(classifier, dataset, train, arguments, callbacks, fit=fit)

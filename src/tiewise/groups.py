@@ -13,7 +13,7 @@ from torch import nn
 from tiewise.config import TrainConfig
 
 _LAYER = re.compile(r"\.(?:layers?|h|blocks?)\.(\d+)\.")
-_HEAD = re.compile(r"\.(score|classifier)\.")
+_HEAD = re.compile(r"(?:^|\.)(score|classifier|names_head)\.")
 
 
 def group_parameters(

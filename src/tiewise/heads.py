@@ -44,6 +44,8 @@ def reset_head(network: Any, config: ModelConfig) -> None:
             f"--head {config.head} cannot replace the head of {network.config.model_type}, which "
             "has layers of its own. Use --head linear."
         )
+    else:  # what the backbone's files hold of it belongs to another question
+        _draw(getattr(network, name), getattr(network.config, "initializer_range", 0.02))
 
 
 def _new_head(kind: str, size: int, spread: float, *, has_bias: bool) -> nn.Module:
@@ -55,18 +57,29 @@ def _new_head(kind: str, size: int, spread: float, *, has_bias: bool) -> nn.Modu
         head = nn.Sequential(
             nn.Dropout(_DROPOUT), inner, nn.GELU(), nn.Linear(_HIDDEN_SIZE, len(CLASSES))
         )
+    _draw(head, spread)
+    return head
+
+
+def _draw(head: nn.Module, spread: float) -> None:
     for part in head.modules():
         if isinstance(part, nn.Linear):
             nn.init.normal_(part.weight, std=spread)
             if part.bias is not None:
                 nn.init.zeros_(part.bias)
-    return head
 
 
-def cast_input(module: nn.Module, dtype: torch.dtype) -> None:
-    """Let a module take inputs of any floating dtype."""
+def keep_precision(module: nn.Module, dtype: torch.dtype) -> None:
+    """Let a module take inputs of any floating dtype and compute in its own, under autocast too."""
+    entered: list[torch.autocast] = []
 
-    def cast(_: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    def enter(_: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        entered.append(torch.autocast(inputs[0].device.type, enabled=False))
+        entered[-1].__enter__()
         return tuple(part.to(dtype) for part in inputs)
 
-    module.register_forward_pre_hook(cast)
+    def leave(*_: object) -> None:
+        entered.pop().__exit__(None, None, None)
+
+    module.register_forward_pre_hook(enter)
+    module.register_forward_hook(leave, always_call=True)

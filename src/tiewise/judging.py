@@ -16,6 +16,7 @@ import pandas as pd
 import torch
 
 from tiewise.adapters import check_folder
+from tiewise.averaging import find_average
 from tiewise.backbones import resolve_backbone
 from tiewise.errors import DeviceError, ModelError, RunError
 from tiewise.files import read_json
@@ -122,7 +123,12 @@ def load_judge(
 
 
 def open_judge(
-    run: Run, *, cache_dir: Path, folds: Sequence[int] | None = None, device: str | None = None
+    run: Run,
+    *,
+    cache_dir: Path,
+    folds: Sequence[int] | None = None,
+    device: str | None = None,
+    is_averaged: bool = False,
 ) -> Judge:
     """Load the finished folds of a run.
 
@@ -136,11 +142,13 @@ def open_judge(
         Which folds; all finished ones when None.
     device
         `cpu` or `cuda`; where the run was fitted (`auto` taking CUDA where there is one) when None.
+    is_averaged
+        The folds' adapters averaged into one (:mod:`tiewise.averaging`), in the place of the folds.
 
     Raises
     ------
     RunError
-        When a fold is not finished, or none is.
+        When a fold is not finished, or none is; when there is no average of them.
     DeviceError
         When the device is not there.
     ModelError
@@ -157,7 +165,8 @@ def open_judge(
     backbone_dir = resolve_backbone(
         model.backbone, revision=model.revision, sha256=model.backbone_sha256, cache_dir=cache_dir
     )
-    adapter_dirs = [run.fold(fold).adapter_dir for fold in wanted]
+    each = [run.fold(fold).adapter_dir for fold in wanted]
+    adapter_dirs = [find_average(run)] if is_averaged else each
     return load_judge(adapter_dirs, backbone_dir, device=find_device(device, run))
 
 

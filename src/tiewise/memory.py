@@ -1,4 +1,4 @@
-"""How much memory a fit will take, said before it starts; and which layers recompute to fit.
+"""How much memory and disk a fit will take, said before it starts; which layers recompute to fit.
 
 Nothing here is a table of architectures. Two short rows are run once through the classifier at hand
 and what its graph keeps of them is counted, so adapters, dtypes, encoders and attention kernels
@@ -95,11 +95,15 @@ def estimate_memory(
     finally:
         classifier.checkpoint(before)
         classifier.train(was_training)
-    trained = [part for _, part in classifier.trainable_parameters()]
-    moment = 1 if "8bit" in optimizer else None
-    training = sum(part.nbytes + 2 * part.numel() * (moment or part.itemsize) for part in trained)
+    training = _trained_size(classifier, n_moments=2, optimizer=optimizer)
     weights = sum(part.nbytes for part in (*classifier.parameters(), *classifier.buffers()))
     return MemoryEstimate(weights, training, kept, _working(classifier, n_tokens))
+
+
+def checkpoint_size(classifier: PairClassifier, *, optimizer: str) -> int:
+    """Return the bytes that one checkpoint takes at least: trained weights and known moments."""
+    n_moments = 2 if "adam" in optimizer else 0
+    return _trained_size(classifier, n_moments=n_moments, optimizer=optimizer)
 
 
 def choose_checkpointing(
@@ -167,6 +171,15 @@ class _Kept:
     def of(self, n_tokens: int, longest: int) -> int:
         """Return the bytes of rows that hold `n_tokens` together and are no longer than that."""
         return int(n_tokens * (self.linear + self.square * longest))
+
+
+def _trained_size(classifier: PairClassifier, *, n_moments: int, optimizer: str) -> int:
+    """Return the bytes of the trained tensors, or their gradients, with their moments."""
+    trained = [part for _, part in classifier.trainable_parameters()]
+    moment = 1 if "8bit" in optimizer else None
+    return sum(
+        part.nbytes + n_moments * part.numel() * (moment or part.itemsize) for part in trained
+    )
 
 
 def _count_kept(classifier: PairClassifier, size: int) -> int:

@@ -11,6 +11,7 @@ This module is a leaf: it imports torch, transformers and peft, and nothing belo
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -28,10 +29,12 @@ from tiewise.attention import (
 from tiewise.config import ModelConfig, TrainConfig
 from tiewise.errors import ModelError
 from tiewise.groups import group_parameters
+from tiewise.names_head import NamesHead
 from tiewise.networks import (
     Checkpointing,
     checkpoint_layers,
     count_positions,
+    find_dropped_head,
     find_layers,
     load_network,
     working_dtype,
@@ -40,6 +43,8 @@ from tiewise.norms import replace_norms
 from tiewise.pooling import pool_last_layer
 from tiewise.responses import compare_responses
 from tiewise.trained import add_adapters
+
+_log = logging.getLogger(__name__)
 
 
 class PairClassifier(nn.Module):
@@ -63,6 +68,7 @@ class PairClassifier(nn.Module):
         self.is_decoder = hasattr(self._base, "score")
         self.can_pack = attends_by_rows(self._base.config)
         self.checkpointing: Checkpointing = "none"
+        self.names_head: NamesHead | None = None
 
     def forward(self, batch: dict[str, Tensor]) -> Tensor:
         """Return logits for a collated batch.
@@ -140,6 +146,11 @@ class PairClassifier(nn.Module):
         return self._base.score if self.is_decoder else self._base.classifier  # type: ignore[no-any-return]
 
     @property
+    def _no_split_modules(self) -> list[str]:
+        """Classes that FSDP shards one by one, under the name that accelerate looks for."""
+        return sorted({type(layer).__name__ for layer in self.layers})
+
+    @property
     def layers(self) -> nn.ModuleList:
         """The backbone's layers, first to last."""
         return find_layers(self._base)
@@ -166,6 +177,10 @@ class PairClassifier(nn.Module):
     def parameter_groups(self, train: TrainConfig) -> list[dict[str, Any]]:
         """Return the optimiser's groups; see :func:`tiewise.groups.group_parameters`."""
         return group_parameters(list(self.trainable_parameters()), len(self.layers), train)
+
+    def add_names_head(self, n_models: int, *, seed: int) -> None:
+        """Let training also guess which models answered (:mod:`tiewise.names_head`)."""
+        self.names_head = NamesHead(self.head, n_models, seed=seed)
 
     def checkpoint(self, mode: Checkpointing) -> None:
         """Choose which layers recompute their activations in the backward pass."""
@@ -205,6 +220,8 @@ def build_classifier(
     ModelError
         When the configuration does not fit the backbone.
     """
+    if dropped := find_dropped_head(Path(backbone_dir)):
+        _log.info("%s is %s: its head is left out, its backbone is used.", config.backbone, dropped)
     network = load_network(config, Path(backbone_dir), device=device, seed=seed)
     network = add_adapters(network, config, seed=seed)
     return _finish(network, config, Path(backbone_dir), checkpointing)

@@ -25,8 +25,10 @@ from transformers.utils import logging
 
 from tiewise.attention import attends_by_rows, register_attention
 from tiewise.config import ModelConfig
+from tiewise.environment import uses_fsdp
 from tiewise.errors import ModelError
-from tiewise.heads import CLASSES, cast_input, head_name, reset_head
+from tiewise.files import read_json
+from tiewise.heads import CLASSES, head_name, keep_precision, reset_head
 
 Checkpointing = Literal["none", "trainable", "all"]
 
@@ -54,10 +56,24 @@ def load_network(
         reset_head(network, config)
     for name in fresh:
         part = network.get_submodule(name).to(device=device, dtype=working_dtype(config))
-        cast_input(part, working_dtype(config))
+        keep_precision(part, working_dtype(config))
     network.requires_grad_(requires_grad=False)
     network.tiewise_fresh = fresh
     return network  # type: ignore[no-any-return]
+
+
+def find_dropped_head(backbone_dir: Path) -> str | None:
+    """Say which head a backbone's files hold, of a reward model for example; None without one.
+
+    It is left out: what is started from is the backbone below it.
+    """
+    settings = read_json(backbone_dir / "config.json")
+    kind = next(iter(settings.get("architectures") or []), "")
+    if not kind.endswith("ForSequenceClassification"):
+        return None
+    n_outputs = settings.get("num_labels") or len(settings.get("id2label") or "ab")
+    name = "a reward model" if n_outputs == 1 else "a classifier"
+    return f"{name} ({kind}, outputs: {n_outputs})"
 
 
 def working_dtype(config: ModelConfig) -> torch.dtype:
@@ -179,6 +195,8 @@ def _quantization(config: ModelConfig, settings: Any) -> Any:
         bnb_4bit_quant_type="nf4",
         bnb_4bit_use_double_quant=True,
         bnb_4bit_compute_dtype=getattr(torch, config.dtype),
+        # FSDP deals out floating tensors only: two 4-bit numbers a byte, called something else.
+        bnb_4bit_quant_storage=getattr(torch, config.dtype) if uses_fsdp() else torch.uint8,
         llm_int8_skip_modules=[rf"(?!{kind.base_model_prefix}\.).*", r".*\.pooler"],
     )
 

@@ -97,16 +97,16 @@ def is_close(logits: Floats, share: float) -> npt.NDArray[np.bool_]:
     return np.asarray(np.exp(ordered[:, 1] - ordered[:, 2]) >= share)
 
 
-def check_share(swap_when: float) -> None:
+def check_share(share: float, flag: str = "--swap-when") -> None:
     """Refuse what is no share of the largest probability.
 
     Raises
     ------
     ConfigError
-        When `swap_when` is not in [0, 1].
+        When `share`, the value of `flag`, is not in [0, 1].
     """
-    if not 0 <= swap_when <= 1:
-        raise ConfigError(f"--swap-when is {swap_when}; it is a share, from 0 (all) to 1 (ties).")
+    if not 0 <= share <= 1:
+        raise ConfigError(f"{flag} is {share}; it is a share, from 0 (all) to 1 (ties).")
 
 
 def average_folds(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:

@@ -9,79 +9,23 @@ run's own held-out rows say what that costs in log loss.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
-from tiewise.baseline import load_baseline
-from tiewise.config import BASELINE
-from tiewise.errors import ConfigError, RunError, missing_extra
 from tiewise.files import digest_file, refuse_existing
 from tiewise.formats import read_chunks
 from tiewise.formats.cells import ONE_HOT_COLUMNS
-from tiewise.orders import check_share
-from tiewise.pairs import is_degenerate
+from tiewise.predictors import Predict, PredictOptions, open_cascade, open_predictor
 from tiewise.runs import Run, read_fold_oof
 from tiewise.second_orders import SecondOrders, has_both_orders, weigh_second_orders
+from tiewise.stacking import open_stack
 from tiewise.streaming import StreamReport, predict_stream
 from tiewise.tally import Tally
 
 PROBS = ["prob_a", "prob_b", "prob_tie"]
-
-
-@dataclass(frozen=True)
-class PredictOptions:
-    """How pairs are scored.
-
-    swap
-        Score both orders and average; as the run was configured when None.
-    swap_when
-        Score the second order only where the second largest probability is at least this share of
-        the largest, in [0, 1]; this asks for a swap.
-    is_bitwise
-        One row a forward pass: a row's probabilities cannot depend on any other row.
-    chunk_rows
-        Rows read, scored and written at a time.
-    device
-        `cpu` or `cuda`; where the run was fitted when None.
-
-    Raises
-    ------
-    ConfigError
-        When a value is out of range, or one order is wanted and a second one too.
-    """
-
-    swap: bool | None = None
-    swap_when: float | None = None
-    is_bitwise: bool = False
-    chunk_rows: int = 1_000
-    device: str | None = None
-
-    def __post_init__(self) -> None:
-        if self.chunk_rows < 1:
-            raise ConfigError(f"--chunk-rows is {self.chunk_rows}; expected at least 1.")
-        if self.swap_when is None:
-            return
-        check_share(self.swap_when)
-        if self.swap is False:
-            raise ConfigError(
-                "--swap-when asks for a second order where it may matter, and --one-order for "
-                "none; give one of them."
-            )
-
-    def is_swapped(self, run: Run) -> bool:
-        """Whether a run's pairs are scored in both orders."""
-        if self.swap is None:
-            return self.swap_when is not None or run.config.predict.swap
-        return self.swap
-
-
-Predict = Callable[[pd.DataFrame, PredictOptions], pd.DataFrame]
-"""From a pairs table to its predictions, a line each, in the same order."""
 
 
 @dataclass(frozen=True)
@@ -118,46 +62,6 @@ class FilePrediction:
         facts = [f"{name} {value:.4g}" for name, value in self.facts.items()]
         described = ", ".join([f"folds averaged {self.n_folds}", *facts])
         return f"{described}\non held-out rows {self.held_out}" if self.held_out else described
-
-
-def open_predictor(run: Run, *, cache_dir: Path, device: str | None = None) -> Predict:
-    """Return a function from a pairs table to its predictions, averaged over the finished folds.
-
-    Parameters
-    ----------
-    run
-        A run with finished folds.
-    cache_dir
-        Where converted backbones are cached.
-    device
-        `cpu` or `cuda`; where the run was fitted when None.
-
-    Raises
-    ------
-    RunError
-        When no fold is finished.
-    ModelError, DeviceError
-        When the model is damaged or the machine cannot compute it.
-    """
-    if run.config.model.backbone == BASELINE:
-        return _open_baseline(run)
-    try:
-        from tiewise.judging import open_judge
-    except ModuleNotFoundError as error:
-        raise missing_extra(run.config.model.backbone, error) from error
-
-    judge = open_judge(run, cache_dir=cache_dir, device=device)
-
-    def predict(pairs: pd.DataFrame, options: PredictOptions) -> pd.DataFrame:
-        return judge.predict(
-            pairs,
-            is_swapped=options.is_swapped(run),
-            swap_when=options.swap_when,
-            is_bitwise=options.is_bitwise,
-            batch_tokens=run.config.predict.score_batch_tokens,
-        )
-
-    return predict
 
 
 def predict_file(
@@ -204,12 +108,12 @@ def predict_file(
     folds = run.finished_folds()
     identity = {
         "run": run.path.name,
-        "models": {str(fold): digest_file(run.fold(fold).oof_path) for fold in folds},
+        "models": _digest_models(run, options),
         "data": digest_file(data_path),
         "options": asdict(options),
         "is_submission": is_submission,
     }
-    predict = open_predictor(run, cache_dir=cache_dir, device=options.device)
+    predict = _open_whole(run, cache_dir, options)
     prepare = _as_submission if is_submission else _as_predictions
     tally = Tally()
     report = predict_stream(
@@ -238,19 +142,28 @@ def _weigh(run: Run, swap_when: float | None) -> SecondOrders | None:
     return found
 
 
-def _open_baseline(run: Run) -> Predict:
-    folds = run.finished_folds()
-    if not folds:
-        raise RunError(f"{run.path}: no fold is finished yet. Go on with tiewise fit --resume.")
-    models = [load_baseline(run.fold(fold).adapter_dir) for fold in folds]
+def _open_whole(run: Run, cache_dir: Path, options: PredictOptions) -> Predict:
+    """Open a run, and the one that makes its close calls."""
+    keywords: dict[str, Any] = {
+        "cache_dir": cache_dir,
+        "device": options.device,
+        "is_averaged": options.is_averaged,
+    }
+    predict = open_predictor(run, **keywords)
+    if options.dear is None or options.dear_when is None:
+        return predict
+    [dear] = open_stack([options.dear], run.path.parent)
+    return open_cascade(predict, open_predictor(dear, **keywords), options.dear_when)
 
-    def predict(pairs: pd.DataFrame, _: PredictOptions) -> pd.DataFrame:
-        probs = np.mean([model.predict(pairs) for model in models], axis=0)
-        table = pd.DataFrame(probs, columns=PROBS)
-        table.insert(0, "id", pairs["id"].to_numpy())
-        return table.assign(is_degenerate=is_degenerate(pairs))
 
-    return predict
+def _digest_models(run: Run, options: PredictOptions) -> dict[str, str]:
+    """Return what tells the models apart that predict: digests of what they predicted held out."""
+    runs = [run, *open_stack([options.dear] if options.dear else [], run.path.parent)]
+    return {
+        f"{each.name} {fold}": digest_file(each.fold(fold).oof_path)
+        for each in runs
+        for fold in each.finished_folds()
+    }
 
 
 def _as_predictions(table: pd.DataFrame) -> pd.DataFrame:

@@ -110,6 +110,16 @@ class Run:
         """The scores of all finished folds together."""
         return self.path / "scores.json"
 
+    @property
+    def average_dir(self) -> Path:
+        """The folds' adapters averaged into one."""
+        return self.path / "average"
+
+    @property
+    def mixture_path(self) -> Path:
+        """What each member of a blend counts."""
+        return self.path / "mixture.json"
+
     def fold(self, fold: int) -> FoldFolder:
         """Return the folder of one fold, which need not exist yet."""
         return FoldFolder(self.path / f"fold{fold}")

@@ -23,7 +23,7 @@ from tiewise.formats import read_pairs
 from tiewise.labels import swap_probs
 from tiewise.pairs import TEXT_COLUMNS, build_pairs, is_degenerate
 from tiewise.parse import repair_text
-from tiewise.prediction import Predict, PredictOptions, open_predictor
+from tiewise.predictors import Predict, PredictOptions, open_predictor
 from tiewise.runs import open_run
 from tiewise.shipped import load_shipped
 from tiewise.strengths import Ranking, rank_answers

@@ -23,10 +23,14 @@ class Step:
     """One process's share of an optimiser step."""
 
     micro_batches: list[npt.NDArray[np.int64]]
+    n_idle: int
+    """How many micro-batches, the last ones, weigh nothing: other processes have more of them."""
     weight: float
     """Sum of the weights of all rows of the step, over all processes."""
-    is_idle: bool
-    """The step has fewer rows than processes and none for this one: it takes part with weight 0."""
+
+    def is_idle(self, position: int) -> bool:
+        """Tell whether a micro-batch only keeps pace."""
+        return position >= len(self.micro_batches) - self.n_idle
 
 
 class StepDataset(Dataset[Step]):
@@ -52,21 +56,48 @@ class StepDataset(Dataset[Step]):
         return len(self.steps)
 
     def __getitem__(self, index: int) -> Step:
-        rows = self.rows_of(index)
-        plan = plan_step(
-            self.examples.rows.lengths[rows],
-            micro_batch_tokens=self.micro_batch_tokens,
+        units = self._units_of(index)
+        n_rows_each = units.shape[1]
+        lengths = self.examples.rows.lengths[units].max(axis=1)
+        plans = plan_step(
+            lengths,
+            micro_batch_tokens=max(self.micro_batch_tokens // n_rows_each, 1),
             n_micro_batches=self.config.n_micro_batches,
             layout=self.layout,
             n_processes=self.n_processes,
-        )[self.process_index]
-        weight = float(self.examples.weights[rows].sum(dtype=np.float64)) or 1.0
-        micro_batches = [rows[positions] for positions in plan]
-        return Step(micro_batches or [rows[:1]], weight, is_idle=not micro_batches)
+        )
+        own = [_rows_in(units[positions]) for positions in plans[self.process_index]]
+        # Processes that share weights meet in every forward pass, so all run equally many.
+        n_idle = max(map(len, plans)) - len(own)
+        shortest = _rows_in(units[[int(lengths.argmin())]])
+        weight = float(self.examples.weights[units].sum(dtype=np.float64)) or 1.0
+        return Step(own + [shortest] * n_idle, n_idle, weight)
+
+    @property
+    def smallest(self) -> int:
+        """Rows that no micro-batch can be cut below."""
+        return 2 if self.config.consistency_weight else 1
 
     def rows_of(self, index: int) -> npt.NDArray[np.int64]:
         """Return the rows of a step, over all processes, in the order they were drawn."""
         pairs = self.steps[index]
-        if not self.config.both_orders:
-            return pairs
-        return np.concatenate([pairs, pairs + len(self.examples.ids) // 2])
+        return _rows_in(self._both(pairs)) if self.config.both_orders else pairs
+
+    def _units_of(self, index: int) -> npt.NDArray[np.int64]:
+        """Return the rows of a step, those that must share a micro-batch side by side.
+
+        Where the loss compares the two orders of a pair, they are one unit: shape (n_pairs, 2).
+        Otherwise each row is one: (n_rows, 1).
+        """
+        if self.config.consistency_weight:
+            return self._both(self.steps[index])
+        return self.rows_of(index)[:, None]
+
+    def _both(self, pairs: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        """Return the rows of pairs as given and swapped, shape (n_pairs, 2)."""
+        return np.stack([pairs, pairs + len(self.examples.ids) // 2], axis=1)
+
+
+def _rows_in(units: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """Return the rows of units: first all as given, then all swapped."""
+    return units.T.ravel()

@@ -29,14 +29,18 @@ from torch.utils.data import DataLoader
 from tiewise import checkpoints
 from tiewise.attention import collate
 from tiewise.config import TrainConfig
-from tiewise.errors import NumericsError, RunError
+from tiewise.consistency import order_divergence
+from tiewise.errors import ConfigError, NumericsError, RunError
 from tiewise.model import PairClassifier
+from tiewise.names_head import names_losses
+from tiewise.sharding import deal_state, gather
 from tiewise.steps import Step, StepDataset
 from tiewise.tensor_tree import load_tree, save_tree
 from tiewise.trained import load_trainable_weights, trainable_weights
 
 _STATE = "state"
 _TRAINER_STATE = "trainer_state.json"
+_SHOWN = 5
 _log = logging.getLogger(__name__)
 
 
@@ -73,6 +77,11 @@ class StepTrainer(transformers.Trainer):
         self.fit = fit
         self._losses: list[float] = []  # of the steps since the last line of history
         super().__init__(model=model, args=arguments, train_dataset=dataset, callbacks=callbacks)
+        if self.is_fsdp_enabled and (not self.accelerator.is_fsdp2 or arguments.fp16):
+            raise ConfigError(
+                "FSDP is used in its second version and without float16 only: set fsdp_version: 2 "
+                "and mixed_precision: 'no' in accelerate's file, and give --dtype bfloat16."
+            )
         self.remove_callback(transformers.PrinterCallback)
 
     # ---- what a step is -------------------------------------------------------------------
@@ -118,8 +127,9 @@ class StepTrainer(transformers.Trainer):
         for position, rows in enumerate(step.micro_batches):
             is_last = position == len(step.micro_batches) - 1
             # Only the last backward of a step exchanges gradients between processes.
+            self.accelerator.gradient_state._set_sync_gradients(is_last)
             with contextlib.nullcontext() if is_last else self.accelerator.no_sync(model):
-                row_losses = self._row_losses(model, rows, is_idle=step.is_idle)
+                row_losses = self._row_losses(model, rows, is_idle=step.is_idle(position))
                 # Processes average their gradients; the factor turns the average into the sum.
                 share = row_losses.sum() * (self.args.world_size / step.weight)
                 self.accelerator.backward(share)
@@ -139,12 +149,22 @@ class StepTrainer(transformers.Trainer):
             pad_id=self.steps.pad_id,
             device=device,
         )
-        logits = model(batch)
+        # Not transformers' own flag: under FSDP it would take the head's precision away too.
+        is_mixed = self.classifier.model_config.dtype == "bfloat16" and device.type == "cuda"
+        with torch.autocast(device.type, torch.bfloat16, enabled=is_mixed):
+            logits = model(batch)
         targets = torch.from_numpy(examples.targets[rows]).to(device, logits.dtype)
         weights = torch.from_numpy(examples.weights[rows]).to(device, logits.dtype)
         losses = torch.nn.functional.cross_entropy(
             logits, targets, reduction="none", label_smoothing=self.train_config.label_smoothing
         )
+        if self.train_config.consistency_weight:
+            losses = losses + self.train_config.consistency_weight * order_divergence(logits)
+        names_head = self.classifier.names_head
+        if examples.names is not None and names_head is not None and names_head.logits is not None:
+            codes = torch.from_numpy(examples.names.codes[rows]).to(device)
+            guessed = names_losses(names_head.logits, codes)
+            losses = losses + self.train_config.model_names_weight * guessed
         return losses * (0.0 if is_idle else weights)
 
     def _seed_step(self) -> None:
@@ -158,27 +178,37 @@ class StepTrainer(transformers.Trainer):
         if bool(is_finite.all()):
             return
         bad = rows[~is_finite.cpu().numpy()]
-        names = ", ".join(f"id={self.steps.examples.ids[row]}" for row in bad[:5])
         raise NumericsError(
             f"step {self.state.global_step + 1}: the loss of {len(bad)} rows is not finite "
-            f"({names}). The last checkpoint is intact. Lower --learning-rate, or look at the rows."
+            f"({self._named(bad)}). The last checkpoint is intact. Lower --learning-rate, or look "
+            "at the rows."
         )
 
     def _clip_grad_norm(self, model: torch.nn.Module) -> Any:
         norm = super()._clip_grad_norm(model)  # type: ignore[no-untyped-call]
         # With a gradient scaler (fp16) an infinite gradient is expected: the step is skipped.
         if self.accelerator.scaler is None and norm is not None and not np.isfinite(float(norm)):
+            rows = self.steps.rows_of(self.state.global_step)
             raise NumericsError(
-                f"step {self.state.global_step + 1}: the gradient's norm is {float(norm)}. "
-                "The last checkpoint is intact. Lower --learning-rate or --max-grad-norm."
+                f"step {self.state.global_step + 1}: the gradient's norm is {float(norm)}, summed "
+                f"over its {len(rows)} rows ({self._named(rows)}). The last checkpoint is intact. "
+                "Lower --learning-rate or --max-grad-norm, or look at the rows."
             )
         return norm
+
+    def _named(self, rows: npt.NDArray[np.int64]) -> str:
+        names = [f"id={self.steps.examples.ids[row]}" for row in rows[:_SHOWN]]
+        return ", ".join(names + ["…"] * (len(rows) > _SHOWN))
 
     def _halve_micro_batches(self, model: torch.nn.Module) -> Step:
         """Make room after running out of memory: half the tokens a micro-batch, the same rows."""
         index = self.state.global_step
         largest = max(len(rows) for rows in self.steps[index].micro_batches)
-        if largest == 1 or self.args.world_size > 1 or self.train_config.n_micro_batches:
+        if (
+            largest <= self.steps.smallest
+            or self.args.world_size > 1
+            or self.train_config.n_micro_batches
+        ):
             raise RunError(
                 f"step {index + 1}: out of memory with {self.steps.micro_batch_tokens} tokens a "
                 "micro-batch. Lower --micro-batch-tokens or --max-length, or give "
@@ -205,16 +235,17 @@ class StepTrainer(transformers.Trainer):
         return self.optimizer
 
     def _save_checkpoint(self, model: torch.nn.Module, trial: Any) -> None:
-        if self.is_fsdp_enabled or self.is_deepspeed_enabled:
+        if self.is_deepspeed_enabled:
             super()._save_checkpoint(model, trial)
             self._seal_sharded()
             return
+        tree = gather(self._state_tree())
         if not self.args.should_save:
             return
         folder = Path(str(self.args.output_dir))
         step = self.state.global_step
         with checkpoints.new_checkpoint(folder, step, fit=self.fit) as checkpoint:
-            save_tree(checkpoint / _STATE, self._state_tree())
+            save_tree(checkpoint / _STATE, tree)
             self.state.save_to_json(str(checkpoint / _TRAINER_STATE))
         checkpoints.keep_newest(folder, self.train_config.n_checkpoints, step=step)
 
@@ -241,12 +272,13 @@ class StepTrainer(transformers.Trainer):
         self._losses = self._resumed_state["losses"]
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
-        if checkpoint is None or self.is_fsdp_enabled or self.is_deepspeed_enabled:
+        if checkpoint is None or self.is_deepspeed_enabled:
             super()._load_optimizer_and_scheduler(checkpoint)
             return
-        for name, part in (("optimizer", self.optimizer), ("scheduler", self.lr_scheduler)):
-            assert part is not None, f"the Trainer built no {name}"  # noqa: S101
-            part.load_state_dict(self._resumed_state[name])
+        optimizer, scheduler = self.optimizer, self.lr_scheduler
+        assert optimizer is not None and scheduler is not None, "the Trainer built none"  # noqa: S101, PT018
+        optimizer.load_state_dict(deal_state(self._resumed_state["optimizer"], optimizer))
+        scheduler.load_state_dict(self._resumed_state["scheduler"])
 
     def _load_scaler(self, checkpoint: str | None) -> None:
         if checkpoint is not None and self.accelerator.scaler is not None:

@@ -46,7 +46,6 @@ def training_arguments(
         eval_strategy="no",
         seed=config.seed,
         use_cpu=is_cpu,
-        bf16=dtype == "bfloat16" and not is_cpu,
         fp16=dtype == "float16" and not is_cpu,
         ddp_find_unused_parameters=False,
         ddp_timeout=_PATIENCE_SECONDS,

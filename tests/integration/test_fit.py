@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import re
 import shutil
 import signal
 
@@ -165,23 +166,27 @@ def test_both_orders_stand_in_one_step(fitter, cache_dir):
 
 
 def test_learning_rates_take_effect(fitter, monkeypatch):
-    """The optimiser that the Trainer built has the head's, the layers' and LoRA+'s rates."""
+    """At the first step the Trainer's optimiser has each tensor at the rate of its part."""
     seen = {}
-    create = StepTrainer.create_optimizer
+    training_step = StepTrainer.training_step
 
-    def remember(self, model=None):
-        seen["groups"] = create(self, model).param_groups
-        return self.optimizer
+    def look(self, *arguments, **options):
+        names = {id(part): name for name, part in self.classifier.trainable_parameters()}
+        for group in self.optimizer.param_groups:
+            seen.update({names[id(part)]: group["lr"] for part in group["params"]})
+        assert seen.keys() == set(names.values())
+        return training_step(self, *arguments, **options)
 
-    monkeypatch.setattr(StepTrainer, "create_optimizer", remember)
+    monkeypatch.setattr(StepTrainer, "training_step", look)
     config = configure(
         head_learning_rate=5e-3, layer_decay=0.5, lora_plus_ratio=16.0, schedule="constant",
         n_epochs=1,
     )  # fmt: skip
     fitter("rates", config)
-    rates = {group["lr"] for group in seen["groups"]}
-    top = 1e-3
-    assert {5e-3, top, top * 16, top * 0.5, top * 0.5 * 16} <= rates
+    for name, rate in seen.items():
+        depth = re.search(r"\.layers\.(\d)\.", name)
+        expected = 1e-3 * 0.5 ** (3 - int(depth[1])) if depth else 5e-3
+        assert rate == pytest.approx(expected * (16 if ".lora_B." in name else 1)), name
 
 
 class Stop(Exception):
@@ -340,7 +345,7 @@ def test_a_loss_that_is_not_finite_stops_the_fit_and_names_the_rows(fitter, monk
 
 
 def test_a_gradient_that_is_not_finite_stops_the_fit(fitter, monkeypatch):
-    """A finite loss with an infinite gradient is caught before the optimiser sees it."""
+    """An infinite gradient is caught before the optimiser sees it, and its rows are named."""
     forward = PairClassifier.forward
 
     class Explode(torch.autograd.Function):
@@ -355,7 +360,7 @@ def test_a_gradient_that_is_not_finite_stops_the_fit(fitter, monkeypatch):
     monkeypatch.setattr(
         PairClassifier, "forward", lambda self, batch: Explode.apply(forward(self, batch))
     )
-    with pytest.raises(NumericsError, match="gradient"):
+    with pytest.raises(NumericsError, match=r"step 1: the gradient's norm is .* rows \(id=\d+, id"):
         fitter("run", configure(checkpointing="none"))
 
 
@@ -387,6 +392,20 @@ def test_out_of_memory_with_one_row_is_a_message(fitter, monkeypatch):
     monkeypatch.setattr(PairClassifier, "forward", never)
     with pytest.raises(RunError, match="--micro-batch-tokens"):
         fitter("run", configure(n_micro_batches=None, checkpointing="none"))
+
+
+@pytest.mark.parametrize("optimizer", ["adamw_torch", "sgd"])
+def test_the_room_for_checkpoints_is_known_before_the_first_step(fitter, monkeypatch, optimizer):
+    """What is asked of the disk is no more than they take, and not much less."""
+    asked = []
+    monkeypatch.setattr(
+        checkpoints, "require_room", lambda folder, n, *, size: asked.append((folder, n, size))
+    )
+    fitter("run", configure(n_epochs=1, optimizer=optimizer, n_checkpoints=2))
+    [(folder, n_standing, size)] = asked
+    assert n_standing == 3
+    taken = sum(path.stat().st_size for path in checkpoints.newest_intact(folder).iterdir())
+    assert size <= taken <= 1.2 * size + 20_000
 
 
 @pytest.mark.parametrize("n_times", [1, 3])

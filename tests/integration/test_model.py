@@ -164,6 +164,17 @@ def test_the_head_computes_in_float32_or_better(backbone, dtype, cache_dir):
     assert logits.isfinite().all()
 
 
+@pytest.mark.parametrize("backbone", ["tiny:0", "tiny-bert:0"])
+def test_the_head_keeps_its_precision_under_autocast(backbone, cache_dir):
+    """Where the backbone computes in bfloat16, logits are not rounded to it."""
+    classifier = build_tiny(backbone, cache_dir, dtype="float32")
+    with torch.autocast("cpu", torch.bfloat16):
+        logits = score(classifier, make_rows())
+        assert torch.is_autocast_enabled("cpu")
+    assert logits.dtype == torch.float32
+    assert (logits != logits.bfloat16().float()).any()
+
+
 def test_a_row_longer_than_the_table_of_positions_is_refused(cache_dir):
     """The message names the length and how to mend it."""
     classifier = build_tiny("tiny-bert:0", cache_dir)

@@ -13,12 +13,12 @@ import shutil
 import pytest
 
 from cut_saves import STEP, cut_saves
-from faults import Forked, copy_run, fit, fold_of, outcome, scaled
+from faults import Forked, copy_run, fit, fold_of, n_resumed, outcome, scaled
 
 pytestmark = pytest.mark.timeout(3600)
 
 STRIDE = scaled(quick=9, full=1)
-N_RESUMED = scaled(quick=1, full=25)
+N_RESUMED = n_resumed(quick=1, full=25)
 
 
 @pytest.fixture(scope="module")

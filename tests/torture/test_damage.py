@@ -9,12 +9,11 @@ import pickle
 import random
 import shutil
 import signal
-import time
 from pathlib import Path
 
 import pytest
 
-from faults import copy_run, damages, fit, fold_of, outcome, scaled, tiewise
+from faults import copy_run, damages, fit, fit_to, fold_of, n_resumed, outcome, scaled, tiewise
 from tiewise import checkpoints
 from tiewise.backbones import resolve_backbone
 from tiewise.errors import ModelError
@@ -24,7 +23,7 @@ pytestmark = pytest.mark.timeout(3600)
 
 SEED = int(os.environ.get("TIEWISE_SEED", "0"))
 N_BITS = scaled(quick=6, full=40)
-N_RESUMED = scaled(quick=2, full=1000)
+N_RESUMED = n_resumed(quick=2, full=1000)
 
 
 # ---- checkpoints ----------------------------------------------------------------------------
@@ -33,11 +32,7 @@ N_RESUMED = scaled(quick=2, full=1000)
 @pytest.fixture(scope="module")
 def broken(workplace):
     """Kill a fit when two checkpoints stand; return them, newest first."""
-    process = fit(workplace, "broken")
-    history_path = fold_of(workplace, "broken").history_path
-    while not history_path.is_file() or len(history_path.read_bytes().splitlines()) < 13:
-        assert process.is_alive, process.messages()
-        time.sleep(0.01)
+    process = fit_to(workplace, "broken", 13)
     process.send(signal.SIGKILL)
     process.end()
     found = checkpoints.list_checkpoints(fold_of(workplace, "broken").checkpoints_dir)

@@ -13,7 +13,18 @@ from pathlib import Path
 
 import pytest
 
-from faults import FLAGS, Forked, fit, fold_of, outcome, scaled, tiewise, with_small_files
+from faults import (
+    FLAGS,
+    Forked,
+    fit,
+    fit_to,
+    fold_of,
+    outcome,
+    scaled,
+    tiewise,
+    with_free_disk,
+    with_small_files,
+)
 from tiewise import checkpoints
 
 pytestmark = pytest.mark.timeout(3600)
@@ -36,13 +47,6 @@ def last_step(folder: Path, run: str) -> int:
     """Return how many steps the history tells of."""
     path = fold_of(folder, run).history_path
     return len(path.read_bytes().splitlines()) if path.is_file() else 0
-
-
-def wait_for_step(folder: Path, run: str, step: int, process) -> None:
-    """Return once a fit has logged so many steps."""
-    while last_step(folder, run) < step:
-        assert process.is_alive, process.messages()
-        time.sleep(0.01)
 
 
 @pytest.mark.parametrize("trial", range(N_KILLS))
@@ -76,13 +80,13 @@ def test_a_fit_killed_again_and_again_ends_the_same(workplace, undisturbed, seco
 def test_a_signal_saves_and_says_how_to_go_on(workplace, undisturbed, number, status):
     """A signal: a checkpoint at the next step, the exit status that names it, and the same end."""
     run = f"stopped{status}"
-    stopped = fit(workplace, run)
-    wait_for_step(workplace, run, 5, stopped)
+    stopped = fit_to(workplace, run, 5)
     stopped.send(number)
+    stopped.send(signal.SIGCONT)
     assert stopped.end() == status
     assert stopped.messages().endswith("Stopped after a checkpoint; go on with --resume.\n")
     saved = checkpoints.newest_intact(fold_of(workplace, run).checkpoints_dir)
-    assert checkpoints.step_of(saved) == last_step(workplace, run)
+    assert checkpoints.step_of(saved) == last_step(workplace, run) == 6
     resumed = fit(workplace, run, "--resume")
     assert resumed.end() == 0, resumed.messages()
     assert outcome(workplace, run) == undisturbed
@@ -91,12 +95,13 @@ def test_a_signal_saves_and_says_how_to_go_on(workplace, undisturbed, number, st
 def test_a_shell_sees_the_signal(workplace):
     """The same through ``python -m tiewise``, as a scheduler starts it."""
     command = [sys.executable, "-m", "tiewise", "fit", *FLAGS, "--run", "shell"]
+    command += ["--n-epochs", "1000"]  # it is not to end before the signal comes
     with subprocess.Popen(command, cwd=workplace, stderr=subprocess.PIPE, text=True) as process:
         while last_step(workplace, "shell") < 3:
             assert process.poll() is None
             time.sleep(0.01)
         process.terminate()
-        _, messages = process.communicate(timeout=100)
+        _, messages = process.communicate(timeout=250)
     assert process.returncode == 143
     assert "go on with --resume" in messages
 
@@ -114,12 +119,22 @@ def small_disk(tmp_path):
     subprocess.run(["umount", "--lazy", folder], check=True)
 
 
-def fill(folder: Path, n_bytes_left: int) -> Path:
-    """Fill the file system of `folder`; return the file that does it."""
-    path = folder / "ballast"
+def fill(folder: Path, n_bytes_left: int) -> None:
+    """Fill the file system of `folder`, with a file of the name ballast."""
     state = os.statvfs(folder)
-    path.write_bytes(bytes(max(0, state.f_bavail * state.f_frsize - n_bytes_left)))
-    return path
+    size = max(0, state.f_bavail * state.f_frsize - n_bytes_left)
+    (folder / "ballast").write_bytes(bytes(size))
+
+
+def crowd(workplace: Path, run: str, small_disk: Path | None, n_bytes_left: int) -> Forked:
+    """Let a fit begin where there is room, and take the room away after its first step."""
+    if small_disk is None:
+        return Forked(workplace, with_small_files, n_bytes_left, "fit", *FLAGS, "--run", run)
+    (workplace / "artifacts" / "runs" / run).symlink_to(small_disk)
+    crowded = fit_to(workplace, run, 1)
+    fill(small_disk, n_bytes_left)
+    crowded.send(signal.SIGCONT)
+    return crowded
 
 
 @pytest.mark.parametrize("n_bytes_left", SIZES)
@@ -128,12 +143,7 @@ def test_a_full_disk_is_a_message_and_costs_nothing(
 ):
     """Wherever the room ends: exit status 2, words, and afterwards the same end."""
     run = f"full{n_bytes_left}"
-    if small_disk is not None:
-        (workplace / "artifacts" / "runs" / run).symlink_to(small_disk)
-        ballast = fill(small_disk, n_bytes_left)
-        crowded = fit(workplace, run)
-    else:
-        crowded = Forked(workplace, with_small_files, n_bytes_left, "fit", *FLAGS, "--run", run)
+    crowded = crowd(workplace, run, small_disk, n_bytes_left)
     if crowded.end() != 0:
         assert crowded.end() == 2, crowded.messages()
         assert "Traceback" not in crowded.messages()
@@ -141,10 +151,21 @@ def test_a_full_disk_is_a_message_and_costs_nothing(
         for checkpoint in checkpoints.list_checkpoints(fold_of(workplace, run).checkpoints_dir):
             assert checkpoints.find_damage(checkpoint) is None
         if small_disk is not None:
-            ballast.unlink()
+            (small_disk / "ballast").unlink()
         resumed = fit(workplace, run, "--resume")
         assert resumed.end() == 0, resumed.messages()
     assert outcome(workplace, run) == undisturbed
+
+
+def test_a_full_disk_is_foreseen(workplace, undisturbed):
+    """With less room than the checkpoints take, no step is computed; with room it is begun anew."""
+    cramped = Forked(workplace, with_free_disk, 10_000, "fit", *FLAGS, "--run", "foreseen")
+    assert cramped.end() == 2
+    assert "MB, and 0.0 MB are free there. Make room" in cramped.messages()
+    assert last_step(workplace, "foreseen") == 0
+    again = fit(workplace, "foreseen")
+    assert again.end() == 0, again.messages()
+    assert outcome(workplace, "foreseen") == undisturbed
 
 
 def test_two_runs_do_not_disturb_each_other(workplace, undisturbed):
@@ -158,13 +179,13 @@ def test_two_runs_do_not_disturb_each_other(workplace, undisturbed):
 
 def test_two_fits_of_one_fold_are_one(workplace, undisturbed):
     """The second is refused while the first lives, resumed or not, and changes nothing."""
-    first = fit(workplace, "shared")
-    wait_for_step(workplace, "shared", 2, first)
+    first = fit_to(workplace, "shared", 2)
     for flags in ([], ["--resume"], ["--overwrite"]):
         second = fit(workplace, "shared", *flags)
         assert second.end() == 2
         assert f"held by process {first.id} " in second.messages()
         assert "Traceback" not in second.messages()
+    first.send(signal.SIGCONT)
     assert first.end() == 0
     assert outcome(workplace, "shared") == undisturbed
     again = tiewise(workplace, "fit", *FLAGS, "--run", "shared", "--resume")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import random
+from pathlib import Path
 
 import pytest
 
@@ -19,16 +20,10 @@ SCALE = {"full": "1000000", "quick": "100000"}.get(os.environ.get("TIEWISE_TORTU
 N_CELLS = int(os.environ.get("TIEWISE_CELLS", SCALE))
 SEED = int(os.environ.get("TIEWISE_SEED", "0"))
 
-CORPUS = (
-    "[]",
-    "[null]",
-    '["one", null, "two"]',
-    '["\\ud83d\\ude00", "\\ud83d", "\\u0000", "\\/\\b\\f\\n\\r\\t\\"\\\\"]',
-    '["caf\u00e9 \u4e2d\u6587 \U0001f600", ""]',
-    '["<eos><start_of_turn>user", "[1, 2, {\\"a\\": null}]"]',
-    "[\"__import__('os').system('true')\"]",
-    ' [ "spaced" ,\n"out" ] ',
-)
+CORPUS = [
+    path.read_text(encoding="utf-8")
+    for path in sorted((Path(__file__).parent / "corpus").iterdir())
+]
 PIECES = (
     *'[]{}",\\:\x00\n\t \ufeff\ud83d\ude00\u2028\x7f\u0301',
     *("null", "true", "NaN", "Infinity", "-1", "1e999", "9" * 40, "\\u", "\\ud83d", "\\ude00"),

@@ -15,6 +15,7 @@ from tiewise.checkpoints import (
     list_checkpoints,
     new_checkpoint,
     newest_intact,
+    require_room,
     step_of,
 )
 from tiewise.errors import RunError
@@ -119,6 +120,19 @@ def test_a_full_disk_is_a_message(tmp_path):
     with pytest.raises(RunError, match="no room"), new_checkpoint(tmp_path, 4):
         raise OSError(errno.ENOSPC, "No space left on device")
     assert newest_intact(tmp_path) == before
+
+
+def test_a_full_disk_is_foreseen(tmp_path):
+    """More than is free is refused with both numbers; what stands already need not be found."""
+    free = shutil.disk_usage(tmp_path).free
+    folder = tmp_path / "checkpoints"
+    require_room(folder, 4, size=free // 8)
+    with pytest.raises(RunError, match=r"at least \d+\.\d MB, and \d+\.\d MB are free"):
+        require_room(folder, 4, size=free)
+    for step in (2, 4, 6):
+        _write(folder, step)
+    require_room(folder, 4, size=free // 2)
+    require_room(folder, 0, size=2 * free)
 
 
 def test_other_errors_of_the_system_pass_through(tmp_path):

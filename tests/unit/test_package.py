@@ -38,19 +38,28 @@ def _can_be_imported(name):
 CORE = [name for name in _modules() if not _is_leaf(name) and _can_be_imported(name)]
 
 
+DEAF = """
+import sys
+def refuse(event, arguments):
+    if event.split(".")[0] == "socket" and event not in ("socket.__new__", "socket.gethostname"):
+        raise RuntimeError(f"importing reached for the network: {event} {arguments}")
+sys.addaudithook(refuse)
+"""
+
+
 def _run(code):
-    return subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True
-    ).stdout.strip()
+    """Run code in a fresh interpreter that has no network; return what it printed."""
+    command = [sys.executable, "-c", DEAF + code]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
 
 
 def test_importing_the_package_loads_nothing_heavy():
-    """Until a name is used, numpy is the heaviest thing there may be."""
+    """Until a name is used, numpy is the heaviest thing there may be; nothing is looked up."""
     heavy = "{'pandas', 'scipy', 'sklearn', 'joblib', 'pyarrow', 'torch', 'transformers', 'tyro'}"
     assert _run(f"import sys, tiewise; print({heavy} & set(sys.modules))") == "set()"
 
 
-def test_core_modules_do_not_load_torch():
+def test_core_modules_load_neither_torch_nor_anything_from_the_network():
     """Every module whose docstring does not say that it imports torch does not."""
     imports = "; ".join(f"import {name}" for name in CORE)
     banned = "{'torch', 'transformers', 'peft', 'bitsandbytes', 'datasets'}"

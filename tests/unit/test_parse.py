@@ -7,6 +7,7 @@ import contextlib
 import json
 import sys
 import time
+import tracemalloc
 
 import pytest
 from hypothesis import example, given
@@ -178,14 +179,32 @@ def seconds_to_parse(text: str) -> float:
     return time.process_time() - start
 
 
-@pytest.mark.parametrize(
-    "unit", ["x", "é", "\\n", "\\ud83d", "\ud83d", '","', '",null,"', "[", " ", "\\u0041"]
-)
+UNITS = ["x", "é", "\\n", "\\ud83d", "\ud83d", '","', '",null,"', "[", " ", "\\u0041"]
+
+
+@pytest.mark.parametrize("unit", UNITS)
 def test_time_is_linear(unit):
     """Sixteen times the text takes about sixteen times as long, not two hundred and fifty."""
     short, long = (json_cell_of(unit, n) for n in (20_000, 320_000))
-    fast = min(seconds_to_parse(short) for _ in range(3))
-    assert seconds_to_parse(long) < 80 * fast + 0.05
+    fast, slow = (min(seconds_to_parse(cell) for _ in range(3)) for cell in (short, long))
+    assert slow < 80 * fast + 0.05
+
+
+@pytest.mark.parametrize("unit", UNITS)
+def test_memory_is_linear(unit):
+    """Four times the text takes no more than four times the memory."""
+    least, most = (bytes_to_parse(json_cell_of(unit, n)) for n in (2_000, 8_000))
+    assert most < 4.2 * least + 10_000
+
+
+def bytes_to_parse(text: str) -> int:
+    tracemalloc.start()
+    try:
+        with contextlib.suppress(ParseError):
+            parse_turns(text)
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
 
 
 def json_cell_of(unit: str, count: int) -> str:

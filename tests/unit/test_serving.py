@@ -13,7 +13,7 @@ from tiewise.errors import ConfigError, PairsError
 from tiewise.formats import write_pairs
 from tiewise.labels import swap_probs
 from tiewise.pairs import TEXT_COLUMNS, build_pairs, is_degenerate, swap_pairs
-from tiewise.prediction import PredictOptions
+from tiewise.predictors import PredictOptions
 from tiewise.serving import compare_all, predict, rank, score
 from tiewise.simulate import simulate
 

@@ -1,0 +1,96 @@
+"""How far float32 gradients lie from the truth: the notebook's way and ours, layout by layout.
+
+    python -m benchmarks rounding --quick
+
+All layouts, modes of checkpointing and splits give one gradient, which tests hold to 1e-9 in
+float64. In float32 each rounds in its own order. The truth is our padded gradient in float64; what
+is shown is the largest error of any tensor, each in proportion to its own largest number. *Equal
+to* is how far the layout's float64 gradient lies from the truth, in the same measure.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from benchmarks.midsize import write_backbone
+from benchmarks.rounds import compared
+from benchmarks.train import (
+    MAX_LENGTH,
+    NOTEBOOK,
+    Setting,
+    build_ours,
+    draw_steps,
+    gradients,
+    load_theirs,
+    step_ours,
+    step_theirs,
+)
+from tiewise.batches import Layout
+from tiewise.trained import load_trainable_weights, trainable_weights
+
+N_LAYERS, N_FROZEN = 6, 2
+LAYOUTS: tuple[Layout, ...] = ("padded", "sorted", "packed")
+Gradients = dict[str, Tensor]
+
+
+def run(*, is_quick: bool) -> list[dict[str, Any]]:
+    """Compare the layouts; the rows of the benchmark."""
+    torch.set_num_threads(1)
+    setting = Setting(NOTEBOOK.targets, N_FROZEN)
+    with tempfile.TemporaryDirectory() as folder:
+        backbone_dir = write_backbone(Path(folder) / "backbone", n_layers=N_LAYERS)
+        narrow, wide = (
+            build_ours(backbone_dir, setting, dtype=dtype) for dtype in ("float32", "float64")
+        )
+        load_trainable_weights(wide, trainable_weights(narrow))
+        narrow.save(Path(folder) / "adapter")
+        theirs = load_theirs(backbone_dir, Path(folder) / "adapter")
+        steps = draw_steps(1 if is_quick else 4)
+        rounded: dict[str, list[float]] = {name: [] for name in (*LAYOUTS, "notebook")}
+        exact: dict[str, list[float]] = {name: [] for name in LAYOUTS}
+        for rows in steps:
+            ours = {
+                (model, layout): gradients_of(
+                    model, partial(step_ours, model, rows, 8 * MAX_LENGTH, layout=layout)
+                )
+                for model in (narrow, wide)
+                for layout in LAYOUTS
+            }
+            truth = ours[wide, "padded"]
+            for layout in LAYOUTS:
+                rounded[layout].append(error(ours[narrow, layout], truth))
+                exact[layout].append(error(ours[wide, layout], truth))
+            notebook = gradients_of(theirs, partial(step_theirs, theirs, rows))
+            rounded["notebook"].append(error(notebook, truth))
+    return [
+        compared(
+            f"rounding.{layout}",
+            rounded[layout],
+            rounded["notebook"],
+            unit="error",
+            equal_to=max(exact[layout]),
+        )
+        for layout in LAYOUTS
+    ]
+
+
+def gradients_of(model: Any, step: Any) -> Gradients:
+    """Run a step and return its gradients."""
+    model.zero_grad(set_to_none=True)
+    step()
+    return dict(gradients(model))
+
+
+def error(found: Gradients, truth: Gradients) -> float:
+    """Return the largest difference of a tensor in proportion to its largest number."""
+    assert found.keys() == truth.keys()
+    return max(
+        float((found[name].double() - part).abs().max() / part.abs().max())
+        for name, part in truth.items()
+    )

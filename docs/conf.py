@@ -1,0 +1,79 @@
+"""Sphinx: pages in Markdown, the reference from docstrings.
+
+The reference lists every name of ``tiewise/__init__.pyi``, by the module it comes from, so no
+public name can be missing there.
+"""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import tiewise
+
+HERE = Path(__file__).parent
+TITLES = {
+    "formats": "Reading and writing",
+    "parse": "Cells",
+    "pairs": "Pairs",
+    "labels": "Labels",
+    "folds": "Folds",
+    "scores": "Scores",
+    "intervals": "Intervals",
+    "position": "Position bias",
+    "temperature": "Calibration",
+    "serving": "Judging",
+    "runs": "Runs",
+    "errors": "Errors",
+}
+
+project = "tiewise"
+author = "The tiewise authors"
+version = release = tiewise.__version__
+
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.viewcode", "numpydoc"]
+exclude_patterns = ["_build", "README-proposal.md"]
+source_suffix = {".md": "markdown", ".rst": "restructuredtext"}
+myst_heading_anchors = 3
+
+autodoc_member_order = "bysource"
+autodoc_typehints = "none"  # the docstrings say shape, dtype and range
+numpydoc_show_class_members = False
+
+TO_COME = ("training", "evaluation", "reliability", "recipes")
+"""Pages that the index lists once they are written."""
+
+html_theme = "furo"
+html_title = f"tiewise {version}"
+html_copy_source = False
+
+
+def write_reference() -> None:
+    """Write ``reference.rst``: a section for each module that public names come from."""
+    stub = Path(tiewise.__file__).with_suffix(".pyi").read_text("utf-8")
+    names: dict[str, list[str]] = {}
+    for module, name in re.findall(r"^from \.([\w.]+) import \w+ as (\w+)$", stub, re.MULTILINE):
+        names.setdefault(module, []).append(name)
+    order = [*(module for module in TITLES if module in names), *sorted(set(names) - set(TITLES))]
+    parts = ["Reference", "=========", "", "Everything is a name of ``tiewise``.", ""]
+    for module in order:
+        title = TITLES.get(module, module.replace("_", " ").capitalize())
+        parts += [title, "-" * len(title), ""]
+        for name in names[module]:
+            is_class = isinstance(getattr(tiewise, name), type)
+            parts.append(f".. auto{'class' if is_class else 'function'}:: tiewise.{name}")
+            parts += ["   :members:", "   :show-inheritance:"] if is_class else []
+            parts.append("")
+    (HERE / "reference.rst").write_text("\n".join(parts), "utf-8")
+
+
+def leave_out_unwritten(app: object, name: str, source: list[str]) -> None:
+    """Drop the lines of the index that name pages which are not there."""
+    if name == "index":
+        missing = {page for page in TO_COME if not (HERE / f"{page}.md").is_file()}
+        source[0] = "\n".join(line for line in source[0].splitlines() if line not in missing)
+
+
+def setup(app: Any) -> None:
+    """Write what is made, and hear of every page that is read."""
+    write_reference()
+    app.connect("source-read", leave_out_unwritten)

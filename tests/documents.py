@@ -1,0 +1,66 @@
+"""What the pages show: commands and Python blocks in order, and which of them a test may run.
+
+A block is left alone when the line above it says so, ``<!-- not run: REASON -->``; a single command
+when its own comment does, as in ``# on a GPU``. Reasons are few and named here, so that what is not
+run can be counted.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+NOTEBOOKS = ("analysis.md",)
+"""Pages that a session of their own executes."""
+PAGES = tuple(
+    path
+    for path in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
+    if path.name not in NOTEBOOKS
+)
+
+REASONS = {
+    "installs": "installs packages, builds, launches processes, or is a session of nox",
+    "kaggle": "needs Kaggle's folders and GPUs",
+    "gpu": "needs CUDA: refused for want of it, and for nothing else",
+    "hub": "needs a hub",
+    "browser": "needs a browser, or waits for one",
+    "minutes": "takes minutes",
+}
+_TAILS = {"on a GPU": "gpu", "from a hub": "hub", "minutes": "minutes", "on a CPU": "minutes"}
+_INSTALLERS = ("pip ", "nox", "python -m build", "torchrun ", "git ", "jupytext ")
+_BLOCK = re.compile(
+    r"(?:^<!-- not run: (?P<reason>\w+)[^\n]*-->\n+)?"
+    r"^```(?P<kind>console|python)[^\n]*\n(?P<text>.*?)^```",
+    re.MULTILINE | re.DOTALL,
+)
+
+
+@dataclass(frozen=True)
+class Step:
+    """One command, or one block of Python, that a page tells its reader to run."""
+
+    text: str
+    is_code: bool
+    why_not: str | None
+    """Why a test does not run it, one of the reasons; None: it is run."""
+
+
+def read_steps(text: str) -> list[Step]:
+    """Return what a page tells its reader to run, in order."""
+    steps = []
+    for block in _BLOCK.finditer(text):
+        if block["kind"] == "python":
+            steps.append(Step(block["text"], True, block["reason"]))
+            continue
+        lines = [line[2:] for line in block["text"].splitlines() if line.startswith("$ ")]
+        steps += [_read_command(line, block["reason"]) for line in lines]
+    return steps
+
+
+def _read_command(line: str, reason: str | None) -> Step:
+    command, _, comment = (part.strip() for part in re.split(r"(\s#\s|$)", line, maxsplit=1))
+    tails = (why for tail, why in _TAILS.items() if comment.startswith(tail))
+    installs = "installs" if command.startswith(_INSTALLERS) else None
+    return Step(command, False, reason or installs or next(tails, None))

@@ -1,0 +1,43 @@
+"""The configuration files for several GPUs are what accelerate understands."""
+
+import pytest
+from accelerate.utils import DeepSpeedPlugin, FullyShardedDataParallelPlugin
+
+from engines import build_tiny
+from launching import CONFIGURATIONS, FSDP, read_environment
+
+
+@pytest.fixture
+def said(request, monkeypatch):
+    """Give what a file says to the processes, and say it to this one."""
+    variables = read_environment(request.param)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    return variables
+
+
+@pytest.mark.parametrize("said", CONFIGURATIONS, indirect=True, ids=lambda path: path.stem)
+def test_a_configuration_is_loaded(said):
+    """The dtype is ours to choose, in every one of them."""
+    assert said["ACCELERATE_MIXED_PRECISION"] == "no"
+
+
+@pytest.mark.parametrize("said", [FSDP], indirect=True, ids=["fsdp"])
+@pytest.mark.parametrize("backbone", ["tiny:0", "tiny-llama:0", "tiny-bert:0"])
+def test_fsdp_finds_the_layers_of_any_backbone(said, backbone, cache_dir):
+    """Each layer is dealt out by itself, whatever its class is called."""
+    plugin = FullyShardedDataParallelPlugin()
+    classifier = build_tiny(backbone, cache_dir)
+    plugin.set_auto_wrap_policy(classifier)
+    assert (plugin.fsdp_version, plugin.mixed_precision_policy) == (2, None)
+    assert plugin.auto_wrap_policy.keywords["transformer_layer_cls"] == {
+        type(layer) for layer in classifier.layers
+    }
+
+
+@pytest.mark.parametrize("said", CONFIGURATIONS[1:2], indirect=True, ids=["deepspeed"])
+def test_deepspeed_shares_the_optimizer_and_accumulates_nothing(said):
+    """ZeRO 2, and one optimiser step for each of ours."""
+    plugin = DeepSpeedPlugin()
+    assert plugin.deepspeed_config["zero_optimization"]["stage"] == 2
+    assert plugin.deepspeed_config["gradient_accumulation_steps"] == 1

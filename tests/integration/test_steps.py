@@ -1,0 +1,56 @@
+"""A step's rows, dealt out to processes."""
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from engines import make_rows
+from tiewise.batches import step_rows
+from tiewise.config import TrainConfig
+from tiewise.examples import Examples
+from tiewise.steps import StepDataset
+
+
+@given(
+    lengths=st.lists(st.integers(1, 40), min_size=1, max_size=12),
+    batch_size=st.integers(1, 6),
+    n_processes=st.integers(1, 4),
+    n_micro_batches=st.sampled_from([None, 1, 2, 8]),
+    both_orders=st.booleans(),
+)
+def test_processes_keep_pace_and_share_every_row(
+    lengths, batch_size, n_processes, n_micro_batches, both_orders
+):
+    """All run equally many micro-batches; each row weighs once, in both its orders or in one."""
+    n = len(lengths)
+    copies = 2 if both_orders else 1
+    rows = make_rows(lengths * copies)
+    weights = np.arange(1, n * copies + 1, dtype=np.float32)
+    examples = Examples(rows, np.zeros((n * copies, 3), np.float32), weights, np.arange(n * copies))
+    config = TrainConfig(
+        micro_batch_tokens=50, n_micro_batches=n_micro_batches, both_orders=both_orders
+    )
+    steps = step_rows(n, batch_size, 1, seed=0)
+    shares = [
+        StepDataset(
+            examples, steps, config, layout="packed", pad_id=0,
+            process_index=index, n_processes=n_processes,
+        )
+        for index in range(n_processes)
+    ]  # fmt: skip
+    seen = []
+    for step in zip(*([share[k] for k in range(len(steps))] for share in shares), strict=True):
+        assert len({len(own.micro_batches) for own in step}) == 1
+        assert len({own.weight for own in step}) == 1
+        counted = [
+            row
+            for own in step
+            for position, part in enumerate(own.micro_batches)
+            if not own.is_idle(position)
+            for row in part.tolist()
+        ]
+        assert step[0].weight == weights[counted].sum()
+        if both_orders:
+            assert {row + n for row in counted if row < n} == {row for row in counted if row >= n}
+        seen += counted
+    assert sorted(seen) == list(range(n * copies))

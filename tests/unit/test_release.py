@@ -1,0 +1,47 @@
+"""What a release promises: floors that are tested, and one version."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from pathlib import Path
+
+import tiewise
+
+ROOT = Path(__file__).parents[2]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+UNTESTED = {"train"}
+"""Extras whose floors nobody has run: torch comes in the one build that the tests have."""
+
+
+def _named(requirement: str) -> tuple[str, str]:
+    name, floor = re.fullmatch(r"([\w-]+)\s*(?:>=|==)\s*([\w.]+)", requirement).groups()
+    return name.lower().replace("-", "_"), floor
+
+
+def test_the_floors_are_those_of_the_project():
+    """`constraints-minimums.txt` pins each lower bound of pyproject.toml, and nothing else."""
+    extras = [
+        requirement
+        for name, requirements in PROJECT["optional-dependencies"].items()
+        if name not in UNTESTED
+        for requirement in requirements
+    ]
+    declared = dict(map(_named, [*PROJECT["dependencies"], *extras]))
+    lines = (ROOT / "constraints-minimums.txt").read_text("utf-8").splitlines()
+    pinned = dict(_named(line) for line in lines if not line.startswith("#"))
+    assert pinned == declared
+
+
+def test_the_version_is_written_once():
+    """It stands in ``__init__.py``; pyproject.toml reads it there."""
+    assert PROJECT["dynamic"] == ["version"]
+    source = (ROOT / "src" / "tiewise" / "__init__.py").read_text("utf-8")
+    assert re.findall(r'^__version__ = "([\w.]+)"$', source, re.MULTILINE) == [tiewise.__version__]
+
+
+def test_every_supported_python_is_tested():
+    """The classifiers name the versions that the session `pythons` runs."""
+    said = re.findall(r"Python :: (3\.\d+)", " ".join(PROJECT["classifiers"]))
+    session = re.search(r"python=\[([^\]]*)\]\)\ndef pythons", (ROOT / "noxfile.py").read_text())
+    assert re.findall(r"[\d.]+", session[1]) == said
