@@ -60,7 +60,7 @@ class FilePrediction:
         }
 
     def __str__(self) -> str:
-        facts = [f"{name} {value:.4g}" for name, value in self.facts.items()]
+        facts = [f"{name} {_show(value)}" for name, value in self.facts.items()]
         described = ", ".join([f"folds averaged {self.n_folds}", *facts])
         return f"{described}\non held-out rows {self.held_out}" if self.held_out else described
 
@@ -174,3 +174,7 @@ def _as_predictions(table: pd.DataFrame) -> pd.DataFrame:
 
 def _as_submission(table: pd.DataFrame) -> pd.DataFrame:
     return table[["id", *PROBS]].set_axis(["id", *ONE_HOT_COLUMNS], axis=1)
+
+
+def _show(value: float) -> str:
+    return f"{value:,}" if isinstance(value, int) else f"{value:.4g}"
