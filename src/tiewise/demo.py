@@ -49,7 +49,13 @@ def serve(run: Path | None, *, port: int, announce: Callable[[str], None]) -> No
     import uvicorn
 
     listener = _listen(port)
-    config = uvicorn.Config(app, log_level="warning", server_header=False, ws="none")
+    config = uvicorn.Config(
+        app,
+        log_level="warning",
+        server_header=False,
+        ws="none",
+        timeout_graceful_shutdown=1,  # an open page keeps a connection for as long as it is open
+    )
     announce(
         f"http://{_HOST}:{listener.getsockname()[1]}/ (for this machine alone; Ctrl+C ends it)"
     )

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from ..errors import PairsError
 
@@ -116,7 +116,7 @@ def choose_files(names: Sequence[str], suffixes: Sequence[str]) -> list[str]:
 def _download(address: Address, suffixes: Sequence[str]) -> list[Path]:
     import huggingface_hub
 
-    place = {"repo_type": "dataset", "revision": address.revision}
+    place: dict[str, Any] = {"repo_type": "dataset", "revision": address.revision}
     if address.file is not None:
         return [Path(huggingface_hub.hf_hub_download(address.repo, address.file, **place))]
     patterns = [f"*{suffix}" for suffix in suffixes]
