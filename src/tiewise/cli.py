@@ -15,7 +15,14 @@ from typing import Literal
 import tyro
 
 from tiewise.commands.combining import average, blend, cascade
-from tiewise.commands.evaluating import compare, evaluate, report
+from tiewise.commands.evaluating import (
+    calibrate,
+    compare,
+    evaluate,
+    leaderboard,
+    report,
+    slices,
+)
 from tiewise.commands.fitting import make_fit, presets
 from tiewise.commands.labelling import label
 from tiewise.commands.machine import doctor
@@ -82,6 +89,9 @@ def _commands(words: Sequence[str]) -> dict[str, Command]:
         "label": label,
         "rank": rank,
         "evaluate": evaluate,
+        "slices": slices,
+        "calibrate": calibrate,
+        "leaderboard": leaderboard,
         "compare": compare,
         "report": report,
         "blend": blend,

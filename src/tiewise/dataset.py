@@ -18,6 +18,7 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
+from tiewise.agreement import name_votes
 from tiewise.config import DataConfig
 from tiewise.errors import PairsError, RunError
 from tiewise.extra_data import read_weighted
@@ -26,7 +27,7 @@ from tiewise.folds import fold_by_group, fold_by_id, fold_by_position
 from tiewise.formats import fetch_files, is_hub_path
 from tiewise.pairs import row_digests, text_lengths
 from tiewise.runs import Run, read_data
-from tiewise.simulate import BAYES_COLUMNS, simulate
+from tiewise.simulate import BAYES_COLUMNS, join_posterior, simulate
 
 SAMPLE_SIZE = 1_500
 HUB_DATASET = "hf://datasets/lmarena-ai/arena-human-preference-55k/train.csv"
@@ -103,6 +104,7 @@ def _read(
     names = [Path(path).name for path in paths] or [HUB_DATASET]
     paths = paths or _fetch_fallback()
     pairs = read_weighted(paths, config.data_weights, config, labelled=labelled)
+    pairs = join_posterior(pairs, paths)
     return pairs, list(zip(names, map(digest_file, paths), strict=True))
 
 
@@ -146,8 +148,8 @@ def draw_rows(n: int, limit: int | None, *, seed: int) -> np.ndarray[Any, np.dty
 def deal_folds(dataset: Dataset, config: DataConfig) -> pd.DataFrame:
     """Return the table of folds, a line per row of the data.
 
-    Columns: id, fold, label, group, n_chars_prompt, n_chars_a, n_chars_b, and the true
-    probabilities where the data are simulated.
+    Columns: id, fold, label, group, n_chars_prompt, n_chars_a, n_chars_b; the true probabilities
+    where the data are simulated; pair and vote where several people voted on the same pair.
 
     Raises
     ------
@@ -173,7 +175,9 @@ def deal_folds(dataset: Dataset, config: DataConfig) -> pd.DataFrame:
     known = ["label", "group", *(name for name in BAYES_COLUMNS if name in pairs)]
     table = pairs[["id", *known]].copy()
     table.insert(1, "fold", folds)
-    return pd.concat([table, text_lengths(pairs)], axis=1)
+    votes = name_votes(pairs)
+    several = [votes] if votes["pair"].duplicated().any() else []
+    return pd.concat([table, text_lengths(pairs), *several], axis=1)
 
 
 def reread_pairs(run: Run, paths: Sequence[str] = ()) -> pd.DataFrame | None:
