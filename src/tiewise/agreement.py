@@ -7,7 +7,6 @@ pair are turned back.
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,10 +15,14 @@ import numpy.typing as npt
 import pandas as pd
 
 from .errors import ScoresError
-from .intervals import FEW_GROUPS, FloatArray, IntArray, Interval, check_confidence
+from .intervals import FEW_GROUPS, FloatArray, IntArray, Interval, check_confidence, few_groups_mark
 from .labels import swap_labels
 from .metrics import N_CLASSES, check_labels
+from .pairs import row_digests
 from .resampling import bootstrap, group_rows
+
+VOTE_COLUMNS = ["pair", "vote"]
+_EXCHANGED = {"response_a": "response_b", "response_b": "response_a"}
 
 
 @dataclass(frozen=True)
@@ -54,7 +57,8 @@ class HumanAgreement:
 
     def __str__(self) -> str:
         return (
-            f"{self.n:,} votes on {self.n_pairs:,} pairs in {self.n_groups:,} groups\n"
+            f"people: {self.n:,} votes on {self.n_pairs:,} pairs that several voted on"
+            f"{few_groups_mark(self.n_groups)}\n"
             f"another person votes the same   {self.agreement:.4f}\n"
             f"the same, neither vote a tie    {self.decisive_agreement:.4f}\n"
             f"the majority of others the same {self.majority_agreement:.4f}"
@@ -89,9 +93,62 @@ def measure_agreement(
     >>> round(measure_agreement(votes).agreement.value, 3)
     0.333
     """
+    named = name_votes(pairs).assign(group=pairs["group"].to_numpy())
+    return agreement_of_votes(
+        named, confidence_level=confidence_level, n_resamples=n_resamples, seed=seed
+    )
+
+
+def name_votes(pairs: pd.DataFrame) -> pd.DataFrame:
+    """Name the pair of texts that each row votes on, and turn its vote to speak of one order.
+
+    Returns
+    -------
+    DataFrame
+        Columns `pair` (32 hex digits, equal where prompt and both answers are, whichever stood
+        first) and `vote` (Int8, missing where there is no label); a row per row of `pairs`.
+
+    Examples
+    --------
+    >>> texts = {"prompt": [["Q"]] * 2, "response_a": [["1"], ["2"]], "response_b": [["2"], ["1"]]}
+    >>> named = name_votes(pd.DataFrame({**texts, "label": pd.array([0, 1], "Int8")}))
+    >>> named["pair"].nunique(), named["vote"].nunique()
+    (1, 1)
+    """
+    given, exchanged = row_digests(pairs), row_digests(pairs.rename(columns=_EXCHANGED))
+    is_turned = given > exchanged
+    is_known = pairs["label"].notna().to_numpy()
+    votes = np.zeros(len(pairs), dtype=np.int64)
+    votes[is_known] = check_labels(pairs["label"][is_known]) if is_known.any() else 0
+    turned = pd.Series(np.where(is_turned, swap_labels(votes), votes), pairs.index, dtype="Int8")
+    names = np.where(is_turned, exchanged, given)
+    return pd.DataFrame({"pair": names, "vote": turned.where(is_known)}, index=pairs.index)
+
+
+def agreement_of_votes(
+    votes: pd.DataFrame,
+    *,
+    confidence_level: float = 0.95,
+    n_resamples: int = 999,
+    seed: int = 0,
+) -> HumanAgreement:
+    """Hold each vote against the others, from names alone: no text is needed.
+
+    Parameters
+    ----------
+    votes
+        `pair, vote` as :func:`name_votes` gives them, and `group`.
+    confidence_level, n_resamples, seed
+        As in :func:`tiewise.evaluate`.
+
+    Raises
+    ------
+    ScoresError
+        No pair has two votes.
+    """
     check_confidence(confidence_level)
-    votes = pairs[pairs["label"].notna()]
-    codes, labels = _same_pairs(votes)
+    known = votes[votes["vote"].notna()]
+    codes, labels = pd.factorize(known["pair"])[0], known["vote"].to_numpy(np.int64)
     counts = np.zeros((codes.max(initial=-1) + 1, N_CLASSES))
     np.add.at(counts, (codes, labels), 1)
     is_shared = counts.sum(1)[codes] > 1
@@ -102,22 +159,10 @@ def measure_agreement(
         )
     codes, labels = codes[is_shared], labels[is_shared]
     terms = _vote_terms(labels, counts[codes])
-    groups = votes["group"].to_numpy()[is_shared]
-    sums = group_rows(groups, terms).sums(terms)
+    sums = group_rows(known["group"].to_numpy()[is_shared], terms).sums(terms)
     drawn = bootstrap(sums, _ratios, n_resamples=n_resamples, seed=seed)
     intervals = [interval.clip(0, 1) for interval in drawn.intervals(confidence_level)]
     return HumanAgreement(len(codes), len(np.unique(codes)), len(sums), *intervals)
-
-
-def _same_pairs(votes: pd.DataFrame) -> tuple[IntArray, IntArray]:
-    """Give equal pairs equal numbers, and turn their labels to speak of the same first answer."""
-    labels = check_labels(votes["label"])
-    columns = [votes[name] for name in ("prompt", "response_a", "response_b")]
-    texts = [tuple(json.dumps(turns) for turns in row) for row in zip(*columns, strict=True)]
-    is_flipped = np.array([a > b for _, a, b in texts])
-    keys = pd.Series([(prompt, *sorted((a, b))) for prompt, a, b in texts], dtype=object)
-    codes = pd.factorize(keys)[0].astype(np.int64)
-    return codes, np.where(is_flipped, swap_labels(labels), labels)
 
 
 def _vote_terms(labels: IntArray, counts: npt.NDArray[Any]) -> FloatArray:

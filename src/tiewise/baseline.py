@@ -72,15 +72,16 @@ class Baseline:
         -------
         float64 array, shape (n, 3), rows sum to 1
         """
-        return softmax(self.logits(pairs, embed=embed))
-
-    def logits(self, pairs: pd.DataFrame, *, embed: Embedder | None = None) -> FloatArray:
-        """Return logits of A, B and tie, shape (n, 3); parameters as for `predict`."""
         if pairs.empty:
             return np.zeros((0, 3))
-        features = _describe(pairs, embed, self.stack)
+        features = describe_pairs(pairs, embed=embed, stack=self.stack)
+        return self.predict_features(features)
+
+    def predict_features(self, features: PairFeatures) -> FloatArray:
+        """Return P(A), P(B), P(tie), shape (n, 3), of pairs described before."""
         self._check_names(features)
-        return join_log_odds(self.winner.log_odds(features), self.tie.log_odds(features))
+        log_odds = self.winner.log_odds(features), self.tie.log_odds(features)
+        return softmax(join_log_odds(*log_odds))
 
     @property
     def stack(self) -> tuple[str, ...]:
@@ -127,6 +128,7 @@ def fit_baseline(
     embed: Embedder | None = None,
     stack: Sequence[str] = (),
     soft_weight: float = 1.0,
+    features: PairFeatures | None = None,
 ) -> Baseline:
     """Fit the CPU-class model.
 
@@ -147,6 +149,8 @@ def fit_baseline(
         :func:`tiewise.stacking.stack_columns` of `pairs`, here and to predict.
     soft_weight
         Share of the soft label where a row has a label too (`targets.make_targets`).
+    features
+        What :func:`describe_pairs` says of the rows, where that is known already.
 
     Returns
     -------
@@ -166,7 +170,8 @@ def fit_baseline(
     """
     targets = make_targets(pairs, soft_weight=soft_weight)
     named = np.asarray(pairs["group"] if groups is None else groups).astype(str)
-    features = _describe(pairs, embed, stack)
+    if features is None:
+        features = describe_pairs(pairs, embed=embed, stack=stack)
     wins_a, wins_b, ties = targets.probs.T
     decided, asked = wins_a + wins_b, 1 - targets.decisive
     first_wins, is_tie = _divide(wins_a, decided), _divide(ties, asked)
@@ -200,11 +205,22 @@ def load_baseline(folder: Path | str) -> Baseline:
         raise ModelError(f"{folder}: the baseline is damaged ({error!r}); {_MEND}") from error
 
 
-def _describe(pairs: pd.DataFrame, embed: Embedder | None, stack: Sequence[str]) -> PairFeatures:
+def describe_pairs(
+    pairs: pd.DataFrame, *, embed: Embedder | None = None, stack: Sequence[str] = ()
+) -> PairFeatures:
+    """Count what stands in the texts of n pairs, at least one; add vectors and other runs' logits.
+
+    Parameters are as for :func:`fit_baseline`.
+    """
     prompts, responses_a, responses_b = (list(pairs[name]) for name in TEXT_COLUMNS)
     features = extract_features(prompts, responses_a, responses_b)
     if embed is not None:
         features = add_embeddings(features, prompts, responses_a, responses_b, embed)
+    return add_logits(features, pairs, stack)
+
+
+def add_logits(features: PairFeatures, pairs: pd.DataFrame, stack: Sequence[str]) -> PairFeatures:
+    """Add what other runs say of the pairs: `stack` names them, `pairs` holds their logits."""
     return add_stacked(features, {name: _read_stacked(pairs, name) for name in stack})
 
 

@@ -49,7 +49,10 @@ class CalibrationVerdict:
 
     def __str__(self) -> str:
         verdict = f"adopted: {self.adopted.method}" if self.is_worth_it else "not worth it"
-        gains = [f"{method:12}{gain:+.4f}" for method, gain in self.gains.items()]
+        gains = [
+            f"{method:12}{gain:+.4f} in log loss, on groups not fitted on"
+            for method, gain in self.gains.items()
+        ]
         return "\n".join([f"calibration: {verdict}", *gains])
 
 

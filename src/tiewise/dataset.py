@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,17 +18,19 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
+from tiewise.agreement import name_votes
 from tiewise.config import DataConfig
 from tiewise.errors import PairsError, RunError
 from tiewise.extra_data import read_weighted
 from tiewise.files import digest_file, digest_json
 from tiewise.folds import fold_by_group, fold_by_id, fold_by_position
+from tiewise.formats import fetch_files, is_hub_path
 from tiewise.pairs import row_digests, text_lengths
 from tiewise.runs import Run, read_data
-from tiewise.simulate import BAYES_COLUMNS, simulate
+from tiewise.simulate import BAYES_COLUMNS, join_posterior, simulate
 
 SAMPLE_SIZE = 1_500
-HUB_DATASET = "lmarena-ai/arena-human-preference-55k"
+HUB_DATASET = "hf://datasets/lmarena-ai/arena-human-preference-55k/train.csv"
 _SAMPLE = f"embedded sample of {SAMPLE_SIZE} rows"
 Fallback = Literal["sample", "hub"]
 _log = logging.getLogger(__name__)
@@ -99,8 +102,9 @@ def _read(
         sample = simulate(SAMPLE_SIZE, seed=0)
         return sample, [(_SAMPLE, digest_json(row_digests(sample).tolist()))]
     names = [Path(path).name for path in paths] or [HUB_DATASET]
-    paths = paths or [_download_hub_dataset()]
+    paths = paths or _fetch_fallback()
     pairs = read_weighted(paths, config.data_weights, config, labelled=labelled)
+    pairs = join_posterior(pairs, paths)
     return pairs, list(zip(names, map(digest_file, paths), strict=True))
 
 
@@ -110,18 +114,19 @@ def find_data(config: DataConfig) -> list[str]:
     Raises
     ------
     PairsError
-        When a file that was named does not exist.
+        When a file that was named does not exist, or the hub does not give it.
     """
-    from_environment = os.environ.get("TIEWISE_DATA", "").split(os.pathsep)
+    # Not at the colon of hf://, which is no separator.
+    from_environment = re.split(rf"{os.pathsep}(?!//)", os.environ.get("TIEWISE_DATA", ""))
     named = list(config.data) or [path for path in from_environment if path]
-    missing = [path for path in named if not Path(path).is_file()]
+    missing = [path for path in named if not _is_there(path)]
     if missing:
         raise PairsError(
             f"{missing[0]}: there is no such file. Data are looked for in --data, in the "
             "environment variable TIEWISE_DATA, and in data/train.csv."
         )
     if named:
-        return named
+        return [file for path in named for file in _on_this_disk(path)]
     return ["data/train.csv"] if Path("data/train.csv").is_file() else []
 
 
@@ -143,8 +148,8 @@ def draw_rows(n: int, limit: int | None, *, seed: int) -> np.ndarray[Any, np.dty
 def deal_folds(dataset: Dataset, config: DataConfig) -> pd.DataFrame:
     """Return the table of folds, a line per row of the data.
 
-    Columns: id, fold, label, group, n_chars_prompt, n_chars_a, n_chars_b, and the true
-    probabilities where the data are simulated.
+    Columns: id, fold, label, group, n_chars_prompt, n_chars_a, n_chars_b; the true probabilities
+    where the data are simulated; pair and vote where several people voted on the same pair.
 
     Raises
     ------
@@ -170,7 +175,9 @@ def deal_folds(dataset: Dataset, config: DataConfig) -> pd.DataFrame:
     known = ["label", "group", *(name for name in BAYES_COLUMNS if name in pairs)]
     table = pairs[["id", *known]].copy()
     table.insert(1, "fold", folds)
-    return pd.concat([table, text_lengths(pairs)], axis=1)
+    votes = name_votes(pairs)
+    several = [votes] if votes["pair"].duplicated().any() else []
+    return pd.concat([table, text_lengths(pairs), *several], axis=1)
 
 
 def reread_pairs(run: Run, paths: Sequence[str] = ()) -> pd.DataFrame | None:
@@ -190,7 +197,7 @@ def reread_pairs(run: Run, paths: Sequence[str] = ()) -> pd.DataFrame | None:
     """
     config = replace(run.config.data, data=tuple(paths) or run.config.data.data)
     is_sample = read_data(run)["sources"][0].startswith(_SAMPLE)
-    if not paths and not is_sample and not all(Path(path).is_file() for path in config.data):
+    if not paths and not is_sample and not all(map(_is_there, config.data)):
         _log.warning("The data of %s are not where they were; give --data to have texts.", run.name)
         return None
     dataset = load_dataset(config)
@@ -203,18 +210,19 @@ def reread_pairs(run: Run, paths: Sequence[str] = ()) -> pd.DataFrame | None:
     return None
 
 
-def _download_hub_dataset() -> str:
-    ways = (
-        "Name a file with --data, set TIEWISE_DATA, put one at data/train.csv, or run "
-        "tiewise simulate --n 1500 --out train.csv."
-    )
-    try:
-        from huggingface_hub import hf_hub_download
+def _is_there(path: str) -> bool:
+    return is_hub_path(path) or Path(path).is_file()
 
-        return str(hf_hub_download(HUB_DATASET, "train.csv", repo_type="dataset"))
-    except ImportError as error:
-        raise PairsError(f"No data: the hub needs pip install 'tiewise[train]'. {ways}") from error
-    except (OSError, ValueError) as error:
+
+def _on_this_disk(path: str) -> list[str]:
+    return [str(file) for file in fetch_files(path)] if is_hub_path(path) else [path]
+
+
+def _fetch_fallback() -> list[str]:
+    try:
+        return _on_this_disk(HUB_DATASET)
+    except PairsError as error:
         raise PairsError(
-            f"No data: {HUB_DATASET} could not be fetched ({error}). {ways}"
+            f"No data: {error} Name one with --data, set TIEWISE_DATA, put one at data/train.csv, "
+            "or run tiewise simulate --n 1500 --out train.csv."
         ) from error

@@ -98,6 +98,13 @@ class _Row(NamedTuple):
     b: _Side
 
 
+def join_features(parts: Sequence[PairFeatures]) -> PairFeatures:
+    """Return the features of several tables of pairs, at least one, as of one table."""
+    names = (parts[0].signed_names, parts[0].shared_names)
+    signed, shared = ([getattr(part, kind) for part in parts] for kind in ("signed", "shared"))
+    return PairFeatures(np.concatenate(signed), np.concatenate(shared), *names)
+
+
 def extract_features(
     prompts: Sequence[Turns], responses_a: Sequence[Turns], responses_b: Sequence[Turns]
 ) -> PairFeatures:

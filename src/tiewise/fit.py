@@ -18,6 +18,7 @@ from typing import Literal
 
 import pandas as pd
 import torch
+from transformers import TrainingArguments
 
 from tiewise import checkpoints
 from tiewise.attention import choose_layout
@@ -163,16 +164,7 @@ def _train(
     arguments = training_arguments(
         train, folder.checkpoints_dir, dtype=config.model.dtype, is_cpu=device.type == "cpu"
     )
-    n_pairs = len(examples.ids) // (2 if train.both_orders else 1)
-    dataset = StepDataset(
-        examples,
-        step_rows(n_pairs, train.batch_size, train.n_epochs, train.seed),
-        train,
-        layout=layout,
-        pad_id=pad_id,
-        process_index=arguments.process_index,
-        n_processes=arguments.world_size,
-    )
+    dataset = _deal_steps(examples, train, arguments, layout=layout, pad_id=pad_id)
     checkpoint = _find_checkpoint(folder, fit) if task.is_resumed else None
     if checkpoint is not None and checkpoints.step_of(checkpoint) == len(dataset):
         load_trainable_weights(classifier, load_tree(checkpoint / "state")["weights"])
@@ -188,6 +180,30 @@ def _train(
             trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
     if signals.received is not None and trainer.state.global_step < len(dataset):
         raise Interrupted(signals.received)
+
+
+def _deal_steps(
+    examples: Examples,
+    train: TrainConfig,
+    arguments: TrainingArguments,
+    *,
+    layout: Layout,
+    pad_id: int,
+) -> StepDataset:
+    """Deal the examples to steps, and say the global batch, which nothing below changes."""
+    n_pairs = len(examples.ids) // (2 if train.both_orders else 1)
+    dataset = StepDataset(
+        examples,
+        step_rows(n_pairs, train.batch_size, train.n_epochs, train.seed),
+        train,
+        layout=layout,
+        pad_id=pad_id,
+        process_index=arguments.process_index,
+        n_processes=arguments.world_size,
+    )
+    shape = (len(dataset), train.batch_size, arguments.world_size)
+    _log.info("%d steps of %d pairs; processes: %d", *shape)
+    return dataset
 
 
 def _choose_checkpointing(

@@ -71,7 +71,7 @@ def _draw(head: nn.Module, spread: float) -> None:
 
 def keep_precision(module: nn.Module, dtype: torch.dtype) -> None:
     """Let a module take inputs of any floating dtype and compute in its own, under autocast too."""
-    entered: list[torch.autocast] = []
+    entered: list[Any] = []
 
     def enter(_: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         entered.append(torch.autocast(inputs[0].device.type, enabled=False))

@@ -68,6 +68,17 @@ def check_confidence(confidence_level: float) -> float:
     return confidence_level
 
 
+def few_groups_mark(n_groups: int) -> str:
+    """Return what stands behind a number from so few groups that its interval is rough.
+
+    Examples
+    --------
+    >>> few_groups_mark(29), few_groups_mark(30)
+    ('  (29 groups: rough)', '')
+    """
+    return f"  ({n_groups} groups: rough)" if n_groups < FEW_GROUPS else ""
+
+
 def shown_rows(rows: npt.NDArray[Any], limit: int = 5) -> str:
     """Name the first few of `rows` for a message.
 

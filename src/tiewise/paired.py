@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import html
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,7 @@ import pandas as pd
 
 from .errors import ScoresError
 from .families import cut_families
-from .intervals import FEW_GROUPS, FloatArray, Interval, check_confidence
+from .intervals import FEW_GROUPS, FloatArray, Interval, check_confidence, few_groups_mark
 from .metrics import PROB_COLUMNS, check_labels
 from .resampling import Bootstrap, bootstrap, group_rows
 from .scores import paired_terms
@@ -77,6 +77,10 @@ class PairedDifferences:
     omitted: dict[str, str]
     """Families that could not be cut, and why."""
 
+    reference: str = "the reference"
+    left_out: dict[str, tuple[int, int]] = field(default_factory=dict)
+    """By run: rows that only it, and that only the reference, has predicted."""
+
     @property
     def overall(self) -> tuple[PairedDifference, ...]:
         """The differences on all rows."""
@@ -88,15 +92,26 @@ class PairedDifferences:
 
     def to_dict(self) -> dict[str, Any]:
         """Return everything for JSON."""
-        return {"differences": [row.to_dict() for row in self.rows], "omitted": self.omitted}
+        return {
+            "reference": self.reference,
+            "differences": [row.to_dict() for row in self.rows],
+            "omitted": self.omitted,
+            "left_out": {name: list(counts) for name, counts in self.left_out.items()},
+        }
 
     def __str__(self) -> str:
         names = [_name(row) for row in self.rows]
         width = max(map(len, names), default=0)
-        lines = [
+        lines = [f"minus {self.reference}, paired; intervals by group, p by Holm's rule"]
+        lines += [
             f"{name:{width}}  {row.n:7,}  log loss {row.log_loss:+.4f}  "
-            f"accuracy {row.accuracy:+.4f}  p {row.p_holm:.3f}"
+            f"accuracy {row.accuracy:+.4f}  p {row.p_holm:.3f}{few_groups_mark(row.n_groups)}"
             for name, row in zip(names, self.rows, strict=True)
+        ]
+        lines += [
+            f"left out: {own:,} rows only in {name}, {other:,} only in {self.reference}"
+            for name, (own, other) in self.left_out.items()
+            if own or other
         ]
         return "\n".join(lines + [f"{name}: omitted, {why}" for name, why in self.omitted.items()])
 
@@ -137,6 +152,7 @@ def compare_many(
     >>> probs = {"prob_a": 0.4, "prob_b": 0.3, "prob_tie": 0.3}
     >>> reference = pd.DataFrame({**labels, **probs})
     >>> print(compare_many({"same": reference}, reference))
+    minus the reference, paired; intervals by group, p by Holm's rule
     same       60  log loss +0.0000 [+0.0000, +0.0000]  accuracy +0.0000 [+0.0000, +0.0000]  p 1.000
     """
     check_confidence(confidence_level)

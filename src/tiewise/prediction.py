@@ -15,6 +15,7 @@ from typing import Any
 
 import pandas as pd
 
+from tiewise.calibrated import read_calibration
 from tiewise.files import digest_file, refuse_existing
 from tiewise.formats import read_chunks
 from tiewise.formats.cells import ONE_HOT_COLUMNS
@@ -59,7 +60,7 @@ class FilePrediction:
         }
 
     def __str__(self) -> str:
-        facts = [f"{name} {value:.4g}" for name, value in self.facts.items()]
+        facts = [f"{name} {_show(value)}" for name, value in self.facts.items()]
         described = ", ".join([f"folds averaged {self.n_folds}", *facts])
         return f"{described}\non held-out rows {self.held_out}" if self.held_out else described
 
@@ -110,6 +111,7 @@ def predict_file(
         "run": run.path.name,
         "models": _digest_models(run, options),
         "data": digest_file(data_path),
+        "calibration": read_calibration(run).to_dict(),
         "options": asdict(options),
         "is_submission": is_submission,
     }
@@ -172,3 +174,7 @@ def _as_predictions(table: pd.DataFrame) -> pd.DataFrame:
 
 def _as_submission(table: pd.DataFrame) -> pd.DataFrame:
     return table[["id", *PROBS]].set_axis(["id", *ONE_HOT_COLUMNS], axis=1)
+
+
+def _show(value: float) -> str:
+    return f"{value:,}" if isinstance(value, int) else f"{value:.4g}"

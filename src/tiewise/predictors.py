@@ -8,7 +8,6 @@ two minds.
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +16,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from tiewise.baseline import load_baseline
+from tiewise.baseline import describe_pairs, load_baseline
+from tiewise.baseline_fold import open_run_embedder
+from tiewise.calibrated import apply_calibration, read_calibration
 from tiewise.config import BASELINE, BLEND
 from tiewise.errors import ConfigError, RunError, missing_extra
 from tiewise.files import read_json
@@ -28,7 +29,6 @@ from tiewise.runs import Run
 from tiewise.stacking import check_stack, open_stack, stack_columns, table_logits
 
 _PROBS = ["prob_a", "prob_b", "prob_tie"]
-Judge = Callable[[pd.DataFrame], pd.DataFrame]
 
 
 @dataclass(frozen=True)
@@ -94,6 +94,7 @@ class PredictOptions:
 
 Predict = Callable[[pd.DataFrame, PredictOptions], pd.DataFrame]
 """From a pairs table to its predictions, a line each, in the same order."""
+_BOTH_ORDERS = PredictOptions(swap=True)
 
 
 def open_predictor(
@@ -105,6 +106,10 @@ def open_predictor(
     folds: Sequence[int] | None = None,
 ) -> Predict:
     """Return a function from a pairs table to its predictions, averaged over the finished folds.
+
+    Where a calibration of the run was adopted, it is applied to all folds together. Runs that this
+    one is built on are asked without theirs, since it was fitted on what they say of themselves;
+    and so are single folds, since a calibration has seen the rows that they have not.
 
     Parameters
     ----------
@@ -122,22 +127,34 @@ def open_predictor(
     Raises
     ------
     RunError
-        When no fold is finished, or there is no average of them.
+        When no fold is finished, there is no average of them, or the calibration belongs to other
+        predictions.
     ModelError, DeviceError
         When the model is damaged or the machine cannot compute it.
     """
+    calibration = read_calibration(run)
+    predict = _open_model(run, cache_dir, device, is_averaged=is_averaged, folds=folds)
+    if folds is not None:
+        return predict
+    return lambda pairs, options: apply_calibration(predict(pairs, options), calibration)
+
+
+def _open_model(
+    run: Run,
+    cache_dir: Path,
+    device: str | None,
+    *,
+    is_averaged: bool = False,
+    folds: Sequence[int] | None = None,
+) -> Predict:
     if is_averaged and run.config.model.backbone in {BASELINE, BLEND}:
         raise RunError(f"{run.name} has no adapters to average. Leave out --average.")
     members = _open_members(run, cache_dir, device)
     if run.config.model.backbone == BLEND:
         return _open_blend(run, members)
     if run.config.model.backbone == BASELINE:
-        ask = PredictOptions(swap=True)
-        return _open_baseline(
-            run,
-            {name: functools.partial(judge, options=ask) for name, judge in members.items()},
-            run.finished_folds() if folds is None else folds,
-        )
+        chosen = run.finished_folds() if folds is None else folds
+        return _open_baseline(run, members, chosen, cache_dir)
     try:
         from tiewise.judging import open_judge
     except ModuleNotFoundError as error:
@@ -166,10 +183,7 @@ def _open_members(run: Run, cache_dir: Path, device: str | None) -> dict[str, Pr
         if members:
             identity = read_json(run.fold(fold).identity_path)
             check_stack(members, identity.get("stack", {}))
-    return {
-        member.name: open_predictor(member, cache_dir=cache_dir, device=device)
-        for member in members
-    }
+    return {member.name: _open_model(member, cache_dir, device) for member in members}
 
 
 def _open_blend(run: Run, members: Mapping[str, Predict]) -> Predict:
@@ -183,7 +197,9 @@ def _open_blend(run: Run, members: Mapping[str, Predict]) -> Predict:
     return predict
 
 
-def _open_baseline(run: Run, members: Mapping[str, Judge], folds: Sequence[int]) -> Predict:
+def _open_baseline(
+    run: Run, members: Mapping[str, Predict], folds: Sequence[int], cache_dir: Path
+) -> Predict:
     """Return the CPU-class model's predictions of pairs, some finished folds averaged.
 
     Parameters
@@ -194,6 +210,8 @@ def _open_baseline(run: Run, members: Mapping[str, Judge], folds: Sequence[int])
         What predicts pairs for each run that it stands on.
     folds
         Which finished folds.
+    cache_dir
+        Where a converted encoder is kept.
 
     Raises
     ------
@@ -203,16 +221,21 @@ def _open_baseline(run: Run, members: Mapping[str, Judge], folds: Sequence[int])
     if not folds:
         raise RunError(f"{run.path}: no fold is finished yet. Go on with tiewise fit --resume.")
     models = [load_baseline(run.fold(fold).adapter_dir) for fold in folds]
+    embed = open_run_embedder(run, cache_dir)
 
     def predict(pairs: pd.DataFrame, _: PredictOptions) -> pd.DataFrame:
-        told = {name: table_logits(judge(pairs)) for name, judge in members.items()}
+        told = {name: table_logits(judge(pairs, _BOTH_ORDERS)) for name, judge in members.items()}
         columns = {
             column: values
             for name, logits in told.items()
             for column, values in zip(stack_columns(name), logits.T, strict=True)
         }
+        if pairs.empty:
+            return _tabulate(pairs, np.zeros((0, 3)))
         known = pairs.assign(**columns)
-        return _tabulate(pairs, np.mean([model.predict(known) for model in models], axis=0))
+        features = describe_pairs(known, embed=embed, stack=run.config.model.stack)
+        probs = np.mean([model.predict_features(features) for model in models], axis=0)
+        return _tabulate(pairs, probs)
 
     return predict
 

@@ -2,7 +2,8 @@
 
 References (:mod:`tiewise.reference_models`): `uniform`; `class_prior`, the class frequencies of the
 fold's training rows; `length_only`, a logistic regression that sees how long the texts are and
-nothing else; and `bayes`, the true probabilities, where the data are simulated.
+nothing else; and `bayes`, the true probabilities, where the data are simulated. Where several
+people voted on the same pair, how far they agree stands beside them.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from .agreement import VOTE_COLUMNS, HumanAgreement, agreement_of_votes
 from .errors import ScoresError
 from .intervals import IntArray, Interval
 from .labels import swap_probs
@@ -51,6 +53,9 @@ class RunScores:
     omitted: dict[str, str] = field(default_factory=dict)
     """References that could not be had, and why."""
 
+    human_agreement: HumanAgreement | None = None
+    """Where several people voted on the same pair."""
+
     def to_dict(self) -> dict[str, Any]:
         """Return what ``scores.json`` holds; what is not defined is None."""
         return {
@@ -62,6 +67,7 @@ class RunScores:
             },
             "counts": self.counts,
             "position_bias": self.position_bias.to_dict() if self.position_bias else None,
+            "human_agreement": self.human_agreement.to_dict() if self.human_agreement else None,
             "second_orders": [found.to_dict() for found in self.second_orders],
             "omitted": self.omitted,
         }
@@ -76,6 +82,8 @@ class RunScores:
             verdict = "beats" if self.beats(name) else "does not beat"
             lines.append(f"{verdict} {name}: {metrics['log_loss']:+.4f} in log loss")
         lines += [f"{name}: omitted, {reason}" for name, reason in self.omitted.items()]
+        if self.human_agreement:
+            lines.append(str(self.human_agreement))
         if self.position_bias:
             lines.append(str(self.position_bias))
         lines += map(str, self.second_orders)
@@ -108,6 +116,7 @@ def evaluate_tables(
     *,
     counts: Mapping[str, int] | None = None,
     others: Mapping[str, npt.ArrayLike] | None = None,
+    omitted: Mapping[str, str] | None = None,
     confidence_level: float = 0.95,
     n_resamples: int = 999,
     seed: int = 0,
@@ -121,11 +130,14 @@ def evaluate_tables(
         it holds. Rows without a label are left out and counted.
     folds_table
         The run's ``folds.parquet``: `id, fold, label, n_chars_prompt, n_chars_a, n_chars_b` of
-        every row of the data; with `bayes_a, bayes_b, bayes_tie` the true probabilities.
+        every row of the data; with `bayes_a, bayes_b, bayes_tie` the true probabilities; with
+        `pair, vote` the votes on the same pair (:func:`tiewise.agreement.name_votes`).
     counts
         Further counts to report: rows dropped, repaired, ...
     others
         Further references by name, probabilities (n, 3) of the rows of `oof`.
+    omitted
+        Further references that could not be had, and why.
     confidence_level, n_resamples, seed
         As in :func:`tiewise.evaluate`.
 
@@ -143,7 +155,8 @@ def evaluate_tables(
     scored = oof[is_labelled]
     labels = check_labels(scored["label"])
     probs, options["groups"] = scored[PROB_COLUMNS].to_numpy(), scored["group"]
-    references, omitted = reference_probs(folds_table, _positions(scored["id"], folds_table["id"]))
+    positions = _positions(scored["id"], folds_table["id"])
+    references, lacking = reference_probs(folds_table, positions)
     references |= {name: np.asarray(other)[is_labelled] for name, other in (others or {}).items()}
     return RunScores(
         scores=evaluate(labels, probs, **options),
@@ -155,7 +168,8 @@ def evaluate_tables(
         counts={**count_rows(oof), **(counts or {})},
         position_bias=_position_bias(scored, options),
         second_orders=_second_orders(scored, labels, options),
-        omitted=omitted,
+        omitted={**lacking, **(omitted or {})},
+        human_agreement=_agreement(folds_table.iloc[positions], options),
     )
 
 
@@ -192,6 +206,13 @@ def _positions(ids: pd.Series, all_ids: pd.Series) -> IntArray:
             f"{', '.join(unknown[:5])}. Do both come from the same run?"
         )
     return positions.astype(np.int64)
+
+
+def _agreement(voted: pd.DataFrame, options: dict[str, Any]) -> HumanAgreement | None:
+    """How far people agree on the rows scored; None where nobody voted on another's pair."""
+    if not set(VOTE_COLUMNS) <= set(voted) or not voted["pair"].duplicated().any():
+        return None
+    return agreement_of_votes(voted, **{k: v for k, v in options.items() if k != "groups"})
 
 
 def _position_bias(scored: pd.DataFrame, options: dict[str, Any]) -> PositionBias | None:

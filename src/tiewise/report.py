@@ -14,6 +14,7 @@ from typing import Any
 import pandas as pd
 
 from tiewise import bias_chapters, chapters, slice_chapter
+from tiewise.beside import score_run
 from tiewise.cases import build_cases
 from tiewise.diagnostics import labelled
 from tiewise.drawing import to_png, to_svg
@@ -21,7 +22,6 @@ from tiewise.errors import RunError
 from tiewise.files import write_bytes
 from tiewise.pages import as_markup, flatten, make_environment
 from tiewise.reference_models import BAYES_COLUMNS
-from tiewise.references import evaluate_tables
 from tiewise.runs import Run, read_folds, read_oof
 from tiewise.sections import Material, Omission, Section, read_facts
 
@@ -85,14 +85,14 @@ def gather(run: Run, pairs: pd.DataFrame | None) -> Material:
     if scored.empty:
         raise RunError(f"{run.oof_path} has no labelled row: there is nothing to report.")
     texts = None if pairs is None else _texts_of(scored, pairs, run)
-    if pairs is not None and set(BAYES_COLUMNS) <= set(pairs.columns):
+    if pairs is not None and set(BAYES_COLUMNS) <= set(pairs) - set(folds):
         folds = folds.merge(pairs[["id", *BAYES_COLUMNS]], on="id", how="left")
     data = read_facts(run.data_path)
     return Material(
         run=run,
         oof=scored,
         folds=folds,
-        scores=evaluate_tables(oof, folds, counts=data.get("counts")),
+        scores=score_run(run, oof, folds=folds),
         pairs=texts,
         config=run.config.to_dict(),
         environment=read_facts(run.path / "env.json"),

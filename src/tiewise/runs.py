@@ -96,6 +96,11 @@ class Run:
         return self.path / "folds.parquet"
 
     @property
+    def rows_path(self) -> Path:
+        """Which folds have not seen which rows, by digest (:mod:`tiewise.teachers`)."""
+        return self.path / "rows.parquet"
+
+    @property
     def data_path(self) -> Path:
         """The data's digest, where they came from, and what was left out of them."""
         return self.path / "data.json"
@@ -232,7 +237,10 @@ def save_data(run: Run, described: dict[str, Any]) -> None:
                 f"{now}. Take another --run name, or give the data the run was begun with."
             )
         return
-    write_json(run.data_path, described | {"folds_sha256": digest_file(run.folds_path)})
+    witnesses = {"folds_sha256": digest_file(run.folds_path)}
+    if run.rows_path.is_file():
+        witnesses["rows_sha256"] = digest_file(run.rows_path)
+    write_json(run.data_path, described | witnesses)
 
 
 def read_data(run: Run) -> dict[str, Any]:
@@ -246,6 +254,11 @@ def read_data(run: Run) -> dict[str, Any]:
 def read_folds(run: Run) -> pd.DataFrame:
     """Return the table of folds: id, fold, label, group and lengths, a line per row of the data."""
     return _read_table(run.folds_path, run.data_path, "folds_sha256")
+
+
+def read_rows(run: Run) -> pd.DataFrame:
+    """Return the table of pairs that the run learned from, and which folds have not seen them."""
+    return _read_table(run.rows_path, run.data_path, "rows_sha256")
 
 
 def read_fold_oof(fold: FoldFolder) -> pd.DataFrame:

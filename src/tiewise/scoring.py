@@ -14,7 +14,6 @@ A leaf: imports torch.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -22,7 +21,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from tqdm import tqdm
 
 from tiewise.canonical import find_distinct, find_flipped, take_rows
 from tiewise.errors import NumericsError
@@ -38,6 +36,7 @@ from tiewise.passes import (
     plan_passes,
     score_batch,
 )
+from tiewise.progress import progress_bar
 from tiewise.template import Template
 from tiewise.tokens import TextTokenizer, TokenRows, token_rows
 
@@ -195,10 +194,9 @@ def _score_orders(
 
 def _progress(n_tokens: int) -> Any:
     """Return a bar on standard error: silent in pipes, and for what is done in two seconds."""
-    return tqdm(
-        total=n_tokens, desc="scoring", unit="token", unit_scale=True,
-        delay=2, disable=None, file=sys.stderr, leave=False,
-    )  # fmt: skip
+    return progress_bar(
+        n_tokens, name="scoring", unit="token", unit_scale=True, delay=2, leave=False
+    )
 
 
 def _check_finite(logits: Floats, names: Sequence[object]) -> None:

@@ -205,14 +205,16 @@ def _open_predictor(name: str | Path | None, device: str | None) -> Predict:
     if name is None:
         return _predict_shipped
     run = open_run(name, _artifacts_dir())
-    finished = [run.fold(fold).scores_path.stat().st_mtime_ns for fold in run.finished_folds()]
-    return _load_run(run.path, tuple(finished), device)
+    files = [run.fold(fold).scores_path for fold in run.finished_folds()]
+    files += run.path.glob("calibration.json")
+    states = tuple((path.name, path.stat().st_mtime_ns) for path in files)
+    return _load_run(run.path, states, device)
 
 
 @functools.lru_cache(maxsize=1)
-def _load_run(run_dir: Path, finished: tuple[int, ...], device: str | None) -> Predict:
-    """Load a run; a fold that was finished since makes it another one."""
-    del finished
+def _load_run(run_dir: Path, files: tuple[tuple[str, int], ...], device: str | None) -> Predict:
+    """Load a run; a fold finished or a calibration adopted since makes it another one."""
+    del files
     artifacts_dir = _artifacts_dir()
     run = open_run(run_dir, artifacts_dir)
     return open_predictor(run, cache_dir=artifacts_dir / "cache", device=device)

@@ -18,6 +18,7 @@ experiments. Journal of the American Statistical Association 65(329), 317-328.
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -163,6 +164,22 @@ def write_simulation(pairs: pd.DataFrame, path: Path | str) -> float:
     loss = bayes_log_loss(pairs)
     write_json(path.with_suffix(".bayes.json"), {"n": len(pairs), "bayes_log_loss": loss})
     return loss
+
+
+def join_posterior(pairs: pd.DataFrame, paths: Sequence[Path | str]) -> pd.DataFrame:
+    """Join simulated rows with the truth that :func:`write_simulation` wrote beside their files.
+
+    Rows are returned as they are unless every file has its truth and every row is in it.
+    """
+    truths = [Path(path).with_suffix(".bayes.csv") for path in paths]
+    if not truths or not all(path.is_file() for path in truths):
+        return pairs
+    truth = pd.concat([pd.read_csv(path, dtype={"id": str}) for path in truths]).set_index("id")
+    is_known = truth.index.is_unique and pairs["id"].astype(str).isin(truth.index).all()
+    if not is_known or list(truth) != BAYES_COLUMNS:
+        return pairs
+    probs = truth.reindex(pairs["id"].astype(str)).to_numpy(np.float64)
+    return pairs.assign(**dict(zip(BAYES_COLUMNS, probs.T, strict=True)))
 
 
 def _draw_row(seed: int, row: int) -> dict[str, Any]:

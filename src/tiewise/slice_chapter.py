@@ -68,8 +68,9 @@ def _summarise(slices: Slices) -> str:
     if not different:
         return f"{counted}."
     widest: dict[str, SliceScores] = {}
-    for row in sorted(different, key=lambda row: -abs(row.difference.value)):
-        widest.setdefault(row.family, row)  # of a family of two, one slice says it all
+    # Of a family of two, one slice says it all: the smaller, since the larger is nearly everything.
+    for row in sorted(different, key=lambda row: (-round(abs(row.difference.value), 9), row.n)):
+        widest.setdefault(row.family, row)
     named = "; ".join(f"{_named(row)} {_gap(row)}" for row in list(widest.values())[:_NAMED])
     return f"{counted}, the most: {named}."
 

@@ -17,7 +17,7 @@ import pandas as pd
 
 from .errors import ScoresError
 from .families import cut_families
-from .intervals import FEW_GROUPS, FloatArray, Interval, check_confidence
+from .intervals import FEW_GROUPS, FloatArray, Interval, check_confidence, few_groups_mark
 from .metrics import PROB_COLUMNS, check_labels, check_probs, log_losses
 from .resampling import GroupedRows, bootstrap, group_codes, group_rows
 
@@ -83,8 +83,13 @@ class Slices:
     def __str__(self) -> str:
         width = max((len(f"{row.family}: {row.name}") for row in self.rows), default=0)
         lines = [
+            f"{'slice':{width}}  {'rows':>7}  log loss, and how much more than the rest; p by "
+            f"Holm's rule, * below {1 - self.confidence_level:.2g}"
+        ]
+        lines += [
             f"{f'{row.family}: {row.name}':{width}}  {row.n:7,}  {row.log_loss:.4f}  "
             f"rest {row.difference:+.4f}  p {row.p_holm:.3f}{' *' if self._differs(row) else ''}"
+            f"{few_groups_mark(row.n_groups)}"
             for row in self.rows
         ]
         return "\n".join(lines + [f"{name}: omitted, {why}" for name, why in self.omitted.items()])

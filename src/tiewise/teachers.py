@@ -22,7 +22,7 @@ from tiewise.errors import PairsError, RunError
 from tiewise.files import digest_file, digest_json, read_json, write_parquet
 from tiewise.formats.own import read_teacher
 from tiewise.pairs import pair_digests
-from tiewise.runs import Run
+from tiewise.runs import Run, read_rows
 
 BoolArray = npt.NDArray[np.bool_]
 _DIGITS = 16
@@ -76,10 +76,12 @@ def save_seen(run: Run, pairs: pd.DataFrame, unseen: BoolArray) -> None:
     unseen
         Shape (n, n_splits). A pair that stands twice is unseen where both rows are.
     """
+    if run.rows_path.is_file() and run.is_begun:
+        return
     columns = [f"unseen_by_fold{fold}" for fold in range(unseen.shape[1])]
     table = pd.DataFrame(unseen, columns=columns)
     table.insert(0, "pair", pair_digests(pairs))
-    write_parquet(_rows_path(run), table.groupby("pair", as_index=False).all())
+    write_parquet(run.rows_path, table.groupby("pair", as_index=False).all())
 
 
 def open_teacher(run: Run, folds: Sequence[int]) -> Teacher:
@@ -96,12 +98,12 @@ def open_teacher(run: Run, folds: Sequence[int]) -> Teacher:
             f"{run.name} stands on other runs, so what it has seen is more than its own rows. Take "
             f"one of them as the teacher: {', '.join(run.config.model.stack)}."
         )
-    if not _rows_path(run).is_file():
+    if not run.rows_path.is_file():
         raise RunError(
-            f"{_rows_path(run)} is missing, so which rows the run has seen is not known. Fit it "
+            f"{run.rows_path} is missing, so which rows the run has seen is not known. Fit it "
             "again with this version."
         )
-    table = pd.read_parquet(_rows_path(run))
+    table = read_rows(run)
     flags = table.drop(columns="pair").to_numpy(bool)
     unseen = {
         pair: np.flatnonzero(row).tolist() for pair, row in zip(table["pair"], flags, strict=True)
@@ -191,7 +193,3 @@ def _refuse_unknown_start(run: Run, folds: Sequence[int]) -> None:
                 f"fold {fold} of {run.name} was fitted with --init-from, and which rows those "
                 "weights have seen is not known. Take a run that was fitted from the backbone."
             )
-
-
-def _rows_path(run: Run) -> Path:
-    return run.path / "rows.parquet"

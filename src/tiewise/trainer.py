@@ -25,6 +25,7 @@ import numpy.typing as npt
 import torch
 import transformers
 from torch.utils.data import DataLoader
+from transformers.integrations.integration_utils import TensorBoardCallback
 
 from tiewise import checkpoints
 from tiewise.config import TrainConfig
@@ -77,6 +78,13 @@ class StepTrainer(transformers.Trainer):
         super().__init__(model=model, args=arguments, train_dataset=dataset, callbacks=callbacks)
         check_fsdp(getattr(self.accelerator.state, "fsdp_plugin", None), is_scaled=arguments.fp16)
         self.remove_callback(transformers.PrinterCallback)
+        self._keep_tracking(Path(str(arguments.output_dir)).parent / "tracking")
+
+    def _keep_tracking(self, folder: Path) -> None:
+        """Let TensorBoard write beside the checkpoints, which go when the fold is finished."""
+        for callback in self.callback_handler.callbacks:
+            if isinstance(callback, TensorBoardCallback) and callback.logging_dir is None:
+                callback.logging_dir = str(folder)
 
     # ---- what a step is -------------------------------------------------------------------
 

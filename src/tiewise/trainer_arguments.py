@@ -28,6 +28,7 @@ def training_arguments(
     _check_names(config)
     return transformers.TrainingArguments(
         output_dir=str(output_dir),
+        run_name="/".join(output_dir.parts[-3:-1]),  # what trackers show: the run and the fold
         num_train_epochs=1,
         per_device_train_batch_size=1,
         gradient_accumulation_steps=1,

@@ -12,8 +12,8 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from tqdm.auto import tqdm
 
+from tiewise.progress import progress_bar
 from tiewise.ragged import IntArray, gather, offsets_of
 
 Encode = Callable[[Sequence[str]], list[list[int]]]
@@ -78,7 +78,7 @@ def encode_texts(texts: Sequence[str], encode: Encode, bound: Bound) -> Ragged:
     (array([ 97,  98, 102,  98], dtype=int32), array([0, 3, 4]), array([6, 1]))
     """
     values, lengths, originals = [np.empty(0, dtype=np.int32)], [0], [0]
-    with tqdm(total=len(texts), desc="tokenize", unit="text", disable=None) as progress:
+    with progress_bar(len(texts), name="tokenize", unit="text", delay=2) as progress:
         for start in range(0, len(texts), _BATCH):
             batch = list(_encode_batch(texts[start : start + _BATCH], encode, bound))
             values += [np.array(ids.kept, dtype=np.int32) for ids in batch]

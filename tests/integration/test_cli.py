@@ -11,12 +11,18 @@ import sys
 import numpy as np
 import pandas as pd
 import pytest
+from huggingface_hub import ModelCard
 from safetensors.numpy import load_file, save_file
 
+import tiewise
 from tiewise.checkpoints import seal
 from tiewise.cli import main
+from tiewise.config import PRESETS
 from tiewise.files import write_json
+from tiewise.formats import read_pairs
+from tiewise.push import find_model
 from tiewise.simulate import simulate, write_simulation
+from tiewise.verdicts import judge_answers
 
 FIT = ("fit", "--preset", "tiny", "--data", "train.csv")
 WEIGHTS = "adapter_model.safetensors"
@@ -180,12 +186,19 @@ REFUSED = {
     "evaluate nowhere": "Runs there: base",
     "evaluate train.csv": "There is no run train.csv",
     "evaluate base --data train.csv": "Give a run, or both",
+    "slices": "Give a run",
+    "slices base --predictions train.csv": "Give a run",
+    "slices base --data one_class.csv": "not the data that base",
+    "calibrate nowhere": "Runs there: base",
+    "leaderboard --data train.csv": "Give a run",
     "evaluate --data train.csv --predictions nowhere.csv": "nowhere.csv",
     "evaluate --data train.csv --predictions train.csv": "lacks the columns",
     "evaluate --data train.csv --predictions folder.csv": "folder.csv",
     "evaluate --data train.csv --predictions empty.csv": "empty.csv",
     "evaluate --data train.csv --predictions noise.csv": "noise.csv",
     "evaluate --data folder.csv --predictions train.csv": "folder.csv",
+    "compare base": "at least two runs",
+    "compare base base base": "named twice",
     "compare base nowhere": "Runs there: base",
     "audit": "no file to read",
     "audit nowhere.csv": "there is no such file",
@@ -266,6 +279,9 @@ def test_an_odd_fit_is_done_all_the_same(here, name):
     [
         ["evaluate", "base"],
         ["compare", "base", "base"],
+        ["slices", "base"],
+        ["calibrate", "base"],
+        ["leaderboard", "base"],
         ["audit", "train.csv"],
         ["audit", "train.csv", "--backbone", "tiny:0"],
         [*FIT, "--run", "base", "--resume"],
@@ -406,3 +422,107 @@ def test_any_locale_will_do(folder, encoding):
     assert done.returncode == 0, done.stderr
     again = shell("tiewise audit accents.csv --json", folder, **environment)
     assert json.loads(again.stdout)
+
+
+def test_every_command_explains_itself_by_example_in_no_time(tmp_path):
+    """Each help takes less than two seconds of a processor, loads no torch, and shows examples."""
+    program = """
+import contextlib, io, json, sys, time
+from tiewise.cli import _commands, main
+found = {}
+for name in _commands(()):
+    out, started = io.StringIO(), time.process_time()
+    with contextlib.redirect_stdout(out), contextlib.suppress(SystemExit):
+        main([name, "--help"])
+    lines = out.getvalue().splitlines()
+    examples = [line.strip() for line in lines if line.startswith("  tiewise ")]
+    found[name] = [examples, time.process_time() - started]
+print(json.dumps([found, sorted({"torch", "pandas", "gradio"} & set(sys.modules))]))
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True)
+    found, heavy = json.loads(done.stdout)
+    for name, (examples, seconds) in found.items():
+        assert examples, f"{name}: give it examples with @shows"
+        assert any(line.startswith(f"tiewise {name}") for line in examples)
+        assert seconds < 2
+    assert heavy == []
+
+
+COMPLETE = """
+tiewise completion bash > complete.sh && source complete.sh
+COMP_LINE="$*"; COMP_POINT=${#COMP_LINE}; COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1))
+_tyro_tiewise && echo "${COMPREPLY[@]}"
+"""
+
+
+@pytest.mark.parametrize(("typed", "completed"), [("aud", "audit"), ("audit --js", "--json")])
+def test_a_shell_completes_commands_and_flags(folder, typed, completed):
+    """The script for bash, sourced by bash, offers what there is."""
+    done = shell(f"set -- tiewise {typed}\n{COMPLETE}", folder)
+    assert completed in done.stdout.decode().split(), done.stderr
+
+
+@pytest.mark.parametrize("no_color", ["", "1"])
+def test_colours_are_off_where_nobody_wants_them(folder, no_color):
+    """On a terminal the help is set in bold, with NO_COLOR it is plain."""
+    line = f'script -qec "{sys.executable} -m tiewise --help" /dev/null'
+    done = shell(line, folder, NO_COLOR=no_color, TERM="xterm")
+    assert (b"\x1b[1m" in done.stdout) == (not no_color)
+
+
+def test_every_adapter_has_a_card_and_can_be_found_to_be_pushed(here):
+    """A fit writes it, with the scores of its own fold; a baseline's fit too."""
+    assert run("fit", "--preset", "baseline", "--data", "train.csv", "--run", "counted") == 0
+    for name in ("base", "counted"):
+        adapter = find_model(name, here / "artifacts")
+        card = ModelCard((adapter / "README.md").read_text("utf-8"))
+        scores = json.loads((adapter.parent / "scores.json").read_bytes())
+        assert card.data.eval_results[0].metric_value == scores["log_loss"]["value"]
+        assert card.data.eval_results[0].dataset_split == "fold 0, held out"
+
+
+def test_the_page_says_what_was_cut(here):
+    """Answers that do not fit are counted, and the two orders of a model that has them are told."""
+    path = here / "artifacts" / "runs" / "base"
+    found = judge_answers("Why?", ["one " * 400, "two " * 300, "three"], run=path)
+    assert "of 3 rows did not fit" in found.cut
+    assert "Nothing was cut; the longest row has" in judge_answers("Why?", ["a", "b"], run=path).cut
+    given, swapped, average = found.orders.iloc[:3, 2:].astype(float).to_numpy()
+    assert (given != swapped).any()
+    np.testing.assert_allclose(average, (given + swapped) / 2, atol=2e-3)
+
+
+def test_data_are_converted_and_what_is_lost_is_said(here, capsys):
+    """Pairs keep everything; preferences drop ties, and say how many."""
+    for suffix in ("parquet", "csv", "jsonl"):
+        assert run("convert", "train.csv", "--out", f"converted.{suffix}") == 0
+    n_ties = int(pd.read_csv("train.csv")["winner_tie"].sum())
+    assert f"{60 - n_ties} of 60 rows, {n_ties} ties dropped" in capsys.readouterr().out
+    assert len(read_pairs("converted.jsonl")) == 60 - n_ties
+    assert run("convert", "train.csv", "--out", "converted.csv") == 2
+    assert run("convert", "train.csv", "--out", "converted.xyz") == 2
+
+
+def test_preferences_are_scored_as_on_rewardbench(here, capsys):
+    """Any judge's table, joined by id."""
+    pairs = read_pairs("train.csv")
+    probs = {"prob_a": 0.6, "prob_b": 0.2, "prob_tie": 0.2}
+    pd.DataFrame({"id": pairs["id"], **probs}).to_csv("judge.csv", index=False)
+    line = "evaluate --data train.csv --predictions judge.csv --rewardbench --json"
+    assert run(*line.split()) == 0
+    decided = pairs[pairs["label"] < 2]
+    found = json.loads(capsys.readouterr().out)
+    assert found["overall"]["value"] == pytest.approx((decided["label"] == 0).mean())
+    assert run("evaluate", "base", "--rewardbench") == 2
+
+
+def test_the_doctor_says_what_would_run(here, capsys):
+    """Without CUDA the large presets would not; others have a speed, said to be an estimate."""
+    assert run("doctor", "--json") == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["versions"]["tiewise"] == tiewise.__version__
+    assert "files" in found["room"]["cache"]
+    assert set(found["presets"]) == set(PRESETS)
+    assert "(estimated)" in found["presets"]["quickstart"]
+    if found["devices"]["cuda"].startswith("none"):
+        assert "needs CUDA" in found["presets"]["gemma2-9b"]

@@ -41,9 +41,11 @@ def same_trajectory(first, second, tolerance):
     )
 
 
-def test_the_tiny_preset_does_what_it_promises(fitter):
+def test_the_tiny_preset_does_what_it_promises(fitter, caplog):
     """60 rows, 4 rows in 4 micro-batches a step, at least 20 steps, every one of them logged."""
-    folder, predictions = fitter("tiny")
+    with caplog.at_level(logging.INFO, "tiewise"):
+        folder, predictions = fitter("tiny")
+    assert "24 steps of 4 pairs; processes: 1" in caplog.text
     lines = history(folder)
     assert list(lines.columns) == ["step", "loss", "grad_norm", "learning_rate", "rows", "tokens"]
     assert lines["step"].tolist() == list(range(1, 25))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pandas as pd
 import pytest
 from datasets import Dataset, DatasetDict
 from pandas.testing import assert_frame_equal
@@ -56,3 +57,25 @@ def test_splits_are_asked_for():
     splits = DatasetDict({"train": Dataset.from_list(RECORDS)})
     with pytest.raises(PairsError, match="the splits train"):
         read_pairs(splits)
+
+
+TEXTS = {"id": 7, "prompt": "Sky?"}
+MORE = {
+    "kaggle": TEXTS
+    | {"prompt": ["Sky?", None], "response_a": ["blue"], "response_b": [None]}
+    | {"winner_model_a": 0, "winner_model_b": 0, "winner_tie": 1},
+    "wsdm": TEXTS | {"response_a": "blue", "response_b": "null", "winner": "model_b"},
+    "mt_bench": {name: RECORDS[0][name] for name in ("conversation_a", "conversation_b", "winner")}
+    | {"question_id": 81, "judge": "author_2", "turn": 1},
+    "rewardbench": TEXTS
+    | {"chosen": ["blue", "azure"], "rejected": ["red"], "subset": "Ties", "models": ["m"] * 3},
+}
+
+
+@pytest.mark.parametrize("name", MORE)
+def test_a_dataset_of_any_format_is_read_as_a_frame_is(name):
+    """The columns tell the format, whatever holds them."""
+    dataset = Dataset.from_list([MORE[name]])
+    pairs = read_pairs(dataset)
+    assert pairs.attrs["format"] == name
+    assert_frame_equal(pairs, read_pairs(pd.DataFrame([MORE[name]])))

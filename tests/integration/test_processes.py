@@ -160,12 +160,18 @@ def test_4_bit_weights_are_dealt_out_too(launched):
     same_fit(launched.fold("4 bit alone"), launched.fold("4 bit"), tolerance=1e-5)
 
 
-@pytest.mark.parametrize(("name", "n_epochs"), [("remainder", 2), ("uneven", 2), ("llama", 1)])
-def test_two_processes_see_every_row_once_an_epoch(launched, name, n_epochs):
-    """No row is dropped, repeated or shown to both; steps hold the rows that one process takes."""
+@pytest.mark.parametrize(
+    ("name", "n_rows", "n_epochs"),
+    [("remainder", ROWS, 2), ("uneven", ROWS, 2), ("llama", 2 * ROWS, 1)],
+)
+def test_two_processes_see_every_row_once_an_epoch(launched, name, n_rows, n_epochs):
+    """No row is dropped, repeated or shown to both; steps hold the rows that one process takes.
+
+    Where both orders are learned from, each pair is two rows.
+    """
     steps = launched.counts(name)
     assert [set(step) for step in steps] == [set(rows) for rows in launched.alone[f"{name} alone"]]
-    assert sum(steps, Counter()) == Counter(dict.fromkeys(range(ROWS), n_epochs))
+    assert sum(steps, Counter()) == Counter(dict.fromkeys(range(n_rows), n_epochs))
     assert all(rows[name] for rows in launched.together)
 
 

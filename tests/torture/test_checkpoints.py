@@ -17,7 +17,7 @@ from faults import Forked, copy_run, fit, fold_of, n_resumed, outcome, scaled
 
 pytestmark = pytest.mark.timeout(3600)
 
-STRIDE = scaled(quick=9, full=1)
+STRIDE = scaled(quick=13, full=1)
 N_RESUMED = n_resumed(quick=1, full=25)
 
 

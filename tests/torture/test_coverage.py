@@ -1,6 +1,6 @@
 """Intervals hold the truth as often as they say: 1,000 simulated data sets of 200 groups.
 
-``TIEWISE_TORTURE`` says how many data sets: 1,000 in full, 200 when quick, else 50; the fewer, the
+``TIEWISE_TORTURE`` says how many data sets: 1,000 in full, 100 when quick, else 50; the fewer, the
 wider what chance allows.
 """
 
@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 _PATH = Path(__file__).parents[2] / "benchmarks" / "coverage.py"
-N_DATA_SETS = {"full": 1000, "quick": 200}.get(os.environ.get("TIEWISE_TORTURE", ""), 50)
+N_DATA_SETS = {"full": 1000, "quick": 100}.get(os.environ.get("TIEWISE_TORTURE", ""), 50)
 N_GROUPS = 200
 
 

@@ -3,9 +3,11 @@
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from run_folders import LEAD_OF_FIRST, simulated_run
+from tiewise.agreement import agreement_of_votes
 from tiewise.bias_chapters import build_length, build_position
 from tiewise.chapters import (
     build_calibration,
@@ -43,6 +45,25 @@ def test_the_headline_ranks_what_must_be_beaten(material):
     assert set(columns[2:-1]) == {"uniform", "class prior", "length only"}
     assert "It beats length only by" in section.text
     assert "above the best there is" in section.text
+
+
+def test_people_and_the_cpu_model_stand_in_the_headline(material):
+    """How far people agree is said where it is known, and from how little."""
+    assert "another person" not in build_headline(material).text
+    votes = pd.DataFrame({"pair": ["p", "p"] * 4, "vote": [0, 0, 0, 1] * 2, "group": range(8)})
+    people = agreement_of_votes(votes, n_resamples=99)
+    known = evaluate_tables(
+        material.oof,
+        material.folds,
+        others={BASELINE: np.full((len(material.oof), 3), 1 / 3)},
+        n_resamples=99,
+    )
+    scores = replace(known, human_agreement=people)
+    section = build_headline(replace(material, scores=scores))
+    assert "8 votes, of only 8 conversations" in section.text
+    assert "another person says the same in 57.1%" in section.text
+    assert section.text.startswith("It beats baseline by")
+    assert "baseline" in section.tables[0].columns
 
 
 def test_a_run_that_beats_nothing_is_told_so(material):

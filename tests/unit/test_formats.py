@@ -136,6 +136,15 @@ class TestKaggle:
             )
         assert_frame_equal(read_pairs(source), expected)
 
+    @pytest.mark.parametrize("suffix", ["csv", "parquet"])
+    def test_read_write_read_is_the_identity(self, tmp_path, suffix):
+        """What was read is written and read as the same table (arena-human-preference-55k too)."""
+        pairs = read_pairs(written(tmp_path, KAGGLE))
+        write_pairs(pairs, tmp_path / f"pairs.{suffix}")
+        read = read_pairs(tmp_path / f"pairs.{suffix}")
+        read.attrs = pairs.attrs  # how it was read
+        assert_frame_equal(read, pairs)
+
 
 class TestPlainText:
     """The multilingual competition's files, one turn a field."""

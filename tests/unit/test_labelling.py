@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 
 from tiewise import parts
+from tiewise.cli import main
 from tiewise.config import config_from_dict
 from tiewise.crossfit import FitOptions, cross_fit, summarise
 from tiewise.errors import PairsError, RunError
@@ -176,6 +177,9 @@ def test_what_a_run_has_seen_must_be_known(folder, tmp_path):
     path.unlink()
     with pytest.raises(RunError, match="is missing, so which rows the run has seen is not known"):
         open_teacher(teacher, [0])
+    path.write_bytes(kept[:-9] + b"damage!!!")
+    with pytest.raises(RunError, match="is damaged"):
+        open_teacher(teacher, [0])
     path.write_bytes(kept)
     identity = teacher.fold(0).identity_path
     text = identity.read_text()
@@ -183,3 +187,15 @@ def test_what_a_run_has_seen_must_be_known(folder, tmp_path):
     with pytest.raises(RunError, match="fold 0 of teacher was fitted with --init-from"):
         open_teacher(teacher, [0])
     identity.write_text(text)
+
+
+def test_the_command_says_what_it_did(folder, capsys):
+    """As JSON too; and it replaces nothing unasked."""
+    place, _ = folder
+    words = ["label", "--run", "teacher", "--data", str(place / "train.parquet"), "--quiet"]
+    words += ["--out", str(place / "command.parquet"), "--artifacts", str(place), "--json"]
+    assert main(words) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert (told["n"], told["n_out_of_fold"], told["n_seen"]) == (90, 90, 0)
+    assert main(words) == 2
+    assert "--overwrite" in capsys.readouterr().err

@@ -93,7 +93,7 @@ def test_it_prints_and_goes_to_json(tables):
     value = found.to_dict()
     assert json.loads(json.dumps(value, allow_nan=False)) == value
     assert "code: omitted" in str(found)
-    assert str(found).splitlines()[0].startswith("worse ")
+    assert str(found).splitlines()[1].startswith("worse ")
     escaped = compare_many({"<i>": runs["worse"]}, reference, n_resamples=19)._repr_html_()
     assert "<i>" not in escaped
 

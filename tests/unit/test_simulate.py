@@ -18,6 +18,7 @@ from tiewise.simulate import (
     BAYES_COLUMNS,
     TIE_STRENGTH,
     bayes_log_loss,
+    join_posterior,
     posterior,
     simulate,
     write_simulation,
@@ -162,3 +163,16 @@ def test_numbers_out_of_range_are_refused(n: int, seed: int) -> None:
     """The message names both numbers."""
     with pytest.raises(ScoresError, match=f"n={n}, seed={seed}"):
         simulate(n, seed=seed)
+
+
+def test_the_truth_beside_a_file_is_joined_by_id(tmp_path):
+    """Whatever the order of the rows; rows it does not know, or a missing file, leave it out."""
+    pairs = simulate(40, seed=3)
+    path = tmp_path / "train.csv"
+    write_simulation(pairs, path)
+    bare = pairs.drop(columns=BAYES_COLUMNS).sample(frac=1, random_state=0)
+    joined = join_posterior(bare, [path])
+    expected = pairs.set_index("id").loc[joined["id"], BAYES_COLUMNS]
+    assert np.allclose(joined[BAYES_COLUMNS], expected, atol=1e-12)
+    assert list(join_posterior(bare.assign(id=bare["id"] + 7), [path])) == list(bare)
+    assert list(join_posterior(bare, [path, tmp_path / "other.csv"])) == list(bare)

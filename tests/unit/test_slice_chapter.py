@@ -6,8 +6,11 @@ import pandas as pd
 import pytest
 
 from run_folders import simulated_run
+from tiewise.intervals import Interval
 from tiewise.report import gather
-from tiewise.slice_chapter import MAX_SLICES, build_slices
+from tiewise.sections import negated
+from tiewise.slice_chapter import MAX_SLICES, _summarise, build_slices
+from tiewise.slices import Slices, SliceScores
 
 
 @pytest.fixture(scope="module")
@@ -28,10 +31,20 @@ def test_every_slice_has_its_size_interval_and_corrected_p(material):
 
 
 def test_the_slice_that_differs_most_is_named(material):
-    """Ties are what this model knows least about; one slice of the two says so."""
+    """Ties are what this model knows least about; one slice of the family says so."""
     text = build_slices(material).text
     assert "the most: outcome: A or B won better by" in text
     assert "outcome: tie" not in text
+
+
+def test_of_two_slices_the_smaller_is_named():
+    """What differs from nearly everything is the few rows, not the many."""
+    gap = Interval(0.5, 0.4, 0.6)
+    many, few = (
+        SliceScores("blank", name, n, n, gap, gap, of, 0.001, 0.002)
+        for name, n, of in (("both complete", 900, gap), ("one empty", 60, negated(gap)))
+    )
+    assert "blank: one empty better by" in _summarise(Slices((many, few), {}, 0.95))
 
 
 def test_without_texts_families_are_named_as_left_out(material):

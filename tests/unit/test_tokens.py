@@ -102,7 +102,8 @@ def test_models_are_shown_with_their_responses(tokenizer, data):
     pairs = data.draw(tables(tokenizer))
     names = st.none() | clean_text(5)
     for name in ("model_a", "model_b"):
-        pairs[name] = [data.draw(names) for _ in range(len(pairs))]
+        drawn = [data.draw(names) for _ in range(len(pairs))]
+        pairs[name] = pd.Series(drawn, dtype=object)  # or pandas makes NaN of None
     plain = build_template(tokenizer, max_length=5000)
     shown = build_template(tokenizer, max_length=5000, show_models=True)
     assert plain.digest != shown.digest

@@ -5,10 +5,12 @@ from __future__ import annotations
 import tyro
 
 from tiewise.commands.arguments import Artifacts, Json, default_artifacts, print_json, show_result
+from tiewise.commands.words import shows
 from tiewise.console import show
 from tiewise.errors import missing_extra
 
 
+@shows("tiewise blend first second", "tiewise blend first second third --run mixed")
 def blend(
     runs: tyro.conf.Positional[tuple[str, ...]],
     *,
@@ -31,6 +33,7 @@ def blend(
     show_result(blend_runs(members, artifacts, name=run, is_overwritten=overwrite), is_json=json)
 
 
+@shows("tiewise average first", "tiewise predict --run first --average --data a.csv --out p.csv")
 def average(
     run: tyro.conf.Positional[str],
     *,
@@ -66,6 +69,7 @@ def average(
     )
 
 
+@shows("tiewise cascade counted first", "tiewise cascade counted first --shares 0.8 0.5 --json")
 def cascade(
     cheap: tyro.conf.Positional[str],
     dear: tyro.conf.Positional[str],

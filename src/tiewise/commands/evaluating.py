@@ -3,61 +3,167 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
 from tiewise.commands.arguments import Artifacts, Json, default_artifacts, show_result
+from tiewise.commands.words import shows
 from tiewise.console import show
 from tiewise.errors import ConfigError
 
+if TYPE_CHECKING:
+    from tiewise.judged import Judged
 
+RunName = Annotated[
+    str | None, tyro.conf.Positional, tyro.conf.arg(help="Name or folder of a run.")
+]
+Data = Annotated[
+    tuple[str, ...],
+    tyro.conf.arg(help="Labelled pairs: those of --predictions, or where a run's data are now."),
+]
+Predictions = Annotated[
+    Path | None,
+    tyro.conf.arg(help="Table with id, prob_a, prob_b, prob_tie (csv, parquet, jsonl)."),
+]
+
+
+@shows(
+    "tiewise evaluate first",
+    "tiewise evaluate first --json > scores.json",
+    "tiewise evaluate --data votes.csv --predictions judge.csv",
+    "tiewise evaluate --data rewardbench.parquet --predictions judge.csv --rewardbench",
+)
 def evaluate(
-    run: tyro.conf.Positional[str | None] = None,
+    run: RunName = None,
     *,
-    data: Path | None = None,
-    predictions: Path | None = None,
+    data: Data = (),
+    predictions: Predictions = None,
+    rewardbench: bool = False,
     artifacts: Artifacts = default_artifacts(),  # noqa: B008
     json: Json = False,
 ) -> None:
     """Score a run, or any judge's predictions, with intervals beside the baselines.
 
     Args:
-        run: Name or folder of a run.
-        data: Labelled pairs that the predictions are about, when no run is given.
-        predictions: A table with id, prob_a, prob_b, prob_tie (csv, parquet or jsonl).
+        rewardbench: Accuracy as on RewardBench's board, by section and subset.
     """
-    from tiewise.comparison import score_predictions
     from tiewise.crossfit import summarise
+    from tiewise.judged import judge_file, score_judged, score_preferences
     from tiewise.runs import open_run
 
-    if run is not None and data is None and predictions is None:
+    scores: Any
+    if rewardbench and (not data or predictions is None):
+        raise ConfigError("--rewardbench needs --data and --predictions.")
+    if run is not None and not data and predictions is None:
         scores = summarise(open_run(run, artifacts))
-    elif run is None and data is not None and predictions is not None:
-        scores = score_predictions(data, predictions)
+    elif run is None and data and predictions is not None:
+        scores = (
+            score_preferences(data, predictions)
+            if rewardbench
+            else score_judged(judge_file(data, predictions))
+        )
     else:
         raise ConfigError("Give a run, or both --data and --predictions.")
     show_result(scores, is_json=json)
 
 
-def compare(
-    first: tyro.conf.Positional[str],
-    second: tyro.conf.Positional[str],
+@shows("tiewise slices first", "tiewise slices --data votes.csv --predictions judge.csv")
+def slices(
+    run: RunName = None,
     *,
+    data: Data = (),
+    predictions: Predictions = None,
     artifacts: Artifacts = default_artifacts(),  # noqa: B008
     json: Json = False,
 ) -> None:
-    """Compare two runs on the rows both have predicted: log loss and accuracy, first minus second.
+    """Score parts of the data, each held against all other rows, with Holm's correction."""
+    from tiewise.slices import evaluate_slices
 
-    Args:
-        first: Name or folder of a run.
-        second: Name or folder of the run to compare it with.
+    judged = _judge(run, data, predictions, artifacts)
+    known = judged.folds if judged.pairs is None else judged.pairs
+    show_result(evaluate_slices(known, judged.oof), is_json=json)
+
+
+@shows("tiewise calibrate first", "tiewise calibrate --data votes.csv --predictions judge.csv")
+def calibrate(
+    run: RunName = None,
+    *,
+    data: Data = (),
+    predictions: Predictions = None,
+    artifacts: Artifacts = default_artifacts(),  # noqa: B008
+    json: Json = False,
+) -> None:
+    """Try to calibrate; adopt it only where it shows a gain on conversations not fitted on.
+
+    An adopted calibration of a run is written to its folder, and whatever the run predicts from
+    then on is calibrated. Otherwise it says «not worth it», and nothing changes.
     """
-    from tiewise.comparison import compare_runs
+    from tiewise.calibrate import calibrate as try_calibrations
+    from tiewise.calibrated import log_probs, save_calibration
     from tiewise.runs import open_run
 
-    show_result(compare_runs(open_run(first, artifacts), open_run(second, artifacts)), is_json=json)
+    judged = _judge(run, data, predictions, artifacts)
+    rows = judged.oof[judged.oof["label"].notna()]
+    verdict = try_calibrations(
+        rows["label"], log_probs(rows), groups=rows["group"], symmetric=judged.is_symmetric
+    )
+    if run is not None:
+        save_calibration(open_run(run, artifacts), verdict)
+    show_result(verdict, is_json=json)
 
 
+@shows("tiewise leaderboard first", "tiewise leaderboard first --data train.csv")
+def leaderboard(
+    run: RunName = None,
+    *,
+    data: Data = (),
+    predictions: Predictions = None,
+    artifacts: Artifacts = default_artifacts(),  # noqa: B008
+    json: Json = False,
+) -> None:
+    """Rank the models named in the data by votes and by predictions, also with length controlled.
+
+    If the predicted order agrees with the observed one only until length is controlled, the
+    predictor is a length meter.
+    """
+    from tiewise.ranking import rank_models
+
+    judged = _judge(run, data, predictions, artifacts)
+    show_result(rank_models(judged.texts(), judged.oof), is_json=json)
+
+
+@shows("tiewise compare first second", "tiewise compare first second third --by-slice")
+def compare(
+    runs: tyro.conf.Positional[tuple[str, ...]],
+    *,
+    by_slice: bool = False,
+    data: Data = (),
+    artifacts: Artifacts = default_artifacts(),  # noqa: B008
+    json: Json = False,
+) -> None:
+    """Compare runs with the last one named, on the rows both have predicted: log loss and accuracy.
+
+    Args:
+        runs: Names or folders of two runs or more; differences are each run minus the last.
+        by_slice: Also on each slice of the rows.
+        data: Where the runs' data are now, if not where they were.
+    """
+    from tiewise.comparison import compare_runs, compare_with_reference
+    from tiewise.judged import judge_run
+    from tiewise.runs import open_run
+
+    if len(runs) < 2:
+        raise ConfigError("Name at least two runs to compare, the reference last.")
+    opened = [open_run(run, artifacts) for run in runs]
+    if len(opened) == 2 and not by_slice:
+        show_result(compare_runs(*opened), is_json=json)
+        return
+    *judged, reference = [judge_run(run, data) for run in opened]
+    show_result(compare_with_reference(judged, reference, is_by_slice=by_slice), is_json=json)
+
+
+@shows("tiewise report first", "tiewise report first --data train.csv")
 def report(
     run: tyro.conf.Positional[str],
     *,
@@ -76,3 +182,17 @@ def report(
 
     opened = open_run(run, artifacts)
     show(str(write_report(opened, pairs=reread_pairs(opened, data))))
+
+
+def _judge(
+    run: str | None, data: tuple[str, ...], predictions: Path | None, artifacts: Path
+) -> Judged:
+    """Open what a command is about: a run, or predictions of labelled data."""
+    from tiewise.judged import judge_file, judge_run
+    from tiewise.runs import open_run
+
+    if run is not None and predictions is None:
+        return judge_run(open_run(run, artifacts), data)
+    if run is None and data and predictions is not None:
+        return judge_file(data, predictions)
+    raise ConfigError("Give a run, or both --data and --predictions.")

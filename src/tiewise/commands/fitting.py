@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from tiewise.commands.arguments import Artifacts, Config, Json, default_artifacts, print_json
+from tiewise.commands.words import shows
 from tiewise.config import PRESETS, load_preset
 from tiewise.console import show
 from tiewise.errors import ConfigError
@@ -16,6 +17,12 @@ def make_fit(preset_name: str) -> Callable[..., None]:
     """Return the command ``fit``, its flags with the defaults of a preset."""
     defaults = load_preset(preset_name)
 
+    @shows(
+        "tiewise fit --preset quickstart --fold 0 --run first",
+        "tiewise fit --preset gemma2-9b --data train.csv --folds all --run big",
+        "tiewise fit --preset gemma2-9b --data train.csv --folds all --run big --resume",
+        "tiewise fit --preset quickstart --data train.csv --limit 500 --report-to tensorboard",
+    )
     def fit(
         *,
         preset: str = preset_name,
@@ -41,6 +48,7 @@ def make_fit(preset_name: str) -> Callable[..., None]:
             overwrite: Remove the folds of this run first.
             init_from: Start from the adapter in this folder (a fold of another run).
         """
+        from tiewise.card import write_fold_card
         from tiewise.crossfit import FitOptions, cross_fit, summarise
         from tiewise.environment import is_first_process
 
@@ -48,7 +56,13 @@ def make_fit(preset_name: str) -> Callable[..., None]:
         if fold is not None and folds is not None:
             raise ConfigError("--fold and --folds contradict each other; give one of them.")
         wanted = list(range(config.data.n_splits)) if folds else [fold or 0]
-        options = FitOptions(run, is_resumed=resume, is_overwritten=overwrite, init_from=init_from)
+        options = FitOptions(
+            run,
+            is_resumed=resume,
+            is_overwritten=overwrite,
+            init_from=init_from,
+            describe=write_fold_card,
+        )
         done, fitted = cross_fit(config, wanted, artifacts, options)
         if not is_first_process():
             return
@@ -64,8 +78,12 @@ def make_fit(preset_name: str) -> Callable[..., None]:
     return fit
 
 
-def presets() -> None:
+@shows("tiewise presets", "tiewise presets --json")
+def presets(*, json: Json = False) -> None:
     """List the presets and what they fit."""
+    if json:
+        print_json({name: load_preset(name).to_dict() for name in PRESETS})
+        return
     for name in PRESETS:
         config = load_preset(name)
         show(

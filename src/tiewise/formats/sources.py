@@ -13,12 +13,14 @@ import csv
 import json
 import re
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pandas as pd
 
 from ..errors import PairsError
+from .hub import fetch, is_hub_path
 from .own import read_parquet
 
 _FIELD_LIMIT = 2**31 - 1
@@ -47,7 +49,7 @@ class Source(NamedTuple):
 
 
 def open_source(path: object) -> Source:
-    """Open a file by its suffix, a pandas frame, or anything that has ``to_pandas``.
+    """Open a file by its suffix, an ``hf://`` path, a frame, or anything that has ``to_pandas``.
 
     Raises
     ------
@@ -56,13 +58,31 @@ def open_source(path: object) -> Source:
     """
     if not isinstance(path, str | Path):
         return _open_table(path)
-    path = Path(path)
+    if isinstance(path, str) and is_hub_path(path):
+        return _join(path, [_open_file(file) for file in fetch_files(path)])
+    return _open_file(Path(path))
+
+
+def fetch_files(path: str) -> list[Path]:
+    """Return the files on this disk that an ``hf://`` path names, fetched where they were not."""
+    return fetch(path, tuple(_OPENERS))
+
+
+def _open_file(path: Path) -> Source:
     if path.suffix not in _OPENERS:
         raise PairsError(f"{path}: expected a file that ends in {', '.join(_OPENERS)}")
     if not path.is_file():
         raise PairsError(f"{path}: there is no such file")
     columns, records = _OPENERS[path.suffix](path)
     return Source(path.name, columns, records)
+
+
+def _join(name: str, shards: list[Source]) -> Source:
+    strange = [shard.name for shard in shards if set(shard.columns) != set(shards[0].columns)]
+    if strange:
+        raise PairsError(f"{name}: {strange[0]} has other columns than {shards[0].name}; name one")
+    records = chain.from_iterable(shard.records for shard in shards)
+    return Source(name, shards[0].columns, records)
 
 
 Opened = tuple[tuple[str, ...], Iterator[Numbered]]

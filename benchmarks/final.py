@@ -1,0 +1,94 @@
+"""A run on every kind of real votes, source by source, against length only.
+
+    tiewise fit --preset baseline --folds all --run final --data ../shared/data/human_votes.csv \
+        ../shared/data/llmfao_votes.csv ../shared/data/lmsys_decisive.csv
+    python benchmarks/final.py artifacts/runs/final --out benchmarks/final.md
+
+A source in which nobody ever chose a tie did not offer ties: on its rows the question is A or B, so
+P(tie) is left out of both predictors' answers and the rest sums to one. Length only is fitted, out
+of fold, on sources that do offer ties where their rows are scored. The last line scores all rows as
+`tiewise evaluate` does: there length only, fitted on the mixture, knows its rate of ties, which the
+run, that took P(tie) from sources that offer them, does not.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from tiewise.files import write_bytes
+from tiewise.reference_models import reference_probs
+from tiewise.runs import open_run, read_data, read_folds, read_oof
+from tiewise.scores import compare, evaluate
+
+PROBS = ["prob_a", "prob_b", "prob_tie"]
+HEAD = ["source", "rows", "groups", "this run", "length only", "run minus length only"]
+
+
+def main() -> None:
+    """Parse the arguments, print and write the table."""
+    parser = argparse.ArgumentParser(prog="final", description=__doc__.splitlines()[0])
+    parser.add_argument("run", type=Path)
+    parser.add_argument("--out", type=Path)
+    arguments = parser.parse_args()
+    run = open_run(arguments.run, arguments.run.parent.parent)
+    oof, folds = read_oof(run), read_folds(run)
+    source = oof["id"].astype(str).str.partition(":")[0].to_numpy()
+    ties = pd.Series(oof["label"] == 2).groupby(source).transform("any").to_numpy(bool)
+    lines = [
+        describe(name, oof[chosen], folds[folds["id"].isin(set(oof["id"][like]))])
+        for name, chosen, like in [
+            *((name, source == name, ties if ties[source == name].all() else source == name)
+              for name in pd.unique(source)),
+            ("all that offer ties", ties, ties),
+            ("all, as if every source offered ties", ties | True, ties | True),
+        ]
+    ]  # fmt: skip
+    text = "\n".join([*lines_of_head(read_data(run)["sources"]), *lines, ""])
+    print(text)
+    if arguments.out:
+        write_bytes(arguments.out, text.encode())
+
+
+def describe(name: str, oof: pd.DataFrame, folds: pd.DataFrame) -> str:
+    """Return a line: log loss of both with intervals, and the paired difference."""
+    folds = folds.reset_index(drop=True)
+    positions = pd.Index(folds["id"]).get_indexer(oof["id"])
+    by_length = reference_probs(folds, positions)[0]["length_only"]
+    probs, labels, groups = oof[PROBS].to_numpy(), oof["label"].to_numpy(int), oof["group"]
+    if not (labels == 2).any():
+        name, probs, by_length = f"{name}, A or B", decide(probs), decide(by_length)
+    scores = [evaluate(labels, p, groups=groups).log_loss for p in (probs, by_length)]
+    gap = compare(labels, probs, by_length, groups=groups)
+    cells = [f"{len(oof):,}", f"{groups.nunique():,}", *(f"{s:.4f}" for s in scores), f"{gap:+.4f}"]
+    return f"| {name} | {' | '.join(cells)} |"
+
+
+def decide(probs: np.ndarray) -> np.ndarray:
+    """Return P(A) and P(B) where a tie is impossible."""
+    decided = probs * [1, 1, 0]
+    return decided / decided.sum(axis=1, keepdims=True)
+
+
+def lines_of_head(sources: list[str]) -> list[str]:
+    """Return what stands above the rows: how it was made, of which files."""
+    return [
+        "# The CPU-class model on everything",
+        "",
+        "    tiewise fit --preset baseline --folds all --run final --data "
+        + " ".join(f"../shared/data/{source.split()[0]}" for source in sources),
+        "    python benchmarks/final.py artifacts/runs/final --out benchmarks/final.md",
+        "",
+        "Log loss in nats, out of fold by group, with 95 % intervals by bootstrap over groups "
+        "(fewer than 30 groups: rough).",
+        "",
+        f"| {' | '.join(HEAD)} |",
+        f"|{' --- |' * len(HEAD)}",
+    ]
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,28 @@
+"""A process that imports this reaches no network from then on, and nobody told it to stay offline.
+
+Loopback and the sockets of one machine's own processes are left alone. A process forked from it is
+as deaf.
+"""
+
+import os
+import sys
+from typing import Any
+
+LOOPBACK = {"127.0.0.1", "::1", "localhost", None}
+
+
+def refuse(event: str, arguments: tuple[Any, ...]) -> None:
+    """Raise before another machine is looked up or connected to."""
+    if event == "socket.getaddrinfo":
+        host = arguments[0]
+    elif event in {"socket.connect", "socket.sendto"} and isinstance(arguments[1], tuple):
+        host = arguments[1][0]
+    else:
+        return
+    if host not in LOOPBACK:
+        message = f"reached for the network: {event} {arguments}"
+        raise RuntimeError(message)
+
+
+os.environ.pop("HF_HUB_OFFLINE", None)
+sys.addaudithook(refuse)
