@@ -44,7 +44,7 @@ _TOKENIZER_FILES = (
     "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json",
     "tokenizer.model", "vocab.json", "vocab.txt", "merges.txt",
 )  # fmt: skip
-Complete = Callable[[Path, int], None]
+Complete = Callable[[Path, int], object]
 
 
 @dataclass(frozen=True)
@@ -144,7 +144,7 @@ def export_adapter(
     *,
     origin: dict[str, Any] | None = None,
     is_overwritten: bool = False,
-    complete: Callable[[Path], None] | None = None,
+    complete: Callable[[Path], object] | None = None,
     device: torch.device | str = "cpu",
 ) -> Export:
     """Merge what a fit wrote with its backbone; see :func:`export_run`.

@@ -1,7 +1,9 @@
 """Several models' probabilities mixed into one: a weighted sum of logarithms, normalised.
 
 The weights are not negative, and their sum is free: above one it sharpens, below one it softens,
-so the mixture holds every single member and its temperature. The loss is convex in the weights.
+so every single member and its temperature are mixtures. The loss is convex in the weights. Few rows
+would make much of a member that hardly says anything, so the weights have a prior, normal about
+equal shares with a standard deviation of 1, which many rows outweigh.
 Exchanging A and B commutes with mixing to the last bit.
 """
 
@@ -77,7 +79,7 @@ def mix(log_probs: Floats, weights: Floats) -> Floats:
 
 
 def fit_weights(labels: npt.NDArray[np.int64], log_probs: Floats) -> Floats:
-    """Return the weights with the least log loss.
+    """Return the likeliest weights: those with the least log loss, but for the prior.
 
     Parameters
     ----------
@@ -98,17 +100,20 @@ def fit_weights(labels: npt.NDArray[np.int64], log_probs: Floats) -> Floats:
     True
     """
     n_members = len(log_probs)
+    share = 1 / n_members
     rows = np.arange(len(labels))
     chosen = log_probs[:, rows, labels]  # (k, n)
 
     def loss_and_gradient(weights: Floats) -> tuple[float, Floats]:
         mixed = mix(log_probs, weights)
         expected = (np.exp(mixed) * log_probs).sum(axis=2)
-        return float(-mixed[rows, labels].mean()), (expected - chosen).mean(axis=1)
+        far = (weights - share) / len(labels)  # the prior's part in the loss of a row
+        loss = -mixed[rows, labels].mean() + far @ (weights - share) / 2
+        return float(loss), (expected - chosen).mean(axis=1) + far
 
     found = minimize(
         loss_and_gradient,
-        np.full(n_members, 1 / n_members),
+        np.full(n_members, share),
         jac=True,
         method="L-BFGS-B",
         bounds=[(0.0, _LARGEST_WEIGHT)] * n_members,

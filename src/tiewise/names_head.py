@@ -30,9 +30,8 @@ class NamesHead(nn.Module):
         first = next(part for part in head.modules() if isinstance(part, nn.Linear))
         generator = torch.Generator().manual_seed(seed)
         weight = torch.randn(2 * n_models, first.in_features, generator=generator) * 0.02
-        kind = {"device": first.weight.device, "dtype": first.weight.dtype}
-        self.weight = nn.Parameter(weight.to(**kind))
-        self.bias = nn.Parameter(torch.zeros(2 * n_models, **kind))
+        self.weight = nn.Parameter(weight.to(first.weight))
+        self.bias = nn.Parameter(torch.zeros(2 * n_models).to(first.weight))
         self.logits: Tensor | None = None
         head.register_forward_pre_hook(self._look)
 
@@ -42,7 +41,7 @@ class NamesHead(nn.Module):
             return
         states = inputs[0] if inputs[0].ndim == 2 else inputs[0][:, 0]  # an encoder's first token
         scores = nn.functional.linear(states.to(self.weight.dtype), self.weight, self.bias)
-        self.logits = scores.unflatten(1, (2, -1))
+        self.logits = scores.reshape(len(scores), 2, -1)
 
 
 def names_losses(logits: Tensor, codes: Tensor) -> Tensor:
@@ -63,4 +62,5 @@ def names_losses(logits: Tensor, codes: Tensor) -> Tensor:
     losses = nn.functional.cross_entropy(
         logits.flatten(0, 1), codes.flatten(), reduction="none", ignore_index=UNKNOWN
     )
-    return losses.unflatten(0, (-1, 2)).mean(dim=1)
+    mean: Tensor = losses.reshape(-1, 2).mean(dim=1)
+    return mean

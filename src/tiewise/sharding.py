@@ -47,7 +47,7 @@ def gather(tree: Any) -> Any:
     Every process must call it, on the same tree; whole tensors that were parts lie on the CPU.
     """
     if isinstance(tree, DTensor):
-        return tree.detach().full_tensor().cpu()
+        return tree.full_tensor().detach().cpu()
     if isinstance(tree, dict):
         return {key: gather(value) for key, value in tree.items()}
     if isinstance(tree, list | tuple):

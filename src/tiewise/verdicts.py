@@ -106,19 +106,13 @@ def _as_pairs(prompt: str, texts: Sequence[str]) -> pd.DataFrame:
 
 
 def _tabulate(names: Sequence[str], table: pd.DataFrame) -> pd.DataFrame:
+    # A model that is symmetric by construction has no orders to tell apart.
+    given, swapped = (order if order[0] in table else PROBS for order in (_GIVEN, _SWAPPED))
     lines = []
     for row, (first, second) in enumerate(itertools.combinations(names, 2)):
-        both = table.iloc[row]
-        given, swapped = (
-            both.get(order, both[PROBS].set_axis(order)) for order in (_GIVEN, _SWAPPED)
-        )
-        orders = {
-            f"{first}, {second}": given,
-            f"{second}, {first}": swapped,
-            "average": both[PROBS],
-        }
-        for order, probs in orders.items():
-            shares = [f"{share:.3f}" for share in probs.astype(float)]
+        orders = {f"{first}, {second}": given, f"{second}, {first}": swapped, "average": PROBS}
+        for order, columns in orders.items():
+            shares = [f"{share:.3f}" for share in table[columns].iloc[row].astype(float)]
             lines.append({"answers": f"{first} or {second}", "read as": order, **_shares(shares)})
     return pd.DataFrame(lines)
 

@@ -72,7 +72,9 @@ def test_the_second_head_is_in_no_file_and_names_are_no_input(fitter, whole, cac
     classifier = load_classifier(folder.adapter_dir, backbone.path)
     assert classifier.names_head is None
     held_out = fitter.pairs[np.arange(20) % 5 == 0].assign(model_a="somebody else", model_b=None)
-    found = predict_pairs(classifier, held_out, backbone.tokenizer, backbone.template)
+    found = predict_pairs(
+        classifier, held_out, backbone.tokenizer, backbone.template, is_swapped=False
+    )
     np.testing.assert_allclose(found[PROBS], predictions[PROBS], rtol=0, atol=1e-6)
 
 

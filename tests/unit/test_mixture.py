@@ -19,8 +19,9 @@ members = arrays.arrays(
 
 
 def loss(labels, log_probs, weights):
-    """Mean log loss of the mixture."""
-    return float(-mix(log_probs, weights)[np.arange(len(labels)), labels].mean())
+    """Mean log loss of the mixture, and what the prior adds to it."""
+    log_loss = -mix(log_probs, weights)[np.arange(len(labels)), labels].mean()
+    return float(log_loss + ((weights - 1 / len(weights)) ** 2).sum() / (2 * len(labels)))
 
 
 @given(members)
@@ -52,6 +53,16 @@ def test_no_other_weights_do_better(seed):
     assert weights.min() >= 0
     others = [*np.eye(3), *np.maximum(weights + generator.normal(0, 0.1, (20, 3)), 0)]
     assert all(best <= loss(labels, log_probs, other) + 1e-7 for other in others)
+
+
+def test_a_member_that_hardly_says_anything_is_not_made_much_of():
+    """Few rows do not sharpen a faint member tenfold; many may."""
+    generator = np.random.default_rng(0)
+    labels = generator.integers(0, 3, 6000)
+    faint = 0.05 * (np.eye(3)[labels] + generator.normal(size=(6000, 3)))
+    log_probs = log_softmax(faint)[None]
+    few, many = (fit_weights(labels[:n], log_probs[:, :n])[0] for n in (40, 6000))
+    assert few < 3 < many
 
 
 def test_the_better_of_two_members_counts_more():

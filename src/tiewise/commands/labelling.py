@@ -5,9 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 from tiewise.commands.arguments import Artifacts, Json, default_artifacts, print_json
+from tiewise.commands.words import shows
 from tiewise.console import show
 
 
+@shows("tiewise label --run first --data pool.csv --out soft.parquet --unlabelled")
 def label(
     *,
     run: str,

@@ -65,7 +65,8 @@ def predict(
         chunk_rows: Pairs held in memory at a time.
         overwrite: Replace the file if it exists.
     """
-    from tiewise.prediction import PredictOptions, predict_file
+    from tiewise.prediction import predict_file
+    from tiewise.predictors import PredictOptions
     from tiewise.runs import open_run
 
     if swap and one_order:

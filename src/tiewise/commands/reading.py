@@ -95,7 +95,11 @@ def convert(
     refuse_existing(out, is_overwritten=overwrite)
     pairs = read_many(data, format=data_format, labelled=True)
     is_preference = out.suffix == ".jsonl"
-    n_ties = write_preference(pairs, out) if is_preference else write_pairs(pairs, out) or 0
+    n_ties = 0
+    if is_preference:
+        n_ties = write_preference(pairs, out)
+    else:
+        write_pairs(pairs, out)
     if json:
         print_json({"path": str(out), "n_read": len(pairs), "n_ties_dropped": n_ties})
     else:
