@@ -38,6 +38,7 @@ SDIST_HOLDS = (
     "docs/conf.py", "benchmarks/lengths.csv",
 )  # fmt: skip
 SDIST_LACKS = ("artifacts/*", "docs/_build/*", "*.ipynb", "*.parquet", "*.safetensors", ".nox/*")
+SIDE_BY_SIDE = ("-n", "auto")
 SINGLE_THREAD = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 
 
@@ -65,8 +66,8 @@ def unit(session: nox.Session) -> None:
 
 @nox.session(python=["3.11", "3.12", "3.13"])
 def pythons(session: nox.Session) -> None:
-    """Test the pure floors on every supported Python."""
-    run_unit(session)
+    """Test the pure floors on every supported Python, each law on more examples."""
+    run_unit(session, examples=100)
 
 
 @nox.session
@@ -83,7 +84,9 @@ def minimums(session: nox.Session) -> None:
 def integration(session: nox.Session) -> None:
     """Test with torch on a CPU: gradients, 4 bit, resume, two processes, real small weights."""
     install_with_torch(session, "test", small_weights=True)
-    session.run("pytest", "tests/integration", *session.posargs, env=SINGLE_THREAD)
+    # A file's tests share what is dear to make.
+    together = (*SIDE_BY_SIDE, "--dist", "loadfile")
+    session.run("pytest", "tests/integration", *together, *session.posargs, env=SINGLE_THREAD)
 
 
 @nox.session
@@ -216,10 +219,11 @@ def fuzz(session: nox.Session) -> None:
     session.run("python", program, "-runs=1000000", found, "tests/torture/corpus")
 
 
-def run_unit(session: nox.Session) -> None:
+def run_unit(session: nox.Session, *, examples: int = 12) -> None:
     """Install the package without torch and run the unit tests and doctests."""
     session.install("-c", CONSTRAINTS, ".", *nox.project.dependency_groups(PROJECT, "test"))
-    session.run("pytest", "tests/unit", *session.posargs, env=SINGLE_THREAD)
+    environment = SINGLE_THREAD | {"TIEWISE_EXAMPLES": str(examples)}
+    session.run("pytest", "tests/unit", *SIDE_BY_SIDE, *session.posargs, env=environment)
 
 
 def install_with_torch(session: nox.Session, *groups: str, small_weights: bool = False) -> None:

@@ -6,13 +6,12 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tiewise.agreement import measure_agreement
 from tiewise.errors import ScoresError
 
-quick = settings(max_examples=40, deadline=None)
 votes_by_pair = st.lists(
     st.lists(st.integers(0, 2), min_size=1, max_size=6), min_size=1, max_size=5
 ).filter(lambda pairs: any(len(votes) > 1 for votes in pairs))
@@ -27,7 +26,6 @@ def table_of(pairs):
     return pd.DataFrame(rows).assign(group=lambda t: t["prompt"].str[0])
 
 
-@quick
 @given(votes_by_pair)
 def test_agreement_is_the_share_of_equal_votes_among_the_others(pairs):
     """By the definition, vote by vote."""
@@ -46,7 +44,6 @@ def test_agreement_is_the_share_of_equal_votes_among_the_others(pairs):
     assert found.decisive_agreement.value == pytest.approx(expected, nan_ok=True)
 
 
-@quick
 @given(votes_by_pair, st.randoms())
 def test_votes_on_the_exchanged_pair_are_turned_back(pairs, random):
     """Some people saw the answers the other way round: nothing changes."""

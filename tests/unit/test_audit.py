@@ -83,7 +83,6 @@ def test_near_duplicates_leak_by_group():
     assert found.leakage["group, near-duplicates"] == 1.0
 
 
-@settings(max_examples=50)
 @given(
     rows=st.lists(st.tuples(st.sampled_from("pqrst"), st.integers(0, 2)), min_size=5, max_size=40),
 )
@@ -147,7 +146,6 @@ def test_a_cut_is_described_by_field():
     assert tokens["response_a, median"] == 50
 
 
-@settings(max_examples=30)
 @given(
     lengths=st.lists(st.tuples(*[st.integers(0, 500)] * 3), min_size=1, max_size=20),
     max_length=st.integers(0, 1600),

@@ -5,14 +5,13 @@ import sys
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy.special import softmax
 
 from tiewise.davidson import Contests, fit_controlled, fit_plain, influence
 from tiewise.errors import TiewiseError
 
-quick = settings(max_examples=15, deadline=None)
 STRENGTHS = np.array([0.9, 0.3, -0.2, -1.0])
 
 
@@ -29,7 +28,6 @@ def drawn_contests(n=4000, seed=0, *, length_weight=0.0, tie_slope=0.0):
     return Contests(first, second, np.eye(3)[labels], gap, 4), probs
 
 
-@quick
 @given(st.integers(0, 1000), st.integers(150, 300))
 def test_evalica_and_scikit_learn_agree_where_no_length_differs(seed, n):
     """Without length Newman's model and the regression are one model: the same strengths."""
@@ -67,7 +65,6 @@ def test_probabilities_count_as_shares_of_votes():
     assert fit.length_weight == pytest.approx(0.5, abs=0.02)
 
 
-@quick
 @given(st.integers(0, 1000), st.booleans())
 def test_which_answer_is_called_a_does_not_matter(seed, is_controlled):
     """Exchanged contests with exchanged outcomes are the same contests."""

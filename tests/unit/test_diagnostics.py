@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import confusion_matrix
 
@@ -20,7 +20,6 @@ def tables():
     return simulated_tables(400)
 
 
-@settings(deadline=None, max_examples=20)
 @given(st.lists(st.tuples(st.integers(0, 3), st.floats(-5, 5)), min_size=2, max_size=40))
 def test_means_by_bin_are_pandas_means(rows):
     """Only the interval is new; the mean is the mean."""

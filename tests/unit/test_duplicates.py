@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from strategies import clean_text
@@ -35,7 +35,6 @@ def test_a_changed_word_is_nearly_the_same_and_another_question_is_not():
     assert len(set(near)) == 3
 
 
-@settings(max_examples=30)
 @given(prompts=st.lists(clean_text(), max_size=6), data=st.data())
 def test_groups_are_only_ever_joined_and_order_does_not_matter(prompts, data):
     """Rows of one group stay together, under the name of a group, in any order of the rows."""
@@ -49,7 +48,6 @@ def test_groups_are_only_ever_joined_and_order_does_not_matter(prompts, data):
     assert shuffled.tolist() == [near[row] for row in order]
 
 
-@settings(max_examples=30)
 @given(prompts=st.lists(clean_text(), max_size=6))
 def test_the_threshold_one_joins_only_what_has_the_same_pieces(prompts):
     """At 1 different pieces are different groups; the check is exact, not by sketch."""

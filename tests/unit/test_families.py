@@ -2,14 +2,12 @@
 
 import pandas as pd
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from strategies import turns
 from tiewise.families import count_characters, cut_families, guess_language, is_blank, join_turns
 from tiewise.labels import WINNER_WORDS
-
-quick = settings(max_examples=20, deadline=None)
 
 
 @st.composite
@@ -34,7 +32,6 @@ def text_tables(draw):
     )
 
 
-@quick
 @given(text_tables())
 def test_every_family_names_a_slice_for_the_rows_it_knows(table):
     """Text families know every row; the others miss only where the table does."""
@@ -48,7 +45,6 @@ def test_every_family_names_a_slice_for_the_rows_it_knows(table):
         assert (families["outcome"].isna() == table["winner"].isna()).all()
 
 
-@quick
 @given(text_tables())
 def test_exchanging_the_answers_changes_no_slice(table):
     """What a row is cut by does not depend on which answer is called A."""

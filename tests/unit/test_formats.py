@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from pandas.testing import assert_frame_equal
 
@@ -479,7 +479,6 @@ class TestParquet:
 class TestRoundTrip:
     """Read, write, read is the identity."""
 
-    @settings(max_examples=20, deadline=None)
     @given(pairs=pairs_tables().filter(len))
     def test_parquet_gives_the_same_table_back(self, pairs):
         """Everything a table can hold survives, attributes of the reading aside."""
@@ -489,7 +488,6 @@ class TestRoundTrip:
             pairs["winner"] = pairs["winner"].astype("string")
         assert_same(round_trip(pairs, "pairs.parquet", labelled=labelled), pairs)
 
-    @settings(max_examples=25, deadline=None)
     @given(pairs=pairs_tables().filter(len))
     def test_csv_gives_the_same_table_back(self, pairs):
         """The Kaggle columns and those that follow them lose nothing either."""

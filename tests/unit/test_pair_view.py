@@ -6,7 +6,7 @@ import re
 from html.parser import HTMLParser
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from strategies import any_text
@@ -34,7 +34,6 @@ class Reader(HTMLParser):
             self.cells[-1] += data
 
 
-@settings(max_examples=25)
 @example(prompt=["<b>&amp;</b>"], one=["</td><script>"], other=[None, '"'])
 @given(prompt=turns, one=turns, other=turns)
 def test_every_turn_is_in_a_cell_and_is_text_alone(prompt, one, other):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from pandas.testing import assert_frame_equal
 
@@ -36,7 +36,6 @@ def one_pair(**columns):
     return build_pairs(given_columns | columns)
 
 
-@settings(max_examples=25)
 @given(columns=pairs_columns())
 def test_a_built_table_has_the_schema_and_keeps_what_it_was_given(columns):
     """Columns that are given come back, empty words as missing, in order, and pass the check."""
@@ -74,7 +73,6 @@ def test_winner_follows_from_the_label(labels):
     ]
 
 
-@settings(max_examples=25)
 @given(pairs=pairs_tables())
 def test_swapping_twice_changes_nothing(pairs):
     """The swap is an involution, type by type, and keeps the schema."""
@@ -83,7 +81,6 @@ def test_swapping_twice_changes_nothing(pairs):
     assert_frame_equal(swap_pairs(swapped), pairs)
 
 
-@settings(max_examples=25)
 @given(pairs=pairs_tables())
 def test_swapping_moves_everything_that_has_a_side(pairs):
     """Responses, models, soft labels, label and word change sides together; the rest stays."""
@@ -99,7 +96,6 @@ def test_swapping_moves_everything_that_has_a_side(pairs):
     assert swapped["label"].isna().tolist() == (~is_known).tolist()
 
 
-@settings(max_examples=25)
 @given(pairs=pairs_tables())
 def test_swapping_commutes_with_everything_symmetric(pairs):
     """A pair is as degenerate, as long and of the same group whichever response is called A."""
@@ -156,7 +152,6 @@ def test_a_moved_boundary_is_another_row():
     assert len({row_digests(frame)[0] for frame in frames}) == len(frames)
 
 
-@settings(max_examples=25)
 @given(pairs=pairs_tables())
 def test_lengths_count_characters(pairs):
     """Lengths are code points over the turns of a field, with the table's own index."""

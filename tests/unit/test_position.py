@@ -2,17 +2,14 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 
 from strategies import scored_rows
 from tiewise.errors import ScoresError
 from tiewise.labels import swap_probs
 from tiewise.position import flip_rate, measure_position_bias, position_bias
 
-quick = settings(max_examples=20, deadline=None)
 
-
-@quick
 @given(scored_rows())
 def test_a_model_blind_to_order_has_no_bias(rows):
     """What is only permuted by the swap has no bias; it flips no row without equals."""
@@ -23,7 +20,6 @@ def test_a_model_blind_to_order_has_no_bias(rows):
     assert flip_rate(probs, swap_probs(probs)) <= 1 - distinct.mean() + 1e-12
 
 
-@quick
 @given(scored_rows())
 def test_a_model_that_sees_only_places_has_its_lead_as_bias(rows):
     """The same output for both orders: the bias is the mean of P(first) - P(second)."""
@@ -32,7 +28,6 @@ def test_a_model_that_sees_only_places_has_its_lead_as_bias(rows):
     assert bias.value == pytest.approx((probs[:, 0] - probs[:, 1]).mean(), abs=1e-12)
 
 
-@quick
 @given(scored_rows())
 def test_exchanging_places_turns_the_sign(rows):
     """Preferring the second by as much is the negative bias."""
@@ -43,7 +38,6 @@ def test_exchanging_places_turns_the_sign(rows):
     assert there == pytest.approx(-back, abs=1e-12)
 
 
-@quick
 @given(scored_rows())
 def test_it_does_not_matter_which_order_is_called_the_given(rows):
     """Bias and flip rate are the same from either side."""
@@ -55,7 +49,6 @@ def test_it_does_not_matter_which_order_is_called_the_given(rows):
         assert flip_rate(probs, other) == flip_rate(other, probs)
 
 
-@quick
 @given(scored_rows())
 def test_averaging_both_orders_leaves_no_bias(rows):
     """After averaging, the bias is exactly zero, whatever it was before."""

@@ -6,7 +6,7 @@ import json
 
 import pandas as pd
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from pandas.testing import assert_frame_equal
 
@@ -111,7 +111,6 @@ def test_rewardbench_2_without_matching_models_has_none():
     assert pairs["model_a"].isna().all()
 
 
-@settings(max_examples=50)
 @given(prompt=clean_text(), chosen=clean_text(), rejected=clean_text())
 def test_the_order_does_not_depend_on_the_choice(prompt, chosen, rejected):
     """Choosing the other response changes the label and nothing else."""
@@ -155,7 +154,6 @@ def test_an_implicit_prompt_is_not_cut_inside_a_word():
     assert by_choice(pairs) == [([" blue."], [" bright."])]
 
 
-@settings(max_examples=40)
 @given(sides=conversations(), other=st.lists(clean_text(), min_size=3, max_size=3))
 def test_messages_keep_every_turn(sides, other):
     """Earlier answers belong to both responses, whichever way the prompt is given."""
@@ -196,7 +194,6 @@ def messages_of(pairs, n_shared):
     }
 
 
-@settings(max_examples=20)
 @given(pairs=pairs_tables())
 def test_what_was_written_for_trl_reads_back(tmp_path_factory, pairs):
     """Every decided row keeps its texts, choice, models and id; ties are counted."""

@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tiewise.labels import swap_probs
@@ -15,7 +15,6 @@ from tiewise.reference_models import (
 )
 
 lengths = st.integers(0, 100_000)
-slow = settings(max_examples=15, deadline=None)
 
 
 @st.composite
@@ -34,7 +33,6 @@ def exchanged(table):
     return table.rename(columns=columns)[table.columns]
 
 
-@slow
 @given(folds_tables())
 def test_every_reference_gives_probabilities_for_every_row(table):
     """Whatever the lengths and labels, rows sum to one and no class is impossible."""
@@ -46,7 +44,6 @@ def test_every_reference_gives_probabilities_for_every_row(table):
         assert (probs > 0).all()
 
 
-@slow
 @given(folds_tables())
 def test_length_only_is_symmetric_under_the_swap(table):
     """Exchanging the answers exchanges P(A) and P(B), to the last bit."""
@@ -55,7 +52,6 @@ def test_length_only_is_symmetric_under_the_swap(table):
     np.testing.assert_array_equal(there, swap_probs(back))
 
 
-@slow
 @given(folds_tables(), st.integers(0, 2))
 def test_the_labels_of_a_held_out_fold_do_not_matter(table, label):
     """A reference never sees the fold it predicts."""

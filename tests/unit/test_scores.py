@@ -6,7 +6,7 @@ import warnings
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from sklearn import metrics as sklearn_metrics
 
@@ -15,10 +15,8 @@ from tiewise.errors import ScoresError
 from tiewise.scores import METRICS, compare, evaluate
 
 FEW = 19  # resamples, where the law is not about the interval
-quick = settings(max_examples=20, deadline=None)
 
 
-@quick
 @given(scored_rows())
 def test_every_score_is_scikit_learns(rows):
     """Accuracy, macro F1 and area equal scikit-learn's on any labels and probabilities."""
@@ -37,7 +35,6 @@ def test_every_score_is_scikit_learns(rows):
         assert scores.auc.value == pytest.approx(area)
 
 
-@quick
 @given(scored_rows(), st.randoms())
 def test_order_of_rows_and_names_of_groups_change_nothing(rows, random):
     """Shuffled and renamed, every number is the same bit for bit."""
@@ -50,7 +47,6 @@ def test_order_of_rows_and_names_of_groups_change_nothing(rows, random):
     assert first.to_dict() == second.to_dict()
 
 
-@quick
 @given(scored_rows())
 def test_swapping_answers_changes_only_what_breaks_equals(rows):
     """Log loss, Brier, decisive accuracy and area do not know which answer is called A."""
@@ -63,7 +59,6 @@ def test_swapping_answers_changes_only_what_breaks_equals(rows):
         assert one == pytest.approx(two, nan_ok=True), name
 
 
-@quick
 @given(scored_rows())
 def test_scores_lie_within_their_bounds_and_intervals(rows):
     """The law low <= value <= high inside the range of the metric, wherever they are known."""
@@ -87,7 +82,6 @@ def test_uniform_scores_the_logarithm_of_three():
     assert scores.auc.value == pytest.approx(0.5)
 
 
-@quick
 @given(scored_rows())
 def test_to_dict_is_json_without_nan(rows):
     """Whatever is not defined is null; scores.json holds the promised keys."""
@@ -134,7 +128,6 @@ def test_groups_widen_what_rows_alone_would_make_narrow():
     assert naive.high - naive.low < 0.5 * (once.high - once.low)
 
 
-@quick
 @given(st.integers(1, 60))
 def test_fewer_than_thirty_groups_are_flagged(n_groups):
     """In the object, in JSON and in print."""
@@ -160,7 +153,6 @@ def test_an_equal_seed_gives_equal_intervals_and_another_seed_others():
     assert evaluate(*rows, seed=1) != evaluate(*rows)
 
 
-@quick
 @given(scored_rows(), st.sampled_from(["log_loss", "accuracy", "brier", "decisive_accuracy"]))
 def test_a_comparison_is_the_difference_of_the_scores_and_antisymmetric(rows, metric):
     """compare(p, q) is score(p) - score(q), and minus compare(q, p)."""
@@ -174,7 +166,6 @@ def test_a_comparison_is_the_difference_of_the_scores_and_antisymmetric(rows, me
     assert there.value == pytest.approx(-back.value, nan_ok=True, abs=1e-9)
 
 
-@quick
 @given(scored_rows())
 def test_a_model_does_not_differ_from_itself(rows):
     """The difference is zero and its interval holds zero."""

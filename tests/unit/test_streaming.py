@@ -45,7 +45,6 @@ def read(path) -> pd.DataFrame:
 @given(
     TABLES, st.integers(1, 9), st.integers(1, 4), st.sampled_from([".csv", ".parquet", ".jsonl"])
 )
-@settings(max_examples=40, deadline=None)
 def test_any_number_of_processes_and_any_chunks_give_one_file(
     tmp_path_factory, table, size, n_processes, suffix
 ):

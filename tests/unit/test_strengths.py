@@ -6,7 +6,7 @@ import json
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tiewise.errors import PairsError
@@ -25,7 +25,6 @@ STRENGTHS = st.lists(st.floats(0.05, 20), min_size=2, max_size=6).map(np.array)
 
 
 @given(STRENGTHS)
-@settings(max_examples=30, deadline=None)
 def test_known_strengths_are_recovered(strengths):
     """Probabilities that follow the model give back its strengths."""
     ranking = rank_answers(pairwise(strengths), n_resamples=1)
@@ -34,7 +33,6 @@ def test_known_strengths_are_recovered(strengths):
 
 
 @given(STRENGTHS, st.integers(0, 2**31))
-@settings(max_examples=30, deadline=None)
 def test_a_ranking_follows_its_answers(strengths, seed):
     """Naming the answers in another order permutes their strengths and changes nothing else."""
     order = np.random.default_rng(seed).permutation(len(strengths))
@@ -44,7 +42,6 @@ def test_a_ranking_follows_its_answers(strengths, seed):
 
 
 @given(st.integers(2, 5), st.integers(0, 2**31))
-@settings(max_examples=20, deadline=None)
 def test_places_lie_within_their_intervals_range(n, seed):
     """Intervals are ordered and in range, and the chances to be best sum to one."""
     probs = np.random.default_rng(seed).dirichlet([1, 1, 1], (n, n))

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy.special import log_softmax, softmax
 from sklearn.linear_model import LogisticRegression
@@ -18,8 +18,6 @@ from tiewise.temperature import (
     fit_temperature,
 )
 
-quick = settings(max_examples=25, deadline=None)
-
 
 def drawn_rows(n=2000, seed=0, *, temperature=1.0, bias=(0, 0, 0)):
     """Labels drawn from softmax(logits / temperature + bias), beside the logits."""
@@ -33,7 +31,6 @@ def log_loss(labels, probs):
     return -np.log(probs[np.arange(len(labels)), labels]).mean()
 
 
-@quick
 @given(st.floats(0.3, 4), st.integers(0, 5))
 def test_the_temperature_labels_were_drawn_at_is_found(temperature, seed):
     """What was divided by T comes back as T."""
@@ -41,7 +38,6 @@ def test_the_temperature_labels_were_drawn_at_is_found(temperature, seed):
     assert fit_temperature(*rows) == pytest.approx(temperature, rel=0.15)
 
 
-@quick
 @given(st.floats(0.5, 2), st.integers(0, 5))
 def test_scaling_the_logits_scales_the_temperature(factor, seed):
     """Temperature is in the unit of the logits; a constant added to a row has no effect."""
@@ -75,7 +71,6 @@ def test_the_fitted_biases_are_scikit_learns():
     assert log_loss(labels, fitted) == pytest.approx(log_loss(labels, matrix), abs=0.005)
 
 
-@quick
 @given(st.sampled_from(METHODS), st.booleans(), st.integers(0, 20))
 def test_a_fit_never_loses_on_the_rows_it_was_fitted_on(method, symmetric, seed):
     """Doing nothing is in every family, so the fitted loss is at most that."""
@@ -85,7 +80,6 @@ def test_a_fit_never_loses_on_the_rows_it_was_fitted_on(method, symmetric, seed)
     assert log_loss(labels, fitted.apply(logits)) <= before + 1e-9
 
 
-@quick
 @given(st.sampled_from(METHODS), st.integers(0, 20))
 def test_a_symmetric_fit_commutes_with_the_swap(method, seed):
     """Where A and B are treated alike, calibrating and swapping may change places."""
