@@ -18,6 +18,17 @@ def is_first_process() -> bool:
     return int(os.environ.get("RANK", "0")) == 0
 
 
+def own_cuda() -> str:
+    """Return the name of this process's GPU: a launcher numbers its processes on a machine.
+
+    Examples
+    --------
+    >>> own_cuda()
+    'cuda:0'
+    """
+    return f"cuda:{int(os.environ.get('LOCAL_RANK', '0'))}"
+
+
 def uses_fsdp() -> bool:
     """Tell whether accelerate was told to deal the weights out to the processes."""
     return os.environ.get("ACCELERATE_USE_FSDP", "false").lower() == "true"

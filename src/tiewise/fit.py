@@ -27,7 +27,7 @@ from tiewise.batches import Layout, step_rows
 from tiewise.callbacks import History, Progress, StopOnSignal
 from tiewise.claims import FoldTask, claim_fold
 from tiewise.config import RunConfig, TrainConfig
-from tiewise.environment import is_first_process
+from tiewise.environment import is_first_process, own_cuda
 from tiewise.errors import DeviceError, Interrupted, RunError
 from tiewise.examples import Backbone, Examples, add_names, make_examples, open_backbone
 from tiewise.files import atomic_folder, digest_json, write_json
@@ -65,7 +65,7 @@ def require_device(config: RunConfig) -> torch.device:
         )
     if config.train.device == "cpu" or not has_cuda:
         return torch.device("cpu")
-    return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+    return torch.device(own_cuda())
 
 
 def fit_fold(

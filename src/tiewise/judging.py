@@ -18,6 +18,7 @@ import torch
 from tiewise.adapters import check_folder
 from tiewise.averaging import find_average
 from tiewise.backbones import resolve_backbone
+from tiewise.environment import own_cuda
 from tiewise.errors import DeviceError, ModelError, RunError
 from tiewise.files import read_json
 from tiewise.model import PairClassifier, load_classifier
@@ -171,7 +172,7 @@ def open_judge(
 
 
 def find_device(device: str | None, run: Run) -> str:
-    """Return `cpu` or `cuda`: the one named, else where the run was fitted.
+    """Return `cpu`, or this process's GPU: what is named, else where the run was fitted.
 
     Raises
     ------
@@ -180,14 +181,12 @@ def find_device(device: str | None, run: Run) -> str:
     """
     wanted = device or run.config.train.device
     has_cuda = torch.cuda.is_available()
-    if wanted == "auto":
-        return "cuda" if has_cuda else "cpu"
     if wanted == "cuda" and not has_cuda:
         raise DeviceError(
             f"Run {run.name} computes on CUDA, and torch {torch.__version__} finds no CUDA device. "
             "Give --device cpu, which is slow for a large backbone, or use a machine with a GPU."
         )
-    return wanted
+    return own_cuda() if has_cuda and wanted != "cpu" else "cpu"
 
 
 def read_template(adapter_dir: Path) -> Template:

@@ -18,7 +18,7 @@ from opened import open_tiny
 from tiewise.checkpoints import seal
 from tiewise.errors import DeviceError, ModelError, RunError
 from tiewise.files import write_json
-from tiewise.judging import load_judge, open_judge
+from tiewise.judging import find_device, load_judge, open_judge
 from tiewise.orders import average_folds
 from tiewise.runs import start_run
 from tiewise.scoring import predict_pairs
@@ -223,3 +223,14 @@ def test_a_fold_finished_later_is_taken_in(run):
     before = score("Why?", "a", "b", run="done")
     run.fold(2).scores_path.unlink()
     assert not np.array_equal(score("Why?", "a", "b", run="done"), before)
+
+
+@pytest.mark.parametrize(("local_rank", "device"), [(None, "cuda:0"), ("1", "cuda:1")])
+def test_each_process_of_a_launch_has_a_gpu_of_its_own(tmp_path, monkeypatch, local_rank, device):
+    """Two processes that predict would otherwise share the first GPU."""
+    run = start_run(tmp_path, configure(device="auto"), name="any")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    if local_rank is not None:
+        monkeypatch.setenv("LOCAL_RANK", local_rank)
+    assert find_device(None, run) == find_device("cuda", run) == device
+    assert find_device("cpu", run) == "cpu"
