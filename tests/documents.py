@@ -29,7 +29,15 @@ REASONS = {
     "minutes": "takes minutes",
 }
 _TAILS = {"on a GPU": "gpu", "from a hub": "hub", "minutes": "minutes", "on a CPU": "minutes"}
-_INSTALLERS = ("pip ", "nox", "python -m build", "torchrun ", "git ", "jupytext ")
+_INSTALLERS = (
+    "pip ",
+    "nox",
+    "python -m build",
+    "torchrun ",
+    "HF_HUB_OFFLINE=1 torchrun ",
+    "git ",
+    "jupytext ",
+)
 _BLOCK = re.compile(
     r"(?:^<!-- not run: (?P<reason>\w+)[^\n]*-->\n+)?"
     r"^```(?P<kind>console|python)[^\n]*\n(?P<text>.*?)^```",
