@@ -85,7 +85,7 @@ def integration(session: nox.Session) -> None:
     """Test with torch on a CPU: gradients, 4 bit, resume, two processes, real small weights."""
     install_with_torch(session, "test", small_weights=True)
     # A file's tests share what is dear to make.
-    together = (*SIDE_BY_SIDE, "--dist", "loadfile")
+    together = (*SIDE_BY_SIDE, "--dist", "loadfile", "--no-loadscope-reorder")
     session.run("pytest", "tests/integration", *together, *session.posargs, env=SINGLE_THREAD)
 
 
@@ -95,6 +95,13 @@ def browser(session: nox.Session) -> None:
     wanted = nox.project.dependency_groups(PROJECT, "test", "browser")
     session.install("-c", CONSTRAINTS, ".[demo]", *wanted)
     session.run("pytest", "tests/browser", *session.posargs, env=SINGLE_THREAD)
+
+
+@nox.session
+def pages(session: nox.Session) -> None:
+    """Follow README and pages: run every command they show that a CPU can run in seconds."""
+    install_with_torch(session, "test", small_weights=True)
+    session.run("pytest", "tests/pages", *SIDE_BY_SIDE, *session.posargs, env=SINGLE_THREAD)
 
 
 @nox.session

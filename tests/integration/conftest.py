@@ -4,6 +4,13 @@ import pytest
 
 from fitting import Fitter
 
+LONGEST = ("test_processes.py", "test_fit.py", "test_streaming.py", "test_backbones.py")
+
+
+def pytest_collection_modifyitems(items):
+    """Begin with the files that take longest, so that workers side by side end together."""
+    items.sort(key=lambda item: item.path.name not in LONGEST)
+
 
 @pytest.fixture(scope="session")
 def cache_dir(tmp_path_factory):

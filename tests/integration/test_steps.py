@@ -9,6 +9,7 @@ from tiewise.batches import step_rows
 from tiewise.config import TrainConfig
 from tiewise.examples import Examples
 from tiewise.steps import StepDataset
+from tiewise.targets import Targets
 
 
 @given(
@@ -25,8 +26,9 @@ def test_processes_keep_pace_and_share_every_row(
     n = len(lengths)
     copies = 2 if both_orders else 1
     rows = make_rows(lengths * copies)
-    weights = np.arange(1, n * copies + 1, dtype=np.float32)
-    examples = Examples(rows, np.zeros((n * copies, 3), np.float32), weights, np.arange(n * copies))
+    weights = np.arange(1.0, n * copies + 1)
+    targets = Targets(np.zeros((len(weights), 3)), weights, 0 * weights, 0 * weights)
+    examples = Examples(rows, targets, np.arange(n * copies))
     config = TrainConfig(
         micro_batch_tokens=50, n_micro_batches=n_micro_batches, both_orders=both_orders
     )

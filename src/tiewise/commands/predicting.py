@@ -94,9 +94,9 @@ def predict(
 
 @shows("tiewise rank --prompt ask.txt --responses a.txt b.txt c.txt --run first")
 def rank(
+    *,
     prompt: Path,
     responses: tuple[Path, ...],
-    *,
     run: str | None = None,
     device: Device = None,
     artifacts: Artifacts = default_artifacts(),  # noqa: B008
