@@ -228,7 +228,7 @@ class Launch:
         return messages
 
 
-FLAGS = ("--preset", "tiny", "--limit", "60", "--n-epochs", "8", "--dtype", "float64")
+FLAGS = ("--preset", "tiny", "--limit", "60", "--n-epochs", "3", "--dtype", "float64")
 
 
 def last_step(fold: FoldFolder) -> int:
