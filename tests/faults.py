@@ -15,6 +15,7 @@ import random
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -130,11 +131,26 @@ def fold_of(folder: Path, run: str) -> FoldFolder:
 
 
 def outcome(folder: Path, run: str) -> dict[str, str]:
-    """Return the digests of everything a finished fold is for."""
+    """Return the digests of everything a finished fold is for, but the card: it names the run."""
     fold = fold_of(folder, run)
     assert fold.is_finished
     paths = [*sorted(fold.adapter_dir.iterdir()), fold.oof_path, fold.history_path]
-    return {path.name: digest_file(path) for path in paths}
+    return {path.name: digest_file(path) for path in paths if path.name != "README.md"}
+
+
+DEAF, HEARS = 7, 1
+
+
+def reach_out() -> int:
+    """Try to reach another machine, by name and by number."""
+    for address in (("example.com", 443), ("192.0.2.1", 443)):
+        try:
+            socket.create_connection(address, timeout=0.2)
+        except RuntimeError:
+            continue
+        except OSError:
+            return HEARS
+    return DEAF
 
 
 def _run(folder: Path, log_path: Path, function: Callable[..., Any], arguments: Any) -> None:
