@@ -249,5 +249,5 @@ def require_package(session: nox.Session) -> None:
         session.error(
             "This session needs a machine with CUDA whose environment has tiewise: run "
             "pip install '.[train]' there. Without CUDA, nox -s quickstart does the whole job on "
-            "a CPU."
+            "a CPU"
         )
