@@ -226,7 +226,7 @@ def fuzz(session: nox.Session) -> None:
     session.run("python", program, "-runs=1000000", found, "tests/torture/corpus")
 
 
-def run_unit(session: nox.Session, *, examples: int = 10) -> None:
+def run_unit(session: nox.Session, *, examples: int = 8) -> None:
     """Install the package without torch and run the unit tests and doctests."""
     session.install("-c", CONSTRAINTS, ".", *nox.project.dependency_groups(PROJECT, "test"))
     environment = SINGLE_THREAD | {"TIEWISE_EXAMPLES": str(examples)}

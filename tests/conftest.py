@@ -15,6 +15,6 @@ hypothesis.settings.register_profile(
     deadline=None,
     derandomize=True,
     print_blob=True,
-    max_examples=int(os.environ.get("TIEWISE_EXAMPLES", "10")),
+    max_examples=int(os.environ.get("TIEWISE_EXAMPLES", "8")),
 )
 hypothesis.settings.load_profile("tiewise")
