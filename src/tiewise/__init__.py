@@ -1,6 +1,6 @@
 """Which of two chatbot responses does a person prefer? P(A), P(B), P(tie).
 
-Every public name loads on first use, so ``import tiewise as tw`` costs numpy and nothing heavier.
+Every public name loads on first use, so ``import tiewise as tw`` costs neither torch nor pandas.
 """
 
 import lazy_loader
