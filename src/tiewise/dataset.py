@@ -126,7 +126,7 @@ def find_data(config: DataConfig) -> list[str]:
             "environment variable TIEWISE_DATA, and in data/train.csv."
         )
     if named:
-        return [file for path in named for file in _on_this_disk(path)]
+        return [str(file) for path in named for file in fetch_files(path)]
     return ["data/train.csv"] if Path("data/train.csv").is_file() else []
 
 
@@ -214,13 +214,9 @@ def _is_there(path: str) -> bool:
     return is_hub_path(path) or Path(path).is_file()
 
 
-def _on_this_disk(path: str) -> list[str]:
-    return [str(file) for file in fetch_files(path)] if is_hub_path(path) else [path]
-
-
 def _fetch_fallback() -> list[str]:
     try:
-        return _on_this_disk(HUB_DATASET)
+        return [str(file) for file in fetch_files(HUB_DATASET)]
     except PairsError as error:
         raise PairsError(
             f"No data: {error} Name one with --data, set TIEWISE_DATA, put one at data/train.csv, "

@@ -17,7 +17,7 @@ import pandas as pd
 
 from tiewise.calibrated import read_calibration
 from tiewise.files import digest_file, refuse_existing
-from tiewise.formats import read_chunks
+from tiewise.formats import fetch_files, read_chunks
 from tiewise.formats.cells import ONE_HOT_COLUMNS
 from tiewise.predictors import Predict, PredictOptions, open_cascade, open_predictor
 from tiewise.runs import Run, read_fold_oof
@@ -67,7 +67,7 @@ class FilePrediction:
 
 def predict_file(
     run: Run,
-    data_path: Path,
+    data_path: Path | str,
     output_path: Path,
     *,
     cache_dir: Path,
@@ -83,7 +83,7 @@ def predict_file(
     run
         A run with finished folds.
     data_path
-        Pairs of any known format; winners are not looked at.
+        Pairs of any known format, or an ``hf://`` path; winners are not looked at.
     output_path
         A csv, parquet or jsonl file; ``id, prob_a, prob_b, prob_tie`` come first.
     cache_dir
@@ -110,7 +110,7 @@ def predict_file(
     identity = {
         "run": run.path.name,
         "models": _digest_models(run, options),
-        "data": digest_file(data_path),
+        "data": [digest_file(file) for file in fetch_files(data_path)],
         "calibration": read_calibration(run).to_dict(),
         "options": asdict(options),
         "is_submission": is_submission,

@@ -63,6 +63,25 @@ def test_shards_are_one_table_and_are_kept(tmp_path, shards):
     assert "the hub did not give it" in missing.stderr
 
 
+def test_a_table_on_the_hub_is_predicted_like_the_file_it_is_of(tmp_path, shards):
+    """In the order of its shards, to the byte."""
+    files, whole = shards
+    with serve_hub(files) as hub:
+        fitted = run_at(
+            hub.address, tmp_path, "fit", "--preset", "baseline", "--data", whole,
+            "--n-splits", "2", "--fold", "0", "--run", "first",
+        )  # fmt: skip
+        assert fitted.returncode == 0, fitted.stderr
+        tables = []
+        for data in ("hf://datasets/me/votes", whole):
+            out = tmp_path / f"{len(tables)}.csv"
+            words = ("predict", "--run", "first", "--data", data, "--out", out)
+            done = run_at(hub.address, tmp_path, *words)
+            assert done.returncode == 0, done.stderr
+            tables.append(out.read_text())
+    assert tables[0] == tables[1]
+
+
 def test_a_push_uploads_what_was_fitted_and_nothing_else(tmp_path):
     """A private repository of the name given; every file but hidden ones, to the byte."""
     model = tmp_path / "model"

@@ -27,7 +27,7 @@ from tiewise.errors import ConfigError, missing_extra
 def predict(
     *,
     run: str,
-    data: Path,
+    data: str,
     out: Path,
     swap: bool = False,
     one_order: bool = False,
@@ -48,7 +48,7 @@ def predict(
 
     Args:
         run: Name or folder of a run.
-        data: Pairs of any known format; winners are not needed.
+        data: Pairs of any known format, or an hf:// path; winners are not needed.
         out: The csv, parquet or jsonl file to write: id, prob_a, prob_b, prob_tie first.
         swap: Score both orders and average them.
         one_order: Score the pairs as they are. With neither, as the run was configured.

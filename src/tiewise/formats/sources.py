@@ -63,9 +63,15 @@ def open_source(path: object) -> Source:
     return _open_file(Path(path))
 
 
-def fetch_files(path: str) -> list[Path]:
-    """Return the files on this disk that an ``hf://`` path names, fetched where they were not."""
-    return fetch(path, tuple(_OPENERS))
+def fetch_files(path: str | Path) -> list[Path]:
+    """Return the files on this disk that a path names; from the hub where they were not here.
+
+    Examples
+    --------
+    >>> [file.name for file in fetch_files("votes.csv")]
+    ['votes.csv']
+    """
+    return fetch(str(path), tuple(_OPENERS)) if is_hub_path(path) else [Path(path)]
 
 
 def _open_file(path: Path) -> Source:
