@@ -35,6 +35,7 @@ def fit_pairjudge(
     """
     from pairjudge import PairwiseJudge
     from pairjudge.packing import PackerConfig, PairPacker
+    from pairjudge.splits import row_keys
     from pairjudge.training import JudgeTrainConfig, train
     from transformers import AutoTokenizer
 
@@ -50,7 +51,9 @@ def fit_pairjudge(
     seen = np.cumsum([len(item.input_ids) for item in packed if item.usable])
     n_rows = int(np.searchsorted(seen, n_tokens, side="right"))
     own, rest = table.iloc[:n_rows], table.iloc[n_rows:]
-    parts = {"train": own, "validation": rest[~rest["group"].isin(own["group"])][:40]}
+    known = {key for _, row in own.iterrows() for key in row_keys(row)[:2]}
+    is_new = np.array([known.isdisjoint(row_keys(row)[:2]) for _, row in rest.iterrows()])
+    parts = {"train": own, "validation": rest[is_new & ~rest["group"].isin(own["group"])][:40]}
     for name, rows in parts.items():
         path = task.folder / f"{name}.jsonl"
         rows.drop(columns="group").to_json(path, orient="records", lines=True)

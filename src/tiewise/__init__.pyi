@@ -33,3 +33,5 @@ from .serving import rank as rank
 from .serving import score as score
 from .temperature import fit_temperature as fit_temperature
 from .votes import pool_votes as pool_votes
+
+__version__: str

@@ -14,8 +14,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from .errors import ScoresError
 from .folds import fold_by_group
-from .intervals import FloatArray, IntArray, Interval, check_confidence
+from .intervals import FloatArray, IntArray, Interval, check_confidence, few_groups_mark
 from .metrics import check_labels
 from .resampling import group_codes
 from .scores import compare
@@ -37,6 +38,9 @@ class CalibrationVerdict:
     probs: FloatArray
     """Probabilities (n, 3): cross-fitted where adopted, otherwise as they were."""
 
+    n_groups: int
+    """Groups that the gains were shown on."""
+
     @property
     def is_worth_it(self) -> bool:
         """Whether a calibration was adopted."""
@@ -49,6 +53,7 @@ class CalibrationVerdict:
 
     def __str__(self) -> str:
         verdict = f"adopted: {self.adopted.method}" if self.is_worth_it else "not worth it"
+        verdict += few_groups_mark(self.n_groups)
         gains = [
             f"{method:12}{gain:+.4f} in log loss, on groups not fitted on"
             for method, gain in self.gains.items()
@@ -93,11 +98,14 @@ def calibrate(
     labels = check_labels(labels)
     values = check_logits(logits, len(labels))
     check_confidence(confidence_level)
+    if not methods:
+        raise ScoresError(f"There is no method to try; name some of {', '.join(METHODS)}.")
     before = NO_CALIBRATION.apply(values)
     level = 1 - (1 - confidence_level) / len(methods)
+    n_groups = int(group_codes(groups, len(labels)).max()) + 1
     folds = _fold(groups, labels, seed)
     if folds is None:
-        return CalibrationVerdict(NO_CALIBRATION, {}, before)
+        return CalibrationVerdict(NO_CALIBRATION, {}, before, n_groups)
     fitted = {method: _cross_fit(labels, values, folds, method, symmetric) for method in methods}
     gains = {
         method: compare(
@@ -113,9 +121,9 @@ def calibrate(
     }
     best = _best(gains)
     if best is None:
-        return CalibrationVerdict(NO_CALIBRATION, gains, before)
+        return CalibrationVerdict(NO_CALIBRATION, gains, before, n_groups)
     adopted = fit_calibration(labels, values, method=best, symmetric=symmetric)
-    return CalibrationVerdict(adopted, gains, fitted[best])
+    return CalibrationVerdict(adopted, gains, fitted[best], n_groups)
 
 
 def _fold(groups: npt.ArrayLike | None, labels: IntArray, seed: int) -> IntArray | None:

@@ -19,7 +19,7 @@ import pandas as pd
 
 from tiewise.comparison import PROBS, read_shared
 from tiewise.errors import RunError
-from tiewise.intervals import FloatArray, Interval
+from tiewise.intervals import FloatArray, Interval, few_groups_mark
 from tiewise.metrics import check_labels
 from tiewise.orders import check_share, is_close
 from tiewise.resampling import group_codes
@@ -107,7 +107,10 @@ class Cascade:
             "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
             for row in rows
         ]
-        title = f"{self.cheap}, then {self.dear}: {self.n} rows of {self.n_groups} conversations"
+        title = (
+            f"{self.cheap}, then {self.dear}: {self.n} rows of {self.n_groups} conversations"
+            f"{few_groups_mark(self.n_groups)}"
+        )
         return "\n".join([title, *lines])
 
 

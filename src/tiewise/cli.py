@@ -14,6 +14,7 @@ from typing import Literal
 
 import tyro
 
+from tiewise import __version__
 from tiewise.commands.combining import average, blend, cascade
 from tiewise.commands.evaluating import (
     calibrate,
@@ -30,7 +31,7 @@ from tiewise.commands.predicting import export, predict, rank
 from tiewise.commands.reading import audit, convert, simulate
 from tiewise.commands.sharing import demo, push
 from tiewise.commands.words import Command, check_words, shows, with_examples
-from tiewise.console import run_command
+from tiewise.console import run_command, show
 
 DEFAULT_PRESET = "quickstart"
 _DESCRIPTION = """Which of two chatbot responses does a person prefer? P(A), P(B), P(tie).
@@ -40,7 +41,8 @@ A first run:
   tiewise evaluate first
   tiewise report first
 
-Every command takes --help, with examples, and --quiet. Colours are off where NO_COLOR is set."""
+Every command takes --help, with examples, and --quiet; tiewise --version says which it is. Colours
+are off where NO_COLOR is set."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -50,6 +52,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     words = [word for word in words if word != "--quiet"]
 
     def command() -> None:
+        if words == ["--version"]:
+            show(f"tiewise {__version__}")
+            return
         commands = _commands(words)
         check_words(words, commands)
         _parse_and_run(commands, words)

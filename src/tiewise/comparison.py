@@ -24,8 +24,9 @@ class Comparison:
 
     n, n_groups
         Rows compared, and the conversations they come from.
-    n_only_first, n_only_second
-        Rows that only one of the two has predicted; they are left out.
+    n_only_first, n_only_second, n_unlabelled
+        Rows that only one of the two has predicted, and rows that nobody has judged; they are left
+        out.
     log_loss, accuracy
         Paired differences with intervals.
     """
@@ -36,6 +37,7 @@ class Comparison:
     n_groups: int
     n_only_first: int
     n_only_second: int
+    n_unlabelled: int
     log_loss: Interval
     accuracy: Interval
 
@@ -56,7 +58,7 @@ class Comparison:
             f"  log loss  {self.log_loss:+.4f}   {verdict}\n"
             f"  accuracy  {self.accuracy:+.4f}\n"
             f"  left out: {self.n_only_first} rows only in {self.first}, "
-            f"{self.n_only_second} only in {self.second}"
+            f"{self.n_only_second} only in {self.second}, {self.n_unlabelled} without a label"
         )
 
 
@@ -73,9 +75,13 @@ def compare_runs(first: Run, second: Run, **options: Any) -> Comparison:
     Raises
     ------
     RunError
-        When the runs share no row, or disagree about a row's label.
+        When the runs share no labelled row, or disagree about a row's label.
     """
-    one, two = read_shared((first, second))
+    shared = read_shared((first, second))
+    is_labelled = shared[0]["label"].notna().to_numpy()
+    if not is_labelled.any():
+        raise RunError(f"{first.name} and {second.name} share no labelled row.")
+    one, two = (table[is_labelled] for table in shared)
     options = {"groups": one["group"].to_numpy()} | options
     pair = (one["label"].to_numpy(int), one[PROBS].to_numpy(), two[PROBS].to_numpy())
     return Comparison(
@@ -83,8 +89,9 @@ def compare_runs(first: Run, second: Run, **options: Any) -> Comparison:
         second=second.name,
         n=len(one),
         n_groups=int(one["group"].nunique()),
-        n_only_first=len(read_oof(first)) - len(one),
-        n_only_second=len(read_oof(second)) - len(one),
+        n_only_first=len(read_oof(first)) - len(shared[0]),
+        n_only_second=len(read_oof(second)) - len(shared[0]),
+        n_unlabelled=int((~is_labelled).sum()),
         log_loss=compare(*pair, **options),
         accuracy=compare(*pair, metric="accuracy", **options),
     )

@@ -27,7 +27,8 @@ from tiewise.folds import split
 from tiewise.references import RunScores
 from tiewise.runs import (
     Run,
-    read_fold_oof,
+    forget_scores,
+    join_folds,
     save_data,
     save_folds,
     save_scored,
@@ -91,6 +92,7 @@ def cross_fit(
     )
     table = deal_folds(dataset, config.data)
     dataset = _add_stack(dataset, table, config, artifacts_dir)
+    _check_labels(table, folds)
     rows = gather_training_rows(config.data, dataset, table["fold"].to_numpy())
     run = start_run(artifacts_dir, config, name=options.name)
     if is_first_process():
@@ -134,8 +136,7 @@ def summarise(run: Run) -> RunScores:
         finished = run.finished_folds()
         if not finished:
             raise RunError(f"{run.path}: no fold is finished yet. Go on with tiewise fit --resume.")
-        parts = [read_fold_oof(run.fold(fold)) for fold in finished]
-        oof = pd.concat(parts, ignore_index=True)
+        oof = join_folds(run, finished)
         scores = score_run(run, oof, counts=_join_leaks(run, finished))
         save_scored(run, oof, scores.to_dict())
     return scores
@@ -164,7 +165,9 @@ def _fit_one(
         return _fit_held(run, rows, table, fold, artifacts_dir, options)
     with hold_fold(folder):
         if options.is_overwritten:
-            empty_fold(folder)
+            with held(run.lock_path, wait=True):
+                forget_scores(run)
+                empty_fold(folder)
         try:
             return _fit_held(run, rows, table, fold, artifacts_dir, options)
         except BaseException:
@@ -219,6 +222,17 @@ def _join_leaks(run: Run, folds: list[int]) -> dict[str, int]:
     counts = [read_json(run.fold(fold).scores_path).get("counts", {}) for fold in folds]
     leaks = [own[LEAKS] for own in counts if LEAKS in own]
     return {LEAKS: sum(leaks)} if leaks else {}
+
+
+def _check_labels(table: pd.DataFrame, folds: list[int]) -> None:
+    """Refuse before the fit what could not be scored after it."""
+    judged = table.loc[table["label"].notna(), "fold"]
+    if blind := [fold for fold in folds if fold not in set(judged)]:
+        raise FoldError(
+            f"No row that fold {blind[0]} holds out has a winner, so its predictions could not be "
+            "scored. Name rows with winners with --data, and those that have soft labels alone "
+            "with --extra-data."
+        )
 
 
 def _check_folds(folds: list[int], n_splits: int) -> None:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from tiewise.agreement import name_votes
@@ -130,7 +131,7 @@ def find_data(config: DataConfig) -> list[str]:
     return ["data/train.csv"] if Path("data/train.csv").is_file() else []
 
 
-def draw_rows(n: int, limit: int | None, *, seed: int) -> np.ndarray[Any, np.dtype[np.int64]]:
+def draw_rows(n: int, limit: int | None, *, seed: int) -> npt.NDArray[np.int64]:
     """Return the positions of the rows kept by ``--limit``, ascending; all when limit is None.
 
     Examples
@@ -149,7 +150,8 @@ def deal_folds(dataset: Dataset, config: DataConfig) -> pd.DataFrame:
     """Return the table of folds, a line per row of the data.
 
     Columns: id, fold, label, group, n_chars_prompt, n_chars_a, n_chars_b; the true probabilities
-    where the data are simulated; pair and vote where several people voted on the same pair.
+    where the data are simulated; pair and vote where several people voted on the same pair. A
+    single fold holds every row, and whatever is fitted without it has nothing to learn from.
 
     Raises
     ------
@@ -165,19 +167,22 @@ def deal_folds(dataset: Dataset, config: DataConfig) -> pd.DataFrame:
             f"id={repeated.iloc[0]} stands more than once ({len(repeated)} repeated ids). A fit "
             "needs ids that tell rows apart: renumber them, or read the files one by one."
         )
-    folds = {
-        "group": lambda: fold_by_group(
-            pairs["group"], pairs["label"], config.n_splits, seed=config.data_seed
-        ),
-        "position": lambda: fold_by_position(len(pairs), config.n_splits),
-        "id": lambda: fold_by_id(pairs["id"], config.n_splits),
-    }[config.fold_rule]()
     known = ["label", "group", *(name for name in BAYES_COLUMNS if name in pairs)]
     table = pairs[["id", *known]].copy()
-    table.insert(1, "fold", folds)
+    table.insert(1, "fold", _deal(pairs, config))
     votes = name_votes(pairs)
     several = [votes] if votes["pair"].duplicated().any() else []
     return pd.concat([table, text_lengths(pairs), *several], axis=1)
+
+
+def _deal(pairs: pd.DataFrame, config: DataConfig) -> npt.NDArray[np.int64]:
+    if config.n_splits == 1:
+        return np.zeros(len(pairs), dtype=np.int64)
+    if config.fold_rule == "position":
+        return fold_by_position(len(pairs), config.n_splits)
+    if config.fold_rule == "id":
+        return fold_by_id(pairs["id"], config.n_splits)
+    return fold_by_group(pairs["group"], pairs["label"], config.n_splits, seed=config.data_seed)
 
 
 def reread_pairs(run: Run, paths: Sequence[str] = ()) -> pd.DataFrame | None:

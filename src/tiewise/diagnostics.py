@@ -1,7 +1,7 @@
 """The numbers behind the report's figures: tables of values with intervals, nothing drawn.
 
-Every interval comes from :func:`tiewise.intervals.bootstrap` over groups, so what a figure shows is
-as sure as the scores beside it. Tables are tidy: a line per point, with ``value, low, high``.
+Every interval comes from :func:`tiewise.resampling.bootstrap` over groups, so what a figure shows
+is as sure as the scores beside it. Tables are tidy: a line per point, with ``value, low, high``.
 """
 
 from __future__ import annotations

@@ -51,6 +51,8 @@ def atomic_path(path: Path | str) -> Iterator[Path]:
     ['a.txt']
     """
     path = Path(path)
+    if not path.name:
+        raise FilesError(f"{path} is a folder; name the file to write.")
     path.parent.mkdir(parents=True, exist_ok=True)
     name = f"{_TEMPORARY}{os.getpid()}-{uuid.uuid4().hex[:8]}{path.suffix}"
     temporary = path.with_name(name)

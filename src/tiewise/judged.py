@@ -8,7 +8,7 @@ a :class:`Judged`.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -27,6 +27,8 @@ from tiewise.runs import Run, read_folds, read_oof
 PROBS = ["prob_a", "prob_b", "prob_tie"]
 _FURTHER = [f"{name}_{order}" for order in ("given", "swapped") for name in PROBS] + ["n_truncated"]
 """Columns of predictions that are looked at where they are there."""
+_NUMBERS = (*PROBS, *_FURTHER)
+_NONE = ["", "nan", "NaN"]
 
 
 @dataclass(frozen=True)
@@ -119,7 +121,9 @@ def judge_file(data: Sequence[str], predictions_path: Path) -> Judged:
     """
     config = DataConfig(data=tuple(map(str, data)))
     dataset = load_dataset(config)
-    table = deal_folds(dataset, config)
+    # Folds are for the references alone: a judge of few conversations is scored with fewer.
+    n_splits = min(config.n_splits, dataset.pairs["group"].nunique())
+    table = deal_folds(dataset, replace(config, n_splits=n_splits))
     predictions = _read_predictions(predictions_path)
     position = _find(table["id"], predictions["id"], data, predictions_path)
     columns = PROBS + [name for name in _FURTHER if name in predictions]
@@ -174,9 +178,12 @@ def _find(ids: pd.Series, predicted: pd.Series, data: Sequence[str], path: Path)
 
 def _read_predictions(path: Path) -> pd.DataFrame:
     readers = {
-        ".csv": lambda: pd.read_csv(path, dtype={"id": str}),
+        # An id that is spelled `null` or `NA` is a word, as it is to whoever reads pairs.
+        ".csv": lambda: pd.read_csv(
+            path, dtype={"id": str}, keep_default_na=False, na_values=dict.fromkeys(_NUMBERS, _NONE)
+        ),
         ".parquet": lambda: pd.read_parquet(path),
-        ".jsonl": lambda: pd.read_json(path, lines=True, dtype={"id": str}),
+        ".jsonl": lambda: pd.read_json(path, lines=True, dtype={"id": str}, precise_float=True),
     }
     if path.suffix not in readers:
         raise ScoresError(f"{path}: predictions are read from {', '.join(readers)} files.")
@@ -188,6 +195,10 @@ def _read_predictions(path: Path) -> pd.DataFrame:
     if missing:
         found = ", ".join(map(str, table.columns))
         raise ScoresError(f"{path} lacks the columns {', '.join(missing)}; it has {found}.")
+    for name in [name for name in _NUMBERS if name in table]:
+        if not pd.api.types.is_numeric_dtype(table[name]):
+            wrong = next(value for value in table[name] if not isinstance(value, int | float))
+            raise ScoresError(f"{path}: {name} holds {wrong!r}, which is no number.")
     repeated = table["id"][table["id"].duplicated()]
     if len(repeated):
         raise ScoresError(f"{path}: id={repeated.iloc[0]} stands {len(repeated) + 1} times.")

@@ -96,8 +96,17 @@ def check_probs(probs: npt.ArrayLike, n_rows: int, name: str = "probs") -> npt.N
     return values
 
 
-def log_losses(labels: IntArray, probs: npt.NDArray[Any]) -> FloatArray:
+def log_losses(
+    labels: IntArray, probs: npt.NDArray[Any], *, eps: float | None = None
+) -> FloatArray:
     """Minus the log of what each row's own class was given, clipped as scikit-learn clips.
+
+    Parameters
+    ----------
+    labels, probs
+        Shapes (n,) and (n, 3).
+    eps
+        Probabilities are clipped to [eps, 1 - eps]; that of the type of `probs` when None.
 
     Returns
     -------
@@ -110,8 +119,8 @@ def log_losses(labels: IntArray, probs: npt.NDArray[Any]) -> FloatArray:
     >>> log_losses(np.array([0]), np.array([[0.5, 0.25, 0.25]])).round(4)
     array([0.6931])
     """
-    eps = np.finfo(probs.dtype).eps
-    own = probs[np.arange(len(labels)), labels]
+    eps = np.finfo(probs.dtype).eps if eps is None else eps
+    own = probs[np.arange(len(labels)), labels].astype(np.float64)
     return np.asarray(-np.log(np.clip(own, eps, 1 - eps)), dtype=np.float64)
 
 

@@ -21,7 +21,7 @@ from .intervals import FEW_GROUPS, FloatArray, Interval, check_confidence, few_g
 from .metrics import PROB_COLUMNS, check_labels
 from .resampling import Bootstrap, bootstrap, group_rows
 from .scores import paired_terms
-from .slices import correct_holm, join_rows
+from .slices import correct_holm, describe_p, join_rows
 
 OVERALL = "all rows"
 
@@ -105,7 +105,7 @@ class PairedDifferences:
         lines = [f"minus {self.reference}, paired; intervals by group, p by Holm's rule"]
         lines += [
             f"{name:{width}}  {row.n:7,}  log loss {row.log_loss:+.4f}  "
-            f"accuracy {row.accuracy:+.4f}  p {row.p_holm:.3f}{few_groups_mark(row.n_groups)}"
+            f"accuracy {row.accuracy:+.4f}  {describe_p(row.p_holm)}{few_groups_mark(row.n_groups)}"
             for name, row in zip(names, self.rows, strict=True)
         ]
         lines += [

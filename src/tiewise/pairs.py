@@ -44,7 +44,7 @@ __all__ = [
 
 _EXCHANGED = {
     f"{name}_{side}": f"{name}_{other}"
-    for name in ("response", "model", "prob")
+    for name in ("response", "model", "prob", "bayes")
     for side, other in ("ab", "ba")
 }
 
@@ -60,8 +60,8 @@ def swap_pairs(pairs: pd.DataFrame) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        The same rows with responses, models, soft labels, label and winner exchanged. Swapping
-        twice gives the table back.
+        The same rows with responses, models, soft labels, label and winner exchanged, and the true
+        probabilities of simulated rows. Swapping twice gives the table back.
 
     Examples
     --------

@@ -22,9 +22,9 @@ from scipy.stats import kendalltau
 from .davidson import Contests, Fit, fit_controlled, fit_plain, influence
 from .errors import ScoresError
 from .families import count_characters
-from .intervals import FloatArray, IntArray, Interval, check_confidence
+from .intervals import FloatArray, IntArray, Interval, check_confidence, few_groups_mark
 from .metrics import N_CLASSES, PROB_COLUMNS, check_labels, check_probs
-from .resampling import group_rows, resampled_totals
+from .resampling import check_resamples, group_rows, resampled_totals
 from .slices import join_rows
 
 
@@ -102,7 +102,7 @@ class Leaderboards:
             "observed, length controlled": self.observed_controlled,
             "predicted, length controlled": self.predicted_controlled,
         }
-        lines = [f"{self.n:,} rows in {self.n_groups:,} groups"]
+        lines = [f"{self.n:,} rows in {self.n_groups:,} groups{few_groups_mark(self.n_groups)}"]
         for name, board in boards.items():
             weight = f", weight of length {board.length_weight:+.3f}" if board.length_weight else ""
             lines += [f"{name} (spread {board.spread:.3f}{weight})", str(board)]
@@ -151,6 +151,7 @@ def rank_models(
         evalica is not installed.
     """
     check_confidence(confidence_level)
+    check_resamples(n_resamples)
     table, codes, models, omitted = _comparable_rows(join_rows(pairs, oof[oof["label"].notna()]))
     labels = check_labels(table["label"])
     probs = check_probs(table[PROB_COLUMNS].to_numpy(), len(labels)).astype(np.float64)

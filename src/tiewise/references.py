@@ -87,7 +87,14 @@ class RunScores:
         if self.position_bias:
             lines.append(str(self.position_bias))
         lines += map(str, self.second_orders)
+        counted = [f"{name.replace('_', ' ')} {n:,}" for name, n in self._told().items()]
+        lines += [f"counted: {', '.join(counted)}"] if counted else []
         return "\n".join(lines)
+
+    def _told(self) -> dict[str, int]:
+        """Return the counts that say more than how many rows there are."""
+        counts = {name.removeprefix("n_"): n for name, n in self.counts.items() if n}
+        return {name: n for name, n in counts.items() if name != "rows"}
 
     def _repr_html_(self) -> str:
         rows = (

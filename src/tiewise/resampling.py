@@ -178,8 +178,7 @@ def bootstrap(
     >>> f"{bootstrap(sums, mean).intervals(0.95)[0]:.1f}"
     '49.5 [43.8, 55.2]'
     """
-    if n_resamples < 1:
-        raise ScoresError(f"n_resamples is {n_resamples}; expected at least 1.")
+    check_resamples(n_resamples)
     n_groups, n_columns = sums.shape
     with np.errstate(divide="ignore", invalid="ignore"):
         values = statistic(sums.sum(0))
@@ -226,6 +225,12 @@ def _own_errors(moments: FloatArray, n_groups: int, standard_errors: FloatArray)
     mean, square = np.split(moments, 2, axis=1)
     own_errors = np.sqrt(np.maximum(square - mean**2, 0) / (n_groups - 1))
     return np.where(own_errors > standard_errors * 1e-6, own_errors, np.nan)
+
+
+def check_resamples(n_resamples: int) -> None:
+    """Raise ScoresError unless something is drawn at all."""
+    if n_resamples < 1:
+        raise ScoresError(f"n_resamples is {n_resamples}; expected at least 1.")
 
 
 def resampled_totals(

@@ -7,6 +7,7 @@ is written last.
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -176,11 +177,13 @@ def open_run(name_or_path: str | Path, artifacts_dir: Path) -> Run:
     RunError
         When there is no such run; the message lists the runs there are.
     """
-    candidates = [Path(name_or_path), artifacts_dir / "runs" / str(name_or_path)]
-    for path in candidates:
-        if (path / "config.json").is_file():
-            values = read_object(path / "config.json")
-            return Run(path, config_from_dict(values, source=f"{path / 'config.json'}"))
+    path, named = Path(name_or_path), artifacts_dir / "runs" / str(name_or_path)
+    # A plain name means the run, whatever folder of that name stands here.
+    is_plain = path.name == str(name_or_path)
+    for folder in (named, path) if is_plain else (path, named):
+        if (folder / "config.json").is_file():
+            values = read_object(folder / "config.json")
+            return Run(folder, config_from_dict(values, source=f"{folder / 'config.json'}"))
     known = sorted(path.parent.name for path in (artifacts_dir / "runs").glob("*/config.json"))
     listed = f"Runs there: {', '.join(known)}." if known else "There are no runs there yet."
     raise RunError(f"There is no run {name_or_path} in {artifacts_dir / 'runs'}. {listed}")
@@ -267,8 +270,33 @@ def read_fold_oof(fold: FoldFolder) -> pd.DataFrame:
 
 
 def read_oof(run: Run) -> pd.DataFrame:
-    """Return the out-of-fold predictions of all finished folds."""
-    return _read_table(run.oof_path, run.scores_path, "oof_sha256")
+    """Return the out-of-fold predictions of all finished folds.
+
+    They are joined in ``oof.parquet`` where the run was scored since its last fold was finished;
+    else, after a fit that was stopped, they are those that the folds hold.
+
+    Raises
+    ------
+    RunError
+        When no fold is finished, or a file is damaged.
+    """
+    finished = run.finished_folds()
+    if run.oof_path.is_file() or not finished:
+        joined = _read_table(run.oof_path, run.scores_path, "oof_sha256")
+        if not finished or set(joined["fold"]) == set(finished):
+            return joined
+    return join_folds(run, finished)
+
+
+def join_folds(run: Run, folds: Sequence[int]) -> pd.DataFrame:
+    """Return the predictions that some finished folds hold, one fold after the other."""
+    return pd.concat([read_fold_oof(run.fold(fold)) for fold in folds], ignore_index=True)
+
+
+def forget_scores(run: Run) -> None:
+    """Remove the joined predictions and their scores: a fold they speak of is fitted anew."""
+    for path in (run.scores_path, run.oof_path):
+        path.unlink(missing_ok=True)
 
 
 def save_scored(place: FoldFolder | Run, oof: pd.DataFrame, scores: dict[str, Any]) -> None:

@@ -1,6 +1,6 @@
 """Scores with intervals, and the paired comparison of two models on the same rows.
 
-Every number comes with a 95 % interval from a bootstrap over groups (:mod:`tiewise.intervals`);
+Every number comes with a 95 % interval from a bootstrap over groups (:mod:`tiewise.resampling`);
 below 30 groups the intervals are flagged as rough. Labels and columns are A, B, tie = 0, 1, 2.
 """
 
@@ -233,20 +233,27 @@ def compare(
 def paired_terms(
     labels: IntArray, probs_1: npt.ArrayLike, probs_2: npt.ArrayLike, *, metric: Metric
 ) -> tuple[FloatArray, FloatArray]:
-    """Difference of two models in each row, and whether the row counts: float64 (n,) each."""
+    """Difference of two models in each row, and whether the row counts: float64 (n,) each.
+
+    Both are clipped alike, as the coarser of their types is.
+    """
     first = check_probs(probs_1, len(labels), "probs_1")
     second = check_probs(probs_2, len(labels), "probs_2")
-    one, counted = row_terms(labels, first, metric)
-    return one - row_terms(labels, second, metric)[0], counted
+    eps = max(float(np.finfo(probs.dtype).eps) for probs in (first, second))
+    one, counted = row_terms(labels, first, metric, eps=eps)
+    return one - row_terms(labels, second, metric, eps=eps)[0], counted
 
 
 def row_terms(
-    labels: IntArray, probs: npt.NDArray[Any], metric: Metric
+    labels: IntArray, probs: npt.NDArray[Any], metric: Metric, *, eps: float | None = None
 ) -> tuple[FloatArray, FloatArray]:
-    """Return what each row adds to a score, and whether it counts: float64 (n,) each."""
+    """Return what each row adds to a score, and whether it counts: float64 (n,) each.
+
+    `eps` is as in :func:`tiewise.metrics.log_losses`.
+    """
     everything = np.ones(len(labels))
     if metric == "log_loss":
-        return log_losses(labels, probs), everything
+        return log_losses(labels, probs, eps=eps), everything
     if metric == "brier":
         return brier_scores(labels, probs), everything
     if metric == "accuracy":

@@ -84,6 +84,8 @@ def predict(
     """
     options = PredictOptions(swap, swap_when, is_bitwise)
     table = read_pairs(pairs, labelled=False)
+    if table.empty:
+        raise PairsError("There are no pairs to predict.")
     return _open_predictor(run, device)(table, options)
 
 
@@ -193,7 +195,9 @@ def _as_pairs(prompt: Text, responses: Sequence[tuple[Text, Text]]) -> pd.DataFr
 
 
 def _as_turns(text: Text) -> list[str | None]:
-    turns = [text] if isinstance(text, str) else list(text)
+    turns = [text] if isinstance(text, str) else text
+    if not isinstance(turns, Sequence) or not all(isinstance(t, str | None) for t in turns):
+        raise PairsError(f"A text is a string, or a list of strings and None, not {text!r}.")
     return [turn if turn is None else repair_text(turn) for turn in turns]
 
 

@@ -27,8 +27,8 @@ import numpy.typing as npt
 import pandas as pd
 
 from .answers import Draws, Traits, quality, settle, write_response
-from .errors import ScoresError
-from .files import atomic_path, write_json
+from .errors import FilesError, ScoresError
+from .files import atomic_path, digest_file, read_json, write_json
 from .pairs import build_pairs
 from .tasks import Task, build_tasks, load_texts, popular_tasks
 
@@ -149,37 +149,72 @@ def write_simulation(pairs: pd.DataFrame, path: Path | str) -> float:
     """Write a Kaggle-style csv, and beside it the truth that the labels were drawn from.
 
     ``train.csv`` gets JSON-list cells and one-hot winners; ``train.bayes.csv`` the columns `id` and
-    `BAYES_COLUMNS`; ``train.bayes.json`` the number of rows and the Bayes log loss.
+    `BAYES_COLUMNS`; ``train.bayes.json`` the number of rows, the Bayes log loss, and the digest of
+    ``train.csv``, without which the truth would be believed of any file of that name.
 
     Returns
     -------
     float
         The Bayes log loss.
+
+    Raises
+    ------
+    FilesError
+        When the path does not end in ``.csv``.
     """
-    path = Path(path)
+    path, *beside = simulation_files(path)
     with atomic_path(path) as temporary:
         _kaggle_columns(pairs).to_csv(temporary, index=False)
-    with atomic_path(path.with_suffix(".bayes.csv")) as temporary:
+    with atomic_path(beside[0]) as temporary:
         pairs[["id", *BAYES_COLUMNS]].to_csv(temporary, index=False)
     loss = bayes_log_loss(pairs)
-    write_json(path.with_suffix(".bayes.json"), {"n": len(pairs), "bayes_log_loss": loss})
+    about = {"n": len(pairs), "bayes_log_loss": loss, "csv_sha256": digest_file(path)}
+    write_json(beside[1], about)
     return loss
+
+
+def simulation_files(path: Path | str) -> tuple[Path, Path, Path]:
+    """Return the three files of a simulation: the pairs, and what is known of them.
+
+    Examples
+    --------
+    >>> [file.name for file in simulation_files("train.csv")]
+    ['train.csv', 'train.bayes.csv', 'train.bayes.json']
+    """
+    path = Path(path)
+    if path.suffix != ".csv":
+        raise FilesError(f"{path}: a simulation is a csv file; give a name that ends in .csv.")
+    return path, path.with_suffix(".bayes.csv"), path.with_suffix(".bayes.json")
 
 
 def join_posterior(pairs: pd.DataFrame, paths: Sequence[Path | str]) -> pd.DataFrame:
     """Join simulated rows with the truth that :func:`write_simulation` wrote beside their files.
 
-    Rows are returned as they are unless every file has its truth and every row is in it.
+    Rows are returned as they are unless every file has its truth and every row is in it; what
+    stands beside a file that was changed since is not its truth.
     """
-    truths = [Path(path).with_suffix(".bayes.csv") for path in paths]
-    if not truths or not all(path.is_file() for path in truths):
+    if not paths or not all(map(_has_truth, paths)):
         return pairs
-    truth = pd.concat([pd.read_csv(path, dtype={"id": str}) for path in truths]).set_index("id")
+    truths = [
+        pd.read_csv(simulation_files(path)[1], dtype={"id": str}, keep_default_na=False)
+        for path in paths
+    ]
+    truth = pd.concat(truths).set_index("id")
     is_known = truth.index.is_unique and pairs["id"].astype(str).isin(truth.index).all()
     if not is_known or list(truth) != BAYES_COLUMNS:
         return pairs
     probs = truth.reindex(pairs["id"].astype(str)).to_numpy(np.float64)
     return pairs.assign(**dict(zip(BAYES_COLUMNS, probs.T, strict=True)))
+
+
+def _has_truth(path: Path | str) -> bool:
+    if Path(path).suffix != ".csv" or not all(file.is_file() for file in simulation_files(path)):
+        return False
+    try:
+        about = read_json(simulation_files(path)[2])
+    except ValueError:
+        return False
+    return isinstance(about, dict) and about.get("csv_sha256") == digest_file(path)
 
 
 def _draw_row(seed: int, row: int) -> dict[str, Any]:

@@ -88,7 +88,8 @@ class Slices:
         ]
         lines += [
             f"{f'{row.family}: {row.name}':{width}}  {row.n:7,}  {row.log_loss:.4f}  "
-            f"rest {row.difference:+.4f}  p {row.p_holm:.3f}{' *' if self._differs(row) else ''}"
+            f"rest {row.difference:+.4f}  {describe_p(row.p_holm)}"
+            f"{' *' if self._differs(row) else ''}"
             f"{few_groups_mark(row.n_groups)}"
             for row in self.rows
         ]
@@ -200,6 +201,17 @@ def join_rows(pairs: pd.DataFrame, oof: pd.DataFrame) -> pd.DataFrame:
     further = [column for column in pairs.columns if column not in oof.columns]
     found = pairs[further].iloc[places].reset_index(drop=True)
     return pd.concat([oof.reset_index(drop=True), found], axis=1)
+
+
+def describe_p(p_value: float) -> str:
+    """Return a P value for people.
+
+    Examples
+    --------
+    >>> describe_p(0.04), describe_p(float("nan"))
+    ('p 0.040', 'p not defined')
+    """
+    return "p not defined" if np.isnan(p_value) else f"p {p_value:.3f}"
 
 
 def correct_holm(p_values: npt.ArrayLike) -> FloatArray:

@@ -19,6 +19,8 @@ import numpy as np
 import numpy.typing as npt
 
 from tiewise.errors import PairsError, TiewiseError
+from tiewise.intervals import check_confidence
+from tiewise.resampling import check_resamples
 
 _Floats = npt.NDArray[np.float64]
 _N_ITERATIONS = 1000
@@ -110,6 +112,8 @@ def rank_answers(
     ------
     PairsError
         When there are fewer than two answers.
+    ScoresError
+        When `n_resamples` or `confidence_level` is out of range.
 
     Examples
     --------
@@ -122,6 +126,8 @@ def rank_answers(
     n = len(probs)
     if n < 2:
         raise PairsError(f"A ranking needs at least two responses, not {n}.")
+    check_confidence(confidence_level)
+    check_resamples(n_resamples)
     shares = probs[_pairs_of(n)]
     strengths = _fit(shares, n)
     drawn = _draw_places(shares, n, n_resamples, np.random.default_rng(seed))

@@ -37,6 +37,7 @@ def folder(tmp_path_factory):
     train = pd.read_csv(folder / "train.csv")
     tables = {
         "test": train.drop(columns=WINNERS),
+        "soft": train.drop(columns=WINNERS).assign(prob_a=0.5, prob_b=0.25, prob_tie=0.25),
         "header": train[:0],
         "one": train[:1],
         "one_class": train.assign(**dict(zip(WINNERS, (1, 0, 0), strict=True))),
@@ -108,6 +109,7 @@ REFUSED_FITS = {
     "--data test.csv": "--unlabelled",
     "--data one_id.csv": "stands more than once",
     "--data one_prompt.csv": "1 groups cannot fill 5 folds",
+    "--data soft.csv": "No row that fold 0 holds out has a winner",
     "--data noise.csv": "no known format",
     "--data noise.parquet": "parquet",
     "--data-format nonsense": "unknown format",
@@ -198,6 +200,8 @@ REFUSED = {
     "evaluate --data train.csv --predictions noise.csv": "noise.csv",
     "evaluate --data folder.csv --predictions train.csv": "folder.csv",
     "compare base": "at least two runs",
+    "compare base base --data nowhere.csv": "leave out --data",
+    "calibrate base --data train.csv": "leave out --data",
     "compare base base base": "named twice",
     "compare base nowhere": "Runs there: base",
     "audit": "no file to read",
@@ -207,6 +211,11 @@ REFUSED = {
     "audit noise.csv": "no known format",
     "audit noise.parquet": "parquet",
     "audit train.csv --data-format nonsense": "unknown format",
+    "audit train.csv --n-splits 1": "--n-splits is 1",
+    "audit train.csv --max-length -5": "--max-length is -5",
+    "convert test.csv --out new.csv": "convert and label do with --unlabelled",
+    "simulate --n 5 --out new.tsv": "ends in .csv",
+    "simulate --n 5 --out .": "ends in .csv",
     "simulate --n 0 --out new.csv": "--n",
     "simulate --n many": "--n",
     "simulate --seed -1 --out new.csv": "--seed",
@@ -229,6 +238,7 @@ REFUSED = {
     "predict --run halved --data test.csv --out new.csv": "its head gives 2 classes, not 3",
     "predict --run moved --data test.csv --out new.csv": "Give the same backbone",
     "rank --prompt train.csv --responses train.csv": "at least two responses",
+    "rank --prompt noise.csv --responses train.csv train.csv": "not UTF-8",
     "report nowhere": "Runs there: base",
     "export nowhere --out new.csv": "Runs there: base",
     "export base": "--out",
@@ -499,6 +509,8 @@ def test_data_are_converted_and_what_is_lost_is_said(here, capsys):
     n_ties = int(pd.read_csv("train.csv")["winner_tie"].sum())
     assert f"{60 - n_ties} of 60 rows, {n_ties} ties dropped" in capsys.readouterr().out
     assert len(read_pairs("converted.jsonl")) == 60 - n_ties
+    assert run("convert", "test.csv", "--out", "test.parquet", "--unlabelled") == 0
+    assert run("convert", "soft.csv", "--out", "soft.parquet") == 0
     assert run("convert", "train.csv", "--out", "converted.csv") == 2
     assert run("convert", "train.csv", "--out", "converted.xyz") == 2
 

@@ -199,7 +199,7 @@ def test_a_wrong_row_is_refused_by_name(change, match):
     assert len(read_pairs(pd.DataFrame(records), on_error="skip")) == 1
 
 
-@pytest.mark.parametrize("turn", [0, 3, None, 1.5, True])
+@pytest.mark.parametrize("turn", [0, 3, None, 1.5, True, [1], np.array([1, 2])])
 def test_mt_bench_judges_one_turn_or_two(turn):
     """A judgment of another turn is refused."""
     frame = pd.DataFrame([MT_BENCH[0] | {"turn": turn}]).astype({"turn": object})

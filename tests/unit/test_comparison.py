@@ -9,6 +9,7 @@ from tiewise.comparison import compare_runs, compare_with_reference
 from tiewise.errors import RunError
 from tiewise.judged import Judged, judge_run
 from tiewise.metrics import PROB_COLUMNS
+from tiewise.runs import open_run, read_oof, save_scored, start_run
 
 
 @pytest.fixture(scope="module")
@@ -52,6 +53,21 @@ def test_a_run_equals_itself(judged):
     found = compare_runs(judged[0], judged[0])
     assert (found.log_loss.value, found.n_only_first) == (0, 0)
     assert "no difference shown" in str(found)
+
+
+def test_rows_that_nobody_judged_are_left_out_and_counted(judged, tmp_path):
+    """As rows with soft labels alone are; where nobody judged any, there is nothing to compare."""
+    run, *_ = judged
+    oof = read_oof(run).astype({"label": "Int64"})
+    for n, name in ((50, "some"), (200, "none")):
+        other = start_run(tmp_path, run.config, name=name)
+        save_scored(other, oof.assign(label=oof["label"].mask(oof.index < n)), {})
+    some, none = (open_run(name, tmp_path) for name in ("some", "none"))
+    found = compare_runs(some, some)
+    assert (found.n, found.n_unlabelled, found.n_only_first) == (150, 50, 0)
+    assert "50 without a label" in str(found)
+    with pytest.raises(RunError, match="no labelled row"):
+        compare_runs(none, none)
 
 
 def test_what_cannot_be_compared_is_refused(judged):

@@ -101,7 +101,7 @@ def test_what_is_not_text_is_refused_by_name(content, match):
         split_messages(said(content))
 
 
-@pytest.mark.parametrize("role", ["tool", "function", "User", None, 1])
+@pytest.mark.parametrize("role", ["tool", "function", "User", None, 1, ["user"]])
 def test_unknown_roles_are_refused(role):
     """Only roles whose side is known are read."""
     with pytest.raises(PairsError, match="role is one of user, system, developer, assistant"):

@@ -17,7 +17,7 @@ from pandas.testing import assert_frame_equal
 
 from strategies import pairs_tables, probs
 from tiewise.errors import PairsError
-from tiewise.formats import read_many, read_pairs, write_pairs, write_submission
+from tiewise.formats import read_chunks, read_many, read_pairs, write_pairs, write_submission
 from tiewise.pairs import COLUMNS, build_pairs, check_pairs
 
 KAGGLE_HEADER = (
@@ -55,6 +55,12 @@ def kaggle_row(**cells):
         )
     )
     return list((right | cells).values())
+
+
+def json_row(**cells):
+    """Give a line of JSON with one right row, but for the cells that are given."""
+    right = dict(zip(KAGGLE_HEADER.split(","), kaggle_row(), strict=True))
+    return json.dumps(right | cells)
 
 
 class TestKaggle:
@@ -343,6 +349,15 @@ class TestHostileFiles:
         pairs = read_pairs(written(tmp_path, text))
         assert (pairs["id"].tolist(), pairs.attrs["repaired"]) == (["7.0", "a", "007"], 0)
 
+    @pytest.mark.parametrize("others", [["7.0", "8.0", "9.0"], ["7.0", "8.0", "a"]])
+    def test_ids_are_the_same_however_many_rows_are_read_at_a_time(self, tmp_path, others):
+        """Whether 7.0 is the integer is a question to the whole file."""
+        path = written(tmp_path, kaggle_rows(*(kaggle_row(id=name) for name in others)))
+        ids = [str(name) for name in read_pairs(path)["id"]]
+        for size in (1, 2, 3):
+            chunks = [load() for load in read_chunks(path, size=size)]
+            assert [str(name) for chunk in chunks for name in chunk["id"]] == ids
+
     def test_a_missing_id_is_refused(self, tmp_path):
         """A prediction must be able to name its row."""
         with pytest.raises(PairsError, match="row 0: id is missing"):
@@ -433,6 +448,21 @@ class TestHostileJson:
         with pytest.raises(PairsError, match=match):
             read_pairs(path)
         assert read_pairs(path, on_error="skip")["id"].tolist() == [7]
+        with pytest.raises(PairsError, match="row 0" if match == "row 1" else match):
+            read_pairs(written(tmp_path, line, "first.jsonl"))
+
+    def test_a_number_beyond_every_float_is_no_weight(self, tmp_path):
+        """As a word is none."""
+        with pytest.raises(PairsError, match="weight: expected a number"):
+            read_pairs(written(tmp_path, json_row(weight=10**400), "pairs.jsonl"))
+
+    def test_an_id_that_does_not_encode_is_mended_like_any_word(self, tmp_path):
+        """A lone surrogate becomes U+FFFD; a wrong row of that name can be named."""
+        pairs = read_pairs(written(tmp_path, json_row(id="\ud83d"), "pairs.jsonl"))
+        assert pairs["id"].tolist() == ["\ufffd"]
+        line = json_row(id="\ud83d", prompt=3)
+        with pytest.raises(PairsError, match="id=\ufffd"):
+            read_pairs(written(tmp_path, line, "pairs.jsonl"))
 
     def test_a_deep_array_is_refused(self, tmp_path):
         """A JSON file that is no list of objects is refused whole."""
@@ -503,6 +533,11 @@ class TestRoundTrip:
         with pytest.raises(PairsError, match="1 of 2 rows have no label"):
             write_pairs(pairs, tmp_path / "pairs.csv")
         assert list(tmp_path.iterdir()) == []
+
+    def test_a_submission_is_called_a_csv(self, tmp_path):
+        """What is written is a csv, whatever it is called."""
+        with pytest.raises(PairsError, match=r"ends in \.csv"):
+            write_submission([7], [[1, 0, 0]], tmp_path / "submission.parquet")
 
     def test_another_suffix_is_refused(self, tmp_path):
         """Two spellings are written."""

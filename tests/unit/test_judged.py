@@ -9,6 +9,7 @@ from tiewise.errors import RunError, ScoresError
 from tiewise.judged import PROBS, judge_file, judge_run, score_judged
 from tiewise.references import evaluate_tables
 from tiewise.simulate import simulate, write_simulation
+from tiewise.streaming import write_table
 
 BOTH_ORDERS = [f"{name}_{order}" for order in ("given", "swapped") for name in PROBS]
 
@@ -49,6 +50,37 @@ def test_a_row_without_a_prediction_is_named(files):
     pd.read_csv(files[1]).drop(index=7).to_csv(files[1], index=False)
     with pytest.raises(ScoresError, match=r"1 rows of .* no prediction, such as id=7"):
         judge_file([files[0]], files[1])
+
+
+@pytest.mark.parametrize("suffix", ["csv", "parquet", "jsonl"])
+def test_every_container_gives_the_same_predictions(files, tmp_path, suffix):
+    """And ids that are words for nothing are ids."""
+    pairs = pd.read_csv(files[0], dtype=str).head(4).assign(id=["NA", "null", "nan", "None"])
+    pairs.to_csv(tmp_path / "words.csv", index=False)
+    path = tmp_path / f"judge.{suffix}"
+    probs = np.random.default_rng(0).dirichlet([1, 1, 1], 4)
+    table = pd.DataFrame(probs, columns=PROBS).assign(id=["NA", "null", "nan", "None"])
+    write_table([table], path)
+    judged = judge_file([tmp_path / "words.csv"], path)
+    np.testing.assert_allclose(judged.oof[PROBS], probs, rtol=1e-15)
+
+
+@pytest.mark.parametrize("n", [1, 2, 7])
+def test_few_conversations_are_scored_beside_what_they_can_be_held_against(files, tmp_path, n):
+    """One conversation leaves nothing to fit a reference on, and it is said."""
+    pd.read_csv(files[0], dtype=str).head(n).to_csv(tmp_path / "few.csv", index=False)
+    scores = score_judged(judge_file([tmp_path / "few.csv"], files[1]))
+    assert ("class_prior" in scores.baselines) == (n > 1)
+    assert ("class_prior" in scores.omitted) == (n == 1)
+
+
+def test_a_column_that_holds_no_numbers_is_named(files):
+    """Also one that need not be there."""
+    table = pd.read_csv(files[1])
+    for name in ("prob_a", "n_truncated"):
+        table.assign(**{name: "many"}).to_csv(files[1], index=False)
+        with pytest.raises(ScoresError, match=f"{name} holds 'many'"):
+            judge_file([files[0]], files[1])
 
 
 def test_votes_on_one_pair_say_how_far_people_agree(files, tmp_path):

@@ -8,9 +8,10 @@ import pytest
 
 from tiewise.claims import claim_fold
 from tiewise.config import load_preset
-from tiewise.errors import RunError
+from tiewise.errors import ConfigError, RunError
 from tiewise.files import write_json
 from tiewise.runs import (
+    forget_scores,
     open_run,
     read_data,
     read_fold_oof,
@@ -137,7 +138,7 @@ def test_a_damaged_data_file_is_a_message(tmp_path, content):
 def test_a_flipped_byte_of_a_table_is_seen(tmp_path, position):
     """A run's tables are read as they were written or not at all."""
     run = start_run(tmp_path, TINY, name="r")
-    table = pd.DataFrame({"id": range(900), "fold": [0, 1, 2] * 300})
+    table = pd.DataFrame({"id": range(900), "fold": 0})
     save_folds(run, table)
     save_data(run, {"digest": "one", "counts": {}})
     save_scored(run.fold(0), table, {})
@@ -174,3 +175,33 @@ def test_the_environment_is_json(tmp_path):
     """What is written beside the configuration can be read by anything."""
     run = start_run(tmp_path, TINY, name="r")
     assert json.loads((run.path / "env.json").read_text())["packages"]["numpy"]
+
+
+def finished(run, fold):
+    """Finish a fold that held out one row of its own."""
+    oof = pd.DataFrame({"id": [fold], "fold": fold, "prob_a": [1.0]})
+    save_scored(run.fold(fold), oof, {})
+
+
+def test_predictions_are_those_of_the_folds_that_are_finished(tmp_path):
+    """Joined or not: a fold finished since is there, and one that is fitted anew is not."""
+    run = start_run(tmp_path, TINY, name="r")
+    finished(run, 0)
+    assert read_oof(run)["fold"].tolist() == [0]
+    save_scored(run, read_oof(run), {})
+    finished(run, 1)
+    assert read_oof(run)["fold"].tolist() == [0, 1]
+    save_scored(run, read_oof(run), {})
+    forget_scores(run)
+    run.fold(0).scores_path.unlink()
+    assert read_oof(run)["fold"].tolist() == [1]
+
+
+def test_a_run_is_found_although_a_folder_of_its_name_stands_here(tmp_path, monkeypatch):
+    """As `tiewise export first --out first` leaves one; its path still means the folder."""
+    monkeypatch.chdir(tmp_path)
+    run = start_run(tmp_path / "artifacts", TINY, name="first")
+    write_json(tmp_path / "first" / "config.json", {"architectures": ["X"]})
+    assert open_run("first", tmp_path / "artifacts") == run
+    with pytest.raises(ConfigError, match="architectures"):
+        open_run(tmp_path / "first", tmp_path / "artifacts")

@@ -185,6 +185,13 @@ def test_pairing_sees_what_separate_intervals_hide():
     assert evaluate(labels, probs).log_loss.high > evaluate(labels, worse).log_loss.low
 
 
+def test_two_models_are_clipped_alike_whatever_their_types():
+    """The same certain mistakes, in 4 bytes and in 8: no difference."""
+    labels, wrong = np.zeros(40, dtype=int), np.tile([0.0, 1.0, 0.0], (40, 1))
+    found = compare(labels, wrong.astype(np.float32), wrong)
+    assert (found.low, found.value, found.high) == (0, 0, 0)
+
+
 def test_an_unknown_metric_is_refused():
     """The message lists the known."""
     with pytest.raises(ScoresError, match="decisive_accuracy"):

@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from scipy.stats import chi2
 from sklearn.linear_model import LogisticRegression
 
-from tiewise.errors import ScoresError
-from tiewise.pairs import check_pairs
+from tiewise.errors import FilesError, ScoresError
+from tiewise.formats import read_pairs
+from tiewise.pairs import check_pairs, swap_pairs
 from tiewise.simulate import (
     BAYES_COLUMNS,
     TIE_STRENGTH,
@@ -163,6 +164,26 @@ def test_numbers_out_of_range_are_refused(n: int, seed: int) -> None:
     """The message names both numbers."""
     with pytest.raises(ScoresError, match=f"n={n}, seed={seed}"):
         simulate(n, seed=seed)
+
+
+def test_the_truth_of_another_file_is_not_believed(tmp_path):
+    """A file that was changed since has no truth beside it; no other suffix shares one."""
+    write_simulation(simulate(20, seed=0), tmp_path / "a.csv")
+    write_simulation(simulate(20, seed=1), tmp_path / "b.csv")
+    pairs = read_pairs(tmp_path / "a.csv")
+    assert "bayes_a" in join_posterior(pairs, [tmp_path / "a.csv"])
+    (tmp_path / "b.bayes.csv").replace(tmp_path / "a.bayes.csv")
+    (tmp_path / "b.bayes.json").replace(tmp_path / "a.bayes.json")
+    assert "bayes_a" not in join_posterior(pairs, [tmp_path / "a.csv"])
+    for name in ("a.tsv", "a.jsonl", "a"):
+        with pytest.raises(FilesError, match=r"ends in \.csv"):
+            write_simulation(simulate(2), tmp_path / name)
+
+
+def test_swapping_pairs_swaps_their_truth():
+    """The labels stay as likely as they were."""
+    pairs = simulate(50)
+    assert bayes_log_loss(swap_pairs(pairs)) == pytest.approx(bayes_log_loss(pairs), abs=1e-12)
 
 
 def test_the_truth_beside_a_file_is_joined_by_id(tmp_path):

@@ -37,7 +37,7 @@ Predictions = Annotated[
 def evaluate(
     run: RunName = None,
     *,
-    data: Data = (),
+    data: tuple[str, ...] = (),
     predictions: Predictions = None,
     rewardbench: bool = False,
     artifacts: Artifacts = default_artifacts(),  # noqa: B008
@@ -46,6 +46,7 @@ def evaluate(
     """Score a run, or any judge's predictions, with intervals beside the baselines.
 
     Args:
+        data: Labelled pairs that --predictions are about.
         rewardbench: Accuracy as on RewardBench's board, by section and subset.
     """
     from tiewise.crossfit import summarise
@@ -89,7 +90,7 @@ def slices(
 def calibrate(
     run: RunName = None,
     *,
-    data: Data = (),
+    data: tuple[str, ...] = (),
     predictions: Predictions = None,
     artifacts: Artifacts = default_artifacts(),  # noqa: B008
     json: Json = False,
@@ -98,11 +99,16 @@ def calibrate(
 
     An adopted calibration of a run is written to its folder, and whatever the run predicts from
     then on is calibrated. Otherwise it says «not worth it», and nothing changes.
+
+    Args:
+        data: Labelled pairs that --predictions are about.
     """
     from tiewise.calibrate import calibrate as try_calibrations
     from tiewise.calibrated import log_probs, save_calibration
     from tiewise.runs import open_run
 
+    if run is not None and data:
+        raise ConfigError("No texts are needed to calibrate a run: leave out --data.")
     judged = _judge(run, data, predictions, artifacts)
     rows = judged.oof[judged.oof["label"].notna()]
     verdict = try_calibrations(
@@ -147,7 +153,7 @@ def compare(
     Args:
         runs: Names or folders of two runs or more; differences are each run minus the last.
         by_slice: Also on each slice of the rows.
-        data: Where the runs' data are now, if not where they were.
+        data: Where the runs' data are now, if not where they were; only slices need them.
     """
     from tiewise.comparison import compare_runs, compare_with_reference
     from tiewise.judged import judge_run
@@ -155,6 +161,8 @@ def compare(
 
     if len(runs) < 2:
         raise ConfigError("Name at least two runs to compare, the reference last.")
+    if data and not by_slice:
+        raise ConfigError("Texts are only needed for --by-slice: leave out --data, or add it.")
     opened = [open_run(run, artifacts) for run in runs]
     if len(opened) == 2 and not by_slice:
         show_result(compare_runs(*opened), is_json=json)

@@ -8,7 +8,7 @@ from typing import Literal
 
 from tiewise.commands.arguments import Artifacts, Config, Json, default_artifacts, print_json
 from tiewise.commands.words import shows
-from tiewise.config import PRESETS, load_preset
+from tiewise.config import BASELINE, PRESETS, load_preset
 from tiewise.console import show
 from tiewise.errors import ConfigError
 
@@ -86,7 +86,7 @@ def presets(*, json: Json = False) -> None:
         return
     for name in PRESETS:
         config = load_preset(name)
-        show(
-            f"{name:14} {config.model.backbone}, {config.model.tuning}, "
-            f"max_length {config.template.max_length}, device {config.train.device}"
-        )
+        how = f"{config.model.tuning}, max_length {config.template.max_length}"
+        if config.model.backbone == BASELINE:
+            how = "pair features, logistic regression and boosting"
+        show(f"{name:14} {config.model.backbone}, {how}, device {config.train.device}")

@@ -16,7 +16,7 @@ from tiewise.commands.arguments import (
 )
 from tiewise.commands.words import shows
 from tiewise.console import show
-from tiewise.errors import ConfigError, missing_extra
+from tiewise.errors import ConfigError, PairsError, missing_extra
 
 
 @shows(
@@ -112,7 +112,7 @@ def rank(
     from tiewise.runs import open_run
     from tiewise.serving import rank as rank_texts
 
-    texts = [path.read_text("utf-8") for path in (prompt, *responses)]
+    texts = [_read_text(path) for path in (prompt, *responses)]
     path = None if run is None else open_run(run, artifacts).path
     show_result(rank_texts(texts[0], texts[1:], run=path, device=device), is_json=json)
 
@@ -157,3 +157,10 @@ def export(
         device=device,
     )
     show_result(done, is_json=json)
+
+
+def _read_text(path: Path) -> str:
+    try:
+        return path.read_text("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise PairsError(f"{path}: not UTF-8: {error}. Convert the file.") from error

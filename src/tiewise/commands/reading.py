@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import tyro
 
 from tiewise.commands.arguments import Artifacts, Json, default_artifacts, print_json, show_result
 from tiewise.commands.words import shows
 from tiewise.console import show
+from tiewise.errors import ConfigError
 from tiewise.files import refuse_existing
 
 
@@ -43,6 +44,10 @@ def audit(
     from tiewise.audit import audit_pairs
     from tiewise.formats import read_many
 
+    if n_splits < 2:
+        raise ConfigError(f"--n-splits is {n_splits}; at least 2 folds are needed.")
+    if max_length < 1:
+        raise ConfigError(f"--max-length is {max_length}; give at least 1 token.")
     pairs = read_many(data, format=data_format, labelled=not unlabelled, on_error="skip")
     lengths = _count_tokens(pairs, backbone, artifacts) if backbone else None
     found = audit_pairs(pairs, n_splits=n_splits, token_lengths=lengths, max_length=max_length)
@@ -58,13 +63,14 @@ def simulate(
     Args:
         n: Number of pairs.
         seed: Seed of the simulation.
-        out: The csv file to write; the posterior goes beside it.
-        overwrite: Replace the file if it exists.
+        out: The csv file to write; the posterior goes beside it, as .bayes.csv and .bayes.json.
+        overwrite: Replace the files if they exist.
     """
     from tiewise.simulate import simulate as simulate_pairs
-    from tiewise.simulate import write_simulation
+    from tiewise.simulate import simulation_files, write_simulation
 
-    refuse_existing(out, is_overwritten=overwrite)
+    for file in simulation_files(out):
+        refuse_existing(file, is_overwritten=overwrite)
     bayes = write_simulation(simulate_pairs(n, seed=seed), out)
     show(f"{out}: {n} pairs, Bayes log loss {bayes:.4f}")
 
@@ -78,6 +84,8 @@ def convert(
     *,
     out: Path,
     data_format: str | None = None,
+    unlabelled: bool = False,
+    on_error: Literal["raise", "skip"] = "raise",
     overwrite: bool = False,
     json: Json = False,
 ) -> None:
@@ -88,23 +96,31 @@ def convert(
         out: Ends in .parquet for all that is known, in .csv for Kaggle's columns, in .jsonl for
             TRL's prompt, chosen, rejected.
         data_format: Name of the files' format; sniffed when not given.
+        unlabelled: The files have no winners.
+        on_error: Refuse a file with a row that is wrong, or leave such rows out and count them.
         overwrite: Replace the file if it exists.
     """
     from tiewise.formats import read_many, write_pairs, write_preference
+    from tiewise.pairs import FURTHER_COLUMNS
 
     refuse_existing(out, is_overwritten=overwrite)
-    pairs = read_many(data, format=data_format, labelled=True)
-    is_preference = out.suffix == ".jsonl"
-    n_ties = 0
-    if is_preference:
-        n_ties = write_preference(pairs, out)
+    pairs = read_many(data, format=data_format, labelled=not unlabelled, on_error=on_error)
+    counts = {"n_read": len(pairs), "n_rejected": len(pairs.attrs["rejected"]), "n_ties_dropped": 0}
+    lost: list[str] = []
+    if out.suffix == ".jsonl":
+        counts["n_ties_dropped"] = write_preference(pairs, out)
+        lost = [name for name in FURTHER_COLUMNS if name in pairs]
     else:
         write_pairs(pairs, out)
     if json:
-        print_json({"path": str(out), "n_read": len(pairs), "n_ties_dropped": n_ties})
-    else:
-        dropped = f", {n_ties} ties dropped" if is_preference else ""
-        show(f"{out}: {len(pairs) - n_ties} of {len(pairs)} rows{dropped}")
+        print_json({"path": str(out)} | counts | {"columns_dropped": lost})
+        return
+    n_written = counts["n_read"] - counts["n_ties_dropped"]
+    told = [f"{out}: {n_written} of {counts['n_read'] + counts['n_rejected']} rows"]
+    told += [f"{counts['n_rejected']} rejected"] if counts["n_rejected"] else []
+    told += [f"{counts['n_ties_dropped']} ties dropped"] if out.suffix == ".jsonl" else []
+    told += [f"without the columns {', '.join(lost)}"] if lost else []
+    show(", ".join(told))
 
 
 def _count_tokens(pairs: Any, backbone: str, artifacts: Path) -> Any:

@@ -35,10 +35,10 @@ def read_mt_bench(record: Record, *, position: int, labelled: bool) -> Iterator[
     """Yield the row of a judgment, of as many exchanges as it judges; its id is its position."""
     row = _read_conversations(record)
     n_turns = record["turn"]
-    if isinstance(n_turns, bool) or n_turns not in (1, 2, "1", "2"):
+    if str(n_turns) not in {"1", "2", "1.0", "2.0"}:
         raise PairsError(f"turn must be 1 or 2, found {shown(n_turns)}")
     for name in ("prompt", "response_a", "response_b"):
-        row[name] = row[name][: int(n_turns)]
+        row[name] = row[name][: int(float(n_turns))]
     row["id"] = position
     yield row | (_read_labels(record) if labelled else {})
 

@@ -115,7 +115,7 @@ def as_number(record: Record, name: str) -> float:
     """Return a cell as a finite number."""
     try:
         number = float(record[name])
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         number = math.nan
     if not math.isfinite(number):
         raise PairsError(f"{name}: expected a number, found {shown(record[name])}")

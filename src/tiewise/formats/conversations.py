@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from itertools import zip_longest
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -70,9 +69,9 @@ def split_messages(messages: Iterable[Message]) -> Exchanges:
 
 
 def join_messages(prompt: Turns, response: Turns) -> list[Message]:
-    """Make a conversation of two sides; a missing turn becomes an empty message."""
+    """Make a conversation of two equally long sides; a missing turn becomes an empty message."""
     messages = []
-    for user, assistant in zip_longest(prompt, response, fillvalue=""):
+    for user, assistant in zip(prompt, response, strict=True):
         messages.append({"role": "user", "content": user or ""})
         messages.append({"role": "assistant", "content": assistant or ""})
     return messages
@@ -99,7 +98,7 @@ def common_prompt(name_a: str, side_a: Exchanges, name_b: str, side_b: Exchanges
 
 def _side_of(message: Message) -> int:
     role = message["role"]
-    if role not in _SIDES:
+    if not isinstance(role, str) or role not in _SIDES:
         raise PairsError(f"a message's role is one of {', '.join(_SIDES)}, found {shown(role)}")
     return _SIDES[role]
 

@@ -19,6 +19,7 @@ from ..pairs import (
     TEXT_COLUMNS,
     build_pairs,
 )
+from ..parse import repair_text
 from .arena import read_arena, read_mt_bench
 from .cells import ONE_HOT_COLUMNS, Record, Row, is_missing
 from .kaggle import read_kaggle, read_own, read_wsdm
@@ -29,7 +30,11 @@ OnError = Literal["raise", "skip"]
 _SHOWN = 3
 _PEEKED = 20
 _TEST_FILE = (
-    "Is this the test file? Read it with labelled=False, or on the command line with --unlabelled."
+    "Is this the test file? tiewise predict takes it as it is; audit, convert and label do with "
+    "--unlabelled, and read_pairs with labelled=False."
+)
+_LEAVE_OUT = (
+    "To leave such rows out, add --on-error skip (fit, convert) or read with on_error='skip'."
 )
 _is_integral = re.compile(r"-?(?:0|[1-9][0-9]{0,14})(?:\.0*)?").fullmatch
 
@@ -133,8 +138,10 @@ def read_chunks(
     """
     opened = _open(path, format, labelled=labelled, on_error=on_error)
     numbered = enumerate(opened.records)
+    # Whether `1.0` is the integer 1 is a question to the whole file, asked where one is met.
+    are_integral = functools.cache(lambda: all(map(_is_integral, _spelled_ids(path))))
     while chunk := list(islice(numbered, size)):
-        yield functools.partial(_build, opened, chunk)
+        yield functools.partial(_build, opened, chunk, are_integral)
 
 
 class _Opened(NamedTuple):
@@ -157,11 +164,15 @@ def _open(path: Any, wanted: str | None, *, labelled: bool, on_error: OnError) -
     return _Opened(source.name, name, chain(head, source.records), labelled, on_error)
 
 
-def _build(opened: _Opened, numbered: Iterable[tuple[int, Numbered]]) -> pd.DataFrame:
+def _build(
+    opened: _Opened,
+    numbered: Iterable[tuple[int, Numbered]],
+    are_others_integral: Callable[[], bool] = lambda: True,
+) -> pd.DataFrame:
     rows, rejected = _read_rows(numbered, FORMATS[opened.format], labelled=opened.labelled)
     if rejected and opened.on_error == "raise":
         raise _rejection(opened.name, rejected)
-    n_repaired = _mend_ids(rows)
+    n_repaired = _mend_ids(rows, are_others_integral)
     pairs = build_pairs(_as_columns(rows))
     pairs.attrs = {"format": opened.format, "rejected": rejected, "repaired": n_repaired}
     return pairs
@@ -169,6 +180,9 @@ def _build(opened: _Opened, numbered: Iterable[tuple[int, Numbered]]) -> pd.Data
 
 def _sniff(source: Source, head: list[Numbered]) -> str:
     columns = set(source.columns)
+    if not columns:
+        problem = head[0].problem if head else "there is no row"
+        raise PairsError(f"{source.name}: row 0: {problem}")
     fitting = [
         name
         for name, known in FORMATS.items()
@@ -225,7 +239,7 @@ def _read_rows(
             rows.extend(_rows_of(record, known, position, labelled=labelled))
         except TiewiseError as error:
             has_id = not is_missing(record.values.get("id"))
-            named = f" (id={record.values['id']})" if has_id else ""
+            named = f" (id={repair_text(str(record.values['id']))})" if has_id else ""
             rejected.append(f"row {position}{named}: {error}")
     return rows, rejected
 
@@ -234,29 +248,41 @@ def _rows_of(record: Numbered, known: Format, position: int, *, labelled: bool) 
     if record.problem is not None:
         raise PairsError(record.problem)
     rows = list(known.read(record.values, position=position, labelled=labelled))
-    if any(is_missing(row["id"]) for row in rows):
-        raise PairsError("id is missing")
+    for row in rows:
+        if is_missing(row["id"]):
+            raise PairsError("id is missing")
+        if isinstance(row["id"], str):
+            row["id"] = repair_text(row["id"])
     return rows
 
 
 def _rejection(name: str, rejected: list[str]) -> PairsError:
     shown = "\n  ".join(rejected[:_SHOWN])
     count = "1 row" if len(rejected) == 1 else f"{len(rejected)} rows"
-    hint = f"\n{_TEST_FILE}" if all("winner" in why for why in rejected) else ""
+    hint = f"\n{_TEST_FILE}" if all(map(_has_no_winner, rejected)) else ""
     return PairsError(
         f"{name}: {count} cannot be read:\n  {shown}"
-        f"{_more(len(rejected) - _SHOWN)}\nTo leave such rows out, read with on_error='skip'.{hint}"
+        f"{_more(len(rejected) - _SHOWN)}\n{_LEAVE_OUT}{hint}"
     )
+
+
+def _has_no_winner(why: str) -> bool:
+    return "winner is missing" in why or "winner_tie are 0, 0, 0;" in why.replace("'", "")
 
 
 def _more(count: int) -> str:
     return f"\n  and {count} more" if count > 0 else ""
 
 
-def _mend_ids(rows: list[Row]) -> int:
+def _spelled_ids(path: Any) -> Iterator[str]:
+    return (str(record.values.get("id")) for record in open_source(path).records)
+
+
+def _mend_ids(rows: list[Row], are_others_integral: Callable[[], bool]) -> int:
     """Turn integer ids spelled as floats into integers; count the rows mended here or before."""
     words = [str(row["id"]) for row in rows]
-    if all(map(_is_integral, words)):
+    is_mended = any("." in word for word in words)
+    if all(map(_is_integral, words)) and (not is_mended or are_others_integral()):
         for row, word in zip(rows, words, strict=True):
             row["is_repaired"] |= "." in word
             row["id"] = int(word.partition(".")[0])

@@ -75,11 +75,12 @@ def fetch_files(path: str | Path) -> list[Path]:
 
 
 def _open_file(path: Path) -> Source:
-    if path.suffix not in _OPENERS:
+    suffix = path.suffix.lower()
+    if suffix not in _OPENERS:
         raise PairsError(f"{path}: expected a file that ends in {', '.join(_OPENERS)}")
     if not path.is_file():
         raise PairsError(f"{path}: there is no such file")
-    columns, records = _OPENERS[path.suffix](path)
+    columns, records = _OPENERS[suffix](path)
     return Source(path.name, columns, records)
 
 
@@ -120,7 +121,7 @@ def _open_csv(path: Path) -> Opened:
 def _read_csv(path: Path) -> Iterator[list[str]]:
     # The limit is of the whole process; it is only ever raised.
     csv.field_size_limit(max(_FIELD_LIMIT, csv.field_size_limit()))
-    delimiter = "\t" if path.suffix == ".tsv" else ","
+    delimiter = "\t" if path.suffix.lower() == ".tsv" else ","
     with path.open(encoding=_encoding(path), errors="surrogateescape", newline="") as file:
         reader = csv.reader(file, delimiter=delimiter, strict=True)
         try:

@@ -65,8 +65,11 @@ def write_submission(ids: Iterable[Any], probs: npt.ArrayLike, path: str | Path)
     Raises
     ------
     PairsError
-        Where ids and probabilities differ in length, or a row is no distribution.
+        Where the path does not end in .csv, ids and probabilities differ in length, or a row is no
+        distribution.
     """
+    if Path(path).suffix != ".csv":
+        raise PairsError(f"{path}: a submission is a csv file; give a name that ends in .csv")
     ids, probs = list(ids), np.asarray(probs, dtype=np.float64)
     if probs.shape != (len(ids), 3):
         raise PairsError(
@@ -92,7 +95,8 @@ def write_preference(pairs: pd.DataFrame, path: str | Path) -> int:
         A labelled pairs table.
     path
         The file to write, one JSON object a line; ends in ``.jsonl``. The prompt is the first
-        user's turn, and chosen and rejected what follows. A missing turn becomes an empty message.
+        user's turn, and chosen and rejected what follows. A missing turn becomes an empty message,
+        and so does one that only the other side has.
         ``id`` comes along, and where they are known ``chosen_model, rejected_model, language`` and
         ``source``.
 
@@ -120,9 +124,12 @@ def write_preference(pairs: pd.DataFrame, path: str | Path) -> int:
 
 def _as_preference(row: dict[Any, Any]) -> dict[str, Any]:
     chosen, rejected = ("a", "b") if row["label"] == Winner.A else ("b", "a")
-    conversations = [
-        join_messages(row["prompt"], row[f"response_{side}"]) for side in (chosen, rejected)
-    ]
+    n_turns = max(len(row[name]) for name in TEXT_COLUMNS)
+    prompt, *responses = (
+        [*row[name], *[None] * (n_turns - len(row[name]))]
+        for name in ("prompt", f"response_{chosen}", f"response_{rejected}")
+    )
+    conversations = [join_messages(prompt, response) for response in responses]
     words = {
         "chosen_model": row[f"model_{chosen}"],
         "rejected_model": row[f"model_{rejected}"],
