@@ -24,7 +24,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from tiewise import checkpoints
-from tiewise.backbones import backbone_digest
+from tiewise.backbones import backbone_digest, public_name
 from tiewise.config import ModelConfig
 from tiewise.errors import ModelError
 from tiewise.files import read_json, write_json
@@ -59,7 +59,7 @@ def write_card(adapter_dir: Path, config: ModelConfig, backbone_sha256: str) -> 
         "format": _FORMAT,
         "classes": list(CLASSES),
         "backbone_sha256": backbone_sha256,
-        "model": dataclasses.asdict(config),
+        "model": dataclasses.asdict(config) | {"backbone": public_name(config.backbone)},
     }
     write_json(adapter_dir / _CARD, card)
 
@@ -171,7 +171,8 @@ def _settings(network: Any, config: ModelConfig) -> dict[str, Any]:
     values = network.peft_config["default"].to_dict()
     values = {k: sorted(v) if isinstance(v, set) else v for k, v in values.items()}
     # Where the weights lay on this machine is nobody's business; their name is.
-    values |= {"base_model_name_or_path": config.backbone, "revision": config.revision}
+    name = public_name(config.backbone)
+    values |= {"base_model_name_or_path": name, "revision": config.revision}
     return values | {"inference_mode": True}
 
 

@@ -225,5 +225,6 @@ def choose_layout(config: Any, device: torch.device | str) -> tuple[Layout, str]
         return "sorted", f"this {config.model_type} has attention dropout or looks both ways"
     if torch.device(device).type != "cuda":
         return "packed", "row by row on the CPU"
-    name = "flash-attention" if can_use_flash(torch.bfloat16) else "flex attention"
+    dtype = getattr(config, "dtype", None) or torch.float32
+    name = "flash-attention" if can_use_flash(dtype) else "flex attention"
     return "packed", f"{name} on CUDA"

@@ -40,6 +40,7 @@ from tiewise.runs import (
     start_run,
 )
 from tiewise.stacking import LOGITS, digest_stack, table_logits
+from tiewise.tally import add_costs
 
 _KNOWN = ["id", "fold", "label", "group"]
 
@@ -126,6 +127,7 @@ def blend_runs(
     run = start_run(artifacts_dir, config, name=name)
     save_folds(run, known)
     save_data(run, _describe_data(runs, len(known)))
+    known = add_costs(known, tables)
     weights = [_write_fold(run, runs, known, log_probs, k) for k in range(config.data.n_splits)]
     is_labelled = known["label"].notna().to_numpy()
     final = _fit(known, log_probs, is_labelled)
@@ -193,7 +195,8 @@ def _write_fold(
     is_fitted = np.isin(np.arange(len(known)), train_idx) & known["label"].notna().to_numpy()
     weights = _fit(known, log_probs, is_fitted)
     mixed = mix(log_probs[:, eval_idx], weights)
-    oof = known.iloc[eval_idx][_KNOWN].reset_index(drop=True)
+    costs = [name for name in ("n_tokens", "n_truncated") if name in known]
+    oof = known.iloc[eval_idx][[*_KNOWN, *costs]].reset_index(drop=True)
     oof[[name.replace("logit", "prob") for name in LOGITS]] = np.exp(mixed)
     oof[LOGITS] = mixed
     folder = run.fold(fold)

@@ -16,6 +16,7 @@ from typing import Any
 
 import pandas as pd
 
+from tiewise.backbones import public_name
 from tiewise.bias_tables import lead_of_longer
 from tiewise.config import BASELINE, RunConfig
 from tiewise.diagnostics import labelled
@@ -160,17 +161,10 @@ def _text_before(text: str, run: Run) -> str:
     words: dict[str, Any] = {
         "run": name,
         "plain_run": plain,
-        "backbone": label_text(_public_name(backbone)),
+        "backbone": label_text(public_name(backbone)),
     }
     words |= {"licence": _licence_of(backbone), "unknown": UNKNOWN}
     return _render("card_introduction.md.jinja", words)
-
-
-def _public_name(backbone: str) -> str:
-    """Return a backbone's name without the path of a folder on somebody's machine."""
-    return (
-        Path(backbone).name if Path(backbone).is_absolute() or Path(backbone).exists() else backbone
-    )
 
 
 def _licence_of(backbone: str) -> str | None:
@@ -211,8 +205,11 @@ def _measure(
     predictors = {"this model": scores, **scores.get("baselines", {})}
     defaults = flatten(RunConfig().to_dict())
     settings = flatten(run.config.to_dict())
-    settings["model.backbone"] = label_text(_public_name(run.config.model.backbone))
-    del settings["data.data"]  # paths are nobody else's; the files are named beside their digests
+    for name in ("model.backbone", "model.embeddings"):
+        if settings[name] is not None:
+            settings[name] = label_text(public_name(settings[name]))
+    for name in ("data.data", "data.extra_data"):
+        del settings[name]  # paths are nobody else's; the files are named beside their digests
     longer = lead_of_longer(labelled(oof), read_folds(run))
     values = {
         "predictors": [word(name) for name in predictors],

@@ -14,18 +14,19 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
+from tiewise.calibrated import apply_calibration, read_calibration
 from tiewise.comparison import PROBS, read_shared
 from tiewise.errors import RunError
-from tiewise.intervals import FloatArray, Interval, few_groups_mark
+from tiewise.intervals import Interval, few_groups_mark
 from tiewise.metrics import check_labels
 from tiewise.orders import check_share, is_close
 from tiewise.resampling import group_codes
 from tiewise.runs import Run
 from tiewise.scores import compare, evaluate
 from tiewise.stacking import table_logits
+from tiewise.tally import count_tokens
 
 SHARES = (0.9, 0.8, 0.6, 0.4, 0.2)
 
@@ -137,7 +138,10 @@ def weigh_cascade(
     """
     for share in shares:
         check_share(share, "--shares")
-    tables = read_shared((cheap, dear))
+    tables = [
+        apply_calibration(table, read_calibration(run))  # as it will predict
+        for run, table in zip((cheap, dear), read_shared((cheap, dear)), strict=True)
+    ]
     is_known = tables[0]["label"].notna().to_numpy()
     first, second = (table[is_known].reset_index(drop=True) for table in tables)
     if first.empty:
@@ -161,19 +165,9 @@ def _weigh(cheap: pd.DataFrame, dear: pd.DataFrame, share: float, options: dict[
     return Stage(
         share,
         float(goes_on.mean()),
-        float(_tokens(cheap).mean()),
-        float((_tokens(dear) * goes_on).mean()),
+        float(count_tokens(cheap).mean()),
+        float((count_tokens(dear) * goes_on).mean()),
         evaluate(labels, mixed, **options).log_loss,
         compare(labels, mixed, probs[1], **options),
         compare(labels, mixed, probs[0], **options),
     )
-
-
-def _tokens(table: pd.DataFrame) -> FloatArray:
-    """Return the tokens that a run read for each row, in one order or both."""
-    if "n_tokens" not in table:
-        return np.zeros(len(table))
-    n_orders: npt.NDArray[np.float64] = np.ones(len(table))
-    if "prob_a_swapped" in table:
-        n_orders = table[["prob_a_given", "prob_a_swapped"]].notna().sum(axis=1).to_numpy(float)
-    return np.asarray(table["n_tokens"].to_numpy(np.float64) * n_orders)

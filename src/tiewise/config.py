@@ -165,7 +165,7 @@ class TrainConfig:
     """Share of the soft label in the loss of a row that has both: the rest is cross-entropy against
     its label, the share KL divergence from its soft label."""
     label_smoothing: float = 0.0
-    """Share of the target spread evenly over the three classes."""
+    """Share of the target spread evenly over the classes that a row is about: three, or A and B."""
     seed: int = 0
     """Seed of the head's and adapters' first values, of the order of rows, and of dropout."""
     log_steps: int = 10
@@ -325,6 +325,13 @@ def _laws(config: RunConfig) -> list[tuple[bool, str]]:
             model.tuning == "lora" or model.quantization == "none",
             "--tuning full cannot train 4-bit weights; add --quantization none or --tuning lora.",
         ),
+        (
+            model.tuning == "lora" or model.dtype in {"float32", "float64"},
+            f"--tuning full in {model.dtype} would round small steps away; add --dtype float32, or "
+            "--tuning lora.",
+        ),
+        (train.seed < 2**32, f"--seed is {train.seed}; give less than 2**32."),
+        (data.data_seed < 2**32, f"--data-seed is {data.data_seed}; give less than 2**32."),
         (train.batch_size >= 1, f"--batch-size is {train.batch_size}; give at least 1 pair."),
         (train.n_epochs >= 1, f"--n-epochs is {train.n_epochs}; give at least 1."),
         (

@@ -17,6 +17,10 @@ from typing import Any, TextIO
 
 from tiewise.errors import Interrupted, TiewiseError
 
+_LESS_MEMORY = (
+    "A fit needs less with --quantization nf4, a smaller --micro-batch-tokens or --max-length, or "
+    "--checkpointing trainable; scoring with a smaller --score-batch-tokens."
+)
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
@@ -45,9 +49,12 @@ def run_command(command: Callable[[], Any], *, is_quiet: bool = False) -> int:
         return 130
     except BrokenPipeError:  # nobody reads on, as under `| head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
     except OSError as error:
         return _complain(f"{type(error).__name__}: {describe_os_error(error)}")
+    except RuntimeError as error:
+        if type(error).__name__ != "OutOfMemoryError":  # torch's own, and torch is not loaded here
+            raise
+        return _complain(f"OutOfMemoryError: {error} {_LESS_MEMORY}")
     return 0
 
 

@@ -18,7 +18,7 @@ import pandas as pd
 from tiewise.baseline_fold import check_embeddings, fit_baseline_fold
 from tiewise.beside import score_run
 from tiewise.claims import FoldTask, empty_fold, hold_fold, release_fold
-from tiewise.config import BASELINE, RunConfig, check_config
+from tiewise.config import BASELINE, RunConfig, check_config, load_preset
 from tiewise.dataset import Dataset, deal_folds, load_dataset
 from tiewise.environment import is_first_process
 from tiewise.errors import ConfigError, DeviceError, FoldError, RunError, missing_extra
@@ -35,7 +35,7 @@ from tiewise.runs import (
     start_run,
 )
 from tiewise.stacking import open_stack, read_stack
-from tiewise.training_rows import LEAKS, TrainingRows, gather_training_rows
+from tiewise.training_rows import LEAKS, START_LEAKS, TrainingRows, gather_training_rows
 
 Describe = Callable[[Run, int, pd.DataFrame, RunScores], None]
 FitFold = Callable[[RunConfig, pd.DataFrame, pd.DataFrame, FoldTask], pd.DataFrame | None]
@@ -86,6 +86,8 @@ def cross_fit(
     _check_folds(folds, config.data.n_splits)
     if options.is_resumed and options.is_overwritten:
         raise ConfigError("--resume and --overwrite contradict each other; give one of them.")
+    if config.model.backbone == BASELINE:
+        _say_what_the_baseline_ignores(config, options)
     check_device(config)
     dataset = load_dataset(
         config.data, fallback="hub" if config.train.device == "cuda" else "sample"
@@ -187,6 +189,7 @@ def _fit_held(
     _, eval_idx = split(rows.folds, fold)
     train = rows.of(fold)
     _log.info("fold %d: %d rows to learn from, %d held out", fold, len(train), len(eval_idx))
+    counts = rows.count_start_leaks(fold, options.init_from)
     task = FoldTask(
         folder,
         fold,
@@ -199,7 +202,7 @@ def _fit_held(
     if predictions is None:
         return False
     known = table.iloc[eval_idx][["id", "fold", "label", "group"]].reset_index(drop=True)
-    counts = {"n_learned_from": len(train), **rows.count_leaks(fold, train)}
+    counts |= {"n_learned_from": len(train), **rows.count_leaks(fold, train)}
     oof = pd.concat([known, predictions.drop(columns="id", errors="ignore")], axis=1)
     scores = score_run(run, oof, counts=counts)
     if options.describe is not None:
@@ -218,10 +221,26 @@ def _fitter(config: RunConfig) -> FitFold:
 
 
 def _join_leaks(run: Run, folds: list[int]) -> dict[str, int]:
-    """Add up how many held-out rows the folds' teachers have learned from."""
+    """Add up how many held-out rows the folds' teachers, or what they began with, have seen."""
     counts = [read_json(run.fold(fold).scores_path).get("counts", {}) for fold in folds]
-    leaks = [own[LEAKS] for own in counts if LEAKS in own]
-    return {LEAKS: sum(leaks)} if leaks else {}
+    found = {name: [own[name] for own in counts if name in own] for name in (LEAKS, START_LEAKS)}
+    return {name: sum(leaks) for name, leaks in found.items() if leaks}
+
+
+def _say_what_the_baseline_ignores(config: RunConfig, options: FitOptions) -> None:
+    """Refuse to start from another fit, and name the fields that only a network reads."""
+    if options.init_from is not None:
+        raise ConfigError("--init-from needs a network; the baseline is fitted afresh.")
+    read = {"model": {"backbone", "embeddings", "stack"}, "train": {"seed", "soft_weight"}}
+    usual, given = load_preset(BASELINE).to_dict(), config.to_dict()
+    ignored = [
+        f"--{name.replace('_', '-')}"
+        for section in ("template", "model", "train", "predict")
+        for name, value in given[section].items()
+        if name not in read.get(section, ()) and value != usual[section][name]
+    ]
+    if ignored:
+        _log.warning("The baseline does not read %s.", ", ".join(ignored))
 
 
 def _check_labels(table: pd.DataFrame, folds: list[int]) -> None:

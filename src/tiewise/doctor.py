@@ -146,16 +146,21 @@ def _describe_devices(torch: Any, device: str, rate: float) -> dict[str, str]:
 
 
 def _find_kernels(torch: Any, device: str) -> dict[str, str]:
-    has_flash = importlib.util.find_spec("flash_attn") is not None
     has_bits = importlib.util.find_spec("bitsandbytes") is not None
-    rows = "flash-attention" if has_flash else "flex attention"
     own = "tiewise's own, by row"
     return {
         "attention": "none: torch is not installed"
         if torch is None
-        else (rows if device == "cuda" else own),
+        else (_name_gpu_kernel(torch) if device == "cuda" else own),
         "4 bit": "bitsandbytes" if has_bits else "none: pip install 'tiewise[train]'",
     }
+
+
+def _name_gpu_kernel(torch: Any) -> str:
+    from tiewise.gpu_kernels import can_use_flash
+
+    has_flash = can_use_flash(torch.bfloat16)
+    return "flash-attention; flex attention in float32" if has_flash else "flex attention"
 
 
 def _find_weights() -> dict[str, str]:

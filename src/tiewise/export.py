@@ -23,7 +23,7 @@ import torch
 from tiewise import adapters
 from tiewise.backbones import backbone_digest, resolve_backbone
 from tiewise.config import BASELINE, BLEND, ModelConfig
-from tiewise.errors import ModelError, RunError
+from tiewise.errors import FilesError, ModelError, RunError
 from tiewise.export_card import find_licence, licence_files, write_card
 from tiewise.export_check import (
     N_CHECKED,
@@ -157,6 +157,7 @@ def export_adapter(
         Names of run and fold for the card.
     """
     refuse_existing(out_dir, is_overwritten=is_overwritten)
+    _refuse_foreign(Path(out_dir))
     config = adapters.read_config(adapter_dir, backbone_dir)
     if config.head != "linear":
         raise ModelError(
@@ -189,6 +190,14 @@ def export_adapter(
         if complete is not None:
             complete(temporary)
     return Export(Path(out_dir), drift, licence)
+
+
+def _refuse_foreign(out_dir: Path) -> None:
+    """Refuse to put an export in place of anything but an export: what stands there would go."""
+    if not out_dir.exists() or (out_dir / "export.json").is_file():
+        return
+    if not out_dir.is_dir() or any(out_dir.iterdir()):
+        raise FilesError(f"{out_dir} holds something else than an export. Name another folder.")
 
 
 def _choose_fold(run: Run, fold: int | None) -> int:

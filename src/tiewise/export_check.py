@@ -25,6 +25,8 @@ from tiewise.tokens import TokenRows, load_tokenizer, token_rows
 Floats = npt.NDArray[np.float64]
 N_CHECKED = 16
 _TOLERANCE = {"float64": 1e-9, "float32": 1e-5}
+_ROUGH_TOLERANCE = 0.1
+"""In 16 or 4 bits, where merging rounds: beyond it the result is another model."""
 
 
 def make_rows(backbone_dir: Path, template: Template) -> TokenRows:
@@ -59,15 +61,16 @@ def score_plain(folder: Path, rows: TokenRows, device: torch.device | str) -> Fl
 
 
 def check_drift(drift: float, config: ModelConfig) -> None:
-    """Refuse a merge that should have been exact and was not.
+    """Refuse a merge whose probabilities are further from the adapter's than rounding explains.
 
     Raises
     ------
     ModelError
-        When the weights are of full precision and the probabilities differ by more than rounding.
+        When they are, or are none.
     """
-    most = _TOLERANCE.get(config.dtype) if config.quantization == "none" else None
-    if most is not None and not drift <= most:
+    is_rough = config.quantization != "none" or config.dtype not in _TOLERANCE
+    most = _ROUGH_TOLERANCE if is_rough else _TOLERANCE[config.dtype]
+    if not drift <= most:
         raise ModelError(
             f"The merged model's probabilities differ by {drift:.3g} from the adapter's, more than "
             f"{most:g}. Nothing was written; please report this with the configuration."

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import os
 import shutil
 from collections.abc import Iterator
@@ -213,9 +214,13 @@ def _choose_checkpointing(
         _log.info("checkpointing: %s (as asked)", train.checkpointing)
         return train.checkpointing
     longest = int(examples.rows.lengths.max())
+    n_tokens = max(train.micro_batch_tokens, longest)
+    if train.n_micro_batches is not None:
+        n_rows = train.batch_size * (2 if train.both_orders else 1)
+        n_tokens = math.ceil(n_rows / train.n_micro_batches) * longest
     mode, reason = choose_checkpointing(
         classifier,
-        n_tokens=max(train.micro_batch_tokens, longest),
+        n_tokens=n_tokens,
         longest=longest,
         optimizer=train.optimizer,
     )

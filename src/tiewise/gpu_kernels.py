@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import importlib.util
+import inspect
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -26,9 +27,19 @@ def attend(query: Tensor, key: Tensor, value: Tensor, rows: Rows, scoring: Scori
 
 
 def can_use_flash(dtype: torch.dtype) -> bool:
-    """Return whether flash-attention is installed and computes in `dtype`."""
-    known = importlib.util.find_spec("flash_attn") is not None
-    return known and dtype in (torch.bfloat16, torch.float16)
+    """Return whether flash-attention is installed, runs on this GPU, and computes in `dtype`."""
+    return dtype in (torch.bfloat16, torch.float16) and _has_flash()
+
+
+@functools.cache
+def _has_flash() -> bool:
+    """Whether there is a kernel that bends scores (2.6 and later), and a GPU that runs it."""
+    if importlib.util.find_spec("flash_attn") is None or not torch.cuda.is_available():
+        return False
+    kernel = getattr(importlib.import_module("flash_attn"), "flash_attn_varlen_func", None)
+    if kernel is None or "softcap" not in inspect.signature(kernel).parameters:
+        return False
+    return torch.cuda.get_device_capability() >= (8, 0)
 
 
 def attend_flash(query: Tensor, key: Tensor, value: Tensor, rows: Rows, scoring: Scoring) -> Tensor:
@@ -53,7 +64,6 @@ def attend_flash(query: Tensor, key: Tensor, value: Tensor, rows: Rows, scoring:
 
 
 def attend_flex(query: Tensor, key: Tensor, value: Tensor, rows: Rows, scoring: Scoring) -> Tensor:
-    """Attend row by row with flex attention, on CUDA."""
     """Attend by flex attention with a mask of blocks, compiled on CUDA."""
     cap = scoring.softcap
 
@@ -93,11 +103,12 @@ def _flex_mask(rows: Rows, window: int | None, device: torch.device) -> Any:
 def _places(
     lengths: tuple[int, ...], key_lengths: tuple[int, ...], device: torch.device
 ) -> tuple[Tensor, Tensor]:
-    """Return each token's row and its position in that row, int64 `(n_tokens,)` each."""
+    """Return each token's row and its position in that row, int32 `(n_tokens,)` each."""
     sizes = torch.tensor(lengths)
     row = torch.repeat_interleave(torch.arange(len(lengths)), sizes)
     shift = torch.tensor(key_lengths) - torch.cumsum(sizes, 0)
-    return row.to(device), (torch.arange(len(row)) + shift[row]).to(device)
+    place = torch.arange(len(row)) + shift[row]
+    return row.to(device, torch.int32), place.to(device, torch.int32)
 
 
 def _offsets(lengths: tuple[int, ...], device: torch.device) -> Tensor:

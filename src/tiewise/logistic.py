@@ -110,11 +110,13 @@ def fit_logistic(
     n_columns = table.shape[1]
     if not len(table):
         return Logistic(np.zeros(n_columns), np.ones(n_columns), np.zeros(n_columns), 0.0)
-    centre = np.zeros(n_columns) if is_odd else table.mean(axis=0)
-    scale = np.sqrt(((table - centre) ** 2).mean(axis=0))
+    shares = weights / weights.sum()
+    # About the first row, so that a constant column has a deviation of exactly 0.
+    centre = np.zeros(n_columns) if is_odd else table[0] + shares @ (table - table[0])
+    scale = np.sqrt(shares @ (table - centre) ** 2)
     scale = np.where(scale > 1e-9, scale, 1.0)
     columns = _standardise(table, centre, scale)
-    intercept, *found = _minimise(columns, outcomes, weights / weights.sum(), penalty, is_odd)
+    intercept, *found = _minimise(columns, outcomes, shares, penalty, is_odd)
     return Logistic(centre, scale, np.array(found), 0.0 if is_odd else float(intercept))
 
 

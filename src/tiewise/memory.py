@@ -24,7 +24,8 @@ from tiewise.model import PairClassifier
 from tiewise.networks import Checkpointing
 from tiewise.tokens import TokenRows
 
-_PROBES = (96, 192)
+_PROBE = 192
+"""Tokens of the longer row that is probed; the shorter one has half."""
 _MACHINE = Path("/proc/meminfo")
 _GROUP = Path("/sys/fs/cgroup")
 _SPARE = 0.9
@@ -163,8 +164,9 @@ class _Kept:
     def measure(classifier: PairClassifier, mode: Checkpointing) -> _Kept:
         """Run two short rows and count what is kept of them."""
         classifier.checkpoint(mode)
-        short, long = _PROBES
-        kept_short, kept_long = (_count_kept(classifier, size) for size in _PROBES)
+        long = min(_PROBE, classifier.n_positions or _PROBE)
+        short = long // 2
+        kept_short, kept_long = (_count_kept(classifier, size) for size in (short, long))
         square = (kept_long / long - kept_short / short) / (long - short)
         return _Kept(kept_short / short - square * short, max(0.0, square))
 

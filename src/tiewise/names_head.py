@@ -40,7 +40,8 @@ class NamesHead(nn.Module):
         if not self.training:
             return
         states = inputs[0] if inputs[0].ndim == 2 else inputs[0][:, 0]  # an encoder's first token
-        scores = nn.functional.linear(states.to(self.weight.dtype), self.weight, self.bias)
+        with torch.autocast(states.device.type, enabled=False):  # in the head's own precision
+            scores = nn.functional.linear(states.to(self.weight.dtype), self.weight, self.bias)
         self.logits = scores.reshape(len(scores), 2, -1)
 
 
@@ -59,6 +60,7 @@ def names_losses(logits: Tensor, codes: Tensor) -> Tensor:
     >>> names_losses(torch.zeros(2, 2, 4), torch.tensor([[0, 3], [1, -1]]))
     tensor([1.3863, 0.6931])
     """
+    logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
     losses = nn.functional.cross_entropy(
         logits.flatten(0, 1), codes.flatten(), reduction="none", ignore_index=UNKNOWN
     )

@@ -145,7 +145,12 @@ def _read_settings(config: ModelConfig, backbone_dir: Path) -> Any:
         raise ModelError(
             f"{backbone_dir}/config.json: transformers cannot use it: {error}"
         ) from error
-    n_layers = settings.num_hidden_layers
+    n_layers = getattr(settings, "num_hidden_layers", None)
+    if n_layers is None or type(settings) not in MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING:
+        raise ModelError(
+            f"{config.backbone} is a {settings.model_type}, of which transformers has no classifier"
+            " of text alone. Name a backbone for text."
+        )
     wanted = n_layers if config.n_layers is None else config.n_layers
     if not 1 <= wanted <= n_layers:
         raise ModelError(f"--n-layers is {wanted}; {config.backbone} has {n_layers} layers.")

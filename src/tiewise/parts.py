@@ -133,8 +133,8 @@ def logistic_table(features: PairFeatures, *, is_odd: bool) -> FloatArray:
 
 def _soften(rows: _Rows) -> _Rows:
     """Add half a row of each outcome where only one was seen: it cannot be certain."""
-    n = len(rows.outcomes)
-    if not n or rows.is_odd or rows.outcomes.min() < rows.outcomes.max():
+    n = rows.weights.sum()
+    if not len(rows.outcomes) or rows.is_odd or rows.outcomes.min() < rows.outcomes.max():
         return rows
     return replace(rows, outcomes=(n * rows.outcomes + 0.5) / (n + 1))
 

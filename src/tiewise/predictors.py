@@ -27,6 +27,7 @@ from tiewise.orders import check_share, is_close
 from tiewise.pairs import is_degenerate
 from tiewise.runs import Run
 from tiewise.stacking import check_stack, open_stack, stack_columns, table_logits
+from tiewise.tally import add_costs
 
 _PROBS = ["prob_a", "prob_b", "prob_tie"]
 
@@ -191,8 +192,9 @@ def _open_blend(run: Run, members: Mapping[str, Predict]) -> Predict:
     mixture = load_mixture(run.mixture_path)
 
     def predict(pairs: pd.DataFrame, options: PredictOptions) -> pd.DataFrame:
-        logits = [table_logits(members[name](pairs, options)) for name in mixture.members]
-        return _tabulate(pairs, np.exp(mixture.apply(logits)))
+        told = [members[name](pairs, options) for name in mixture.members]
+        logits = [table_logits(table) for table in told]
+        return add_costs(_tabulate(pairs, np.exp(mixture.apply(logits))), told)
 
     return predict
 
@@ -255,9 +257,13 @@ def open_cascade(cheap: Predict, dear: Predict, share: float) -> Predict:
         table = cheap(pairs, options)
         goes_on = is_close(table_logits(table), share)
         probs = table[_PROBS].to_numpy(np.float64).copy()
+        told = [table]
         if goes_on.any():
-            probs[goes_on] = dear(pairs[goes_on], options)[_PROBS]
-        return _tabulate(pairs, probs).assign(is_dear=goes_on)
+            answers = dear(pairs[goes_on], options)
+            probs[goes_on] = answers[_PROBS]
+            asked = add_costs(pd.DataFrame(index=np.flatnonzero(goes_on)), [answers])
+            told.append(asked.reindex(range(len(table)), fill_value=0))
+        return add_costs(_tabulate(pairs, probs), told).assign(is_dear=goes_on)
 
     return predict
 

@@ -281,11 +281,17 @@ def read_oof(run: Run) -> pd.DataFrame:
         When no fold is finished, or a file is damaged.
     """
     finished = run.finished_folds()
-    if run.oof_path.is_file() or not finished:
-        joined = _read_table(run.oof_path, run.scores_path, "oof_sha256")
-        if not finished or set(joined["fold"]) == set(finished):
-            return joined
+    if not finished or is_joined(run):
+        return _read_table(run.oof_path, run.scores_path, "oof_sha256")
     return join_folds(run, finished)
+
+
+def is_joined(run: Run) -> bool:
+    """Return whether ``oof.parquet`` speaks of exactly the folds that are finished now."""
+    if not run.oof_path.is_file():
+        return False
+    joined = _read_table(run.oof_path, run.scores_path, "oof_sha256")
+    return set(joined["fold"]) == set(run.finished_folds())
 
 
 def join_folds(run: Run, folds: Sequence[int]) -> pd.DataFrame:

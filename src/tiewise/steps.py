@@ -26,7 +26,8 @@ class Step:
     n_idle: int
     """How many micro-batches, the last ones, weigh nothing: other processes have more of them."""
     weight: float
-    """Sum of the weights of all rows of the step, over all processes."""
+    """What the step's losses are divided by: its rows, over all processes, times the mean weight of
+    all rows of the fit. So a row of weight 2 counts as two rows, whatever it shares a step with."""
 
     def is_idle(self, position: int) -> bool:
         """Tell whether a micro-batch only keeps pace."""
@@ -51,6 +52,7 @@ class StepDataset(Dataset[Step]):
         self.layout, self.pad_id = layout, pad_id
         self.process_index, self.n_processes = process_index, n_processes
         self.micro_batch_tokens = config.micro_batch_tokens
+        self._mean_weight = float(examples.targets.weights.mean()) or 1.0
 
     def __len__(self) -> int:
         return len(self.steps)
@@ -70,8 +72,7 @@ class StepDataset(Dataset[Step]):
         # Processes that share weights meet in every forward pass, so all run equally many.
         n_idle = max(map(len, plans)) - len(own)
         shortest = _rows_in(units[[int(lengths.argmin())]])
-        weight = float(self.examples.targets.weights[units].sum()) or 1.0
-        return Step(own + [shortest] * n_idle, n_idle, weight)
+        return Step(own + [shortest] * n_idle, n_idle, units.size * self._mean_weight)
 
     @property
     def smallest(self) -> int:

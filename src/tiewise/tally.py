@@ -6,6 +6,7 @@ and what it found.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -83,6 +84,46 @@ class Tally:
         # Swapped probabilities stand in the pair's own A and B: there the first response is B.
         gap = given[:, 0] - given[:, 1] + swapped[:, 1] - swapped[:, 0]
         self.bias += float(gap.sum() / 2)
+
+
+def count_tokens(table: pd.DataFrame) -> Floats:
+    """Return the tokens that were read for each row, over all orders; 0 where no network reads.
+
+    Examples
+    --------
+    >>> given = {"prob_a_given": 0.5, "prob_a_swapped": [0.5, None]}
+    >>> count_tokens(pd.DataFrame({"n_tokens": [10, 20], **given})).tolist()
+    [20.0, 20.0]
+    """
+    if "n_tokens" not in table:
+        return np.zeros(len(table))
+    n_orders: Floats = np.ones(len(table))
+    if "prob_a_swapped" in table:
+        n_orders = table[["prob_a_given", "prob_a_swapped"]].notna().sum(axis=1).to_numpy(float)
+    return np.asarray(table["n_tokens"].to_numpy(np.float64) * n_orders)
+
+
+def add_costs(table: pd.DataFrame, members: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    """Add to predictions that were made of others what those others read, and what they cut.
+
+    Parameters
+    ----------
+    table
+        n rows.
+    members
+        Predictions of the same rows. ``n_tokens`` becomes the sum over all their orders,
+        ``n_truncated`` the most that any of them cut; neither is added where none of them reads.
+    """
+    readers = [member for member in members if "n_tokens" in member]
+    if not readers:
+        return table
+    costs = {"n_tokens": np.sum([count_tokens(member) for member in readers], axis=0)}
+    costs["n_truncated"] = np.max([_truncated(member) for member in readers], axis=0)
+    return table.assign(**{name: value.astype(np.int64) for name, value in costs.items()})
+
+
+def _truncated(table: pd.DataFrame) -> npt.NDArray[Any]:
+    return table["n_truncated"].to_numpy() if "n_truncated" in table else np.zeros(len(table))
 
 
 def _probs(table: pd.DataFrame, suffix: str = "") -> Floats:

@@ -22,7 +22,7 @@ from tiewise.errors import PairsError, RunError
 from tiewise.files import digest_file, digest_json, read_json, write_parquet
 from tiewise.formats.own import read_teacher
 from tiewise.pairs import pair_digests
-from tiewise.runs import Run, read_rows
+from tiewise.runs import Run, open_run, read_rows
 
 BoolArray = npt.NDArray[np.bool_]
 _DIGITS = 16
@@ -165,6 +165,31 @@ def find_leaks(
         teacher, folds = _read_signature(signature, teachers)
         is_seen |= ~teacher.find_unseen(held_out)[:, folds].all(axis=1)
     return is_seen
+
+
+def find_seen_by_start(start: Path, held_out: pd.DataFrame) -> BoolArray | None:
+    """Tell which held-out rows were learned from by the fold that a fit starts from, shape (n,).
+
+    Parameters
+    ----------
+    start
+        A fold's folder, or its adapter's.
+    held_out
+        The rows that the fit holds out.
+
+    Returns
+    -------
+    bool array or None
+        None where it is not known: the folder is not in a run, or its fold was begun from another.
+    """
+    fold_dir = start.parent if start.name == "adapter" else start
+    number = fold_dir.resolve().name.removeprefix("fold")
+    try:
+        run = open_run(fold_dir.resolve().parent, Path())
+        teacher = open_teacher(run, [int(number)])
+    except (RunError, ValueError, OSError):
+        return None
+    return ~teacher.find_unseen(held_out)[:, int(number)]
 
 
 def _by_signature(pairs: pd.DataFrame) -> dict[str, npt.NDArray[np.int64]]:

@@ -29,7 +29,7 @@ from transformers.integrations.integration_utils import TensorBoardCallback
 
 from tiewise import checkpoints
 from tiewise.config import TrainConfig
-from tiewise.errors import NumericsError, RunError
+from tiewise.errors import ConfigError, NumericsError, RunError
 from tiewise.losses import weighted_losses
 from tiewise.model import PairClassifier
 from tiewise.sharding import check_fsdp, deal_state, gather
@@ -106,9 +106,9 @@ class StepTrainer(transformers.Trainer):
         step, loss = inputs, None
         while loss is None:
             self._seed_step()
-            try:
+            with contextlib.suppress(torch.OutOfMemoryError):
                 loss = self._accumulate(model, step)
-            except torch.OutOfMemoryError:
+            if loss is None:  # only here has what was computed so far let go of its memory
                 step = self._halve_micro_batches(model)
         self._losses.append(float(self.accelerator.reduce(loss.double(), "mean")))
         return loss
@@ -188,12 +188,17 @@ class StepTrainer(transformers.Trainer):
             or self.args.world_size > 1
             or self.train_config.n_micro_batches
         ):
+            n_pieces = self.train_config.n_micro_batches
+            size = f"{n_pieces} micro-batches" if n_pieces else f"{self.steps.micro_batch_tokens} "
+            more = "Raise --n-micro-batches" if n_pieces else "Lower --micro-batch-tokens"
             raise RunError(
-                f"step {index + 1}: out of memory with {self.steps.micro_batch_tokens} tokens a "
-                "micro-batch. Lower --micro-batch-tokens or --max-length, or give "
-                "--checkpointing trainable. The last checkpoint is intact: --resume goes on."
+                f"step {index + 1}: out of memory with {size}{'' if n_pieces else 'tokens each'}. "
+                f"{more}, lower --max-length, or give --checkpointing trainable. The last "
+                "checkpoint is intact: --resume goes on."
             )
         model.zero_grad()
+        if self.classifier.names_head is not None:
+            self.classifier.names_head.logits = None
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
         self.steps.micro_batch_tokens //= 2
@@ -209,7 +214,11 @@ class StepTrainer(transformers.Trainer):
     def create_optimizer(self, model: torch.nn.Module | None = None) -> torch.optim.Optimizer:
         """Build the named optimiser on the classifier's own parameter groups."""
         if self.optimizer is None:
-            kind, options = self.get_optimizer_cls_and_kwargs(self.args)
+            try:
+                kind, options = self.get_optimizer_cls_and_kwargs(self.args)
+            except (ImportError, ValueError) as error:
+                name = self.train_config.optimizer
+                raise ConfigError(f"--optimizer {name}: {error}") from error
             self.optimizer = kind(self.classifier.parameter_groups(self.train_config), **options)
         return self.optimizer
 

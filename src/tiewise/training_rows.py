@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,11 +23,20 @@ from tiewise.extra_data import find_barred, read_weighted
 from tiewise.files import digest_file, digest_json
 from tiewise.folds import split
 from tiewise.formats import align_pairs, name_files
+from tiewise.pairs import pair_digests
 from tiewise.runs import Run
 from tiewise.targets import choose_tieless, mark_tieless
-from tiewise.teachers import Teacher, find_leaks, find_seen, read_teachers, save_seen
+from tiewise.teachers import (
+    Teacher,
+    find_leaks,
+    find_seen,
+    find_seen_by_start,
+    read_teachers,
+    save_seen,
+)
 
 LEAKS = "n_held_out_seen_by_teacher"
+START_LEAKS = "n_held_out_seen_by_start"
 _log = logging.getLogger(__name__)
 
 
@@ -88,6 +98,26 @@ class TrainingRows:
             )
         return {LEAKS: n_leaks}
 
+    def count_start_leaks(self, fold: int, start: Path | None) -> dict[str, int]:
+        """Count the rows held out in `fold` that the fold a fit starts from has learned from.
+
+        Nothing is counted where a fit starts afresh, or where it is not known what was learned.
+        """
+        if start is None:
+            return {}
+        held_out = self.pairs.iloc[split(self.folds, fold)[1]]
+        is_seen = find_seen_by_start(start, held_out)
+        if is_seen is None:
+            _log.warning("fold %d: what %s has learned from is not known.", fold, start)
+            return {}
+        if is_seen.any():
+            _log.warning(
+                "fold %d: %s has learned from %d of %d held-out rows; scores on them flatter this "
+                "fit. Start each fold from the same fold of a run over the same folds.",
+                *(fold, start, is_seen.sum(), len(held_out)),
+            )
+        return {START_LEAKS: int(is_seen.sum())}
+
     def save_seen(self, run: Run) -> None:
         """Note in the run's folder which folds have not seen which rows."""
         own = np.eye(self.is_barred.shape[1], dtype=bool)[self.folds]
@@ -130,6 +160,7 @@ def gather_training_rows(
             "pairs_digest": dataset.digest,
             "extra_sources": lines,
         }
+    counts |= _count_repeated(dataset.pairs, extra)
     counts |= _count_extra(is_barred) | _count_tieless(tieless, pairs, extra)
     described |= {"counts": dataset.counts | counts}
     return TrainingRows(pairs, folds, extra, is_barred, described, teachers)
@@ -168,6 +199,16 @@ def _check_teachers(
             "that have not seen a row; or learn from them all the same with --allow-seen-teacher."
         )
     return counts | {"n_seen_by_teacher": n_seen}
+
+
+def _count_repeated(pairs: pd.DataFrame, extra: pd.DataFrame) -> dict[str, int]:
+    """Count the extra rows that stand among the data too, in either order of the responses."""
+    n_repeated = int(np.isin(pair_digests(extra), pair_digests(pairs)).sum()) if len(extra) else 0
+    if not n_repeated:
+        return {}
+    _log.warning("%d extra rows repeat rows of the data: where both are learned from, the pair "
+                 "counts twice.", n_repeated)  # fmt: skip
+    return {"n_extra_repeated": n_repeated}
 
 
 def _count_extra(is_barred: npt.NDArray[np.bool_]) -> dict[str, int]:

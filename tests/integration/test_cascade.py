@@ -2,12 +2,15 @@
 
 import json
 import math
+import shutil
 
 import numpy as np
 import pandas as pd
 import pytest
 
 from run_folders import fit_small, simulated_tables, write_run
+from tiewise.calibrate import CalibrationVerdict
+from tiewise.calibrated import save_calibration
 from tiewise.cascade import weigh_cascade
 from tiewise.cli import main
 from tiewise.errors import ConfigError, RunError
@@ -15,8 +18,10 @@ from tiewise.labels import swap_probs
 from tiewise.orders import is_close, log_softmax
 from tiewise.pairs import swap_pairs
 from tiewise.predictors import open_cascade
+from tiewise.runs import open_run, read_oof
 from tiewise.scores import compare, evaluate
 from tiewise.simulate import simulate
+from tiewise.temperature import Calibration
 
 _, FOLDS, OOF = simulated_tables(200)
 LOGITS = ["logit_a", "logit_b", "logit_tie"]
@@ -70,6 +75,18 @@ def test_close_calls_are_the_dear_runs(cascade):
         assert stage.cheap_tokens == 0
 
 
+def test_a_calibrated_run_is_weighed_as_it_will_predict(runs, tmp_path):
+    """A cheap run that is called half as sure hands on the rows that it then does."""
+    folder, cheap, dear = runs
+    artifacts = shutil.copytree(folder, tmp_path / "artifacts")
+    cheap, dear = (open_run(run.name, artifacts) for run in (cheap, dear))
+    half = Calibration("temperature", (0.5, 0.5, 0.5))
+    save_calibration(cheap, CalibrationVerdict(half, {}, OOF[PROBS].to_numpy(), 40))
+    _, stage, _ = weigh_cascade(cheap, dear, shares=(0.6,), n_resamples=99).stages
+    expected = is_close(0.5 * read_oof(cheap)[LOGITS].to_numpy(), 0.6)
+    assert stage.dear_share == pytest.approx(expected.mean())
+
+
 def test_a_lower_share_sends_more_rows_on(cascade):
     """So it costs more, never less."""
     costs = [stage.dear_tokens for stage in cascade.stages]
@@ -109,7 +126,8 @@ def test_the_dear_one_is_asked_about_close_pairs_only():
             asked.append(len(rows))
             odd = rows["response_a"].map(str).map(len) - rows["response_b"].map(str).map(len)
             logits = np.stack([scale * odd, -scale * odd, 0 * odd], axis=1)
-            return pd.DataFrame(np.exp(log_softmax(logits)), columns=PROBS)
+            table = pd.DataFrame(np.exp(log_softmax(logits)), columns=PROBS)
+            return table.assign(n_tokens=int(1000 * scale), n_truncated=len(rows) == 30)
 
         return predict
 
@@ -118,8 +136,10 @@ def test_the_dear_one_is_asked_about_close_pairs_only():
     close = table["is_dear"].to_numpy()
     assert 0 < close.sum() < 30
     assert asked == [30, close.sum()]
-    expected = np.where(close[:, None], dear(pairs, None), cheap(pairs, None))
+    expected = np.where(close[:, None], dear(pairs, None)[PROBS], cheap(pairs, None)[PROBS])
     np.testing.assert_array_equal(table[PROBS], expected)
+    assert table["n_tokens"].tolist() == [1 + 100 * is_dear for is_dear in close]
+    assert table["n_truncated"].tolist() == [1] * 30
     swapped = open_cascade(cheap, dear, 0.95)(swap_pairs(pairs), None)
     np.testing.assert_array_equal(swapped[PROBS], swap_probs(table[PROBS].to_numpy()))
 

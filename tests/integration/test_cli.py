@@ -163,6 +163,7 @@ REFUSED_FITS = {
     "--preset wrong.toml": "train.learning_rate",
     "--preset noise.toml": "not UTF-8",
     "--preset folder.csv": "presets are",
+    "--preset baseline --init-from artifacts/runs/base/fold0": "--init-from needs a network",
     "--resume --overwrite": "contradict",
     "--run base": "begun before",
     "--run base --seed 4": "train.seed was 0 and is now 4",

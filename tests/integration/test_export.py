@@ -12,9 +12,11 @@ import torch
 from fitting import configure
 from opened import open_tiny
 from tiewise.attention import collate
+from tiewise.config import ModelConfig
 from tiewise.errors import FilesError, ModelError, RunError
 from tiewise.export import export_adapter, export_run
 from tiewise.export_card import usage_code
+from tiewise.export_check import check_drift
 from tiewise.files import write_json
 from tiewise.pairs import build_pairs
 from tiewise.runs import start_run
@@ -184,12 +186,29 @@ def test_an_existing_folder_is_replaced_only_on_request(cache_dir, tmp_path):
     """What stands there stays, whole, until the new folder is finished."""
     opened = open_tiny("tiny", cache_dir, dtype="float32")
     adapter_dir = opened.save(tmp_path / "a")
-    (tmp_path / "out").mkdir()
-    (tmp_path / "out" / "precious").write_text("")
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "precious").write_text("")
     with pytest.raises(FilesError, match="--overwrite"):
-        export_adapter(adapter_dir, opened.backbone_dir, tmp_path / "out")
-    export_adapter(adapter_dir, opened.backbone_dir, tmp_path / "out", is_overwritten=True)
-    assert not (tmp_path / "out" / "precious").exists()
+        export_adapter(adapter_dir, opened.backbone_dir, out)
+    with pytest.raises(FilesError, match="something else than an export"):
+        export_adapter(adapter_dir, opened.backbone_dir, out, is_overwritten=True)
+    (out / "precious").rename(tmp_path / "precious")
+    export_adapter(adapter_dir, opened.backbone_dir, out, is_overwritten=True)
+    (out / "of the last export").write_text("")
+    export_adapter(adapter_dir, opened.backbone_dir, out, is_overwritten=True)
+    assert not (out / "of the last export").exists()
+
+
+@pytest.mark.parametrize(
+    ("drift", "fields"),
+    [(0.2, {"dtype": "bfloat16"}), (0.2, {"quantization": "nf4"}), (2e-5, {}), (np.nan, {})],
+)
+def test_a_merge_that_drifted_too_far_is_refused(drift, fields):
+    """In 16 and 4 bits too; what is no number is never near."""
+    with pytest.raises(ModelError, match="Nothing was written"):
+        check_drift(drift, ModelConfig(**fields))
+    check_drift(1e-6, ModelConfig(**fields))
 
 
 def test_a_run_exports_the_fold_that_is_named(cache_dir, tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import numpy as np
 import pandas as pd
@@ -19,7 +20,7 @@ from tiewise.labelling import label_pairs
 from tiewise.pairs import COLUMNS, PROB_COLUMNS, swap_pairs
 from tiewise.runs import read_data, read_folds, read_oof
 from tiewise.simulate import simulate
-from tiewise.teachers import open_teacher
+from tiewise.teachers import find_seen_by_start, open_teacher
 
 PAIRS = simulate(90, seed=3)[list(COLUMNS)]
 POOL = simulate(150, seed=4)[list(COLUMNS)].iloc[90:].reset_index(drop=True)
@@ -142,6 +143,31 @@ def test_a_pool_labelled_by_the_same_fold_alone_hands_nothing_on(folder):
     counts = json.loads(run.scores_path.read_text())["counts"]
     assert counts["n_held_out_seen_by_teacher"] == 0
     assert counts["n_extra"] == len(POOL)
+
+
+def test_a_fit_says_what_it_begins_with_has_learned_from(folder):
+    """The same fold of the same folds has seen nothing held out; another fold has, and is told."""
+    place, teacher = folder
+    held_out = [PAIRS[(read_folds(teacher)["fold"] == fold).to_numpy()] for fold in range(3)]
+    start = teacher.fold(0).path
+    for path in (start, start / "adapter"):
+        assert not find_seen_by_start(path, held_out[0]).any()
+        assert find_seen_by_start(path, held_out[1]).all()
+    assert not find_seen_by_start(start, POOL).any()
+    assert find_seen_by_start(place / "nowhere", POOL) is None
+    copied = shutil.copytree(start / "adapter", place / "loose")
+    assert find_seen_by_start(copied, POOL) is None
+
+
+def test_extra_rows_that_repeat_the_data_are_counted(folder, caplog):
+    """Whichever response comes first; they would be learned from twice."""
+    place, _ = folder
+    write_pairs(swap_pairs(PAIRS.head(7)), place / "again.parquet")
+    fields = {"extra_data": [str(place / "again.parquet")]}
+    with caplog.at_level("WARNING"):
+        run = fit(place, "again", "train.parquet", [0], data_fields=fields)
+    assert read_data(run)["counts"]["n_extra_repeated"] == 7
+    assert "7 extra rows repeat" in caplog.text
 
 
 def test_labels_without_their_provenance_are_refused(folder):

@@ -1,6 +1,7 @@
 """A step's rows, dealt out to processes."""
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -51,8 +52,27 @@ def test_processes_keep_pace_and_share_every_row(
             if not own.is_idle(position)
             for row in part.tolist()
         ]
-        assert step[0].weight == weights[counted].sum()
+        assert step[0].weight == pytest.approx(len(counted) * weights.mean())
         if both_orders:
             assert {row + n for row in counted if row < n} == {row for row in counted if row >= n}
         seen += counted
     assert sorted(seen) == list(range(n * copies))
+
+
+@given(weights=st.lists(st.floats(0.01, 9), min_size=1, max_size=12), batch_size=st.integers(1, 6))
+def test_a_row_counts_as_its_weight_whatever_it_shares_a_step_with(weights, batch_size):
+    """Its share of an epoch's gradient, against a row of weight 1, is its weight."""
+    targets = Targets(np.zeros((len(weights), 3)), np.array(weights), *np.zeros((2, len(weights))))
+    examples = Examples(make_rows([5] * len(weights)), targets, np.arange(len(weights)))
+    steps = StepDataset(
+        examples,
+        step_rows(len(weights), batch_size, 1, seed=0),
+        TrainConfig(),
+        layout="packed",
+        pad_id=0,
+    )
+    shares = np.empty(len(weights))
+    for k in range(len(steps)):
+        rows = steps.rows_of(k)
+        shares[rows] = targets.weights[rows] / steps[k].weight * len(rows)
+    np.testing.assert_allclose(shares, np.array(weights) / np.mean(weights))

@@ -84,6 +84,9 @@ def test_cpu_twins_differ_from_gemma_only_in_backbone_sizes_and_pace():
         ({"train": {"weight_decay": float("inf")}}, "--weight-decay"),
         ({"train": {"n_warmup_steps": -2}}, "--n-warmup-steps"),
         ({"train": {"seed": -1}}, "--seed"),
+        ({"train": {"seed": 2**32}}, "--seed"),
+        ({"data": {"data_seed": 2**32}}, "--data-seed"),
+        ({"model": {"tuning": "full", "dtype": "bfloat16"}}, "--dtype float32"),
         ({"predict": {"score_batch_tokens": 0}}, "--score-batch-tokens"),
     ],
 )

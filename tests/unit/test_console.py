@@ -20,6 +20,10 @@ def raising(error):
     return command
 
 
+class OutOfMemoryError(RuntimeError):
+    """What torch calls it."""
+
+
 @pytest.mark.parametrize(
     ("error", "status", "message"),
     [
@@ -30,6 +34,7 @@ def raising(error):
         (OSError(errno.ENOSPC, "No space left on device", "a"), 2, "No space left on device: a."),
         (IsADirectoryError(errno.EISDIR, "Is a directory", "a"), 2, "IsADirectoryError: Is a dir"),
         (OSError("strange"), 2, "OSError: strange."),
+        (OutOfMemoryError("no room"), 2, "OutOfMemoryError: no room A fit needs less with"),
     ],
 )
 def test_what_a_person_can_mend_is_a_message(capsys, error, status, message):
@@ -43,8 +48,9 @@ def test_what_a_person_can_mend_is_a_message(capsys, error, status, message):
 
 def test_our_own_bug_keeps_its_traceback():
     """What nobody foresaw is not hidden."""
-    with pytest.raises(ZeroDivisionError):
-        run_command(raising(ZeroDivisionError()))
+    for error in (ZeroDivisionError(), RuntimeError("strange")):
+        with pytest.raises(type(error)):
+            run_command(raising(error))
 
 
 def test_a_result_is_written_and_the_status_is_0(capsys):

@@ -42,6 +42,17 @@ def test_soft_outcomes_equal_weighted_rows() -> None:
     assert np.allclose(soft.log_odds(TABLE), hard.log_odds(TABLE), atol=1e-4)
 
 
+def test_a_row_of_weight_three_is_the_row_given_thrice() -> None:
+    """Also in the scale of the columns."""
+    weights = np.random.default_rng(3).integers(1, 5, 200)
+    outcomes = (TABLE[:, 0] > 0.3).astype(float)
+    weighted = fit_logistic(TABLE, outcomes, weights.astype(float))
+    repeated = fit_logistic(
+        np.repeat(TABLE, weights, axis=0), np.repeat(outcomes, weights), np.ones(weights.sum())
+    )
+    assert np.allclose(weighted.log_odds(TABLE), repeated.log_odds(TABLE), atol=1e-4)
+
+
 @given(tables(4))
 def test_an_odd_model_negates_bit_for_bit(table: np.ndarray) -> None:
     """Negating a row negates its log odds exactly."""

@@ -105,10 +105,13 @@ def calibrate(
     """
     from tiewise.calibrate import calibrate as try_calibrations
     from tiewise.calibrated import log_probs, save_calibration
-    from tiewise.runs import open_run
+    from tiewise.crossfit import summarise
+    from tiewise.runs import is_joined, open_run
 
     if run is not None and data:
         raise ConfigError("No texts are needed to calibrate a run: leave out --data.")
+    if run is not None and predictions is None and not is_joined(open_run(run, artifacts)):
+        summarise(open_run(run, artifacts))
     judged = _judge(run, data, predictions, artifacts)
     rows = judged.oof[judged.oof["label"].notna()]
     verdict = try_calibrations(

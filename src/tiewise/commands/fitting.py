@@ -45,7 +45,7 @@ def make_fit(preset_name: str) -> Callable[..., None]:
             folds: Fit every fold, one after the other.
             run: Name of the run; made from time and configuration when not given.
             resume: Go on from the newest intact checkpoint of the same run.
-            overwrite: Remove the folds of this run first.
+            overwrite: Fit the folds asked for anew, in place of what this run has of them.
             init_from: Start from the adapter in this folder (a fold of another run).
         """
         from tiewise.card import write_fold_card
