@@ -27,6 +27,7 @@ from tiewise.files import (
     digest_file,
     digest_json,
     json_bytes,
+    remove,
     remove_temporaries,
     write_json,
 )
@@ -167,7 +168,7 @@ def keep_newest(folder: Path, n_kept: int, *, step: int) -> None:
     standing = [path for path in found if (step_of(path) or 0) <= step][-n_kept:]
     for checkpoint in found:
         if checkpoint not in standing:
-            shutil.rmtree(checkpoint)
+            remove(checkpoint)
     remove_temporaries(folder)
 
 

@@ -79,12 +79,19 @@ def atomic_folder(path: Path | str) -> Iterator[Path]:
         yield temporary
         for written in [*temporary.rglob("*"), temporary]:
             _flush(written)
-        if path.exists():
-            shutil.rmtree(path)
+        remove(path)
         temporary.replace(path)
         _flush(path.parent)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def remove(path: Path) -> None:
+    """Remove whatever stands at `path`, if anything: a folder, a file, or a link to either."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def write_bytes(path: Path | str, data: bytes) -> None:

@@ -196,12 +196,12 @@ def _count_kept(classifier: PairClassifier, size: int) -> int:
             kept[storage.data_ptr()] = storage.nbytes()
         return part
 
-    with (
-        torch.random.fork_rng(),
-        torch.autograd.graph.saved_tensors_hooks(note, lambda part: part),
-    ):
-        logits = classifier(_probe(classifier, size))
-    del logits
+    with torch.random.fork_rng():
+        with torch.autograd.graph.saved_tensors_hooks(note, lambda part: part):
+            logits = classifier(_probe(classifier, size))
+        # A graph whose layers recompute lets go of them only when it is run backward.
+        trained = [part for _, part in classifier.trainable_parameters()]
+        torch.autograd.grad(logits.sum(), trained, allow_unused=True)
     return sum(kept.values()) // 2
 
 

@@ -1,5 +1,8 @@
 """Memory, estimated and measured."""
 
+import gc
+import weakref
+
 import pytest
 import torch
 from torch.profiler import ProfilerActivity, profile
@@ -83,6 +86,20 @@ def test_estimating_leaves_everything_as_it_was(cache_dir):
     assert not classifier.training
     assert all(part.grad is None for part in classifier.parameters())
     assert classifier.layers[2].gradient_checkpointing
+
+
+@pytest.mark.parametrize("mode", ["none", "trainable", "all"])
+@pytest.mark.parametrize("case", ["all-linear", "full", "encoder", "nf4"])
+def test_what_was_estimated_lets_go_of_the_model(case, mode, cache_dir):
+    """The next fold's model needs the room; a graph that nobody ran backward would keep it."""
+    fields = {"dtype": "float32", "n_frozen_layers": 0, "cache_dir": cache_dir} | CASES[case]
+    fields.pop("lengths", None)
+    classifier = build_tiny(**fields)
+    layers = [weakref.ref(layer) for layer in classifier.layers]
+    estimate_memory(classifier, n_tokens=64, longest=16, mode=mode)
+    del classifier
+    gc.collect()
+    assert [layer() for layer in layers] == [None] * len(layers)
 
 
 def test_layers_recompute_only_when_memory_asks(cache_dir):

@@ -42,6 +42,27 @@ def test_a_folder_is_replaced_never_mixed(tmp_path):
     assert [path.name for path in (tmp_path / "f").iterdir()] == ["new"]
 
 
+@pytest.mark.parametrize("old", ["nothing", "file", "link", "broken link", "folder"])
+def test_a_folder_takes_the_place_of_whatever_has_its_name(tmp_path, old):
+    """What a link leads to stays."""
+    path, aim = tmp_path / "f", tmp_path / "aim"
+    aim.mkdir()
+    (aim / "kept").touch()
+    make = {
+        "nothing": lambda: None,
+        "file": path.touch,
+        "link": lambda: path.symlink_to(aim),
+        "broken link": lambda: path.symlink_to("nowhere"),
+        "folder": lambda: (path / "inner").mkdir(parents=True),
+    }
+    make[old]()
+    with atomic_folder(path) as temporary:
+        (temporary / "new").touch()
+    assert [file.name for file in path.iterdir()] == ["new"]
+    assert not path.is_symlink()
+    assert (aim / "kept").exists()
+
+
 def test_an_error_leaves_the_old_folder(tmp_path):
     """When the writer fails, the old folder is untouched."""
     (tmp_path / "f").mkdir()
