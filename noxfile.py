@@ -203,6 +203,7 @@ def docs(session: nox.Session) -> None:
 def notebook(session: nox.Session) -> None:
     """Make docs/analysis.ipynb of the text and execute it."""
     install_with_torch(session, "notebook")
+    session.run("python", "-m", "ipykernel", "install", "--sys-prefix", "--name", "python3")
     source, made = Path("docs/analysis.md").resolve(), Path("docs/analysis.ipynb").resolve()
     session.chdir(session.create_tmp())  # its data and runs are left there
     session.run("jupytext", "--to", "ipynb", "--execute", "--output", str(made), str(source))

@@ -28,7 +28,6 @@ PROBS = ["prob_a", "prob_b", "prob_tie"]
 _FURTHER = [f"{name}_{order}" for order in ("given", "swapped") for name in PROBS] + ["n_truncated"]
 """Columns of predictions that are looked at where they are there."""
 _NUMBERS = (*PROBS, *_FURTHER)
-_NONE = ["", "nan", "NaN"]
 
 
 @dataclass(frozen=True)
@@ -178,10 +177,7 @@ def _find(ids: pd.Series, predicted: pd.Series, data: Sequence[str], path: Path)
 
 def _read_predictions(path: Path) -> pd.DataFrame:
     readers = {
-        # An id that is spelled `null` or `NA` is a word, as it is to whoever reads pairs.
-        ".csv": lambda: pd.read_csv(
-            path, dtype={"id": str}, keep_default_na=False, na_values=dict.fromkeys(_NUMBERS, _NONE)
-        ),
+        ".csv": lambda: _read_csv(path),
         ".parquet": lambda: pd.read_parquet(path),
         ".jsonl": lambda: pd.read_json(path, lines=True, dtype={"id": str}, precise_float=True),
     }
@@ -196,10 +192,21 @@ def _read_predictions(path: Path) -> pd.DataFrame:
         found = ", ".join(map(str, table.columns))
         raise ScoresError(f"{path} lacks the columns {', '.join(missing)}; it has {found}.")
     for name in [name for name in _NUMBERS if name in table]:
-        if not pd.api.types.is_numeric_dtype(table[name]):
-            wrong = next(value for value in table[name] if not isinstance(value, int | float))
-            raise ScoresError(f"{path}: {name} holds {wrong!r}, which is no number.")
+        table[name] = _as_numbers(table[name], path)
     repeated = table["id"][table["id"].duplicated()]
     if len(repeated):
         raise ScoresError(f"{path}: id={repeated.iloc[0]} stands {len(repeated) + 1} times.")
     return table
+
+
+def _read_csv(path: Path) -> pd.DataFrame:
+    """Read cells as they are: an id that is spelled `null` or `NA` is a word, as it is in pairs."""
+    return pd.read_csv(path, dtype=str, keep_default_na=False)
+
+
+def _as_numbers(column: pd.Series, path: Path) -> pd.Series:
+    """Return a column as float64, every number as it is spelled and an empty cell as NaN."""
+    try:
+        return column.replace("", None).astype(np.float64)
+    except (TypeError, ValueError) as error:
+        raise ScoresError(f"{path}: {column.name} holds what is no number: {error}.") from error

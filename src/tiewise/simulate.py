@@ -196,8 +196,7 @@ def join_posterior(pairs: pd.DataFrame, paths: Sequence[Path | str]) -> pd.DataF
     if not paths or not all(map(_has_truth, paths)):
         return pairs
     truths = [
-        pd.read_csv(simulation_files(path)[1], dtype={"id": str}, keep_default_na=False)
-        for path in paths
+        pd.read_csv(simulation_files(path)[1], dtype=str, keep_default_na=False) for path in paths
     ]
     truth = pd.concat(truths).set_index("id")
     is_known = truth.index.is_unique and pairs["id"].astype(str).isin(truth.index).all()

@@ -104,10 +104,10 @@ def test_what_cannot_be_fitted_is_omitted_with_a_reason():
 
 @pytest.mark.parametrize("fold", [0, 1])
 def test_rows_come_back_in_the_order_asked_for(fold):
-    """A row's prediction does not depend on which others are asked for."""
+    """A row's prediction does not depend on which others are asked for, but for its last bits."""
     generator = np.random.default_rng(fold)
     table = pd.DataFrame(generator.integers(0, 900, (30, 3)), columns=LENGTH_COLUMNS)
     table = table.assign(fold=np.arange(30) % 3, label=generator.integers(0, 3, 30))
     whole = reference_probs(table, np.arange(30))[0]["length_only"]
     some = reference_probs(table, [17, 3, 4])[0]["length_only"]
-    np.testing.assert_array_equal(some, whole[[17, 3, 4]])
+    np.testing.assert_allclose(some, whole[[17, 3, 4]], rtol=1e-12)

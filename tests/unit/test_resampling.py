@@ -76,7 +76,7 @@ def test_many_groups_give_scipys_bootstrap_interval():
         n_resamples=1999,
         batch=100,
         method="percentile",
-        rng=np.random.default_rng(5),
+        random_state=np.random.default_rng(5),
     ).confidence_interval
     width = theirs.high - theirs.low
     assert abs(ours.low - theirs.low) < 0.1 * width

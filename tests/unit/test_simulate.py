@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from scipy.stats import chi2
 from sklearn.linear_model import LogisticRegression
 
+from exact import read_csv
 from tiewise.errors import FilesError, ScoresError
 from tiewise.formats import read_pairs
 from tiewise.pairs import check_pairs, swap_pairs
@@ -150,7 +151,7 @@ def test_writing_gives_kaggle_columns_and_the_truth_beside_it(tmp_path) -> None:
     pairs = simulate(40)
     loss = write_simulation(pairs, tmp_path / "train.csv")
     table = pd.read_csv(tmp_path / "train.csv")
-    truth = pd.read_csv(tmp_path / "train.bayes.csv")
+    truth = read_csv(tmp_path / "train.bayes.csv")
     winners = table[["winner_model_a", "winner_model_b", "winner_tie"]].to_numpy()
     assert [json.loads(cell) for cell in table["response_b"]] == list(pairs["response_b"])
     assert winners.argmax(axis=1).tolist() == pairs["label"].tolist()

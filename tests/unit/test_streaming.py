@@ -10,6 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from exact import read_csv
 from tiewise.errors import PairsError, RunError
 from tiewise.streaming import predict_stream, write_table
 
@@ -38,7 +39,7 @@ def read(path) -> pd.DataFrame:
     if path.suffix == ".parquet":
         return pd.read_parquet(path)
     if path.suffix == ".csv":
-        return pd.read_csv(path)
+        return read_csv(path)
     return pd.DataFrame([json.loads(line) for line in path.read_text().splitlines()])
 
 
