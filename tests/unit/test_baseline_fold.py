@@ -14,8 +14,9 @@ PAIRS = simulate(60, seed=1)
 
 @pytest.mark.parametrize("seed", range(3))
 def test_remembered_features_are_those_counted_anew(seed):
-    """For any rows in any order, repeated rows and rows of other tables among them; older numpy
-    may round a last bit otherwise beside other rows.
+    """For any rows in any order, repeated rows and rows of other tables among them.
+
+    Older numpy may round a last bit otherwise beside other rows.
     """
     memory, generator = FeatureMemory(), np.random.default_rng(seed)
     for _ in range(4):
