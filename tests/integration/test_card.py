@@ -166,8 +166,11 @@ def test_a_folder_is_not_passed_off_as_a_base_model(backbone, name):
 
 
 def test_a_card_needs_the_predictions_it_speaks_of(run):
-    """A missing table is named."""
+    """Those of its folds do; without any, the missing table is named."""
     write_fold(run, 0, read_oof(run))
     run.oof_path.unlink()
+    write(run)
+    for fold in run.finished_folds():
+        run.fold(fold).scores_path.unlink()
     with pytest.raises(RunError, match=r"oof\.parquet is missing"):
         write(run)

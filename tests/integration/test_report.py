@@ -207,6 +207,8 @@ def test_an_unfinished_run_has_no_report(tmp_path):
     """It says what to do."""
     run, _ = simulated_run(tmp_path)
     run.oof_path.unlink()
+    for fold in run.finished_folds():
+        run.fold(fold).scores_path.unlink()
     with pytest.raises(RunError, match="tiewise fit"):
         write_report(run)
 

@@ -123,7 +123,7 @@ def test_a_fit_starts_from_a_reward_models_backbone(family, kind, tmp_path, cach
     folder, theirs = write_reward_model(family, tmp_path / "reward", cache_dir)
     path = resolve_backbone(str(folder), cache_dir=cache_dir)
     config = ModelConfig(backbone=str(folder), tuning="full")
-    with caplog.at_level(logging.INFO):
+    with caplog.at_level(logging.INFO, logger="tiewise"):
         classifier = build_classifier(config, path, seed=0)
     wanted = f"is a reward model ({kind}ForSequenceClassification, outputs: 1): its head is left"
     assert wanted in caplog.text
@@ -142,6 +142,6 @@ def test_a_fit_starts_from_a_reward_models_backbone(family, kind, tmp_path, cach
 
 def test_nothing_is_said_of_a_backbone_without_a_head(cache_dir, caplog):
     """A plain backbone has no head to leave out."""
-    with caplog.at_level(logging.INFO):
+    with caplog.at_level(logging.INFO, logger="tiewise"):
         build_tiny("tiny:0", cache_dir)
     assert "its head is left out" not in caplog.text
