@@ -205,8 +205,9 @@ def notebook(session: nox.Session) -> None:
     install_with_torch(session, "notebook")
     session.run("python", "-m", "ipykernel", "install", "--sys-prefix", "--name", "python3")
     source, made = Path("docs/analysis.md").resolve(), Path("docs/analysis.ipynb").resolve()
-    session.chdir(session.create_tmp())  # its data and runs are left there
-    session.run("jupytext", "--to", "ipynb", "--execute", "--output", str(made), str(source))
+    place = str(Path(session.create_tmp()).resolve())  # its data and runs are left there
+    options = ("--to", "ipynb", "--execute", "--run-path", place, "--output", str(made))
+    session.run("jupytext", *options, str(source))
 
 
 def check_contents(

@@ -26,7 +26,7 @@ def drawn(monkeypatch, *, level=logging.INFO, is_ci=False, is_terminal=True):
     logger.manager._clear_cache()
     with os.fdopen(writer, "w") as stream:
         monkeypatch.setattr(sys, "stderr", stream)
-        with progress_bar(4, name="work", unit="step", mininterval=0) as bar:
+        with progress_bar(4, name="work", unit="step", mininterval=0, miniters=1) as bar:
             for _ in range(4):
                 bar.update()
         stream.write(".")
