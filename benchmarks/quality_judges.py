@@ -169,9 +169,10 @@ def fit_taught(task: Task) -> Outcome:
 
 
 def fit_several(task: Task) -> Outcome:
-    """Fit the recipe thrice, on other draws: their mean prediction, and their mean weights."""
-    config, parts, folders = recipe(), [], []
-    for k in range(3):
+    """Fit the recipe on two draws more: the three's mean prediction, and their mean weights."""
+    config, parts = recipe(), [read_outcome(task, "recipe")]
+    folders = [FoldFolder(task.folder.with_name(f"recipe-{task.seed}")).adapter_dir]
+    for k in (1, 2):
         part_folder = task.folder / str(k)
         part = replace(task, seed=task.seed + N_SPLITS * k, folder=part_folder)
         parts.append(fit_configured(config, part))
@@ -191,6 +192,14 @@ def fit_several(task: Task) -> Outcome:
         "mean weights": table[PROBS].to_numpy(),
     }
     return Outcome(probs, sum(part.n_rows for part in parts), sum(part.n_tokens for part in parts))
+
+
+def read_outcome(task: Task, name: str) -> Outcome:
+    """Return what another judge, fitted before, gave for the same rows."""
+    folder = task.folder.with_name(f"{name}-{task.seed}")
+    about = read_json(folder / "about.json")
+    probs = pd.read_parquet(folder / f"{MAIN}.parquet")[PROBS].to_numpy()
+    return Outcome({MAIN: probs}, about["rows"], about["tokens"])
 
 
 def recipe(**changes: object) -> RunConfig:
