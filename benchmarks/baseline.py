@@ -24,20 +24,22 @@ from scipy.sparse import csr_matrix, hstack, vstack
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 
-from tiewise.config import RunConfig, load_preset
-from tiewise.crossfit import FitOptions, cross_fit, summarise
+from tiewise.baseline.text_counts import join_turns
+from tiewise.config.loading import load_preset
+from tiewise.config.run_config import RunConfig
+from tiewise.evaluation.reference_models import predict_class_prior, predict_length_only
+from tiewise.evaluation.scores import compare, evaluate
 from tiewise.files import write_bytes, write_parquet
-from tiewise.folds import fold_by_group, split
+from tiewise.fitting.crossfit import FitOptions, cross_fit, summarise
 from tiewise.formats import read_many
-from tiewise.pairs import text_lengths
-from tiewise.reference_models import predict_class_prior, predict_length_only
-from tiewise.runs import Run, read_folds, read_oof
-from tiewise.scores import compare, evaluate
-from tiewise.text_counts import join_turns
+from tiewise.pairs.folds import fold_by_group, split
+from tiewise.pairs.labels import PROB_COLUMNS
+from tiewise.pairs.table import text_lengths
+from tiewise.runs.folder import Run
+from tiewise.runs.tables import read_folds, read_oof
 
 Model = Callable[[pd.DataFrame, pd.DataFrame, int], np.ndarray]
 N_SPLITS = 5
-PROBS = ["prob_a", "prob_b", "prob_tie"]
 PENALTIES = (0.03, 0.1, 0.3, 1.0)
 """Of which the penalty of TF-IDF + length is chosen (inverse, as scikit-learn has it)."""
 REFERENCE = "TF-IDF + length"
@@ -111,7 +113,7 @@ def configure(data: Path, seed: int, encoder: str | None) -> RunConfig:
 
 def probs_of(run: Run, pairs: pd.DataFrame) -> np.ndarray:
     """Return a run's out-of-fold probabilities in the order of the pairs."""
-    return read_oof(run).set_index("id").loc[pairs["id"], PROBS].to_numpy()
+    return read_oof(run).set_index("id").loc[pairs["id"], PROB_COLUMNS].to_numpy()
 
 
 def keep(path: Path, pairs: pd.DataFrame, folds: np.ndarray, model: Model, seed: int) -> np.ndarray:
@@ -119,9 +121,9 @@ def keep(path: Path, pairs: pd.DataFrame, folds: np.ndarray, model: Model, seed:
     if path.is_file():
         found = pd.read_parquet(path)
         if found["id"].tolist() == pairs["id"].tolist() and (found["fold"] == folds).all():
-            return found[PROBS].to_numpy()
+            return found[PROB_COLUMNS].to_numpy()
     probs = predict_out_of_fold(pairs, folds, model, seed)
-    table = pd.DataFrame(probs, columns=PROBS).assign(id=pairs["id"], fold=folds)
+    table = pd.DataFrame(probs, columns=PROB_COLUMNS).assign(id=pairs["id"], fold=folds)
     write_parquet(path, table)
     return probs
 

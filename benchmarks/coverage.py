@@ -15,9 +15,9 @@ from pathlib import Path
 import numpy as np
 from scipy.special import softmax
 
-from tiewise.intervals import Interval
-from tiewise.metrics import MAX_BINS, MIN_GROUPS_PER_BIN
-from tiewise.scores import METRICS, compare, evaluate
+from tiewise.evaluation.intervals import Interval
+from tiewise.evaluation.metrics import MAX_BINS, MIN_GROUPS_PER_BIN
+from tiewise.evaluation.scores import METRICS, compare, evaluate
 
 N_TRUTH_GROUPS = 200_000
 COMPARISONS = ("log_loss", "accuracy")

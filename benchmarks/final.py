@@ -19,12 +19,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from tiewise.evaluation.reference_models import reference_probs
+from tiewise.evaluation.scores import compare, evaluate
 from tiewise.files import write_bytes
-from tiewise.reference_models import reference_probs
-from tiewise.runs import open_run, read_data, read_folds, read_oof
-from tiewise.scores import compare, evaluate
+from tiewise.pairs.labels import PROB_COLUMNS
+from tiewise.runs.folder import open_run
+from tiewise.runs.tables import read_data, read_folds, read_oof
 
-PROBS = ["prob_a", "prob_b", "prob_tie"]
 HEAD = ["source", "rows", "groups", "this run", "length only", "run minus length only"]
 
 
@@ -58,7 +59,7 @@ def describe(name: str, oof: pd.DataFrame, folds: pd.DataFrame) -> str:
     folds = folds.reset_index(drop=True)
     positions = pd.Index(folds["id"]).get_indexer(oof["id"])
     by_length = reference_probs(folds, positions)[0]["length_only"]
-    probs, labels, groups = oof[PROBS].to_numpy(), oof["label"].to_numpy(int), oof["group"]
+    probs, labels, groups = oof[PROB_COLUMNS].to_numpy(), oof["label"].to_numpy(int), oof["group"]
     if not (labels == 2).any():
         name, probs, by_length = f"{name}, A or B", decide(probs), decide(by_length)
     scores = [evaluate(labels, p, groups=groups).log_loss for p in (probs, by_length)]

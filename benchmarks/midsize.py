@@ -23,11 +23,11 @@ from transformers import (
 )
 from transformers.masking_utils import eager_mask
 
-from tiewise.config import ModelConfig
-from tiewise.model import PairClassifier, build_classifier
-from tiewise.networks import quiet_transformers
-from tiewise.ragged import offsets_of
-from tiewise.tokens import TokenRows
+from tiewise.config.run_config import ModelConfig
+from tiewise.network.model import PairClassifier, build_classifier
+from tiewise.network.networks import quiet_transformers
+from tiewise.tokens.ragged import offsets_of
+from tiewise.tokens.rows import TokenRows
 
 LENGTHS = Path(__file__).with_name("lengths.csv")
 VOCABULARY = 2048

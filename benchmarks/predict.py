@@ -38,10 +38,10 @@ from benchmarks.midsize import (
     write_backbone,
 )
 from benchmarks.rounds import alternate, compared
-from tiewise.attention import collate
-from tiewise.canonical import take_rows
-from tiewise.scoring import score_rows
-from tiewise.tokens import TokenRows
+from tiewise.network.attention import collate
+from tiewise.predicting.canonical import take_rows
+from tiewise.predicting.scoring import score_rows
+from tiewise.tokens.rows import TokenRows
 
 BATCH_SIZE = 8
 N_ANSWERS = 6

@@ -21,12 +21,13 @@ from pathlib import Path
 
 import pandas as pd
 
-from benchmarks.quality_judges import JUDGES, N_SPLITS, N_TOKENS, PROBS, Task
+from benchmarks.quality_judges import JUDGES, N_SPLITS, N_TOKENS, Task
 from benchmarks.quality_table import SEEDS, render
 from tiewise.files import digest_file, write_json, write_parquet
-from tiewise.folds import fold_by_group, split
 from tiewise.formats import read_pairs
-from tiewise.pairs import text_lengths
+from tiewise.pairs.folds import fold_by_group, split
+from tiewise.pairs.labels import PROB_COLUMNS
+from tiewise.pairs.table import text_lengths
 
 
 def main() -> None:
@@ -67,7 +68,7 @@ def judge(name: str, task: Task) -> None:
     outcome = JUDGES[name](task)
     known = task.held_out[["id", "label", "group", "source"]].reset_index(drop=True)
     for way, probs in outcome.probs.items():
-        table = pd.concat([known, pd.DataFrame(probs, columns=PROBS)], axis=1)
+        table = pd.concat([known, pd.DataFrame(probs, columns=PROB_COLUMNS)], axis=1)
         write_parquet(task.folder / f"{way}.parquet", table)
     about = {
         "judge": name,

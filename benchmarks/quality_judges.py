@@ -16,27 +16,28 @@ import numpy as np
 import pandas as pd
 
 from benchmarks.peers import fit_pairjudge
-from tiewise.averaging import average_adapters
-from tiewise.backbones import resolve_backbone
-from tiewise.baseline import fit_baseline
-from tiewise.claims import FoldTask
-from tiewise.config import RunConfig, load_preset
-from tiewise.embedder import open_embedder
-from tiewise.examples import open_backbone
-from tiewise.extra_data import find_barred
+from tiewise.baseline.embedder import open_embedder
+from tiewise.baseline.feature_model import fit_baseline
+from tiewise.config.loading import load_preset
+from tiewise.config.run_config import RunConfig
+from tiewise.evaluation.reference_models import predict_class_prior, predict_length_only
 from tiewise.files import read_json, write_json
-from tiewise.fit import fit_fold
-from tiewise.folds import fold_by_group, split
+from tiewise.fitting.examples import open_backbone
+from tiewise.fitting.fit import fit_fold
 from tiewise.formats import read_pairs
-from tiewise.model import load_classifier
-from tiewise.reference_models import predict_class_prior, predict_length_only
-from tiewise.runs import FoldFolder
-from tiewise.scoring import predict_pairs
-from tiewise.stacking import stack_columns
-from tiewise.targets import mark_tieless
-from tiewise.tokens import token_rows
+from tiewise.network.averaging import average_adapters
+from tiewise.network.backbones import resolve_backbone
+from tiewise.network.model import load_classifier
+from tiewise.pairs.folds import fold_by_group, split
+from tiewise.pairs.labels import PROB_COLUMNS
+from tiewise.predicting.scoring import predict_pairs
+from tiewise.runs.claims import FoldTask
+from tiewise.runs.folder import FoldFolder
+from tiewise.runs.stacking import stack_columns
+from tiewise.tokens.rows import token_rows
+from tiewise.training_data.extra_data import find_barred
+from tiewise.training_data.targets import mark_tieless
 
-PROBS = ["prob_a", "prob_b", "prob_tie"]
 N_SPLITS = 5
 MAIN = "main"
 """The way of reading a judge that its line in the table is about."""
@@ -124,7 +125,9 @@ def fit_on_recipe(task: Task) -> Outcome:
     """Fit the CPU-class model with what the recipe says out of fold, as `fit --stack` does."""
     folders = [task.folder.with_name(f"recipe-{fold}") for fold in range(N_SPLITS)]
     told = pd.concat([pd.read_parquet(folder / f"{MAIN}.parquet") for folder in folders])
-    logits = pd.DataFrame(np.log(told[PROBS].to_numpy()), told["id"], stack_columns("recipe"))
+    logits = pd.DataFrame(
+        np.log(told[PROB_COLUMNS].to_numpy()), told["id"], stack_columns("recipe")
+    )
     train, held_out = (rows.join(logits, on="id") for rows in (task.train, task.held_out))
     fitted = fit_baseline(train, seed=task.seed, stack=("recipe",))
     return Outcome({MAIN: fitted.predict(held_out)}, len(train), 0)
@@ -150,9 +153,9 @@ def fit_configured(config: RunConfig, task: Task) -> Outcome:
     fold = FoldTask(FoldFolder(task.folder), task.seed, "", task.cache_dir)
     table = fit_fold(config, drawn.iloc[:n_rows], task.held_out, fold)
     assert table is not None
-    probs = {MAIN: table[PROBS].to_numpy()}
+    probs = {MAIN: table[PROB_COLUMNS].to_numpy()}
     if "prob_a_given" in table:
-        probs["one order"] = table[[f"{name}_given" for name in PROBS]].to_numpy()
+        probs["one order"] = table[[f"{name}_given" for name in PROB_COLUMNS]].to_numpy()
     return Outcome(probs, n_rows, int(seen[n_rows - 1]))
 
 
@@ -164,7 +167,7 @@ def fit_taught(task: Task) -> Outcome:
         train_idx, eval_idx = split(folds, fold)
         teacher = fit_baseline(task.train.iloc[train_idx], seed=task.seed)
         told[eval_idx] = teacher.predict(task.train.iloc[eval_idx])
-    taught = task.train.assign(**dict(zip(PROBS, told.T, strict=True)))
+    taught = task.train.assign(**dict(zip(PROB_COLUMNS, told.T, strict=True)))
     return fit_configured(recipe(), replace(task, train=taught))
 
 
@@ -189,7 +192,7 @@ def fit_several(task: Task) -> Outcome:
     )
     probs = {
         MAIN: np.mean([part.probs[MAIN] for part in parts], axis=0),
-        "mean weights": table[PROBS].to_numpy(),
+        "mean weights": table[PROB_COLUMNS].to_numpy(),
     }
     return Outcome(probs, sum(part.n_rows for part in parts), sum(part.n_tokens for part in parts))
 
@@ -198,7 +201,7 @@ def read_outcome(task: Task, name: str) -> Outcome:
     """Return what another judge, fitted before, gave for the same rows."""
     folder = task.folder.with_name(f"{name}-{task.seed}")
     about = read_json(folder / "about.json")
-    probs = pd.read_parquet(folder / f"{MAIN}.parquet")[PROBS].to_numpy()
+    probs = pd.read_parquet(folder / f"{MAIN}.parquet")[PROB_COLUMNS].to_numpy()
     return Outcome({MAIN: probs}, about["rows"], about["tokens"])
 
 

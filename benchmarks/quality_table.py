@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from tiewise.evaluation.paired import PairedDifference, compare_many
+from tiewise.evaluation.scores import evaluate
+from tiewise.evaluation.slices import correct_holm
 from tiewise.files import digest_file, write_bytes
-from tiewise.mixture import fit_weights, mix
-from tiewise.paired import PairedDifference, compare_many
-from tiewise.scores import evaluate
-from tiewise.slices import correct_holm
+from tiewise.pairs.labels import PROB_COLUMNS
+from tiewise.predicting.mixture import fit_weights, mix
 
-PROBS = ["prob_a", "prob_b", "prob_tie"]
 SEEDS = (0, 1, 2)
 PRIMARY = "recipe"
 BLENDS = {
@@ -43,7 +43,7 @@ def render(data_path: Path, work: Path, out: Path | None, *, n_tokens: int) -> N
         raise SystemExit(f"{work} holds judges of other data than {data_path}.")
     tables = read_tables(work, abouts)
     fitted = dict(tables)
-    tables["uniform"] = tables[PRIMARY].assign(**dict.fromkeys(PROBS, 1 / 3))
+    tables["uniform"] = tables[PRIMARY].assign(**dict.fromkeys(PROB_COLUMNS, 1 / 3))
     tables |= {name: blend(fitted, members) for name, members in BLENDS.items()}
     tables["cascade from baseline to recipe"] = cascade(fitted["baseline"], fitted["recipe"])
     differences = compare(tables)
@@ -79,23 +79,23 @@ def blend(fitted: dict[str, pd.DataFrame], members: tuple[str, ...]) -> pd.DataF
     """Mix judges as `tiewise blend` does: each seed's rows by weights that the others' gave."""
     names = members or tuple(name for name in fitted if name not in SIMPLE)
     first = fitted[names[0]]
-    log_probs = np.stack([np.log(fitted[name][PROBS].to_numpy()) for name in names])
+    log_probs = np.stack([np.log(fitted[name][PROB_COLUMNS].to_numpy()) for name in names])
     labels = first["label"].to_numpy(int)
     mixed = np.empty((len(first), 3))
     for seed in SEEDS:
         is_own = (first["seed"] == seed).to_numpy()
         weights = fit_weights(labels[~is_own], log_probs[:, ~is_own])
         mixed[is_own] = np.exp(mix(log_probs[:, is_own], weights))
-    return first.assign(**dict(zip(PROBS, mixed.T, strict=True)))
+    return first.assign(**dict(zip(PROB_COLUMNS, mixed.T, strict=True)))
 
 
 def cascade(cheap: pd.DataFrame, dear: pd.DataFrame) -> pd.DataFrame:
     """Let a dear judge answer where a cheap one is least sure."""
-    probs = cheap[PROBS].to_numpy()
+    probs = cheap[PROB_COLUMNS].to_numpy()
     entropy = -(probs * np.log(probs)).sum(axis=1)
     goes_on = entropy >= np.quantile(entropy, 1 - DEAR_SHARE)
-    mixed = np.where(goes_on[:, None], dear[PROBS].to_numpy(), probs)
-    return cheap.assign(**dict(zip(PROBS, mixed.T, strict=True)))
+    mixed = np.where(goes_on[:, None], dear[PROB_COLUMNS].to_numpy(), probs)
+    return cheap.assign(**dict(zip(PROB_COLUMNS, mixed.T, strict=True)))
 
 
 def reference_of(name: str) -> str | None:
@@ -132,7 +132,7 @@ def describe(
 ) -> str:
     """Return a judge's line."""
     own = [about for about in abouts if about["judge"] == judge_of(name)]
-    scores = evaluate(table["label"], table[PROBS], groups=table["group"])
+    scores = evaluate(table["label"], table[PROB_COLUMNS], groups=table["group"])
     cells = [name, mean(own, "rows"), mean(own, "tokens"), mean(own, "cpu_minutes", 1)]
     cells += [f"{scores.log_loss:.4f}", f"{scores.accuracy:.3f}"]
     if compared is None:
@@ -158,7 +158,7 @@ def mean(abouts: list[dict[str, Any]], name: str, n_digits: int = 0) -> str:
 
 def log_loss(table: pd.DataFrame) -> float:
     """Return the mean log loss of a table of predictions."""
-    chosen = table[PROBS].to_numpy()[np.arange(len(table)), table["label"].to_numpy(int)]
+    chosen = table[PROB_COLUMNS].to_numpy()[np.arange(len(table)), table["label"].to_numpy(int)]
     return float(-np.log(chosen).mean())
 
 

@@ -31,8 +31,8 @@ from benchmarks.train import (
     step_ours,
     step_theirs,
 )
-from tiewise.batches import Layout
-from tiewise.trained import load_trainable_weights, trainable_weights
+from tiewise.network.trained import load_trainable_weights, trainable_weights
+from tiewise.tokens.batches import Layout
 
 N_LAYERS, N_FROZEN = 6, 2
 LAYOUTS: tuple[Layout, ...] = ("padded", "sorted", "packed")

@@ -31,13 +31,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from tiewise.pairs.labels import PROB_COLUMNS
+
 MAX_LENGTH = 48
 FIT = (
     "fit", "--preset", "tiny", "--run", "scale", "--fold", "0", "--limit", "60", "--n-epochs", "1",
     "--template", "notebook", "--truncation", "right", "--max-length", str(MAX_LENGTH), "--quiet",
 )  # fmt: skip
 PREDICT = ("predict", "--run", "scale", "--one-order", "--overwrite", "--quiet")
-PROBS = ["prob_a", "prob_b", "prob_tie"]
 Measured = dict[str, float]
 
 
@@ -61,8 +62,8 @@ def run(*, is_quick: bool) -> list[dict[str, Any]]:
 def write_data(home: Path, sizes: tuple[int, ...]) -> None:
     """Write the same simulation cut at each size, without winners' truth beside it."""
     from tiewise.formats import write_pairs
-    from tiewise.pairs import COLUMNS
-    from tiewise.simulate import simulate
+    from tiewise.pairs.schema import COLUMNS
+    from tiewise.simulation.simulate import simulate
 
     pairs = simulate(max(sizes), seed=0)[list(COLUMNS)]
     for n in sizes:
@@ -110,7 +111,9 @@ def as_row(
 
 def largest_difference(home: Path, n: int) -> float:
     """Return the largest difference between the probabilities that the two ways wrote."""
-    ours, theirs = (pd.read_csv(home / f"{way}-{n}.csv")[PROBS] for way in ("ours", "notebook"))
+    ours, theirs = (
+        pd.read_csv(home / f"{way}-{n}.csv")[PROB_COLUMNS] for way in ("ours", "notebook")
+    )
     return float(np.abs(ours.to_numpy() - theirs.to_numpy()).max())
 
 
@@ -159,7 +162,7 @@ def predict_as_the_notebook(data: str, out: str) -> None:
 
     from benchmarks.midsize import load_theirs
     from benchmarks.tokens import NotebookEncoder, load_notebook_tokenizer
-    from tiewise.backbones import resolve_backbone
+    from tiewise.network.backbones import resolve_backbone
 
     backbone_dir = resolve_backbone("tiny:0", cache_dir="artifacts/cache")
     tokenizer = load_notebook_tokenizer(backbone_dir)
@@ -176,5 +179,5 @@ def predict_as_the_notebook(data: str, out: str) -> None:
     )  # fmt: skip
     logits = trainer.predict(rows.remove_columns(table.column_names)).predictions
     exponents = np.exp(logits - logits.max(axis=1, keepdims=True))
-    probs = pd.DataFrame(exponents / exponents.sum(axis=1, keepdims=True), columns=PROBS)
+    probs = pd.DataFrame(exponents / exponents.sum(axis=1, keepdims=True), columns=PROB_COLUMNS)
     probs.assign(id=table["id"]).to_csv(out, index=False)

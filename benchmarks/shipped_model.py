@@ -3,8 +3,8 @@
     python benchmarks/shipped_model.py ../shared/data
 
 Reads `human_votes.csv`, `llmfao_votes.csv` and `lmsys_decisive.csv` in that folder; writes
-`src/tiewise/shipped_model.json` and `src/tiewise/shipped_model.md`. What is held out in the card's
-table is a whole source at a time: the model is meant for texts from elsewhere.
+`shipped_model.json` and `shipped_model.md` in `src/tiewise/baseline`. What is held out in the
+card's table is a whole source at a time: the model is meant for texts from elsewhere.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from tiewise.features import PairFeatures, extract_features
+from tiewise.baseline.features import PairFeatures, extract_features
+from tiewise.baseline.logistic import Logistic, fit_logistic
+from tiewise.baseline.shipped import MODEL_FILE, Shipped
 from tiewise.files import write_bytes
 from tiewise.formats import read_pairs
-from tiewise.logistic import Logistic, fit_logistic
-from tiewise.shipped import MODEL_FILE, Shipped
 
-PACKAGE_DIR = Path(__file__).resolve().parents[1] / "src" / "tiewise"
+PACKAGE_DIR = Path(__file__).resolve().parents[1] / "src" / "tiewise" / "baseline"
 FILES = ("human_votes.csv", "llmfao_votes.csv", "lmsys_decisive.csv")
 TIE_NAMES = (
     *("word_overlap", "content_overlap", "bigram_overlap", "number_overlap", "contained_most"),

@@ -34,9 +34,9 @@ import numpy as np
 import pandas as pd
 
 from benchmarks.rounds import alternate, compared
-from tiewise.parse import parse_turns
-from tiewise.simulate import simulate
-from tiewise.tokens import (
+from tiewise.pairs.parse import parse_turns
+from tiewise.simulation.simulate import simulate
+from tiewise.tokens.rows import (
     FIELDS,
     TextTokenizer,
     TokenRows,

@@ -5,8 +5,8 @@
 A step has the eight pairs its author trained with. The notebook's way, as it would run today: pairs
 as they come, two by two, padded to the longer; every layer checkpointed and the inputs made to ask
 for gradients, as `prepare_model_for_kbit_training` does; eager attention; the accumulated loss put
-right. Ours is a :class:`~tiewise.model.PairClassifier` with packed rows. Dropout is off on both
-sides, so that the gradients can be compared, which they are, in the very steps that are timed.
+right. Ours is a :class:`~tiewise.network.model.PairClassifier` with packed rows. Dropout is off on
+both sides, so that the gradients can be compared, which they are, in the very steps that are timed.
 
 `train.notebook`
     The notebook's adapters: q, k, v; the first 8 of 21 layers frozen. Nothing is recomputed.
@@ -47,12 +47,12 @@ from benchmarks.midsize import (
     write_backbone,
 )
 from benchmarks.rounds import compared
-from tiewise.attention import collate
-from tiewise.batches import Layout, plan_step
-from tiewise.config import ModelConfig
-from tiewise.model import PairClassifier, build_classifier
-from tiewise.networks import quiet_transformers
-from tiewise.tokens import TokenRows
+from tiewise.config.run_config import ModelConfig
+from tiewise.network.attention import collate
+from tiewise.network.model import PairClassifier, build_classifier
+from tiewise.network.networks import quiet_transformers
+from tiewise.tokens.batches import Layout, plan_step
+from tiewise.tokens.rows import TokenRows
 
 N_LAYERS, N_FROZEN, HIDDEN_SIZE = 21, 8, 256
 BATCH_SIZE = 8

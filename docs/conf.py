@@ -13,16 +13,17 @@ import tiewise
 HERE = Path(__file__).parent
 TITLES = {
     "formats": "Reading and writing",
-    "parse": "Cells",
-    "pairs": "Pairs",
-    "labels": "Labels",
-    "folds": "Folds",
-    "scores": "Scores",
-    "intervals": "Intervals",
-    "position": "Position bias",
-    "temperature": "Calibration",
-    "serving": "Judging",
-    "runs": "Runs",
+    "pairs.parse": "Cells",
+    "pairs.table": "Pairs",
+    "pairs.labels": "Labels",
+    "pairs.folds": "Folds",
+    "evaluation.scores": "Scores",
+    "evaluation.intervals": "Intervals",
+    "evaluation.position": "Position bias",
+    "evaluation.temperature": "Calibration",
+    "predicting.serving": "Judging",
+    "runs.folder": "Runs",
+    "runs.tables": "Tables of a run",
     "errors": "Errors",
 }
 
@@ -53,7 +54,7 @@ def write_reference() -> None:
     order = [*(module for module in TITLES if module in names), *sorted(set(names) - set(TITLES))]
     parts = ["Reference", "=========", "", "Everything is a name of ``tiewise``.", ""]
     for module in order:
-        title = TITLES.get(module, module.replace("_", " ").capitalize())
+        title = TITLES.get(module) or module.rpartition(".")[2].replace("_", " ").capitalize()
         parts += [title, "-" * len(title), ""]
         for name in names[module]:
             is_class = isinstance(getattr(tiewise, name), type)

@@ -13,11 +13,12 @@ from pathlib import Path
 
 import pandas as pd
 
-from tiewise.drawing import VARIABLES, to_svg
-from tiewise.figures import draw_headline
+from tiewise.evaluation.references import RunScores, evaluate_tables
 from tiewise.files import write_bytes
-from tiewise.references import RunScores, evaluate_tables
-from tiewise.runs import open_run, read_folds, read_oof
+from tiewise.reporting.drawing import VARIABLES, to_svg
+from tiewise.reporting.figures import draw_headline
+from tiewise.runs.folder import open_run
+from tiewise.runs.tables import read_folds, read_oof
 
 NAMES = {
     "quickstart": "quickstart: a small encoder",

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from faults import FLAGS, cut_short
-from tiewise import checkpoints
+from tiewise.runs import checkpoints
 
 STEP = 6
 """The save under test: the checkpoints of steps 2 and 4 stand, and that of step 2 has to go."""
@@ -21,7 +21,7 @@ class Enough(BaseException):
 def cut_saves(run: str, report_path: Path, stride: int) -> None:
     """Fit as far as the save of STEP, and there try every system call."""
     from tiewise.cli import main
-    from tiewise.trainer import StepTrainer
+    from tiewise.fitting.trainer import StepTrainer
 
     save = StepTrainer._save_checkpoint
 

@@ -11,14 +11,14 @@ import torch
 from torch import Tensor
 from transformers import AutoConfig, AutoModel
 
-from tiewise.attention import Layout, collate
-from tiewise.backbones import resolve_backbone
-from tiewise.batches import plan_step
-from tiewise.config import ModelConfig
-from tiewise.model import PairClassifier, build_classifier
-from tiewise.networks import quiet_transformers
-from tiewise.ragged import offsets_of
-from tiewise.tokens import TokenRows
+from tiewise.config.run_config import ModelConfig
+from tiewise.network.attention import Layout, collate
+from tiewise.network.backbones import resolve_backbone
+from tiewise.network.model import PairClassifier, build_classifier
+from tiewise.network.networks import quiet_transformers
+from tiewise.tokens.batches import plan_step
+from tiewise.tokens.ragged import offsets_of
+from tiewise.tokens.rows import TokenRows
 
 torch.set_num_threads(1)
 

@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from tiewise.files import digest_file
-from tiewise.runs import FoldFolder
+from tiewise.runs.folder import FoldFolder
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
@@ -33,9 +33,9 @@ CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload(
     [
         "tiewise.cli",
-        "tiewise.crossfit",
-        "tiewise.fit",
-        "tiewise.judging",
+        "tiewise.fitting.crossfit",
+        "tiewise.fitting.fit",
+        "tiewise.predicting.judging",
         "transformers.models.gemma2.modeling_gemma2",
         "peft.tuners.lora",
     ]
@@ -170,7 +170,7 @@ def _run(folder: Path, log_path: Path, function: Callable[..., Any], arguments: 
 
 def _pause_after(step: int, *words: str) -> int:
     """Run the command line, which stops itself once it has logged a step."""
-    from tiewise.callbacks import History
+    from tiewise.fitting.callbacks import History
 
     log = History.on_log
 

@@ -9,11 +9,12 @@ from typing import Any
 import pandas as pd
 import torch
 
-from tiewise.claims import FoldTask
-from tiewise.config import RunConfig, load_preset
-from tiewise.folds import split
-from tiewise.runs import FoldFolder
-from tiewise.simulate import simulate
+from tiewise.config.loading import load_preset
+from tiewise.config.run_config import RunConfig
+from tiewise.pairs.folds import split
+from tiewise.runs.claims import FoldTask
+from tiewise.runs.folder import FoldFolder
+from tiewise.simulation.simulate import simulate
 
 torch.set_num_threads(1)
 
@@ -40,7 +41,7 @@ class Fitter:
     def __call__(
         self, name: str, config: RunConfig | None = None, **options: Any
     ) -> tuple[FoldFolder, pd.DataFrame]:
-        from tiewise.fit import fit_fold
+        from tiewise.fitting.fit import fit_fold
 
         config = config or configure()
         train_idx, eval_idx = split(pd.Series(range(len(self.pairs))).to_numpy() % 5, 0)

@@ -20,7 +20,7 @@ from torch.distributed.tensor import DTensor
 
 from fitting import Fitter, configure
 from launching import FSDP, read_environment
-from tiewise.trainer import StepTrainer
+from tiewise.fitting.trainer import StepTrainer
 
 WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT
 CHANGES = {"os.rename", "os.mkdir", "os.remove", "os.rmdir", "os.truncate"}

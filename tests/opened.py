@@ -8,12 +8,12 @@ from pathlib import Path
 import pandas as pd
 import torch
 
-from tiewise.backbones import resolve_backbone
-from tiewise.config import ModelConfig
+from tiewise.config.run_config import ModelConfig
 from tiewise.files import write_json
-from tiewise.model import PairClassifier, build_classifier
-from tiewise.template import Template
-from tiewise.tokens import TextTokenizer, TokenRows, build_template, load_tokenizer, token_rows
+from tiewise.network.backbones import resolve_backbone
+from tiewise.network.model import PairClassifier, build_classifier
+from tiewise.tokens.rows import TextTokenizer, TokenRows, build_template, load_tokenizer, token_rows
+from tiewise.tokens.template import Template
 
 torch.set_num_threads(1)
 

@@ -14,14 +14,15 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from tiewise.config import load_preset
-from tiewise.crossfit import FitOptions, cross_fit, summarise
+from tiewise.config.loading import load_preset
+from tiewise.evaluation.references import evaluate_tables
 from tiewise.files import write_json
-from tiewise.folds import fold_by_group
-from tiewise.pairs import text_lengths
-from tiewise.references import evaluate_tables
-from tiewise.runs import Run, save_data, save_folds, save_scored, start_run
-from tiewise.simulate import BAYES_COLUMNS, simulate, write_simulation
+from tiewise.fitting.crossfit import FitOptions, cross_fit, summarise
+from tiewise.pairs.folds import fold_by_group
+from tiewise.pairs.table import text_lengths
+from tiewise.runs.folder import Run, start_run
+from tiewise.runs.tables import save_data, save_folds, save_scored
+from tiewise.simulation.simulate import BAYES_COLUMNS, simulate, write_simulation
 
 N_SPLITS = 5
 OUTCOMES = ("a", "b", "tie")

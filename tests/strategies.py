@@ -11,8 +11,8 @@ import numpy as np
 import pandas as pd
 from hypothesis import strategies as st
 
-from tiewise.labels import WINNER_WORDS
-from tiewise.pairs import build_pairs
+from tiewise.pairs.labels import WINNER_WORDS
+from tiewise.pairs.schema import build_pairs
 
 SURROGATES = st.characters(min_codepoint=0xD800, max_codepoint=0xDFFF, categories=("Cs",))
 
@@ -94,7 +94,7 @@ def probs(max_size: int = 30) -> st.SearchStrategy[np.ndarray]:
 @st.composite
 def token_rows(draw: st.DrawFn, max_rows: int = 12):
     """Rows of tokens that often begin alike, repeat one another, or begin one another."""
-    from tiewise.tokens import TokenRows
+    from tiewise.tokens.rows import TokenRows
 
     stems = draw(st.lists(st.lists(st.integers(0, 3), max_size=30), min_size=1, max_size=3))
     tails = st.lists(st.integers(0, 70_000), min_size=1, max_size=12)

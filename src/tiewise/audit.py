@@ -12,12 +12,13 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from .duplicates import unite_near_duplicates
-from .errors import FoldError
-from .folds import fold_by_group, fold_by_id, fold_by_position, fold_first_turn
-from .labels import Winner
-from .pairs import TEXT_COLUMNS, is_degenerate, row_digests, text_lengths
-from .template import fill_in_order, share_budget
+from tiewise.errors import FoldError
+from tiewise.pairs.duplicates import unite_near_duplicates
+from tiewise.pairs.folds import fold_by_group, fold_by_id, fold_by_position, fold_first_turn
+from tiewise.pairs.labels import Winner
+from tiewise.pairs.schema import TEXT_COLUMNS
+from tiewise.pairs.table import is_degenerate, row_digests, text_lengths
+from tiewise.tokens.template import fill_in_order, share_budget
 
 Figures = dict[str, int | float]
 _NEAR = 0.8
@@ -108,7 +109,7 @@ def audit_pairs(
 
     Examples
     --------
-    >>> from tiewise.pairs import build_pairs
+    >>> from tiewise.pairs.schema import build_pairs
     >>> texts = {"prompt": [["Hi"]] * 4, "response_a": [["x"]] * 4, "response_b": [["y"]] * 4}
     >>> pairs = build_pairs({"id": range(4), **texts, "label": [0, 1, 2, 2]})
     >>> found = audit_pairs(pairs, n_splits=2)

@@ -16,14 +16,7 @@ import tyro
 
 from tiewise import __version__
 from tiewise.commands.combining import average, blend, cascade
-from tiewise.commands.evaluating import (
-    calibrate,
-    compare,
-    evaluate,
-    leaderboard,
-    report,
-    slices,
-)
+from tiewise.commands.evaluating import calibrate, compare, evaluate, leaderboard, report, slices
 from tiewise.commands.fitting import make_fit, presets
 from tiewise.commands.labelling import label
 from tiewise.commands.machine import doctor

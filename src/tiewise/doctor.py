@@ -22,7 +22,8 @@ from typing import Any
 
 import numpy as np
 
-from tiewise.config import BASELINE, PRESETS, RunConfig, load_preset
+from tiewise.config.loading import PRESETS, load_preset
+from tiewise.config.run_config import BASELINE, RunConfig
 
 PACKAGES = (
     "tiewise", "numpy", "pandas", "pyarrow", "scikit-learn", "tokenizers", "torch", "transformers",
@@ -157,7 +158,7 @@ def _find_kernels(torch: Any, device: str) -> dict[str, str]:
 
 
 def _name_gpu_kernel(torch: Any) -> str:
-    from tiewise.gpu_kernels import can_use_flash
+    from tiewise.network.gpu_kernels import can_use_flash
 
     has_flash = can_use_flash(torch.bfloat16)
     return "flash-attention; flex attention in float32" if has_flash else "flex attention"

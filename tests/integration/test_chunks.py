@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from tiewise.errors import PairsError
 from tiewise.formats import read_chunks, read_pairs, write_pairs
-from tiewise.pairs import TEXT_COLUMNS, build_pairs
-from tiewise.simulate import simulate, write_simulation
+from tiewise.pairs.schema import TEXT_COLUMNS, build_pairs
+from tiewise.simulation.simulate import simulate, write_simulation
 
 
 @pytest.fixture(scope="module")

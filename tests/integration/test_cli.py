@@ -15,14 +15,14 @@ from huggingface_hub import ModelCard
 from safetensors.numpy import load_file, save_file
 
 import tiewise
-from tiewise.checkpoints import seal
 from tiewise.cli import main
-from tiewise.config import PRESETS
+from tiewise.config.loading import PRESETS
+from tiewise.demo.verdicts import judge_answers
+from tiewise.exporting.push import find_model
 from tiewise.files import write_json
 from tiewise.formats import read_pairs
-from tiewise.push import find_model
-from tiewise.simulate import simulate, write_simulation
-from tiewise.verdicts import judge_answers
+from tiewise.runs.checkpoints import seal
+from tiewise.simulation.simulate import simulate, write_simulation
 
 FIT = ("fit", "--preset", "tiny", "--data", "train.csv")
 WEIGHTS = "adapter_model.safetensors"
@@ -341,7 +341,7 @@ def test_a_second_order_for_close_calls_says_what_it_saves_and_loses(here, capsy
 @pytest.mark.parametrize("words", ["predict --run base --data test.csv", "export base"])
 def test_without_torch_it_is_said_how_to_get_it(here, capsys, monkeypatch, words):
     """A message names the package and the extra; no traceback."""
-    for name in ("tiewise.judging", "tiewise.export"):
+    for name in ("tiewise.predicting.judging", "tiewise.exporting.export"):
         monkeypatch.delitem(sys.modules, name, raising=False)
     monkeypatch.setitem(sys.modules, "torch", None)
     assert run(*words.split(), "--out", "never.csv") == 2

@@ -8,7 +8,7 @@ import doctest
 import pytest
 
 from tiewise import doctor
-from tiewise.config import load_preset
+from tiewise.config.loading import load_preset
 from tiewise.doctor import examine, measure_rate, operations_a_token
 
 

@@ -8,7 +8,7 @@ from accelerate.utils import DeepSpeedPlugin, FullyShardedDataParallelPlugin
 from engines import build_tiny
 from launching import CONFIGURATIONS, FSDP, read_environment
 from tiewise.errors import ConfigError
-from tiewise.sharding import check_fsdp
+from tiewise.network.sharding import check_fsdp
 
 
 @pytest.fixture

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 from fitting import configure
-from tiewise.config import PRESETS
-from tiewise.crossfit import FitOptions, cross_fit
+from tiewise.config.loading import PRESETS
+from tiewise.fitting.crossfit import FitOptions, cross_fit
 from tiewise.formats import write_pairs
-from tiewise.runs import read_fold_oof
-from tiewise.simulate import simulate
+from tiewise.runs.tables import read_fold_oof
+from tiewise.simulation.simulate import simulate
 
 # What a small backbone has no room for, or a machine without CUDA cannot compute.
 SMALLER = {

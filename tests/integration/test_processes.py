@@ -27,9 +27,9 @@ from safetensors.numpy import load_file
 
 from fitting import Fitter
 from launched import fit
-from tiewise import checkpoints
 from tiewise.cli import main
-from tiewise.runs import FoldFolder
+from tiewise.runs import checkpoints
+from tiewise.runs.folder import FoldFolder
 
 pytestmark = pytest.mark.timeout(900)
 TESTS = Path(__file__).parents[1]

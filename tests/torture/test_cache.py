@@ -25,7 +25,7 @@ import pytest
 import tiewise
 from small_tokenizers import byte_level
 from tiewise import files
-from tiewise.tokens import FIELDS, TokenizedPairs, load_tokenizer, tokenize
+from tiewise.tokens.rows import FIELDS, TokenizedPairs, load_tokenizer, tokenize
 
 SCALE = {"full": "5000", "quick": "200"}.get(os.environ.get("TIEWISE_TORTURE", ""), "100")
 N_FAULTS = int(os.environ.get("TIEWISE_FAULTS", SCALE))
@@ -40,7 +40,7 @@ CHILD = """
 import sys
 from pathlib import Path
 import numpy as np, pandas as pd
-from tiewise.tokens import load_tokenizer, tokenize
+from tiewise.tokens.rows import load_tokenizer, tokenize
 home, cache, n_rounds = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
 pairs = pd.read_pickle(home / "pairs.pickle")
 tokenizer = load_tokenizer(home)

@@ -14,10 +14,10 @@ from pathlib import Path
 import pytest
 
 from faults import copy_run, damages, fit, fit_to, fold_of, n_resumed, outcome, scaled, tiewise
-from tiewise import checkpoints
-from tiewise.backbones import resolve_backbone
 from tiewise.errors import ModelError
-from tiewise.judging import load_judge
+from tiewise.network.backbones import resolve_backbone
+from tiewise.predicting.judging import load_judge
+from tiewise.runs import checkpoints
 
 pytestmark = pytest.mark.timeout(3600)
 

@@ -15,7 +15,7 @@ from pandas.testing import assert_frame_equal
 
 from tiewise.errors import PairsError
 from tiewise.formats import read_pairs, write_pairs
-from tiewise.pairs import build_pairs
+from tiewise.pairs.schema import build_pairs
 
 SCALE = {"full": "5000", "quick": "300"}.get(os.environ.get("TIEWISE_TORTURE", ""), "100")
 N_FILES = int(os.environ.get("TIEWISE_FILES", SCALE))

@@ -25,7 +25,7 @@ from faults import (
     with_free_disk,
     with_small_files,
 )
-from tiewise import checkpoints
+from tiewise.runs import checkpoints
 
 pytestmark = pytest.mark.timeout(3600)
 

@@ -14,7 +14,7 @@ import pytest
 
 from oracles import turns_by_json
 from tiewise.errors import ParseError
-from tiewise.parse import parse_turns
+from tiewise.pairs.parse import parse_turns
 
 SCALE = {"full": "1000000", "quick": "100000"}.get(os.environ.get("TIEWISE_TORTURE", ""), "20000")
 N_CELLS = int(os.environ.get("TIEWISE_CELLS", SCALE))

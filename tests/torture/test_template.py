@@ -15,8 +15,8 @@ import pandas as pd
 import pytest
 
 from small_tokenizers import byte_level, gemma_like, word_piece
-from tiewise.template import read_segments
-from tiewise.tokens import FIELDS, build_template, load_tokenizer, token_rows
+from tiewise.tokens.rows import FIELDS, build_template, load_tokenizer, token_rows
+from tiewise.tokens.template import read_segments
 
 SCALE = {"full": 10_000, "quick": 1_000}
 N_ROWS = SCALE.get(os.environ.get("TIEWISE_TORTURE", ""), 500)

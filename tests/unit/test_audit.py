@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 
 from strategies import pairs_tables
 from tiewise.audit import audit_pairs, leak_share
-from tiewise.folds import fold_by_group, fold_by_position, split
-from tiewise.pairs import build_pairs, swap_pairs
+from tiewise.pairs.folds import fold_by_group, fold_by_position, split
+from tiewise.pairs.schema import build_pairs
+from tiewise.pairs.table import swap_pairs
 
 
 def pairs_of(rows, **columns):

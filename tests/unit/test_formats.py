@@ -18,7 +18,7 @@ from pandas.testing import assert_frame_equal
 from strategies import pairs_tables, probs
 from tiewise.errors import PairsError
 from tiewise.formats import read_chunks, read_many, read_pairs, write_pairs, write_submission
-from tiewise.pairs import COLUMNS, build_pairs, check_pairs
+from tiewise.pairs.schema import COLUMNS, build_pairs, check_pairs
 
 KAGGLE_HEADER = (
     "id,model_a,model_b,prompt,response_a,response_b,winner_model_a,winner_model_b,winner_tie"

@@ -8,7 +8,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "docs" / "reliability.md").read_text(encoding="utf-8")
-NAMED = sorted(set(re.findall(r"`(?:(\w+/\w+)\.py::)(\w+)`", TEXT)))
+NAMED = sorted(set(re.findall(r"`(?:((?:\w+/)+\w+)\.py::)(\w+)`", TEXT)))
 
 
 def functions_in(path):

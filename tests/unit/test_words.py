@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from tiewise.cli import main
 from tiewise.commands.words import check_words, flags_of, shows, with_examples
-from tiewise.config import RunConfig, load_preset
+from tiewise.config.loading import load_preset
+from tiewise.config.run_config import RunConfig
 from tiewise.errors import ConfigError
 
 

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
-from tiewise.config import RunConfig
+from tiewise.config.run_config import RunConfig
 from tiewise.console import show
 
 Artifacts = Annotated[Path, tyro.conf.arg(help="Folder of runs, caches and submissions.")]

@@ -26,8 +26,8 @@ def blend(
         run: Name of the blend; made from time and configuration when not given.
         overwrite: Replace a blend of that name.
     """
-    from tiewise.blending import blend_runs
-    from tiewise.runs import open_run
+    from tiewise.ensembles.blending import blend_runs
+    from tiewise.runs.folder import open_run
 
     members = [open_run(name, artifacts) for name in runs]
     show_result(blend_runs(members, artifacts, name=run, is_overwritten=overwrite), is_json=json)
@@ -50,10 +50,10 @@ def average(
         run: Name or folder of a run with two finished folds or more.
         overwrite: Replace the average that is there.
     """
-    from tiewise.runs import open_run
+    from tiewise.runs.folder import open_run
 
     try:
-        from tiewise.averaging import average_run
+        from tiewise.network.averaging import average_run
     except ModuleNotFoundError as error:
         raise missing_extra("tiewise average", error) from error
     opened = open_run(run, artifacts)
@@ -86,8 +86,8 @@ def cascade(
         shares: A call is close where the second largest probability is at least this share of the
             largest; a line each, between the two runs alone.
     """
-    from tiewise.cascade import weigh_cascade
-    from tiewise.runs import open_run
+    from tiewise.ensembles.cascade import weigh_cascade
+    from tiewise.runs.folder import open_run
 
     runs = [open_run(name, artifacts) for name in (cheap, dear)]
     show_result(weigh_cascade(*runs, shares=shares), is_json=json)

@@ -13,7 +13,7 @@ from tiewise.console import show
 from tiewise.errors import ConfigError
 
 if TYPE_CHECKING:
-    from tiewise.judged import Judged
+    from tiewise.assessment.judged import Judged
 
 RunName = Annotated[
     str | None, tyro.conf.Positional, tyro.conf.arg(help="Name or folder of a run.")
@@ -49,9 +49,9 @@ def evaluate(
         data: Labelled pairs that --predictions are about.
         rewardbench: Accuracy as on RewardBench's board, by section and subset.
     """
-    from tiewise.crossfit import summarise
-    from tiewise.judged import judge_file, score_judged, score_preferences
-    from tiewise.runs import open_run
+    from tiewise.assessment.judged import judge_file, score_judged, score_preferences
+    from tiewise.fitting.crossfit import summarise
+    from tiewise.runs.folder import open_run
 
     scores: Any
     if rewardbench and (not data or predictions is None):
@@ -79,7 +79,7 @@ def slices(
     json: Json = False,
 ) -> None:
     """Score parts of the data, each held against all other rows, with Holm's correction."""
-    from tiewise.slices import evaluate_slices
+    from tiewise.evaluation.slices import evaluate_slices
 
     judged = _judge(run, data, predictions, artifacts)
     known = judged.folds if judged.pairs is None else judged.pairs
@@ -103,10 +103,11 @@ def calibrate(
     Args:
         data: Labelled pairs that --predictions are about.
     """
-    from tiewise.calibrate import calibrate as try_calibrations
-    from tiewise.calibrated import log_probs, save_calibration
-    from tiewise.crossfit import summarise
-    from tiewise.runs import is_joined, open_run
+    from tiewise.assessment.calibrated import log_probs, save_calibration
+    from tiewise.evaluation.calibrate import calibrate as try_calibrations
+    from tiewise.fitting.crossfit import summarise
+    from tiewise.runs.folder import open_run
+    from tiewise.runs.tables import is_joined
 
     if run is not None and data:
         raise ConfigError("No texts are needed to calibrate a run: leave out --data.")
@@ -136,7 +137,7 @@ def leaderboard(
     If the predicted order agrees with the observed one only until length is controlled, the
     predictor is a length meter.
     """
-    from tiewise.ranking import rank_models
+    from tiewise.evaluation.ranking import rank_models
 
     judged = _judge(run, data, predictions, artifacts)
     show_result(rank_models(judged.texts(), judged.oof), is_json=json)
@@ -158,9 +159,9 @@ def compare(
         by_slice: Also on each slice of the rows.
         data: Where the runs' data are now, if not where they were; only slices need them.
     """
-    from tiewise.comparison import compare_runs, compare_with_reference
-    from tiewise.judged import judge_run
-    from tiewise.runs import open_run
+    from tiewise.assessment.comparison import compare_runs, compare_with_reference
+    from tiewise.assessment.judged import judge_run
+    from tiewise.runs.folder import open_run
 
     if len(runs) < 2:
         raise ConfigError("Name at least two runs to compare, the reference last.")
@@ -187,9 +188,9 @@ def report(
         run: Name or folder of a run.
         data: Where the run's data are now, if not where they were.
     """
-    from tiewise.dataset import reread_pairs
-    from tiewise.report import write_report
-    from tiewise.runs import open_run
+    from tiewise.reporting.report import write_report
+    from tiewise.runs.folder import open_run
+    from tiewise.training_data.dataset import reread_pairs
 
     opened = open_run(run, artifacts)
     show(str(write_report(opened, pairs=reread_pairs(opened, data))))
@@ -199,8 +200,8 @@ def _judge(
     run: str | None, data: tuple[str, ...], predictions: Path | None, artifacts: Path
 ) -> Judged:
     """Open what a command is about: a run, or predictions of labelled data."""
-    from tiewise.judged import judge_file, judge_run
-    from tiewise.runs import open_run
+    from tiewise.assessment.judged import judge_file, judge_run
+    from tiewise.runs.folder import open_run
 
     if run is not None and predictions is None:
         return judge_run(open_run(run, artifacts), data)

@@ -8,7 +8,8 @@ from typing import Literal
 
 from tiewise.commands.arguments import Artifacts, Config, Json, default_artifacts, print_json
 from tiewise.commands.words import shows
-from tiewise.config import BASELINE, PRESETS, load_preset
+from tiewise.config.loading import PRESETS, load_preset
+from tiewise.config.run_config import BASELINE
 from tiewise.console import show
 from tiewise.errors import ConfigError
 
@@ -48,9 +49,9 @@ def make_fit(preset_name: str) -> Callable[..., None]:
             overwrite: Fit the folds asked for anew, in place of what this run has of them.
             init_from: Start from the adapter in this folder (a fold of another run).
         """
-        from tiewise.card import write_fold_card
-        from tiewise.crossfit import FitOptions, cross_fit, summarise
-        from tiewise.environment import is_first_process
+        from tiewise.fitting.crossfit import FitOptions, cross_fit, summarise
+        from tiewise.reporting.card import write_fold_card
+        from tiewise.runs.environment import is_first_process
 
         del preset
         if fold is not None and folds is not None:

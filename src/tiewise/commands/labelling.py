@@ -36,8 +36,8 @@ def label(
         overwrite: Replace the file if it exists.
     """
     from tiewise.formats import read_many
-    from tiewise.labelling import label_pairs
-    from tiewise.runs import open_run
+    from tiewise.predicting.labelling import label_pairs
+    from tiewise.runs.folder import open_run
 
     done = label_pairs(
         open_run(run, artifacts),

@@ -65,9 +65,9 @@ def predict(
         chunk_rows: Pairs held in memory at a time.
         overwrite: Replace the file if it exists.
     """
-    from tiewise.prediction import predict_file
-    from tiewise.predictors import PredictOptions
-    from tiewise.runs import open_run
+    from tiewise.predicting.prediction import predict_file
+    from tiewise.predicting.predictors import PredictOptions
+    from tiewise.runs.folder import open_run
 
     if swap and one_order:
         raise ConfigError("--swap and --one-order contradict each other; give one of them.")
@@ -109,8 +109,8 @@ def rank(
         responses: Files of two or more responses.
         run: Name or folder of a run; the small model that comes with the package when not given.
     """
-    from tiewise.runs import open_run
-    from tiewise.serving import rank as rank_texts
+    from tiewise.predicting.serving import rank as rank_texts
+    from tiewise.runs.folder import open_run
 
     texts = [_read_text(path) for path in (prompt, *responses)]
     path = None if run is None else open_run(run, artifacts).path
@@ -139,11 +139,11 @@ def export(
         fold: Which fold; the only finished one when not given.
         overwrite: Replace the folder if it exists.
     """
-    from tiewise.card import write_card
-    from tiewise.runs import open_run
+    from tiewise.reporting.card import write_card
+    from tiewise.runs.folder import open_run
 
     try:
-        from tiewise.export import export_run
+        from tiewise.exporting.export import export_run
     except ModuleNotFoundError as error:
         raise missing_extra("tiewise export", error) from error
     opened = open_run(run, artifacts)

@@ -66,8 +66,8 @@ def simulate(
         out: The csv file to write; the posterior goes beside it, as .bayes.csv and .bayes.json.
         overwrite: Replace the files if they exist.
     """
-    from tiewise.simulate import simulate as simulate_pairs
-    from tiewise.simulate import simulation_files, write_simulation
+    from tiewise.simulation.simulate import simulate as simulate_pairs
+    from tiewise.simulation.simulate import simulation_files, write_simulation
 
     for file in simulation_files(out):
         refuse_existing(file, is_overwritten=overwrite)
@@ -101,7 +101,7 @@ def convert(
         overwrite: Replace the file if it exists.
     """
     from tiewise.formats import read_many, write_pairs, write_preference
-    from tiewise.pairs import FURTHER_COLUMNS
+    from tiewise.pairs.schema import FURTHER_COLUMNS
 
     refuse_existing(out, is_overwritten=overwrite)
     pairs = read_many(data, format=data_format, labelled=not unlabelled, on_error=on_error)
@@ -124,8 +124,8 @@ def convert(
 
 
 def _count_tokens(pairs: Any, backbone: str, artifacts: Path) -> Any:
-    from tiewise.backbones import resolve_backbone
-    from tiewise.tokens import load_tokenizer, token_lengths, tokenize
+    from tiewise.network.backbones import resolve_backbone
+    from tiewise.tokens.rows import load_tokenizer, token_lengths, tokenize
 
     cache_dir = artifacts / "cache"
     tokenizer = load_tokenizer(resolve_backbone(backbone, cache_dir=cache_dir))

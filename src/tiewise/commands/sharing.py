@@ -33,7 +33,7 @@ def push(
         fold: Which fold of the run; the only finished one when not given.
         public: Let everybody see the repository if it has to be made; else only its owner.
     """
-    from tiewise.push import find_model, push_folder
+    from tiewise.exporting.push import find_model, push_folder
 
     folder = find_model(model, artifacts, fold=fold)
     url = push_folder(folder, repo, is_public=public)
@@ -56,11 +56,11 @@ def demo(
         run: Name or folder of a run; the small model that comes with the package when not given.
         port: Port on 127.0.0.1; 0 for any that is free.
     """
-    from tiewise.demo import serve
+    from tiewise.demo.app import serve
 
     path: Path | None = None
     if run is not None:
-        from tiewise.runs import open_run
+        from tiewise.runs.folder import open_run
 
         path = open_run(run, artifacts).path
     serve(path, port=port, announce=show)

@@ -6,11 +6,11 @@ goes the other way. A record either becomes rows, is refused by name, or is mend
 row is lost, and no label guessed, in silence.
 """
 
-from .hub import is_hub_path
-from .joining import align_pairs, join_pairs, name_files, read_many
-from .reading import FORMATS, read_chunks, read_pairs
-from .sources import fetch_files
-from .writing import write_pairs, write_preference, write_submission
+from tiewise.formats.hub import is_hub_path
+from tiewise.formats.joining import align_pairs, join_pairs, name_files, read_many
+from tiewise.formats.reading import FORMATS, read_chunks, read_pairs
+from tiewise.formats.sources import fetch_files
+from tiewise.formats.writing import write_pairs, write_preference, write_submission
 
 __all__ = [
     "FORMATS",

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from ..errors import PairsError
-from .cells import Record, Row, as_word, shown, soft_labels, weight_of, winner_of
-from .conversations import common_prompt, read_messages, split_messages
+from tiewise.errors import PairsError
+from tiewise.formats.cells import Record, Row, as_word, shown, soft_labels, weight_of, winner_of
+from tiewise.formats.conversations import common_prompt, read_messages, split_messages
 
 _ID_COLUMNS = ("id", "question_id")
 _WORDS = {

@@ -10,10 +10,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ..errors import LabelError, PairsError, ParseError
-from ..labels import WORD_OF_WINNER, Winner, label_from_winner
-from ..pairs import PROB_COLUMNS
-from ..parse import Cell, parse_cell, repair_text
+from tiewise.errors import LabelError, PairsError, ParseError
+from tiewise.pairs.labels import PROB_COLUMNS, WORD_OF_WINNER, Winner, label_from_winner
+from tiewise.pairs.parse import Cell, parse_cell, repair_text
 
 Record = Mapping[str, Any]
 Row = dict[str, Any]

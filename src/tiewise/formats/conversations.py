@@ -15,10 +15,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..errors import PairsError
-from ..parse import repair_text
-from .cells import is_missing, shown
-from .sources import parse_json
+from tiewise.errors import PairsError
+from tiewise.formats.cells import is_missing, shown
+from tiewise.formats.sources import parse_json
+from tiewise.pairs.parse import repair_text
 
 Message = dict[str, Any]
 Turns = list[str | None]

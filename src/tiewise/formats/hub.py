@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ..errors import PairsError
+from tiewise.errors import PairsError
 
 _SCHEME = "hf://"
 _address = re.compile(

@@ -8,10 +8,11 @@ from typing import Any
 
 import pandas as pd
 
-from ..errors import PairsError
-from ..folds import derive_groups, unite_groups
-from ..pairs import FURTHER_COLUMNS, PROB_COLUMNS, as_ids, check_pairs
-from .reading import OnError, read_pairs
+from tiewise.errors import PairsError
+from tiewise.formats.reading import OnError, read_pairs
+from tiewise.pairs.folds import derive_groups, unite_groups
+from tiewise.pairs.labels import PROB_COLUMNS
+from tiewise.pairs.schema import FURTHER_COLUMNS, as_ids, check_pairs
 
 
 def read_many(

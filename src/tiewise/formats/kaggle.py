@@ -8,11 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from ..errors import LabelError
-from ..labels import Winner, label_from_winner
-from ..pairs import TEXT_COLUMNS, WORD_COLUMNS
-from ..parse import Cell
-from .cells import (
+from tiewise.errors import LabelError
+from tiewise.formats.cells import (
     Record,
     Row,
     agreed_winner,
@@ -25,6 +22,9 @@ from .cells import (
     weight_of,
     winner_of,
 )
+from tiewise.pairs.labels import Winner, label_from_winner
+from tiewise.pairs.parse import Cell
+from tiewise.pairs.schema import TEXT_COLUMNS, WORD_COLUMNS
 
 _WORDS = (*(name for name in WORD_COLUMNS if name != "winner"), "session", "teacher")
 

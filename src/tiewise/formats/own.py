@@ -17,9 +17,10 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ..errors import PairsError
-from ..files import atomic_path
-from ..pairs import PROB_COLUMNS, TEXT_COLUMNS
+from tiewise.errors import PairsError
+from tiewise.files import atomic_path
+from tiewise.pairs.labels import PROB_COLUMNS
+from tiewise.pairs.schema import TEXT_COLUMNS
 
 _DIGEST_KEY = b"tiewise.digest"
 _TEACHER_KEY = b"tiewise.teacher"
@@ -36,7 +37,7 @@ _DAMAGE = (pa.ArrowException, OSError, ValueError, OverflowError)
 def write_parquet(pairs: pd.DataFrame, path: Path, *, teacher: str | None = None) -> None:
     """Write a pairs table, whole or not at all, and what is known of its soft labels' teacher.
 
-    `teacher` is any text (:mod:`tiewise.teachers`); the digest is of it too.
+    `teacher` is any text (:mod:`tiewise.training_data.teachers`); the digest is of it too.
     """
     schema = pa.schema([(name, _type_of(pairs[name])) for name in pairs.columns])
     digest = _new_digest(schema.names, teacher)

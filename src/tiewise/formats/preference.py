@@ -15,10 +15,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..errors import PairsError
-from ..labels import WORD_OF_WINNER, Winner
-from .cells import Record, Row, as_word, is_missing, list_cell, shown, weight_of
-from .conversations import (
+from tiewise.errors import PairsError
+from tiewise.formats.cells import Record, Row, as_word, is_missing, list_cell, shown, weight_of
+from tiewise.formats.conversations import (
     Exchanges,
     Message,
     Turns,
@@ -27,6 +26,7 @@ from .conversations import (
     read_transcript,
     split_messages,
 )
+from tiewise.pairs.labels import WORD_OF_WINNER, Winner
 
 _WORDS = ("language", "source", "session")
 

@@ -12,19 +12,15 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 import pandas as pd
 
-from ..errors import PairsError, TiewiseError
-from ..pairs import (
-    COLUMNS,
-    PROB_COLUMNS,
-    TEXT_COLUMNS,
-    build_pairs,
-)
-from ..parse import repair_text
-from .arena import read_arena, read_mt_bench
-from .cells import ONE_HOT_COLUMNS, Record, Row, is_missing
-from .kaggle import read_kaggle, read_own, read_wsdm
-from .preference import read_preference, read_rewardbench
-from .sources import Numbered, Source, open_source
+from tiewise.errors import PairsError, TiewiseError
+from tiewise.formats.arena import read_arena, read_mt_bench
+from tiewise.formats.cells import ONE_HOT_COLUMNS, Record, Row, is_missing
+from tiewise.formats.kaggle import read_kaggle, read_own, read_wsdm
+from tiewise.formats.preference import read_preference, read_rewardbench
+from tiewise.formats.sources import Numbered, Source, open_source
+from tiewise.pairs.labels import PROB_COLUMNS
+from tiewise.pairs.parse import repair_text
+from tiewise.pairs.schema import COLUMNS, TEXT_COLUMNS, build_pairs
 
 OnError = Literal["raise", "skip"]
 _SHOWN = 3
@@ -51,7 +47,7 @@ class Format(NamedTuple):
     """Columns that tell another format of the same columns apart."""
 
 
-_LABELS = (ONE_HOT_COLUMNS, ("winner",), PROB_COLUMNS)
+_LABELS = (ONE_HOT_COLUMNS, ("winner",), tuple(PROB_COLUMNS))
 _JUDGED = ("question_id", "judge", "turn")
 _CONVERSATIONS = ("conversation_a", "conversation_b")
 FORMATS = {

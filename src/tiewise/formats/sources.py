@@ -19,9 +19,9 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from ..errors import PairsError
-from .hub import fetch, is_hub_path
-from .own import read_parquet
+from tiewise.errors import PairsError
+from tiewise.formats.hub import fetch, is_hub_path
+from tiewise.formats.own import read_parquet
 
 _FIELD_LIMIT = 2**31 - 1
 _MAX_DEPTH = 100

@@ -12,14 +12,14 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from ..errors import PairsError
-from ..files import atomic_path
-from ..folds import derive_groups
-from ..labels import WORD_OF_WINNER, Winner
-from ..pairs import FURTHER_COLUMNS, TEXT_COLUMNS, check_pairs
-from .cells import ONE_HOT_COLUMNS
-from .conversations import join_messages
-from .own import write_parquet
+from tiewise.errors import PairsError
+from tiewise.files import atomic_path
+from tiewise.formats.cells import ONE_HOT_COLUMNS
+from tiewise.formats.conversations import join_messages
+from tiewise.formats.own import write_parquet
+from tiewise.pairs.folds import derive_groups
+from tiewise.pairs.labels import WORD_OF_WINNER, Winner
+from tiewise.pairs.schema import FURTHER_COLUMNS, TEXT_COLUMNS, check_pairs
 
 _SUM_TOLERANCE = 1e-3
 

@@ -1,0 +1,116 @@
+"""A run's scores beside what it must beat, the CPU-class model among it where that was fitted.
+
+A run of the model called `baseline` stands beside another run when it was fitted in the same
+artifacts folder on the same data, dealt to the same folds: then each row was predicted by both
+without its own fold, and nothing need be fitted again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import pandas as pd
+
+from tiewise.config.run_config import BASELINE, RunConfig
+from tiewise.errors import TiewiseError
+from tiewise.evaluation.intervals import FloatArray
+from tiewise.evaluation.references import RunScores, evaluate_tables
+from tiewise.pairs.labels import PROB_COLUMNS
+from tiewise.runs.folder import Run, open_run
+from tiewise.runs.tables import read_data, read_folds, read_oof
+
+
+def score_run(
+    run: Run,
+    oof: pd.DataFrame,
+    *,
+    folds: pd.DataFrame | None = None,
+    counts: Mapping[str, int] | None = None,
+) -> RunScores:
+    """Score out-of-fold predictions of a run beside every reference that can be had.
+
+    Parameters
+    ----------
+    run
+        The run, with its data and folds written.
+    oof
+        Predictions of finished folds.
+    folds
+        The table of folds, if it was read already.
+    counts
+        Further counts to report.
+    """
+    baseline, reason = predict_by_baseline(run, oof["id"])
+    return evaluate_tables(
+        oof,
+        read_folds(run) if folds is None else folds,
+        counts={**read_data(run)["counts"], **(counts or {})},
+        others={} if baseline is None else {BASELINE: baseline},
+        omitted={BASELINE: reason} if reason else {},
+    )
+
+
+def predict_by_baseline(run: Run, ids: pd.Series) -> tuple[FloatArray | None, str]:
+    """Look up what the CPU-class model beside a run says of rows.
+
+    Parameters
+    ----------
+    run
+        The run to be judged.
+    ids
+        Of the rows, (n,).
+
+    Returns
+    -------
+    probs
+        Out-of-fold probabilities, float64 (n, 3); None where there are none.
+    reason
+        Why there are none; empty where there are, or where the run is that model itself.
+    """
+    if _is_plain(run.config):
+        return None, ""
+    oof = _newest_oof(run)
+    if oof is None:
+        return None, "not fitted on these folds: tiewise fit --preset baseline --folds all"
+    table = oof.set_index(oof["id"].astype(str))[PROB_COLUMNS].reindex(ids.astype(str))
+    n_missing = int(table.isna().any(axis=1).sum())
+    if n_missing:
+        return None, f"its run lacks {n_missing:,} of these rows: fit its other folds"
+    return table.to_numpy("float64"), ""
+
+
+def _newest_oof(run: Run) -> pd.DataFrame | None:
+    """Return the predictions of the model's run with most folds finished, the newest of those."""
+    beside = [found for path in run.path.parent.glob("*/scores.json")
+              if (found := _open_beside(run, path.parent)) is not None]  # fmt: skip
+    if not beside:
+        return None
+    return read_oof(max(beside, key=lambda found: (len(found.finished_folds()), _age(found))))
+
+
+def _open_beside(run: Run, folder: Path) -> Run | None:
+    """Open a run of the model on the same data and folds; None for any other run."""
+    try:
+        found = open_run(folder, run.path.parent.parent)
+        is_beside = (
+            _is_plain(found.config)
+            and _fold_rule(found.config) == _fold_rule(run.config)
+            and read_data(found)["digest"] == read_data(run)["digest"]
+        )
+    except TiewiseError:  # a run that is damaged is no reference, and no reason to stop
+        return None
+    return found if is_beside else None
+
+
+def _is_plain(config: RunConfig) -> bool:
+    """Whether it is the model as the preset has it; with an encoder it must beat that itself."""
+    return config.model.backbone == BASELINE and config.model.embeddings is None
+
+
+def _fold_rule(config: RunConfig) -> tuple[str, int, int]:
+    return config.data.fold_rule, config.data.n_splits, config.data.data_seed
+
+
+def _age(run: Run) -> int:
+    return run.scores_path.stat().st_mtime_ns

@@ -1,0 +1,1 @@
+"""The CPU-class model: counted features and scikit-learn."""

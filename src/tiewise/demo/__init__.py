@@ -1,0 +1,1 @@
+"""A page to try a model on, for this machine alone."""

@@ -1,0 +1,1 @@
+"""Scores with intervals, from labels and probabilities alone. No torch."""

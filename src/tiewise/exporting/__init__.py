@@ -1,0 +1,1 @@
+"""An adapter as a plain classifier, and models sent to the hub."""

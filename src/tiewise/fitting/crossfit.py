@@ -1,0 +1,261 @@
+"""Cross-fitting: every row is predicted by a model that has not seen its conversation.
+
+Here a configuration, a data set and a run folder come together. The model is fitted by
+:mod:`tiewise.fitting.fit` (torch) or :mod:`tiewise.baseline.feature_model` (scikit-learn),
+whichever the backbone names; everything around it, folds, identity, predictions, scores, is the
+same for both.
+"""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pandas as pd
+
+from tiewise.assessment.beside import score_run
+from tiewise.baseline.fold import check_embeddings, fit_baseline_fold
+from tiewise.config.checks import check_config
+from tiewise.config.loading import load_preset
+from tiewise.config.run_config import BASELINE, RunConfig
+from tiewise.errors import ConfigError, DeviceError, FoldError, RunError, missing_extra
+from tiewise.evaluation.references import RunScores
+from tiewise.files import held, read_json
+from tiewise.pairs.folds import split
+from tiewise.runs.claims import FoldTask, empty_fold, hold_fold, release_fold
+from tiewise.runs.environment import is_first_process
+from tiewise.runs.folder import Run, start_run
+from tiewise.runs.stacking import open_stack, read_stack
+from tiewise.runs.tables import forget_scores, join_folds, save_data, save_folds, save_scored
+from tiewise.training_data.dataset import Dataset, deal_folds, load_dataset
+from tiewise.training_data.training_rows import (
+    LEAKS,
+    START_LEAKS,
+    TrainingRows,
+    gather_training_rows,
+)
+
+Describe = Callable[[Run, int, pd.DataFrame, RunScores], None]
+FitFold = Callable[[RunConfig, pd.DataFrame, pd.DataFrame, FoldTask], pd.DataFrame | None]
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class FitOptions:
+    """How a run is begun or gone on with; none of it changes what is computed.
+
+    name
+        The run's name; made from time and configuration when None.
+    is_resumed
+        Go on where an earlier fit of the same identity stopped.
+    is_overwritten
+        Remove the folds to be fitted first.
+    init_from
+        Folder of a run's fold (or of an adapter) to start from.
+    describe
+        Called with a fold's run, number, predictions and scores before the fold counts as
+        finished, to write what stands beside its adapter.
+    """
+
+    name: str | None = None
+    is_resumed: bool = False
+    is_overwritten: bool = False
+    init_from: Path | None = None
+    describe: Describe | None = None
+
+
+def cross_fit(
+    config: RunConfig, folds: list[int], artifacts_dir: Path, options: FitOptions
+) -> tuple[Run, list[int]]:
+    """Fit the folds named, one after the other, and write the run folder.
+
+    Returns
+    -------
+    run, fitted
+        The run, and the folds that were fitted now: those finished before are left as they are
+        when resumed.
+
+    Raises
+    ------
+    TiewiseError
+        When the configuration, the data, the device or the run folder do not allow it.
+    """
+    check_config(config)
+    _check_folds(folds, config.data.n_splits)
+    if options.is_resumed and options.is_overwritten:
+        raise ConfigError("--resume and --overwrite contradict each other; give one of them.")
+    if config.model.backbone == BASELINE:
+        _say_what_the_baseline_ignores(config, options)
+    check_device(config)
+    dataset = load_dataset(
+        config.data, fallback="hub" if config.train.device == "cuda" else "sample"
+    )
+    table = deal_folds(dataset, config.data)
+    dataset = _add_stack(dataset, table, config, artifacts_dir)
+    _check_labels(table, folds)
+    rows = gather_training_rows(config.data, dataset, table["fold"].to_numpy())
+    run = start_run(artifacts_dir, config, name=options.name)
+    if is_first_process():
+        save_folds(run, table)
+        rows.save_seen(run)
+        save_data(run, rows.described)
+    fitted = [fold for fold in folds if _fit_one(run, rows, table, fold, artifacts_dir, options)]
+    return run, fitted
+
+
+def check_device(config: RunConfig) -> None:
+    """Refuse a configuration that this machine or this installation cannot compute.
+
+    Raises
+    ------
+    DeviceError
+        When torch is not installed, or CUDA is asked for and not there.
+    """
+    if config.model.backbone == BASELINE:
+        check_embeddings(config.model)
+        return
+    try:
+        from tiewise.fitting.fit import require_device
+    except ModuleNotFoundError as error:
+        message = missing_extra(config.model.backbone, error)
+        raise DeviceError(
+            f"{message} Without it: tiewise fit --preset baseline. Nothing was downloaded."
+        ) from error
+    require_device(config)
+
+
+def summarise(run: Run) -> RunScores:
+    """Join the finished folds' predictions, score them, and write both.
+
+    Raises
+    ------
+    RunError
+        When no fold is finished.
+    """
+    with held(run.lock_path, wait=True):
+        finished = run.finished_folds()
+        if not finished:
+            raise RunError(f"{run.path}: no fold is finished yet. Go on with tiewise fit --resume.")
+        oof = join_folds(run, finished)
+        scores = score_run(run, oof, counts=_join_leaks(run, finished))
+        save_scored(run, oof, scores.to_dict())
+    return scores
+
+
+def _add_stack(
+    dataset: Dataset, table: pd.DataFrame, config: RunConfig, artifacts_dir: Path
+) -> Dataset:
+    """Put the out-of-fold logits of the runs that the model is built on beside the pairs."""
+    if not config.model.stack:
+        return dataset
+    runs = open_stack(config.model.stack, artifacts_dir / "runs")
+    return replace(dataset, pairs=dataset.pairs.join(read_stack(runs, table)))
+
+
+def _fit_one(
+    run: Run,
+    rows: TrainingRows,
+    table: pd.DataFrame,
+    fold: int,
+    artifacts_dir: Path,
+    options: FitOptions,
+) -> bool:
+    folder = run.fold(fold)
+    if not is_first_process():
+        return _fit_held(run, rows, table, fold, artifacts_dir, options)
+    with hold_fold(folder):
+        if options.is_overwritten:
+            with held(run.lock_path, wait=True):
+                forget_scores(run)
+                empty_fold(folder)
+        try:
+            return _fit_held(run, rows, table, fold, artifacts_dir, options)
+        except BaseException:
+            release_fold(folder)
+            raise
+
+
+def _fit_held(
+    run: Run,
+    rows: TrainingRows,
+    table: pd.DataFrame,
+    fold: int,
+    artifacts_dir: Path,
+    options: FitOptions,
+) -> bool:
+    folder = run.fold(fold)
+    _, eval_idx = split(rows.folds, fold)
+    train = rows.of(fold)
+    _log.info("fold %d: %d rows to learn from, %d held out", fold, len(train), len(eval_idx))
+    counts = rows.count_start_leaks(fold, options.init_from)
+    task = FoldTask(
+        folder,
+        fold,
+        rows.digest,
+        artifacts_dir / "cache",
+        is_resumed=options.is_resumed,
+        init_from=options.init_from,
+    )
+    predictions = _fitter(run.config)(run.config, train, rows.pairs.iloc[eval_idx], task)
+    if predictions is None:
+        return False
+    known = table.iloc[eval_idx][["id", "fold", "label", "group"]].reset_index(drop=True)
+    counts |= {"n_learned_from": len(train), **rows.count_leaks(fold, train)}
+    oof = pd.concat([known, predictions.drop(columns="id", errors="ignore")], axis=1)
+    scores = score_run(run, oof, counts=counts)
+    if options.describe is not None:
+        options.describe(run, fold, oof, scores)
+    save_scored(folder, oof, scores.to_dict())
+    shutil.rmtree(folder.checkpoints_dir, ignore_errors=True)
+    return True
+
+
+def _fitter(config: RunConfig) -> FitFold:
+    if config.model.backbone == BASELINE:
+        return fit_baseline_fold
+    from tiewise.fitting.fit import fit_fold
+
+    return fit_fold
+
+
+def _join_leaks(run: Run, folds: list[int]) -> dict[str, int]:
+    """Add up how many held-out rows the folds' teachers, or what they began with, have seen."""
+    counts = [read_json(run.fold(fold).scores_path).get("counts", {}) for fold in folds]
+    found = {name: [own[name] for own in counts if name in own] for name in (LEAKS, START_LEAKS)}
+    return {name: sum(leaks) for name, leaks in found.items() if leaks}
+
+
+def _say_what_the_baseline_ignores(config: RunConfig, options: FitOptions) -> None:
+    """Refuse to start from another fit, and name the fields that only a network reads."""
+    if options.init_from is not None:
+        raise ConfigError("--init-from needs a network; the baseline is fitted afresh.")
+    read = {"model": {"backbone", "embeddings", "stack"}, "train": {"seed", "soft_weight"}}
+    usual, given = load_preset(BASELINE).to_dict(), config.to_dict()
+    ignored = [
+        f"--{name.replace('_', '-')}"
+        for section in ("template", "model", "train", "predict")
+        for name, value in given[section].items()
+        if name not in read.get(section, ()) and value != usual[section][name]
+    ]
+    if ignored:
+        _log.warning("The baseline does not read %s.", ", ".join(ignored))
+
+
+def _check_labels(table: pd.DataFrame, folds: list[int]) -> None:
+    """Refuse before the fit what could not be scored after it."""
+    judged = table.loc[table["label"].notna(), "fold"]
+    if blind := [fold for fold in folds if fold not in set(judged)]:
+        raise FoldError(
+            f"No row that fold {blind[0]} holds out has a winner, so its predictions could not be "
+            "scored. Name rows with winners with --data, and those that have soft labels alone "
+            "with --extra-data."
+        )
+
+
+def _check_folds(folds: list[int], n_splits: int) -> None:
+    for fold in folds:
+        if not 0 <= fold < n_splits:
+            raise FoldError(f"--fold is {fold}; folds are 0 to {n_splits - 1} (--n-splits).")

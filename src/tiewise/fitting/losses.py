@@ -1,0 +1,105 @@
+"""What each row costs: against its target, and the terms beside. A leaf: imports torch."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from tiewise.fitting.consistency import order_divergence
+from tiewise.fitting.steps import StepDataset
+from tiewise.network.attention import collate
+from tiewise.network.model import PairClassifier
+from tiewise.network.names_head import names_losses
+
+
+def weighted_losses(
+    model: nn.Module,
+    classifier: PairClassifier,
+    steps: StepDataset,
+    rows: npt.NDArray[np.int64],
+    device: torch.device,
+) -> Tensor:
+    """Run some rows forward; return what each costs times its weight, shape (n,).
+
+    Parameters
+    ----------
+    model
+        The classifier, or what several processes wrapped around it.
+    classifier
+        Itself.
+    steps
+        Whose examples the rows are, how they are laid out, and what the loss consists of.
+    rows
+        Rows of one micro-batch.
+    device
+        Where it is computed.
+    """
+    examples, config = steps.examples, steps.config
+    logits = _logits(model, classifier, steps, rows, device)
+    targets = {
+        name: torch.from_numpy(part[rows]).to(device, logits.dtype)
+        for name, part in vars(examples.targets).items()
+    }
+    weights = targets.pop("weights")
+    losses = row_losses(logits, **targets, label_smoothing=config.label_smoothing)
+    if config.consistency_weight:
+        losses = losses + config.consistency_weight * order_divergence(logits)
+    names_head = classifier.names_head
+    if examples.names is not None and names_head is not None and names_head.logits is not None:
+        codes = torch.from_numpy(examples.names.codes[rows]).to(device)
+        losses = losses + config.model_names_weight * names_losses(names_head.logits, codes)
+    return losses * weights
+
+
+def row_losses(
+    logits: Tensor,
+    probs: Tensor,
+    *,
+    decisive: Tensor,
+    floors: Tensor,
+    label_smoothing: float = 0.0,
+) -> Tensor:
+    """Return each row's loss, shape (n,).
+
+    Parameters
+    ----------
+    logits
+        Of A, B, tie: shape (n, 3).
+    probs, decisive, floors
+        The parts of :class:`tiewise.training_data.targets.Targets`, as tensors of the logits' type.
+        In the share `decisive` of a row the loss is renormalised over A and B: the tie's logit gets
+        no gradient.
+    label_smoothing
+        Share of the target spread evenly over the classes that the row is about.
+
+    Examples
+    --------
+    >>> import torch
+    >>> logits, sure = torch.tensor([[0.0, 0.0, 9.0]]), torch.tensor([[1.0, 0.0, 0.0]])
+    >>> row_losses(logits, sure, decisive=torch.ones(1), floors=torch.zeros(1))
+    tensor([0.6931])
+    """
+    share = decisive[:, None]
+    even = (1 - share) * logits.new_tensor([1 / 3] * 3) + share * logits.new_tensor([0.5, 0.5, 0.0])
+    goal = (1 - label_smoothing) * probs + label_smoothing * even
+    shifted = logits - logits.amax(dim=1, keepdim=True).detach()
+    total = (1 - decisive) * shifted.logsumexp(1) + decisive * shifted[:, :2].logsumexp(1)
+    return total - (goal * shifted).sum(1) - floors
+
+
+def _logits(
+    model: nn.Module,
+    classifier: PairClassifier,
+    steps: StepDataset,
+    rows: npt.NDArray[np.int64],
+    device: torch.device,
+) -> Tensor:
+    batch = collate(
+        steps.examples.rows, rows, layout=steps.layout, pad_id=steps.pad_id, device=device
+    )
+    # Not transformers' own flag: under FSDP it would take the head's precision away too.
+    is_mixed = classifier.model_config.dtype == "bfloat16" and device.type == "cuda"
+    with torch.autocast(device.type, torch.bfloat16, enabled=is_mixed):
+        return model(batch)  # type: ignore[no-any-return]

@@ -1,0 +1,1 @@
+"""The classifier of pairs as a network: backbone, adapters, head, attention."""

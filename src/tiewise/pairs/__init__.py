@@ -1,0 +1,1 @@
+"""Comparisons: cells, labels, groups and folds, and the table that holds them. No torch."""

@@ -1,0 +1,1 @@
+"""Probabilities for pairs: one order or both, files of any size, rankings."""

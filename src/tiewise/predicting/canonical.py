@@ -1,0 +1,111 @@
+"""One order for every pair and one place for every row, whatever order they came in.
+
+Floating-point sums depend on who stands beside whom in a batch. So nothing is left to the order of
+the file: a pair is turned so that the response with the smaller digest comes first, equal rows are
+scored once, and rows are laid out by length and content. Swapping pairs, shuffling them or
+repeating some then leads to the very same forward passes, and to results equal to the last bit.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import json
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+import xxhash
+
+from tiewise.tokens.ragged import offsets_of, ranges
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from tiewise.tokens.rows import TokenRows
+
+
+def digest_turns(turns: list[str | None]) -> str:
+    """Return a digest of one response: 32 hex digits; a missing turn is not an empty one.
+
+    Examples
+    --------
+    >>> digest_turns(["a", "b"]) == digest_turns(["a b"])
+    False
+    >>> digest_turns([None]) == digest_turns([""])
+    False
+    """
+    return xxhash.xxh3_128_hexdigest(json.dumps(turns).encode())
+
+
+def find_flipped(pairs: pd.DataFrame) -> npt.NDArray[np.bool_]:
+    """Tell which pairs stand against the canonical order: response B has the smaller digest.
+
+    Parameters
+    ----------
+    pairs
+        A pairs table of n rows.
+
+    Returns
+    -------
+    bool array, shape (n,)
+        Of a pair and its swap exactly one is flipped, unless the responses are identical: then
+        neither is.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> pairs = pd.DataFrame({"response_a": [["x"], ["y"]], "response_b": [["y"], ["x"]]})
+    >>> int(find_flipped(pairs).sum())
+    1
+    """
+    digests_a = [digest_turns(turns) for turns in pairs["response_a"]]
+    digests_b = [digest_turns(turns) for turns in pairs["response_b"]]
+    return np.fromiter(
+        (b < a for a, b in zip(digests_a, digests_b, strict=True)), dtype=bool, count=len(pairs)
+    )
+
+
+def find_distinct(
+    rows: TokenRows,
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Find the distinct rows, in an order that their contents alone decide.
+
+    Parameters
+    ----------
+    rows
+        Token rows, n of them.
+
+    Returns
+    -------
+    representatives : int64 array, shape (m,)
+        One row of each distinct content, by length, then by digest.
+    inverse : int64 array, shape (n,)
+        ``representatives[inverse[i]]`` has the same content as row i.
+    """
+    keys = [(len(row), xxhash.xxh3_128_digest(row)) for row in _contents(rows)]
+    first = {key: position for position, key in reversed(list(enumerate(keys)))}
+    ordered = sorted(first)
+    place = {key: position for position, key in enumerate(ordered)}
+    representatives = np.array([first[key] for key in ordered], dtype=np.int64)
+    return representatives, np.array([place[key] for key in keys], dtype=np.int64)
+
+
+def _contents(rows: TokenRows) -> Iterator[bytes]:
+    for start, stop in itertools.pairwise(rows.offsets.tolist()):
+        types = b"" if rows.type_ids is None else rows.type_ids[start:stop].tobytes()
+        yield rows.values[start:stop].tobytes() + types
+
+
+def take_rows(rows: TokenRows, indices: npt.NDArray[np.int64]) -> TokenRows:
+    """Return some rows, in the order of `indices`."""
+    lengths = rows.lengths[indices]
+    tokens = ranges(rows.offsets[indices], lengths)
+    return dataclasses.replace(
+        rows,
+        values=rows.values[tokens],
+        offsets=offsets_of(lengths),
+        n_truncated=rows.n_truncated[indices],
+        type_ids=None if rows.type_ids is None else rows.type_ids[tokens],
+    )

@@ -1,0 +1,99 @@
+"""Which rows share a forward pass, and the pass itself. A leaf: imports torch.
+
+How rows are laid out follows from the rows alone, never from the order they came in
+(:mod:`tiewise.predicting.canonical`), so two calls with the same rows make the same passes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import Literal, get_args
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from tiewise.errors import ConfigError
+from tiewise.network.attention import collate
+from tiewise.network.model import PairClassifier
+from tiewise.predicting.prefix_tree import build_tree, plan_trees, shared_tokens
+from tiewise.predicting.tree_forward import score_tree
+from tiewise.tokens.batches import plan_batches
+from tiewise.tokens.rows import TokenRows
+
+Layout = Literal["auto", "padded", "sorted", "packed", "tree"]
+Floats = npt.NDArray[np.float64]
+IntArray = npt.NDArray[np.int64]
+_WORTH_SHARING = 0.03
+"""Share of tokens that must be saved before rows are laid out as a tree."""
+
+
+def choose_layout(
+    classifier: PairClassifier, rows: TokenRows, layout: Layout, *, is_bitwise: bool
+) -> Layout:
+    """Return the layout to score `rows` in; see :func:`tiewise.predicting.scoring.score_rows`.
+
+    Raises
+    ------
+    ConfigError
+        When the layout is not known.
+    """
+    if layout not in get_args(Layout):
+        raise ConfigError(f"Layout {layout!r} is not one of {', '.join(get_args(Layout))}.")
+    if layout != "auto":
+        return layout
+    if not classifier.can_pack:
+        return "sorted"
+    saves = not is_bitwise and shared_tokens(rows) > _WORTH_SHARING * rows.lengths.sum()
+    return "tree" if saves else "packed"
+
+
+def plan_passes(rows: TokenRows, layout: Layout, batch_tokens: int) -> list[IntArray]:
+    """Return which rows go together, each exactly once; `batch_tokens` bounds their tokens."""
+    if layout == "tree":
+        return plan_trees(rows, max_tokens=batch_tokens)
+    assert layout != "auto"  # noqa: S101 - chosen before
+    return plan_batches(rows.lengths, max_tokens=batch_tokens, layout=layout)
+
+
+def score_batch(
+    classifier: PairClassifier, rows: TokenRows, batch: IntArray, layout: Layout
+) -> Iterator[tuple[IntArray, Floats]]:
+    """Yield rows and their logits; a batch that does not fit into memory is halved."""
+    try:
+        logits = _forward(classifier, rows, batch, layout)
+    except torch.OutOfMemoryError:
+        if len(batch) == 1:
+            raise
+    else:
+        yield batch, logits
+        return
+    for half in np.array_split(batch, 2):
+        yield from score_batch(classifier, rows, half, layout)
+
+
+def _forward(
+    classifier: PairClassifier, rows: TokenRows, batch: IntArray, layout: Layout
+) -> Floats:
+    if layout == "tree":
+        logits = score_tree(classifier, build_tree(rows, batch))
+    else:
+        assert layout != "auto"  # noqa: S101 - chosen before
+        # Which id stands on the padding is of no account: it is neither attended to nor pooled.
+        inputs = collate(rows, batch, layout=layout, pad_id=0, device=classifier.device)
+        logits = classifier(inputs)
+    scored: Floats = logits.double().cpu().numpy()
+    return scored
+
+
+@contextlib.contextmanager
+def evaluating(classifier: PairClassifier) -> Iterator[None]:
+    """Put a classifier into evaluation mode without gradients, and back."""
+    was_training = classifier.training
+    classifier.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        classifier.train(was_training)

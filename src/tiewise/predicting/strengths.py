@@ -1,0 +1,191 @@
+"""From probabilities between every two answers to one ranking, with the doubt about each place.
+
+Strengths are those of Newman's model, in which a tie is an outcome of its own: with strengths s
+and a tie parameter v, the odds of i winning, j winning and a tie are s_i : s_j : 2 v sqrt(s_i s_j).
+evalica fits it to the predicted probabilities as if they were shares of votes. The places are
+uncertain as votes are: many tournaments are drawn from the same probabilities, one vote for every
+two answers, each is ranked in the same way, and the places are counted.
+"""
+
+from __future__ import annotations
+
+import html
+import itertools
+from dataclasses import dataclass, fields
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from tiewise.errors import PairsError, TiewiseError
+from tiewise.evaluation.intervals import check_confidence
+from tiewise.evaluation.resampling import check_resamples
+
+_Floats = npt.NDArray[np.float64]
+_N_ITERATIONS = 1000
+# A drawn tournament may have an answer that wins every vote, whose strength has no bound; a tenth
+# of an undecided vote between every two answers gives it one.
+_PRIOR_VOTES = 0.1
+# The fit stops at a tolerance of 1e-6, so nearer strengths share a place.
+_SAME_STRENGTH = 1e-4
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """Answers to one prompt, ranked.
+
+    order
+        Positions of the n answers, the best first: int64, shape (n,).
+    probs
+        ``probs[i, j]`` are P(i wins), P(j wins), P(tie): float64, shape (n, n, 3); NaN where i = j.
+    strengths
+        Natural logarithm of the strengths, mean 0: float64, shape (n,), by answer.
+    places
+        1 is the best; equal strengths share a place: int64, shape (n,), by answer.
+    place_low, place_high
+        Central interval of each answer's place over drawn tournaments: int64, shape (n,).
+    prob_best
+        Share of drawn tournaments that the answer wins, a shared first place split: float64,
+        shape (n,).
+    """
+
+    order: npt.NDArray[np.int64]
+    probs: _Floats
+    strengths: _Floats
+    places: npt.NDArray[np.int64]
+    place_low: npt.NDArray[np.int64]
+    place_high: npt.NDArray[np.int64]
+    prob_best: _Floats
+    confidence_level: float = 0.95
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return everything for JSON; the diagonal of `probs` is null."""
+        values = {
+            field.name: np.asarray(getattr(self, field.name)).tolist() for field in fields(self)
+        }
+        for i, row in enumerate(values["probs"]):
+            row[i] = None
+        return values
+
+    def __str__(self) -> str:
+        level = f"{self.confidence_level:.0%}"
+        lines = [f"place  {level:^7}  answer  strength  P(best)"]
+        for answer in self.order.tolist():
+            between = f"{self.place_low[answer]}-{self.place_high[answer]}"
+            lines.append(
+                f"{self.places[answer]:>5}  {between:^7}  {answer + 1:>6}  "
+                f"{self.strengths[answer]:>8.2f}  {self.prob_best[answer]:>7.2f}"
+            )
+        return "\n".join(lines)
+
+    def _repr_html_(self) -> str:
+        return f"<pre>{html.escape(str(self))}</pre>"
+
+
+def rank_answers(
+    probs: _Floats,
+    *,
+    n_resamples: int = 500,
+    confidence_level: float = 0.95,
+    seed: int = 0,
+) -> Ranking:
+    """Rank answers by the probabilities between every two of them.
+
+    Parameters
+    ----------
+    probs
+        ``probs[i, j]`` are P(i wins), P(j wins), P(tie), shape (n, n, 3), with
+        ``probs[j, i] == probs[i, j, [1, 0, 2]]``; the diagonal is not read.
+    n_resamples
+        How many tournaments are drawn for the doubt about the places.
+    confidence_level
+        Mass of the interval of each place, in (0, 1).
+    seed
+        Seed of the draws.
+
+    Returns
+    -------
+    Ranking
+
+    Raises
+    ------
+    PairsError
+        When there are fewer than two answers.
+    ScoresError
+        When `n_resamples` or `confidence_level` is out of range.
+
+    Examples
+    --------
+    >>> probs = np.full((2, 2, 3), 0.2)
+    >>> probs[0, 1, 1] = probs[1, 0, 0] = 0.6
+    >>> ranking = rank_answers(probs)
+    >>> ranking.order, ranking.places
+    (array([1, 0]), array([2, 1]))
+    """
+    n = len(probs)
+    if n < 2:
+        raise PairsError(f"A ranking needs at least two responses, not {n}.")
+    check_confidence(confidence_level)
+    check_resamples(n_resamples)
+    shares = probs[_pairs_of(n)]
+    strengths = _fit(shares, n)
+    drawn = _draw_places(shares, n, n_resamples, np.random.default_rng(seed))
+    low, high = _central_interval(drawn, confidence_level)
+    winners = drawn == 1
+    return Ranking(
+        order=np.lexsort((np.arange(n), -np.round(strengths, 9))),
+        probs=probs,
+        strengths=strengths,
+        places=_places(strengths),
+        place_low=low,
+        place_high=high,
+        prob_best=(winners / winners.sum(axis=1, keepdims=True)).mean(axis=0),
+        confidence_level=confidence_level,
+    )
+
+
+def _fit(shares: _Floats, n: int) -> _Floats:
+    """Fit log strengths, shape (n,), to shares of votes for every i < j, shape (n (n-1) / 2, 3)."""
+    evalica = _import_evalica()
+    i, j = (np.repeat(positions, 3).tolist() for positions in _pairs_of(n))
+    outcomes = [evalica.Winner.X, evalica.Winner.Y, evalica.Winner.Draw] * len(shares)
+    result = evalica.newman(i, j, outcomes, weights=shares.ravel().tolist(), limit=_N_ITERATIONS)
+    strengths = np.log(result.scores.sort_index().to_numpy(dtype=np.float64))
+    return np.asarray(strengths - strengths.mean(), dtype=np.float64)
+
+
+def _draw_places(
+    shares: _Floats, n: int, n_resamples: int, generator: np.random.Generator
+) -> npt.NDArray[np.int64]:
+    probs = shares / shares.sum(axis=1, keepdims=True)
+    votes = generator.multinomial(1, probs, (n_resamples, len(shares))) + _PRIOR_VOTES / 3
+    return np.stack([_places(_fit(tournament, n)) for tournament in votes])
+
+
+def _central_interval(
+    drawn: npt.NDArray[np.int64], confidence_level: float
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    ordered = np.sort(drawn, axis=0)
+    n_outside = int(len(ordered) * (1 - confidence_level) / 2)
+    return ordered[n_outside], ordered[len(ordered) - 1 - n_outside]
+
+
+def _places(strengths: _Floats) -> npt.NDArray[np.int64]:
+    is_above = strengths[None, :] > strengths[:, None] + _SAME_STRENGTH
+    return np.asarray(1 + is_above.sum(axis=1), dtype=np.int64)
+
+
+def _pairs_of(n: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    pairs = np.array(list(itertools.combinations(range(n), 2)), dtype=np.int64)
+    return pairs[:, 0], pairs[:, 1]
+
+
+def _import_evalica() -> ModuleType:
+    try:
+        import evalica
+    except ImportError as error:
+        raise TiewiseError(
+            "A ranking needs the package evalica: pip install 'tiewise[rank]'."
+        ) from error
+    return evalica

@@ -1,0 +1,163 @@
+"""One page that says how good a run is and where it fails: ``report.html``, and ``report.md``.
+
+The page is one file without scripts that loads nothing, so it can be mailed, printed and opened
+years later. Texts in it are strangers': every value goes through Jinja's autoescape, figures are
+drawn by us and serialised as XML, and a Content-Security-Policy forbids scripts and any request
+should both fail.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from tiewise.assessment.beside import score_run
+from tiewise.errors import RunError
+from tiewise.evaluation.reference_models import BAYES_COLUMNS
+from tiewise.files import write_bytes
+from tiewise.reporting import bias_chapters, chapters, slice_chapter
+from tiewise.reporting.cases import build_cases
+from tiewise.reporting.diagnostics import labelled
+from tiewise.reporting.drawing import to_png, to_svg
+from tiewise.reporting.pages import as_markup, flatten, make_environment
+from tiewise.reporting.sections import Material, Omission, Section, read_facts
+from tiewise.runs.folder import Run
+from tiewise.runs.tables import read_folds, read_oof
+
+
+def write_report(run: Run, *, pairs: pd.DataFrame | None = None) -> Path:
+    """Write a run's ``report.html``, ``report.md`` and ``figures/*.png``.
+
+    Parameters
+    ----------
+    run
+        A run with at least one finished fold.
+    pairs
+        The pairs table the run was made with, or any that holds its ids. Without it the sections
+        that need texts are left out and named.
+
+    Returns
+    -------
+    Path
+        Of ``report.html``; the same bytes for the same run, texts and versions.
+
+    Raises
+    ------
+    RunError
+        When nothing is finished, or a row's texts are not in `pairs`.
+    """
+    environment = make_environment()
+    material = gather(run, pairs)
+    parts = build_sections(material)
+    content = {
+        "run_name": run.name,
+        "sections": [part for part in parts if isinstance(part, Section)],
+        "omissions": [part for part in parts if isinstance(part, Omission)],
+        "pictures": {
+            part.name: _write_picture(run, part)
+            for part in parts
+            if isinstance(part, Section) and part.picture
+        },
+        "material": material,
+        "settings": flatten(material.config),
+        "changed": _changed_settings(material),
+        "environment": flatten(material.environment),
+        "inputs": _describe_inputs(material),
+        "counts": flatten(material.scores.counts),
+    }
+    for suffix in ("md", "html"):
+        text = environment.get_template(f"report.{suffix}.jinja").render(content)
+        write_bytes(run.path / f"report.{suffix}", text.encode())
+    return run.path / "report.html"
+
+
+def gather(run: Run, pairs: pd.DataFrame | None) -> Material:
+    """Read and compute what a report is made of.
+
+    Raises
+    ------
+    RunError
+        When nothing is finished or labelled, or a row's texts are not in `pairs`.
+    """
+    oof, folds = read_oof(run), read_folds(run)
+    scored = labelled(oof)
+    if scored.empty:
+        raise RunError(f"{run.oof_path} has no labelled row: there is nothing to report.")
+    texts = None if pairs is None else _texts_of(scored, pairs, run)
+    if pairs is not None and set(BAYES_COLUMNS) <= set(pairs) - set(folds):
+        folds = folds.merge(pairs[["id", *BAYES_COLUMNS]], on="id", how="left")
+    data = read_facts(run.data_path)
+    return Material(
+        run=run,
+        oof=scored,
+        folds=folds,
+        scores=score_run(run, oof, folds=folds),
+        pairs=texts,
+        config=run.config.to_dict(),
+        environment=read_facts(run.path / "env.json"),
+        data=data,
+        identities={
+            fold: read_facts(run.fold(fold).identity_path) for fold in run.finished_folds()
+        },
+    )
+
+
+def build_sections(material: Material) -> list[Section | Omission]:
+    """Return every part of the report, in order."""
+    builders = [
+        chapters.build_headline,
+        chapters.build_calibration,
+        chapters.build_confusion,
+        bias_chapters.build_length,
+        bias_chapters.build_position,
+        slice_chapter.build_slices,
+        chapters.build_learning,
+        build_cases,
+    ]
+    return [build(material) for build in builders]
+
+
+def _write_picture(run: Run, section: Section) -> dict[str, Any]:
+    """Draw a section's figure for page, phone and slides."""
+    picture = section.picture
+    assert picture is not None  # noqa: S101 - the caller asks only for sections that have one
+    path = run.path / "figures" / f"{picture.name}.png"
+    write_bytes(path, to_png(picture.draw(is_narrow=False)))
+    wide, narrow = (
+        to_svg(picture.draw(is_narrow=is_narrow), name=f"{picture.name}-{width}", alt=picture.alt)
+        for width, is_narrow in (("wide", False), ("narrow", True))
+    )
+    # Our own XML, in which ElementTree has escaped every name from data.
+    path_from_page = f"figures/{picture.name}.png"
+    return {"wide": as_markup(wide), "narrow": as_markup(narrow), "path": path_from_page}
+
+
+def _texts_of(oof: pd.DataFrame, pairs: pd.DataFrame, run: Run) -> pd.DataFrame:
+    """Return the rows of `pairs` that belong to those of `oof`, in their order."""
+    texts = pairs.drop_duplicates("id").set_index("id").reindex(oof["id"])
+    missing = texts["prompt"].isna().to_numpy()
+    if missing.any():
+        raise RunError(
+            f"{missing.sum():,} of {len(oof):,} rows of run {run.name} are not in the data given "
+            f"(the first is id={oof['id'][missing].iloc[0]}). Give the files the run was made with."
+        )
+    return texts.reset_index()
+
+
+def _changed_settings(material: Material) -> set[str]:
+    """Names of the settings that are not the defaults."""
+    defaults = flatten(type(material.run.config)().to_dict())
+    return {name for name, value in flatten(material.config).items() if defaults[name] != value}
+
+
+def _describe_inputs(material: Material) -> dict[str, str]:
+    """Name what went in: files, and digests over the finished folds."""
+    sources = {f"source {k}": text for k, text in enumerate(material.data.get("sources", []), 1)}
+    digests: dict[str, set[str]] = {}
+    for identity in material.identities.values():
+        for name in ("data", "backbone", "template"):
+            if identity.get(name):
+                digests.setdefault(name, set()).add(str(identity[name]))
+    return flatten({**sources, **{name: sorted(found) for name, found in digests.items()}})

@@ -1,0 +1,1 @@
+"""Comparisons whose probabilities are known."""

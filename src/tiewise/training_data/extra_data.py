@@ -1,0 +1,77 @@
+"""Rows that are only learned from: never held out, and kept away from those that are.
+
+Folds are dealt among the data alone, so that runs with and without extra rows are scored on the
+same rows. Of each fold the extra rows are left out whose conversation is held out there: groups are
+united over all files, by first prompt turn and by session.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from tiewise.config.run_config import DataConfig
+from tiewise.errors import PairsError
+from tiewise.formats import join_pairs, name_files, read_pairs
+from tiewise.pairs.folds import derive_groups, unite_groups
+
+
+def read_weighted(
+    paths: Sequence[str | Path], weights: Sequence[float], config: DataConfig, *, labelled: bool
+) -> pd.DataFrame:
+    """Read files into one pairs table, the rows of each multiplied by the file's weight.
+
+    Raises
+    ------
+    PairsError
+        When the weights are not as many as the files, or a file cannot be read.
+    """
+    if len(weights) not in (0, len(paths)):
+        raise PairsError(
+            f"{len(weights)} weights are given for {len(paths)} files "
+            f"({', '.join(map(str, paths))}); give one weight a file, or none."
+        )
+    options: dict[str, Any] = {"format": config.data_format, "on_error": config.on_error}
+    tables = [read_pairs(path, labelled=labelled, **options) for path in paths]
+    for table, weight in zip(tables, weights, strict=False):
+        table["weight"] = table.get("weight", 1.0) * weight
+    return join_pairs(name_files(paths), tables)
+
+
+def find_barred(
+    pairs: pd.DataFrame, folds: npt.ArrayLike, extra: pd.DataFrame, n_splits: int
+) -> npt.NDArray[np.bool_]:
+    """Tell which extra rows each fold may not learn from.
+
+    Parameters
+    ----------
+    pairs, folds
+        The n rows that are held out in turn, and where.
+    extra
+        The m extra rows.
+    n_splits
+        Number of folds.
+
+    Returns
+    -------
+    bool array, shape (m, n_splits)
+        True where a row of the fold shares the extra row's conversation.
+
+    Examples
+    --------
+    >>> pairs = pd.DataFrame({"prompt": [["p"], ["q"]], "group": ["1", "2"]})
+    >>> extra = pd.DataFrame({"prompt": [["Q "], ["r"]], "group": ["2", "3"]})
+    >>> find_barred(pairs, [0, 1], extra, 2).tolist()
+    [[False, True], [False, False]]
+    """
+    joined = pd.concat([pairs, extra], ignore_index=True)
+    groups = unite_groups(derive_groups(joined).tolist(), joined["group"])
+    held_out, own = groups[: len(pairs)], groups[len(pairs) :]
+    folds = np.asarray(folds)
+    barred = [np.isin(own, held_out[folds == fold]) for fold in range(n_splits)]
+    return np.stack(barred, axis=1)

@@ -1,0 +1,127 @@
+"""Leaderboards: predictions rank models, and a length meter is found out."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy.special import softmax
+
+from tiewise.errors import ScoresError
+from tiewise.evaluation.ranking import rank_models
+from tiewise.evaluation.reference_models import LENGTH_COLUMNS, predict_length_only
+from tiewise.pairs.labels import PROB_COLUMNS
+
+SKILL = pd.Series({"ash": 1.2, "box": 0.5, "elm": -0.4, "fir": -1.3})
+WORDS = pd.Series({"ash": 300, "box": 100, "elm": 400, "fir": 150})
+
+
+@pytest.fixture(scope="module")
+def tables():
+    """Make votes that follow skill and, by less, length; and the probabilities they came from."""
+    generator = np.random.default_rng(0)
+    names = SKILL.index.to_numpy()
+    first = generator.integers(0, 4, 1500)
+    second = (first + generator.integers(1, 4, 1500)) % 4
+    sizes = [generator.poisson(WORDS.to_numpy()[side]) + 1 for side in (first, second)]
+    gap = np.log(sizes[0]) - np.log(sizes[1])
+    lead = (SKILL.to_numpy()[first] - SKILL.to_numpy()[second] + 0.6 * gap) / 2
+    true = softmax(np.column_stack([lead, -lead, np.full(1500, -0.2)]), axis=1)
+    labels = (generator.random(1500)[:, None] > true.cumsum(1)[:, :2]).sum(1)
+    pairs = pd.DataFrame(
+        {
+            "id": np.arange(1500),
+            "response_a": [["x" * size] for size in sizes[0]],
+            "response_b": [["x" * size] for size in sizes[1]],
+            "model_a": names[first],
+            "model_b": names[second],
+        }
+    )
+    oof = pd.DataFrame({"id": pairs["id"], "label": labels, "group": np.arange(1500) // 5})
+    oof[PROB_COLUMNS] = true
+    lengths = pd.DataFrame(np.column_stack([np.full(1500, 9), *sizes]), columns=LENGTH_COLUMNS)
+    meter = oof.copy()
+    meter[PROB_COLUMNS] = predict_length_only(lengths.assign(label=labels), lengths)
+    return pairs, oof, meter
+
+
+def test_the_true_probabilities_rank_as_people_do(tables):
+    """Order, strengths and weight of length agree with those of the votes."""
+    pairs, oof, _ = tables
+    boards = rank_models(pairs, oof)
+    assert boards.observed_controlled.models == tuple(SKILL.index)
+    assert boards.agreement_controlled.value == 1
+    strengths = {m: boards.predicted_controlled.strength_of(m) for m in SKILL.index}
+    np.testing.assert_allclose(list(strengths.values()), SKILL, atol=0.1)
+    weight = boards.observed_controlled.length_weight
+    assert weight.low < 0.6 < weight.high
+    assert boards.predicted_controlled.length_weight.value == pytest.approx(0.6, abs=0.05)
+
+
+def test_the_intervals_of_observed_strengths_hold_the_truth(tables):
+    """Skill lies inside, and zero outside for the strongest and the weakest."""
+    pairs, oof, _ = tables
+    board = rank_models(pairs, oof).observed_controlled
+    for model, interval in zip(board.models, board.strengths, strict=True):
+        assert interval.low < SKILL[model] < interval.high
+    assert board.strengths[0].low > 0
+    assert board.strengths[-1].high < 0
+
+
+def test_a_length_meter_has_nothing_to_say_once_length_is_controlled(tables):
+    """Its strengths shrink to a fraction; those of people and of a real predictor do not."""
+    pairs, oof, meter = tables
+    found = rank_models(pairs, meter)
+    assert found.predicted_controlled.spread.high < 0.35 * found.predicted.spread.value
+    real = rank_models(pairs, oof)
+    assert real.predicted_controlled.spread.low > 0.7 * real.predicted.spread.value
+    assert real.observed_controlled.spread.low > 0.7 * real.observed.spread.value
+
+
+def test_only_models_that_met_are_ranked_together(tables):
+    """Another arena's models cannot be compared; they are named."""
+    pairs, oof, _ = tables
+    elsewhere = pairs.head(10).assign(id=np.arange(10) + 9000, model_a="oak", model_b="yew")
+    votes = oof.head(10).assign(id=np.arange(10) + 9000, group=9000)
+    boards = rank_models(pd.concat([pairs, elsewhere]), pd.concat([oof, votes]), n_resamples=19)
+    assert boards.omitted == ("oak", "yew")
+    assert boards.n == 1500
+    assert "never met these: oak, yew" in str(boards)
+
+
+def test_rows_without_names_or_labels_are_left_out(tables):
+    """As are contests of a model with itself."""
+    pairs, oof, _ = tables
+    pairs, oof = pairs.copy(), oof.astype({"label": "Int8"})
+    pairs.loc[0, "model_a"] = None
+    pairs.loc[1, "model_b"] = pairs.loc[1, "model_a"]
+    oof.loc[2, "label"] = pd.NA
+    assert rank_models(pairs, oof, n_resamples=19).n == 1497
+
+
+def test_one_group_has_strengths_without_intervals(tables):
+    """The spread over groups cannot be known."""
+    pairs, oof, _ = tables
+    boards = rank_models(pairs, oof.assign(group="only"), n_resamples=19)
+    assert np.isnan(boards.observed.strengths[0].low)
+    assert boards.agreement.to_dict()["low"] is None
+
+
+def test_it_prints_and_goes_to_json(tables):
+    """Four boards, agreement, and no NaN; names are escaped in HTML."""
+    pairs, oof, _ = tables
+    pairs = pairs.assign(model_a=pairs["model_a"].replace("ash", "<a>"))
+    pairs["model_b"] = pairs["model_b"].replace("ash", "<a>")
+    boards = rank_models(pairs, oof, n_resamples=19)
+    value = boards.to_dict()
+    assert json.loads(json.dumps(value, allow_nan=False)) == value
+    assert value["observed"]["models"][0]["model"] == "<a>"
+    assert str(boards).count("spread") == 4
+    assert "<a>" not in boards._repr_html_()
+
+
+def test_no_models_cannot_be_ranked(tables):
+    """A table that names none is refused."""
+    pairs, oof, _ = tables
+    with pytest.raises(ScoresError, match="names two different models"):
+        rank_models(pairs.assign(model_a=None), oof)

@@ -1,0 +1,56 @@
+"""The Trainer says what it cannot do before the first step, and looks at every gradient."""
+
+import pytest
+import torch
+
+from fitting import configure
+from tiewise.errors import ConfigError, NumericsError
+from tiewise.fitting.trainer_arguments import training_arguments
+from tiewise.network.model import PairClassifier
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"optimizer": "nonsense"}, "--optimizer nonsense is not one of"),
+        ({"report_to": ("nothing",)}, "--report-to nothing"),
+        ({"report_to": ("wandb",)}, "--report-to wandb"),
+    ],
+)
+def test_an_unknown_optimizer_or_tracker_is_named(tmp_path, fields, message):
+    """What transformers does not know, or does not find installed, is a message."""
+    with pytest.raises(ConfigError, match=message):
+        training_arguments(configure(**fields).train, tmp_path, dtype="float32", is_cpu=True)
+
+
+@pytest.mark.parametrize("max_grad_norm", [0.0, 1.0])
+def test_a_gradient_is_looked_at_whether_or_not_it_is_clipped(fitter, monkeypatch, max_grad_norm):
+    """Without clipping, a gradient that is not finite stops the fit as well."""
+    forward = PairClassifier.forward
+
+    class Explode(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, value):
+            return value.clone()
+
+        @staticmethod
+        def backward(ctx, gradient):
+            return gradient * float("nan")
+
+    monkeypatch.setattr(
+        PairClassifier, "forward", lambda self, batch: Explode.apply(forward(self, batch))
+    )
+    with pytest.raises(NumericsError, match="gradient"):
+        fitter("run", configure(n_epochs=1, max_grad_norm=max_grad_norm))
+
+
+def test_without_clipping_the_norm_is_logged_all_the_same(fitter):
+    """A limit of 0 leaves gradients as they are, and the history as it is."""
+    import json
+
+    norms = []
+    for name, limit in (("open", 0.0), ("wide", 1e9)):
+        folder, _ = fitter(name, configure(n_epochs=1, max_grad_norm=limit))
+        lines = folder.history_path.read_text().splitlines()
+        norms.append([json.loads(line)["grad_norm"] for line in lines])
+    assert norms[0] == norms[1]

@@ -1,0 +1,109 @@
+"""Many runs against one reference: paired, by slice, corrected."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from tiewise.errors import ScoresError
+from tiewise.evaluation.paired import OVERALL, compare_many
+from tiewise.evaluation.scores import compare
+from tiewise.pairs.labels import PROB_COLUMNS
+
+
+@pytest.fixture
+def tables():
+    """Make a reference that knows the posterior, a worse run and an equal one, and their texts."""
+    generator = np.random.default_rng(0)
+    true = generator.dirichlet([2, 2, 2], 300)
+    labels = (generator.random(300)[:, None] > true.cumsum(1)[:, :2]).sum(1)
+    reference = pd.DataFrame({"id": np.arange(300), "label": labels, "group": np.arange(300) // 3})
+    reference[PROB_COLUMNS] = true
+    worse = reference.assign(
+        **dict(zip(PROB_COLUMNS, (0.5 * true + 0.5 * true[:, ::-1]).T, strict=True))
+    )
+    noise = true * generator.lognormal(0, 0.05, true.shape)
+    equal = reference.copy()
+    equal[PROB_COLUMNS] = noise / noise.sum(1, keepdims=True)
+    pairs = pd.DataFrame(
+        {"id": np.arange(300), "prompt": [["Hi"] * (1 + k % 2) for k in range(300)]}
+    )
+    return reference, {"worse": worse, "equal": equal}, pairs
+
+
+def test_the_overall_difference_is_the_paired_comparison(tables):
+    """compare_many says what compare says."""
+    reference, runs, _ = tables
+    rows = {row.run: row for row in compare_many(runs, reference).overall}
+    for name, run in runs.items():
+        expected = compare(
+            reference["label"],
+            run[PROB_COLUMNS].to_numpy(),
+            reference[PROB_COLUMNS].to_numpy(),
+            groups=reference["group"],
+        )
+        assert rows[name].log_loss.value == pytest.approx(expected.value)
+        assert rows[name].log_loss.low == pytest.approx(expected.low, rel=0.2)
+    assert rows["worse"].p_holm < 0.01
+    assert rows["worse"].log_loss.low > 0
+    assert rows["equal"].p_holm > 0.05
+
+
+def test_slices_share_the_rows_out_and_average_to_the_whole(tables):
+    """The mean of the slices' differences, weighted by rows, is the overall difference."""
+    reference, runs, pairs = tables
+    frame = compare_many(runs, reference, pairs=pairs, n_resamples=19).to_frame()
+    worse = frame[frame["run"] == "worse"]
+    turns = worse[worse["family"] == "turns"]
+    assert turns["n"].sum() == 300
+    whole = worse.loc[worse["family"] == OVERALL, "log_loss_value"].iloc[0]
+    assert np.average(turns["log_loss_value"], weights=turns["n"]) == pytest.approx(whole)
+
+
+def test_only_rows_that_both_predicted_count(tables):
+    """A run of one fold is compared on that fold, in whatever order."""
+    reference, runs, _ = tables
+    part = runs["worse"].head(90).sample(frac=1, random_state=0)
+    row = compare_many({"part": part}, reference).overall[0]
+    assert (row.n, row.n_groups) == (90, 30)
+    ordered = compare_many({"part": runs["worse"].head(90)}, reference).overall[0]
+    assert row.to_dict() == ordered.to_dict()
+
+
+def test_unlabelled_rows_are_left_out(tables):
+    """Nothing can be said of a row without a label."""
+    reference, runs, _ = tables
+    reference["label"] = reference["label"].astype("Int8")
+    reference.loc[:99, "label"] = pd.NA
+    assert compare_many(runs, reference).overall[0].n == 200
+
+
+def test_correction_is_made_once_for_the_runs_and_once_for_the_slices(tables):
+    """Looking at slices does not weaken what is said of the whole."""
+    reference, runs, pairs = tables
+    alone = [row.p_holm for row in compare_many(runs, reference).overall]
+    beside = [row.p_holm for row in compare_many(runs, reference, pairs=pairs).overall]
+    assert alone == beside
+
+
+def test_it_prints_and_goes_to_json(tables):
+    """A line per run and slice, null where nothing is known, missing families named."""
+    reference, runs, pairs = tables
+    found = compare_many(runs, reference, pairs=pairs, n_resamples=19)
+    value = found.to_dict()
+    assert json.loads(json.dumps(value, allow_nan=False)) == value
+    assert "code: omitted" in str(found)
+    assert str(found).splitlines()[1].startswith("worse ")
+    escaped = compare_many({"<i>": runs["worse"]}, reference, n_resamples=19)._repr_html_()
+    assert "<i>" not in escaped
+
+
+def test_runs_on_other_data_are_refused(tables):
+    """No common row, or an id twice, is named."""
+    reference, runs, _ = tables
+    other = runs["worse"].assign(id=lambda table: table["id"] + 1000)
+    with pytest.raises(ScoresError, match="run other shares no labelled row"):
+        compare_many({"other": other}, reference)
+    with pytest.raises(ScoresError, match="id 0 more than once"):
+        compare_many({"twice": pd.concat([other, runs["worse"], runs["worse"]])}, reference)

@@ -1,0 +1,117 @@
+"""RewardBench's accuracy is what its board computes, whichever response is called A."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tiewise.errors import ScoresError
+from tiewise.evaluation.rewardbench import N_CODE, SECTIONS, score_rewardbench
+from tiewise.formats import read_pairs
+from tiewise.pairs.labels import swap_probs
+from tiewise.pairs.schema import build_pairs
+from tiewise.pairs.table import swap_pairs
+
+SUBSETS = ["hep-go", "math-prm", "llmbar-natural", "donotanswer", "alpacaeval-easy"]
+
+
+def make_pairs(labels, subsets):
+    n = len(labels)
+    texts = {name: [[f"{name} {row}"] for row in range(n)] for name in ("response_a", "response_b")}
+    prompts = [[f"prompt {row}"] for row in range(n)]
+    return build_pairs(
+        {"id": range(n), "prompt": prompts, **texts, "label": labels, "source": subsets}
+    )
+
+
+tables = st.lists(
+    st.tuples(
+        st.sampled_from([0, 1, 1, 0, 2, None]),
+        st.sampled_from(SUBSETS),
+        st.tuples(*[st.integers(1, 5)] * 3),
+    ),
+    min_size=1,
+    max_size=12,
+).filter(lambda rows: any(label in (0, 1) for label, _, _ in rows))
+
+
+@settings(max_examples=10)
+@given(rows=tables)
+def test_the_definition_counted_one_by_one(rows):
+    """Subsets by counting, sections weighted, the mean of sections; ties left out and counted."""
+    labels, subsets, odds = zip(*rows, strict=True)
+    probs = np.array(odds) / np.sum(odds, axis=1, keepdims=True)
+    found = score_rewardbench(make_pairs(labels, subsets), probs, n_resamples=9)
+    right = {}
+    for label, subset, odd in rows:
+        if label in (0, 1):
+            margin = odd[label] - odd[1 - label]
+            right.setdefault(subset, []).append((np.sign(margin) + 1) / 2)
+    accuracy = {subset: np.mean(values) for subset, values in right.items()}
+    weight = {s: N_CODE if s == "math-prm" else len(values) for s, values in right.items()}
+    sections = []
+    for listed in SECTIONS.values():
+        of_section = [s for s in accuracy if s in listed.split()]
+        if of_section:
+            total = sum(weight[s] for s in of_section)
+            sections.append(sum(weight[s] * accuracy[s] for s in of_section) / total)
+    assert {s: i.value for s, i in found.subsets.items()} == pytest.approx(accuracy)
+    assert found.overall.value == pytest.approx(np.mean(sections))
+    assert found.n_without_choice == sum(label not in (0, 1) for label in labels)
+
+
+@settings(max_examples=10)
+@given(rows=tables)
+def test_the_names_a_and_b_do_not_matter(rows):
+    """Swapping pairs and probabilities changes nothing, intervals included."""
+    labels, subsets, odds = zip(*rows, strict=True)
+    probs = np.array(odds) / np.sum(odds, axis=1, keepdims=True)
+    pairs = make_pairs(labels, subsets)
+    one = score_rewardbench(pairs, probs, n_resamples=9)
+    other = score_rewardbench(swap_pairs(pairs), swap_probs(probs), n_resamples=9)
+    assert repr(one.to_dict()) == repr(other.to_dict())
+
+
+def test_uniform_guessing_has_half():
+    """Equal probabilities are half right."""
+    pairs = make_pairs([0, 1, 0, 1], SUBSETS[:4])
+    assert score_rewardbench(pairs, np.full((4, 3), 1 / 3)).overall.value == 0.5
+
+
+@pytest.mark.parametrize(("lost", "value"), [(None, 1.0), (0, 0.5), (5, 0.5)])
+def test_of_several_responses_every_chosen_must_beat_every_rejected(tmp_path, lost, value):
+    """RewardBench 2: one lost comparison of six makes the prompt wrong."""
+    record = {
+        "prompt": "Sky?",
+        "chosen": ["blue", "azure"],
+        "rejected": ["green", "red", "brown"],
+        "subset": "Ties",
+        "models": ["m"] * 5,
+    }
+    records = [{"id": "1", **record}, {"id": "2", **record, "prompt": "Sea?"}]
+    pairs = read_pairs(pd.DataFrame(records))
+    right = [0.8, 0.1, 0.1]
+    probs = np.array(
+        [right if label == 0 else swap_probs(np.array([right]))[0] for label in pairs["label"]]
+    )
+    if lost is not None:
+        probs[lost] = probs[lost][[1, 0, 2]]
+    found = score_rewardbench(pairs, probs)
+    assert (found.overall.value, found.n) == (value, 2)
+    assert list(found.sections) == ["Ties"]
+
+
+def test_without_a_choice_there_is_nothing_to_score():
+    """Ties alone are no preferences."""
+    with pytest.raises(ScoresError, match="No row has a choice"):
+        score_rewardbench(make_pairs([2], ["x"]), [[0.1, 0.1, 0.8]])
+
+
+def test_what_is_printed_has_an_interval_everywhere():
+    """Every number on a line of its own, with its ends; few groups are said to be few."""
+    text = str(score_rewardbench(make_pairs([0, 1, 2], SUBSETS[:3]), np.full((3, 3), 1 / 3)))
+    assert "1 rows without a choice left out; fewer than 30 groups" in text
+    assert all("[" in line for line in text.splitlines()[1:])

@@ -1,0 +1,198 @@
+"""Scores: equal to scikit-learn, indifferent to order and names, honest at the edges."""
+
+import json
+import math
+import warnings
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from sklearn import metrics as sklearn_metrics
+
+from strategies import scored_rows
+from tiewise.errors import ScoresError
+from tiewise.evaluation.scores import METRICS, compare, evaluate
+
+FEW = 19  # resamples, where the law is not about the interval
+
+
+@given(scored_rows())
+def test_every_score_is_scikit_learns(rows):
+    """Accuracy, macro F1 and area equal scikit-learn's on any labels and probabilities."""
+    labels, probs, groups = rows
+    scores = evaluate(labels, probs, groups=groups, n_resamples=FEW)
+    predicted = probs.argmax(1)
+    assert scores.accuracy.value == pytest.approx(sklearn_metrics.accuracy_score(labels, predicted))
+    macro_f1 = sklearn_metrics.f1_score(labels, predicted, average="macro", zero_division=0)
+    assert scores.macro_f1.value == pytest.approx(macro_f1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        log_loss = sklearn_metrics.log_loss(labels, probs, labels=[0, 1, 2])
+    assert scores.log_loss.value == pytest.approx(log_loss)
+    if len(set(labels)) == 3:
+        area = sklearn_metrics.roc_auc_score(labels, probs, multi_class="ovr")
+        assert scores.auc.value == pytest.approx(area)
+
+
+@given(scored_rows(), st.randoms())
+def test_order_of_rows_and_names_of_groups_change_nothing(rows, random):
+    """Shuffled and renamed, every number is the same bit for bit."""
+    labels, probs, groups = rows
+    order = list(range(len(labels)))
+    random.shuffle(order)
+    renamed = np.array([hash(("salt", name)) % 10**9 for name in groups])
+    first = evaluate(labels, probs, groups=groups, n_resamples=FEW)
+    second = evaluate(labels[order], probs[order], groups=renamed[order], n_resamples=FEW)
+    assert first.to_dict() == second.to_dict()
+
+
+@given(scored_rows())
+def test_swapping_answers_changes_only_what_breaks_equals(rows):
+    """Log loss, Brier, decisive accuracy and area do not know which answer is called A."""
+    labels, probs, groups = rows
+    first = evaluate(labels, probs, groups=groups, n_resamples=FEW)
+    swapped = np.array([1, 0, 2])[labels]
+    second = evaluate(swapped, probs[:, [1, 0, 2]], groups=groups, n_resamples=FEW)
+    for name in ("log_loss", "brier", "decisive_accuracy", "auc"):
+        one, two = getattr(first, name).value, getattr(second, name).value
+        assert one == pytest.approx(two, nan_ok=True), name
+
+
+@given(scored_rows())
+def test_scores_lie_within_their_bounds_and_intervals(rows):
+    """The law low <= value <= high inside the range of the metric, wherever they are known."""
+    labels, probs, groups = rows
+    scores = evaluate(labels, probs, groups=groups, n_resamples=FEW)
+    for name, most in METRICS.items():
+        interval = getattr(scores, name)
+        if not math.isnan(interval.low):
+            assert 0 <= interval.low <= interval.value + 1e-12, name
+            assert interval.value - 1e-12 <= interval.high <= most, name
+
+
+def test_uniform_scores_the_logarithm_of_three():
+    """Knowing nothing costs ln 3, exactly known, and is right on A against B half the time."""
+    labels = np.arange(90) % 3
+    scores = evaluate(labels, np.full((90, 3), 1 / 3))
+    assert scores.log_loss.value == pytest.approx(math.log(3))
+    assert scores.log_loss.high - scores.log_loss.low < 1e-9
+    assert scores.brier.value == pytest.approx(2 / 3)
+    assert scores.decisive_accuracy.value == pytest.approx(0.5)
+    assert scores.auc.value == pytest.approx(0.5)
+
+
+@given(scored_rows())
+def test_to_dict_is_json_without_nan(rows):
+    """Whatever is not defined is null; scores.json holds the promised keys."""
+    labels, probs, groups = rows
+    value = evaluate(labels, probs, groups=groups, n_resamples=FEW).to_dict()
+    assert json.loads(json.dumps(value, allow_nan=False)) == value
+    promised = {"n", "n_groups", "log_loss", "accuracy", "brier", "ece", "decisive_accuracy"}
+    assert promised <= value.keys()
+    assert value["log_loss"].keys() == {"value", "low", "high"}
+
+
+def test_one_row_is_scored_without_an_interval():
+    """A single row has a log loss, no interval and no area."""
+    scores = evaluate([1], [[0.25, 0.5, 0.25]])
+    assert scores.log_loss.value == pytest.approx(math.log(2))
+    assert math.isnan(scores.log_loss.low)
+    assert math.isnan(scores.auc.value)
+    assert scores.has_few_groups
+
+
+def test_only_ties_have_no_decisive_accuracy():
+    """A share of no rows is null, not zero."""
+    scores = evaluate([2, 2, 2], [[0.2, 0.3, 0.5]] * 3)
+    assert scores.n_decisive == 0
+    assert scores.to_dict()["decisive_accuracy"]["value"] is None
+
+
+def test_a_certain_mistake_costs_much_but_not_everything():
+    """Zero at the true label is clipped as scikit-learn clips it."""
+    scores = evaluate([0, 0], [[0.0, 1.0, 0.0], [1.0, 0.0, 0.0]])
+    assert scores.log_loss.value == pytest.approx(-math.log(np.finfo(float).eps) / 2)
+
+
+def test_groups_widen_what_rows_alone_would_make_narrow():
+    """Copies of a row are no evidence: ten copies in a group keep the interval of one."""
+    generator = np.random.default_rng(0)
+    probs = generator.dirichlet([2, 2, 2], 100)
+    labels = generator.integers(0, 3, 100)
+    once = evaluate(labels, probs).log_loss
+    copies = labels.repeat(10), probs.repeat(10, axis=0)
+    clustered = evaluate(*copies, groups=np.arange(100).repeat(10)).log_loss
+    naive = evaluate(*copies).log_loss
+    assert clustered.high - clustered.low == pytest.approx(once.high - once.low, rel=0.15)
+    assert naive.high - naive.low < 0.5 * (once.high - once.low)
+
+
+@given(st.integers(1, 60))
+def test_fewer_than_thirty_groups_are_flagged(n_groups):
+    """In the object, in JSON and in print."""
+    scores = evaluate([0] * n_groups, [[0.5, 0.25, 0.25]] * n_groups, n_resamples=FEW)
+    assert scores.has_few_groups == (n_groups < 30)
+    assert scores.to_dict()["few_groups"] == scores.has_few_groups
+    assert ("rough" in str(scores)) == scores.has_few_groups
+
+
+def test_scores_print_a_line_each_and_html_that_is_escaped():
+    """Both show every metric with its interval; nothing reaches HTML unescaped."""
+    scores = evaluate([0, 1, 2, 0], [[0.4, 0.3, 0.3]] * 4)
+    assert "log loss" in str(scores)
+    assert len(str(scores).splitlines()) == 1 + len(METRICS)
+    assert scores._repr_html_().count("<tr>") == len(METRICS)
+
+
+def test_an_equal_seed_gives_equal_intervals_and_another_seed_others():
+    """The bootstrap is reproducible."""
+    generator = np.random.default_rng(0)
+    rows = generator.integers(0, 3, 50), generator.dirichlet([2, 2, 2], 50)
+    assert evaluate(*rows) == evaluate(*rows)
+    assert evaluate(*rows, seed=1) != evaluate(*rows)
+
+
+@given(scored_rows(), st.sampled_from(["log_loss", "accuracy", "brier", "decisive_accuracy"]))
+def test_a_comparison_is_the_difference_of_the_scores_and_antisymmetric(rows, metric):
+    """compare(p, q) is score(p) - score(q), and minus compare(q, p)."""
+    labels, probs, groups = rows
+    others = probs[::-1]
+    options = {"groups": groups, "n_resamples": FEW}
+    there = compare(labels, probs, others, metric=metric, **options)
+    back = compare(labels, others, probs, metric=metric, **options)
+    scores = [getattr(evaluate(labels, p, **options), metric).value for p in (probs, others)]
+    assert there.value == pytest.approx(scores[0] - scores[1], nan_ok=True, abs=1e-9)
+    assert there.value == pytest.approx(-back.value, nan_ok=True, abs=1e-9)
+
+
+@given(scored_rows())
+def test_a_model_does_not_differ_from_itself(rows):
+    """The difference is zero and its interval holds zero."""
+    labels, probs, groups = rows
+    interval = compare(labels, probs, probs, groups=groups, n_resamples=FEW)
+    assert interval.value == 0
+    assert not interval.excludes_zero
+
+
+def test_pairing_sees_what_separate_intervals_hide():
+    """A small steady gain is found although the two scores' intervals overlap."""
+    generator = np.random.default_rng(0)
+    probs = generator.dirichlet([2, 2, 2], 300)
+    labels = (generator.random(300)[:, None] > probs.cumsum(1)[:, :2]).sum(1)
+    worse = 0.95 * probs + 0.05 * np.roll(np.eye(3)[labels], 1, axis=1)
+    assert compare(labels, probs, worse).excludes_zero
+    assert evaluate(labels, probs).log_loss.high > evaluate(labels, worse).log_loss.low
+
+
+def test_two_models_are_clipped_alike_whatever_their_types():
+    """The same certain mistakes, in 4 bytes and in 8: no difference."""
+    labels, wrong = np.zeros(40, dtype=int), np.tile([0.0, 1.0, 0.0], (40, 1))
+    found = compare(labels, wrong.astype(np.float32), wrong)
+    assert (found.low, found.value, found.high) == (0, 0, 0)
+
+
+def test_an_unknown_metric_is_refused():
+    """The message lists the known."""
+    with pytest.raises(ScoresError, match="decisive_accuracy"):
+        compare([0], [[1.0, 0, 0]], [[1.0, 0, 0]], metric="f1")
