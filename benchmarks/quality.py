@@ -5,11 +5,14 @@ r"""Who predicts best at the same compute: judges on real votes, each given the 
         --judges recipe --seeds 3 4
     python -m benchmarks.quality table ../shared/data/human_votes.csv --work quality \
         --out benchmarks/quality.md
+    python -m benchmarks.quality levers ../shared/data/human_votes.csv --work quality \
+        --out benchmarks/quality_levers.md
 
 Seed s holds out fold s of the five grouped folds, and draws what is drawn with s; seeds 0, 1 and 2
 are in the table, so the three sets held out share no conversation and together are judged once.
 What stands on the recipe (`baseline on the recipe`) asks for its other two folds as well. `fit`
-skips what it finds in the work folder, and takes names of judges to fit only those.
+skips what it finds in the work folder, and takes names of judges to fit only those. `table` writes
+the page on who predicts best, `levers` the one on what else the recipe might do.
 """
 
 from __future__ import annotations
@@ -21,29 +24,35 @@ from pathlib import Path
 
 import pandas as pd
 
-from benchmarks.quality_judges import JUDGES, N_SPLITS, N_TOKENS, Task
-from benchmarks.quality_table import SEEDS, render
-from tiewise.files import digest_file, write_json, write_parquet
+from benchmarks.quality_judges import JUDGES, LEVERS, N_SPLITS, Task
+from benchmarks.quality_table import SEEDS, render_judges, render_levers
+from tiewise.files import digest_file, write_bytes, write_json, write_parquet
 from tiewise.formats import read_pairs
 from tiewise.pairs.folds import fold_by_group, split
 from tiewise.pairs.labels import PROB_COLUMNS
 from tiewise.pairs.table import text_lengths
 
+EVERY = JUDGES | LEVERS
+
 
 def main() -> None:
     """Parse the arguments; fit, or print and write the table."""
     parser = argparse.ArgumentParser(prog="quality", description=__doc__)
-    parser.add_argument("action", choices=["fit", "table"])
+    parser.add_argument("action", choices=["fit", "table", "levers"])
     parser.add_argument("data", type=Path)
     parser.add_argument("--work", type=Path, required=True, help="folder of what was fitted")
-    parser.add_argument("--out", type=Path, help="write the table to this markdown file")
-    parser.add_argument("--judges", nargs="*", help="fit only these", default=list(JUDGES))
+    parser.add_argument("--out", type=Path, help="write the page to this markdown file")
+    parser.add_argument("--judges", nargs="*", help="fit only these", default=list(EVERY))
     parser.add_argument("--seeds", nargs="*", type=int, default=SEEDS, choices=range(N_SPLITS))
     arguments = parser.parse_args()
     if arguments.action == "fit":
         fit_all(arguments)
-    else:
-        render(arguments.data, arguments.work, arguments.out, n_tokens=N_TOKENS)
+        return
+    render = render_judges if arguments.action == "table" else render_levers
+    page = render(arguments.data, arguments.work)
+    print(page)
+    if arguments.out is not None:
+        write_bytes(arguments.out, page.encode())
 
 
 def fit_all(arguments: argparse.Namespace) -> None:
@@ -65,7 +74,7 @@ def fit_all(arguments: argparse.Namespace) -> None:
 def judge(name: str, task: Task) -> None:
     """Fit one judge and keep its predictions."""
     start, cpu = time.perf_counter(), time.process_time()
-    outcome = JUDGES[name](task)
+    outcome = EVERY[name](task)
     known = task.held_out[["id", "label", "group", "source"]].reset_index(drop=True)
     for way, probs in outcome.probs.items():
         table = pd.concat([known, pd.DataFrame(probs, columns=PROB_COLUMNS)], axis=1)

@@ -1,4 +1,4 @@
-"""The page about quality: what was read, what it gave, and how sure that is."""
+"""The pages about quality: what was read, what it gave, and how sure that is."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from benchmarks.quality_judges import JUDGES, LEVERS, MAIN, N_TOKENS
 from tiewise.evaluation.paired import PairedDifference, compare_many
 from tiewise.evaluation.scores import evaluate
 from tiewise.evaluation.slices import correct_holm
-from tiewise.files import digest_file, write_bytes
+from tiewise.files import digest_file
 from tiewise.pairs.labels import PROB_COLUMNS
 from tiewise.predicting.mixture import fit_weights, mix
 
@@ -35,44 +36,51 @@ DEAR_SHARE = 0.2
 """Share of the rows that a cascade hands on, those of the largest entropy."""
 
 
-def render(data_path: Path, work: Path, out: Path | None, *, n_tokens: int) -> None:
-    """Print the page, and write it where asked."""
-    abouts = [json.loads(path.read_bytes()) for path in sorted(work.glob("*/about.json"))]
-    abouts = [about for about in abouts if about["seed"] in SEEDS]
-    if {about["data"] for about in abouts} - {digest_file(data_path)}:
-        raise SystemExit(f"{work} holds judges of other data than {data_path}.")
-    tables = read_tables(work, abouts)
+def render_judges(data_path: Path, work: Path) -> str:
+    """Return the page on who predicts best."""
+    abouts, tables = read_tables(data_path, work, [*JUDGES])
     fitted = dict(tables)
     tables["uniform"] = tables[PRIMARY].assign(**dict.fromkeys(PROB_COLUMNS, 1 / 3))
     tables |= {name: blend(fitted, members) for name, members in BLENDS.items()}
     tables["cascade from baseline to recipe"] = cascade(fitted["baseline"], fitted["recipe"])
-    differences = compare(tables)
-    lines = [
-        describe(name, table, abouts, differences.get(name))
-        for name, table in sorted(tables.items(), key=lambda item: -log_loss(item[1]))
-    ]
-    page = "\n".join([*introduce(data_path, tables[PRIMARY], n_tokens), *lines, *explain(), ""])
-    print(page)
-    if out is not None:
-        write_bytes(out, page.encode())
+    lines = describe_all(tables, abouts, {name: reference_of(name) for name in tables})
+    title = "# Judges of real votes at the same compute"
+    head = introduce(title, "table", "quality.md", data_path, tables[PRIMARY])
+    return "\n".join([*head, *lines, *explain(PLANNED), ""])
 
 
-def read_tables(work: Path, abouts: list[dict[str, Any]]) -> dict[str, pd.DataFrame]:
-    """Join each judge's predictions over the seeds; only judges that were fitted with all."""
-    tables = {}
-    for name in sorted({about["judge"] for about in abouts}):
-        own = [about for about in abouts if about["judge"] == name]
-        if len(own) < len(SEEDS):
-            print(f"{name}: left out, fitted with {len(own)} of {len(SEEDS)} seeds")
+def render_levers(data_path: Path, work: Path) -> str:
+    """Return the page on what else the recipe might do, each lever against the recipe."""
+    abouts, tables = read_tables(data_path, work, [PRIMARY, *LEVERS])
+    references = {name: None if name == PRIMARY else PRIMARY for name in tables}
+    lines = describe_all(tables, abouts, references)
+    title = "# Levers on the recipe at the same compute"
+    head = introduce(title, "levers", "quality_levers.md", data_path, tables[PRIMARY])
+    return "\n".join([*head, *lines, *explain(UNPLANNED), ""])
+
+
+def read_tables(
+    data_path: Path, work: Path, names: list[str]
+) -> tuple[list[dict[str, Any]], dict[str, pd.DataFrame]]:
+    """Read what was fitted: what is known of it, and predictions joined over the seeds.
+
+    A judge that was not fitted with every seed is left out, and named.
+    """
+    abouts, tables = [], {}
+    for name in names:
+        folders = [work / f"{name.replace(' ', '_')}-{seed}" for seed in SEEDS]
+        if not all((folder / "about.json").is_file() for folder in folders):
+            print(f"{name}: left out, not fitted with every seed")
             continue
+        own = [json.loads((folder / "about.json").read_bytes()) for folder in folders]
+        if {about["data"] for about in own} != {digest_file(data_path)}:
+            raise SystemExit(f"{work} holds {name} fitted on other data than {data_path}.")
+        abouts += own
         for way in own[0]["ways"]:
-            title = name if way == "main" else f"{name}, {way}"
-            parts = [
-                pd.read_parquet(work / f"{name.replace(' ', '_')}-{seed}" / f"{way}.parquet")
-                for seed in SEEDS
-            ]
+            title = name if way == MAIN else f"{name}, {way}"
+            parts = [pd.read_parquet(folder / f"{way}.parquet") for folder in folders]
             tables[title] = pd.concat(parts, keys=SEEDS, names=["seed"]).reset_index("seed")
-    return tables
+    return abouts, tables
 
 
 def blend(fitted: dict[str, pd.DataFrame], members: tuple[str, ...]) -> pd.DataFrame:
@@ -109,12 +117,14 @@ def reference_of(name: str) -> str | None:
     return "baseline"
 
 
-def compare(tables: dict[str, pd.DataFrame]) -> dict[str, tuple[str, PairedDifference]]:
-    """Compare every judge with its reference: one comparison alone, the rest by Holm's rule."""
+def compare(
+    tables: dict[str, pd.DataFrame], references: dict[str, str | None]
+) -> dict[str, tuple[str, PairedDifference]]:
+    """Compare each judge with its reference: one was planned, the rest go by Holm's rule."""
     found = {}
-    for name, table in tables.items():
-        if (reference := reference_of(name)) is not None:
-            [difference] = compare_many({name: table}, tables[reference]).overall
+    for name, reference in references.items():
+        if reference is not None:
+            [difference] = compare_many({name: tables[name]}, tables[reference]).overall
             found[name] = (reference, difference)
     rest = [name for name in found if name != PRIMARY]
     corrected = correct_holm([found[name][1].p_value for name in rest])
@@ -122,6 +132,17 @@ def compare(tables: dict[str, pd.DataFrame]) -> dict[str, tuple[str, PairedDiffe
         reference, difference = found[name]
         found[name] = (reference, replace(difference, p_holm=p_holm))
     return found
+
+
+def describe_all(
+    tables: dict[str, pd.DataFrame],
+    abouts: list[dict[str, Any]],
+    references: dict[str, str | None],
+) -> list[str]:
+    """Return every judge's line, the worst first."""
+    differences = compare(tables, references)
+    order = sorted(tables, key=lambda name: -log_loss(tables[name]))
+    return [describe(name, tables[name], abouts, differences.get(name)) for name in order]
 
 
 def describe(
@@ -162,37 +183,45 @@ def log_loss(table: pd.DataFrame) -> float:
     return float(-np.log(chosen).mean())
 
 
-def introduce(data_path: Path, reference: pd.DataFrame, n_tokens: int) -> list[str]:
-    """Return the page's beginning, down to the table's head."""
+def introduce(
+    title: str, action: str, page: str, data_path: Path, reference: pd.DataFrame
+) -> list[str]:
+    """Return a page's beginning, down to the table's head."""
     head = ["judge", "rows", "tokens", "CPU minutes", "log loss", "accuracy"]
     head += ["difference of log loss", "from", "p"]
+    command = "    python -m benchmarks.quality"
+    options = "../shared/data/human_votes.csv --work quality"
     return [
-        "# Judges of real votes at the same compute",
+        title,
         "",
         f"`{data_path.name}` (sha256 {digest_file(data_path)[:12]}…): {len(reference):,} rows in "
         f"{reference['group'].nunique()} conversations, each judged by models that have not seen "
         "its conversation: seed 0, 1 and 2 hold out folds 0, 1 and 2 of five. Log loss in nats, "
         "with 95 % intervals by bootstrap over conversations. Judges that read tokens learn from "
-        f"{n_tokens:,} of them, 256 a row, with all-MiniLM-L6-v2 as their backbone; the others "
+        f"{N_TOKENS:,} of them, 256 a row, with all-MiniLM-L6-v2 as their backbone; the others "
         "learn from every row.",
         "",
-        "    python -m benchmarks.quality fit ../shared/data/human_votes.csv --work quality",
-        "    python -m benchmarks.quality fit ../shared/data/human_votes.csv --work quality "
-        "--judges recipe --seeds 3 4",
-        "    python -m benchmarks.quality table ../shared/data/human_votes.csv --work quality "
-        "--out benchmarks/quality.md",
+        f"{command} fit {options}",
+        *([f"{command} fit {options} --judges recipe --seeds 3 4"] if action == "table" else []),
+        f"{command} {action} {options} --out benchmarks/{page}",
         "",
         f"| {' | '.join(head)} |",
         f"|{' --- |'}{' ---: |' * 3}{' --- |' * 5}",
     ]
 
 
-def explain() -> list[str]:
-    """Return the page's end."""
+PLANNED = (
+    "The one comparison that was planned is the recipe with the notebook's way; its p stands as it "
+    "is. The others' are corrected by Holm's rule, all together."
+)
+UNPLANNED = "No comparison here was planned; all are corrected by Holm's rule, together."
+
+
+def explain(comparisons: str) -> list[str]:
+    """Return a page's end."""
     return [
         "",
-        "The one comparison that was planned is the recipe with the notebook's way; its p stands "
-        "as it is. The others' are corrected by Holm's rule, all together. *Rows*, *tokens* and "
-        "*CPU minutes* (the judging of the rows held out included) are means over the seeds. A "
-        "judge's definition stands in `benchmarks/quality_judges.py` under its name.",
+        f"{comparisons} *Rows*, *tokens* and *CPU minutes* (the judging of the rows held out "
+        "included; of what stands on the recipe, without the recipe's own) are means over the "
+        "seeds. A judge's definition stands in `benchmarks/quality_judges.py` under its name.",
     ]
