@@ -28,15 +28,7 @@ import numpy as np
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks.costs import (
-    NOTEBOOK,
-    RECOMMENDED,
-    SHAPES,
-    Mode,
-    Shape,
-    adapter_size,
-    row_work,
-)
+from benchmarks.costs import NOTEBOOK, RECOMMENDED, SHAPES, Mode, Shape, adapter_size, row_work
 from benchmarks.midsize import (
     NOTEBOOK_TARGETS,
     PAD,

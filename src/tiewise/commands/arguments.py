@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -19,11 +18,6 @@ Device = Annotated[
     tyro.conf.arg(help="Where to compute; where the run was fitted when not given."),
 ]
 Config = Annotated[RunConfig, tyro.conf.OmitArgPrefixes]
-
-
-def default_artifacts() -> Path:
-    """Return the folder named by ``TIEWISE_ARTIFACTS``, else ``artifacts``."""
-    return Path(os.environ.get("TIEWISE_ARTIFACTS", "artifacts"))
 
 
 def show_result(result: Any, *, is_json: bool) -> None:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import tyro
 
-from tiewise.commands.arguments import Artifacts, Json, default_artifacts, print_json, show_result
+from tiewise.commands.arguments import Artifacts, Json, print_json, show_result
 from tiewise.commands.words import shows
 from tiewise.console import show
 from tiewise.errors import missing_extra
+from tiewise.runs.folder import default_artifacts
 
 
 @shows("tiewise blend first second", "tiewise blend first second third --run mixed")

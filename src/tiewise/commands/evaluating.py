@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
-from tiewise.commands.arguments import Artifacts, Json, default_artifacts, show_result
+from tiewise.commands.arguments import Artifacts, Json, show_result
 from tiewise.commands.words import shows
 from tiewise.console import show
 from tiewise.errors import ConfigError
+from tiewise.runs.folder import default_artifacts
 
 if TYPE_CHECKING:
     from tiewise.assessment.judged import Judged

@@ -6,12 +6,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
-from tiewise.commands.arguments import Artifacts, Config, Json, default_artifacts, print_json
+from tiewise.commands.arguments import Artifacts, Config, Json, print_json
 from tiewise.commands.words import shows
 from tiewise.config.loading import PRESETS, load_preset
 from tiewise.config.run_config import BASELINE
 from tiewise.console import show
 from tiewise.errors import ConfigError
+from tiewise.runs.folder import default_artifacts
 
 
 def make_fit(preset_name: str) -> Callable[..., None]:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tiewise.commands.arguments import Artifacts, Json, default_artifacts, print_json
+from tiewise.commands.arguments import Artifacts, Json, print_json
 from tiewise.commands.words import shows
 from tiewise.console import show
+from tiewise.runs.folder import default_artifacts
 
 
 @shows("tiewise label --run first --data pool.csv --out soft.parquet --unlabelled")

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from tiewise.commands.arguments import Artifacts, Json, default_artifacts, show_result
+from tiewise.commands.arguments import Artifacts, Json, show_result
 from tiewise.commands.words import shows
+from tiewise.runs.folder import default_artifacts
 
 
 @shows("tiewise doctor", "tiewise doctor --json")

@@ -6,17 +6,11 @@ from pathlib import Path
 
 import tyro
 
-from tiewise.commands.arguments import (
-    Artifacts,
-    Device,
-    Json,
-    default_artifacts,
-    print_json,
-    show_result,
-)
+from tiewise.commands.arguments import Artifacts, Device, Json, print_json, show_result
 from tiewise.commands.words import shows
 from tiewise.console import show
 from tiewise.errors import ConfigError, PairsError, missing_extra
+from tiewise.runs.folder import default_artifacts
 
 
 @shows(

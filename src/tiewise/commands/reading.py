@@ -7,11 +7,12 @@ from typing import Any, Literal
 
 import tyro
 
-from tiewise.commands.arguments import Artifacts, Json, default_artifacts, print_json, show_result
+from tiewise.commands.arguments import Artifacts, Json, print_json, show_result
 from tiewise.commands.words import shows
 from tiewise.console import show
 from tiewise.errors import ConfigError
 from tiewise.files import refuse_existing
+from tiewise.runs.folder import default_artifacts
 
 
 @shows(

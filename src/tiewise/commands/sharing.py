@@ -6,9 +6,10 @@ from pathlib import Path
 
 import tyro
 
-from tiewise.commands.arguments import Artifacts, Json, default_artifacts, print_json
+from tiewise.commands.arguments import Artifacts, Json, print_json
 from tiewise.commands.words import shows
 from tiewise.console import show
+from tiewise.runs.folder import default_artifacts
 
 
 @shows(

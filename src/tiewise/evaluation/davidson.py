@@ -97,7 +97,7 @@ def fit_plain(contests: Contests) -> Fit:
     TiewiseError
         evalica is not installed.
     """
-    evalica = _import_evalica()
+    evalica = import_evalica()
     votes = contests.with_prior()
     names = list(range(votes.n_models))
     table = pd.DataFrame({"first": votes.first, "second": votes.second})
@@ -183,11 +183,12 @@ def _information(directed: Any, undirected: FloatArray, probs: FloatArray) -> Fl
     return np.block([[upper, cross], [cross.T, lower]])
 
 
-def _import_evalica() -> ModuleType:
+def import_evalica() -> ModuleType:
+    """Return the package that fits strengths; TiewiseError where it is not installed."""
     try:
         import evalica
     except ImportError as error:
         raise TiewiseError(
-            "a ranking of models needs the package evalica: pip install 'tiewise[rank]'."
+            "A ranking needs the package evalica: pip install 'tiewise[rank]'."
         ) from error
     return evalica

@@ -14,9 +14,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from tiewise.pairs.labels import WINNER_WORDS, swap_labels, swap_winner
-from tiewise.pairs.schema import (
-    TEXT_COLUMNS,
-)
+from tiewise.pairs.schema import TEXT_COLUMNS
 
 _EXCHANGED = {
     f"{name}_{side}": f"{name}_{other}"

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import functools
 import itertools
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -27,7 +26,7 @@ from tiewise.pairs.schema import TEXT_COLUMNS, build_pairs
 from tiewise.pairs.table import is_degenerate
 from tiewise.predicting.predictors import Predict, PredictOptions, open_predictor
 from tiewise.predicting.strengths import Ranking, rank_answers
-from tiewise.runs.folder import open_run
+from tiewise.runs.folder import default_artifacts, open_run
 
 Text = str | Sequence[str | None]
 _BOTH_ORDERS = PredictOptions(swap=True)
@@ -202,14 +201,10 @@ def _as_turns(text: Text) -> list[str | None]:
     return [turn if turn is None else repair_text(turn) for turn in turns]
 
 
-def _artifacts_dir() -> Path:
-    return Path(os.environ.get("TIEWISE_ARTIFACTS", "artifacts"))
-
-
 def _open_predictor(name: str | Path | None, device: str | None) -> Predict:
     if name is None:
         return _predict_shipped
-    run = open_run(name, _artifacts_dir())
+    run = open_run(name, default_artifacts())
     files = [run.fold(fold).scores_path for fold in run.finished_folds()]
     files += run.path.glob("calibration.json")
     states = tuple((path.name, path.stat().st_mtime_ns) for path in files)
@@ -220,7 +215,7 @@ def _open_predictor(name: str | Path | None, device: str | None) -> Predict:
 def _load_run(run_dir: Path, files: tuple[tuple[str, int], ...], device: str | None) -> Predict:
     """Load a run; a fold finished or a calibration adopted since makes it another one."""
     del files
-    artifacts_dir = _artifacts_dir()
+    artifacts_dir = default_artifacts()
     run = open_run(run_dir, artifacts_dir)
     return open_predictor(run, cache_dir=artifacts_dir / "cache", device=device)
 

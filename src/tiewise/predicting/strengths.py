@@ -12,13 +12,13 @@ from __future__ import annotations
 import html
 import itertools
 from dataclasses import dataclass, fields
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from tiewise.errors import PairsError, TiewiseError
+from tiewise.errors import PairsError
+from tiewise.evaluation.davidson import import_evalica
 from tiewise.evaluation.intervals import check_confidence
 from tiewise.evaluation.resampling import check_resamples
 
@@ -147,7 +147,7 @@ def rank_answers(
 
 def _fit(shares: _Floats, n: int) -> _Floats:
     """Fit log strengths, shape (n,), to shares of votes for every i < j, shape (n (n-1) / 2, 3)."""
-    evalica = _import_evalica()
+    evalica = import_evalica()
     i, j = (np.repeat(positions, 3).tolist() for positions in _pairs_of(n))
     outcomes = [evalica.Winner.X, evalica.Winner.Y, evalica.Winner.Draw] * len(shares)
     result = evalica.newman(i, j, outcomes, weights=shares.ravel().tolist(), limit=_N_ITERATIONS)
@@ -179,13 +179,3 @@ def _places(strengths: _Floats) -> npt.NDArray[np.int64]:
 def _pairs_of(n: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
     pairs = np.array(list(itertools.combinations(range(n), 2)), dtype=np.int64)
     return pairs[:, 0], pairs[:, 1]
-
-
-def _import_evalica() -> ModuleType:
-    try:
-        import evalica
-    except ImportError as error:
-        raise TiewiseError(
-            "A ranking needs the package evalica: pip install 'tiewise[rank]'."
-        ) from error
-    return evalica

@@ -20,6 +20,11 @@ from tiewise.files import read_json, write_json
 from tiewise.runs.environment import describe_environment, is_first_process
 
 
+def default_artifacts() -> Path:
+    """Return the folder named by ``TIEWISE_ARTIFACTS``, else ``artifacts``."""
+    return Path(os.environ.get("TIEWISE_ARTIFACTS", "artifacts"))
+
+
 @dataclass(frozen=True)
 class FoldFolder:
     """The files of one fold."""
