@@ -181,20 +181,17 @@ class StepTrainer(transformers.Trainer):
 
     def _halve_micro_batches(self, model: torch.nn.Module) -> Step:
         """Make room after running out of memory: half the tokens a micro-batch, the same rows."""
-        index = self.state.global_step
+        index, n_pieces = self.state.global_step, self.train_config.n_micro_batches
         largest = max(len(rows) for rows in self.steps[index].micro_batches)
-        if (
-            largest <= self.steps.smallest
-            or self.args.world_size > 1
-            or self.train_config.n_micro_batches
-        ):
-            n_pieces = self.train_config.n_micro_batches
-            size = f"{n_pieces} micro-batches" if n_pieces else f"{self.steps.micro_batch_tokens} "
-            more = "Raise --n-micro-batches" if n_pieces else "Lower --micro-batch-tokens"
+        if n_pieces or self.args.world_size > 1 or largest <= self.steps.smallest:
+            if n_pieces:
+                tried, mend = f"{n_pieces} micro-batches", "Raise --n-micro-batches"
+            else:
+                tried = f"micro-batches of {self.steps.micro_batch_tokens} tokens"
+                mend = "Lower --micro-batch-tokens"
             raise RunError(
-                f"step {index + 1}: out of memory with {size}{'' if n_pieces else 'tokens each'}. "
-                f"{more}, lower --max-length, or give --checkpointing trainable. The last "
-                "checkpoint is intact: --resume goes on."
+                f"step {index + 1}: out of memory with {tried}. {mend}, lower --max-length, or "
+                "give --checkpointing trainable. The last checkpoint is intact: --resume goes on."
             )
         model.zero_grad()
         if self.classifier.names_head is not None:
