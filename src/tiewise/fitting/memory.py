@@ -194,7 +194,7 @@ def _count_kept(classifier: PairClassifier, size: int) -> int:
         storage = part.untyped_storage()
         if storage.data_ptr() not in own:
             kept[storage.data_ptr()] = storage.nbytes()
-        return part
+        return part.detach()  # a node that held its own result would hold itself, for good
 
     with torch.random.fork_rng():
         with torch.autograd.graph.saved_tensors_hooks(note, lambda part: part):
