@@ -229,7 +229,7 @@ def test_two_code_versions_share_a_cache(home):
     """A package that bounds turns otherwise gets its own tokens, not the other's."""
     changed = home / "changed"
     shutil.copytree(Path(tiewise.__file__).parent, changed / "tiewise")
-    tokens = changed / "tiewise" / "tokens.py"
+    tokens = changed / "tiewise" / "tokens" / "rows.py"
     text = tokens.read_text()
     assert "Bound(head=4096, tail=4096)" in text
     tokens.write_text(text.replace("Bound(head=4096, tail=4096)", "Bound(head=5, tail=5)"))

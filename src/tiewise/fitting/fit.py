@@ -125,6 +125,7 @@ def fit_fold(
     if not is_first_process():
         return None
     if shared is not None:
+        shared = {name: part for name, part in shared.items() if not name.startswith("names_head.")}
         classifier = make_classifier(config, backbone.path, device, init_from=init_from)
         load_trainable_weights(classifier, shared)
     save_adapter(classifier, backbone, task.folder.adapter_dir)
@@ -167,11 +168,13 @@ def _train(
     )
     dataset = _deal_steps(examples, train, arguments, layout=layout, pad_id=pad_id)
     checkpoint = _find_checkpoint(folder, fit) if task.is_resumed else None
-    if checkpoint is not None and checkpoints.step_of(checkpoint) == len(dataset):
+    # DeepSpeed's checkpoints have no state of ours: its own loading goes on from the last step.
+    is_whole = checkpoint is not None and (checkpoint / "state.json").is_file()
+    if checkpoint is not None and is_whole and checkpoints.step_of(checkpoint) == len(dataset):
         load_trainable_weights(classifier, load_tree(checkpoint / "state")["weights"])
         return
     if is_first_process():
-        n_standing = min(train.n_checkpoints + 1, len(dataset) // train.save_steps)
+        n_standing = min(train.n_checkpoints + 1, math.ceil(len(dataset) / train.save_steps))
         size = checkpoint_size(classifier, optimizer=train.optimizer)
         checkpoints.require_room(folder.checkpoints_dir, n_standing, size=size)
     with StopOnSignal() as signals:

@@ -100,6 +100,5 @@ def _logits(
         steps.examples.rows, rows, layout=steps.layout, pad_id=steps.pad_id, device=device
     )
     # Not transformers' own flag: under FSDP it would take the head's precision away too.
-    is_mixed = classifier.model_config.dtype == "bfloat16" and device.type == "cuda"
-    with torch.autocast(device.type, torch.bfloat16, enabled=is_mixed):
+    with classifier.autocast():
         return model(batch)  # type: ignore[no-any-return]

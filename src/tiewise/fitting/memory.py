@@ -141,7 +141,8 @@ def choose_checkpointing(
 def free_memory(device: torch.device) -> int:
     """Return the bytes still to be had on a device; on a CPU also within its control group."""
     if device.type == "cuda":
-        return int(torch.cuda.mem_get_info(device)[0])
+        idle = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return int(torch.cuda.mem_get_info(device)[0] + idle)
     if not _MACHINE.is_file():
         # Systems without /proc tell how much there is, not how much is free.
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
@@ -197,7 +198,8 @@ def _count_kept(classifier: PairClassifier, size: int) -> int:
         return part.detach()  # a node that held its own result would hold itself, for good
 
     with torch.random.fork_rng():
-        with torch.autograd.graph.saved_tensors_hooks(note, lambda part: part):
+        holds = torch.autograd.graph.saved_tensors_hooks(note, lambda part: part)
+        with holds, classifier.autocast():
             logits = classifier(_probe(classifier, size))
         # A graph whose layers recompute lets go of them only when it is run backward.
         trained = [part for _, part in classifier.trainable_parameters()]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from transformers.training_args import OptimizerNames
 from tiewise.config.run_config import TrainConfig
 from tiewise.errors import ConfigError
 
+_log = logging.getLogger(__name__)
 _PATIENCE_SECONDS = 6 * 3600  # the others wait while the first process scores a fold
 
 
@@ -26,7 +28,7 @@ def training_arguments(
         When transformers knows no such optimiser or tracker, or the tracker is not installed.
     """
     _check_names(config)
-    return transformers.TrainingArguments(
+    arguments = transformers.TrainingArguments(
         output_dir=str(output_dir),
         run_name="/".join(output_dir.parts[-3:-1]),  # what trackers show: the run and the fold
         num_train_epochs=1,
@@ -56,6 +58,10 @@ def training_arguments(
         disable_tqdm=True,
         log_level="warning",
     )
+    if arguments.n_gpu > 1:  # else the Trainer would deal out what is no row of a batch
+        _log.info("%d GPUs, one process: one is used; a launcher uses all.", arguments.n_gpu)
+        arguments._n_gpu = 1
+    return arguments
 
 
 def _check_names(config: TrainConfig) -> None:

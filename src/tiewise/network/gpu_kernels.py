@@ -20,6 +20,9 @@ from torch.nn.attention.flex_attention import create_block_mask, flex_attention
 if TYPE_CHECKING:
     from tiewise.network.kernels import Rows, Scoring
 
+_NARROW, _AMPLE = 128, 160 * 1024
+"""Width of a head, and bytes of shared memory a block, up to and from which torch's tiles fit."""
+
 
 def attend(query: Tensor, key: Tensor, value: Tensor, rows: Rows, scoring: Scoring) -> Tensor:
     """Return causal attention within each row, `(n_queries, n_heads, head_dim)`, on CUDA."""
@@ -79,8 +82,28 @@ def attend_flex(query: Tensor, key: Tensor, value: Tensor, rows: Rows, scoring: 
         block_mask=_flex_mask(rows, scoring.window, query.device),
         scale=scoring.scale,
         enable_gqa=query.shape[1] != key.shape[1],
+        kernel_options=fit_backward(query.shape[2], _shared_memory(query.device)),
     )
     return out[0].transpose(0, 1)  # type: ignore[no-any-return]
+
+
+def fit_backward(head_dim: int, shared_memory: int | None) -> dict[str, int] | None:
+    """Return smaller tiles where the backward pass's own would not fit a block's shared memory.
+
+    Torch's for Ampere and Ada take more than the 99 KiB of most cards with 24 GB where heads are as
+    wide as Gemma's (github.com/pytorch/pytorch/issues/198224). None where there is room.
+    """
+    if shared_memory is None or head_dim <= _NARROW or shared_memory >= _AMPLE:
+        return None
+    tiles = dict.fromkeys(("bwd_BLOCK_M1", "bwd_BLOCK_N1", "bwd_BLOCK_M2", "bwd_BLOCK_N2"), 32)
+    return tiles | {"bwd_num_stages": 1}
+
+
+def _shared_memory(device: torch.device) -> int | None:
+    """Return the bytes of shared memory that one block may ask for; None off CUDA."""
+    if device.type != "cuda":
+        return None
+    return getattr(torch.cuda.get_device_properties(device), "shared_memory_per_block_optin", None)
 
 
 @functools.cache

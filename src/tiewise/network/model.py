@@ -177,6 +177,12 @@ class PairClassifier(nn.Module):
         """Let training also guess which models answered (:mod:`tiewise.network.names_head`)."""
         self.names_head = NamesHead(self.head, n_models, seed=seed)
 
+    def autocast(self) -> torch.autocast:
+        """Return the context of a training step's forward pass: half precision on CUDA alone."""
+        dtype = getattr(torch, self.model_config.dtype)
+        is_mixed = self.device.type == "cuda" and dtype in {torch.bfloat16, torch.float16}
+        return torch.autocast(self.device.type, dtype if is_mixed else None, enabled=is_mixed)
+
     def checkpoint(self, mode: Checkpointing) -> None:
         """Choose which layers recompute their activations in the backward pass."""
         checkpoint_layers(self._base, mode)

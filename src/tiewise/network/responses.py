@@ -49,6 +49,5 @@ def compare_responses(states: Tensor, batch: dict[str, Tensor]) -> Tensor:
 
 
 def _mean(states: Tensor, chosen: Tensor) -> Tensor:
-    weights = chosen.to(states.dtype)
-    total: Tensor = torch.einsum("nwh,nw->nh", states, weights)
-    return total / weights.sum(1, keepdim=True)
+    total: Tensor = torch.einsum("nwh,nw->nh", states, chosen.to(states.dtype))
+    return total / chosen.sum(1, keepdim=True)

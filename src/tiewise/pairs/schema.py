@@ -4,7 +4,8 @@ Three text columns hold lists of turns, each a string or None (a missing turn). 
 for A, B, tie, or <NA>; ``winner`` is the word it came from, so that «both bad» stays told apart
 from other ties. ``group`` names the conversation's origin (see :mod:`tiewise.pairs.folds`). Further
 columns may follow: soft labels ``prob_a, prob_b, prob_tie``, ``weight``, ``session``, and
-``teacher``, which tells whose the soft labels are where no people gave them (:mod:`.teachers`).
+``teacher``, which tells whose the soft labels are where no people gave them
+(:mod:`tiewise.training_data.teachers`).
 """
 
 from __future__ import annotations

