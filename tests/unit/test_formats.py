@@ -375,8 +375,8 @@ class TestHostileFiles:
         pairs = read_pairs(written(tmp_path, kaggle_rows(kaggle_row(prompt=prompt))))
         assert len(pairs["prompt"][0][0]) == 10_000_000
 
-    def test_skip_leaves_out_and_names(self, tmp_path):
-        """Right rows stay in order; each wrong one has a message."""
+    def test_skip_leaves_out_and_names(self, tmp_path, caplog):
+        """Right rows stay in order; each wrong one has a message, and the log has the first."""
         rows = [kaggle_row(id=number) for number in range(6)]
         rows[1], rows[4] = kaggle_row(id=1, prompt="x"), kaggle_row(id=4, winner_tie="1")
         path = written(tmp_path, kaggle_rows(*rows))
@@ -386,6 +386,7 @@ class TestHostileFiles:
             "row 1 (id=1)",
             "row 4 (id=4)",
         ]
+        assert "left out 2 rows, which cannot be read:\n  row 1 (id=1): " in caplog.text
         with pytest.raises(PairsError, match=r"2 rows cannot be read:\n  row 1 .*\n  row 4"):
             read_pairs(path)
 
@@ -430,6 +431,14 @@ class TestHostileFiles:
 
 class TestHostileJson:
     """JSON files are as strange as cells."""
+
+    @pytest.mark.parametrize("id_", [[1, 2], {"a": 1}, []])
+    def test_an_id_that_is_no_id_is_refused_by_row(self, tmp_path, id_):
+        """A list or an object names nothing."""
+        row = dict(zip(KAGGLE_HEADER.split(","), kaggle_row(), strict=True)) | {"id": id_}
+        path = written(tmp_path, json.dumps(row), "pairs.jsonl")
+        with pytest.raises(PairsError, match=r"row 0 .*expected a number or text"):
+            read_pairs(path)
 
     @pytest.mark.parametrize(
         ("line", "match"),

@@ -7,6 +7,7 @@ without its own fold, and nothing need be fitted again.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -18,7 +19,9 @@ from tiewise.evaluation.intervals import FloatArray
 from tiewise.evaluation.references import RunScores, evaluate_tables
 from tiewise.pairs.labels import PROB_COLUMNS
 from tiewise.runs.folder import Run, open_run
-from tiewise.runs.tables import read_data, read_folds, read_oof
+from tiewise.runs.tables import pairs_digest, read_data, read_folds, read_oof
+
+_log = logging.getLogger(__name__)
 
 
 def score_run(
@@ -84,9 +87,13 @@ def _newest_oof(run: Run) -> pd.DataFrame | None:
     """Return the predictions of the model's run with most folds finished, the newest of those."""
     beside = [found for path in run.path.parent.glob("*/scores.json")
               if (found := _open_beside(run, path.parent)) is not None]  # fmt: skip
-    if not beside:
-        return None
-    return read_oof(max(beside, key=lambda found: (len(found.finished_folds()), _age(found))))
+    beside.sort(key=lambda found: (len(found.finished_folds()), _age(found)))
+    for found in reversed(beside):
+        try:
+            return read_oof(found)
+        except (TiewiseError, OSError) as error:  # no reason to stop: it may be half written
+            _log.warning("%s is no reference: %s", found.path, error)
+    return None
 
 
 def _open_beside(run: Run, folder: Path) -> Run | None:
@@ -96,9 +103,9 @@ def _open_beside(run: Run, folder: Path) -> Run | None:
         is_beside = (
             _is_plain(found.config)
             and _fold_rule(found.config) == _fold_rule(run.config)
-            and read_data(found)["digest"] == read_data(run)["digest"]
+            and pairs_digest(read_data(found)) == pairs_digest(read_data(run))
         )
-    except TiewiseError:  # a run that is damaged is no reference, and no reason to stop
+    except (TiewiseError, OSError):  # a run that is damaged is no reference, and no reason to stop
         return None
     return found if is_beside else None
 
@@ -113,4 +120,7 @@ def _fold_rule(config: RunConfig) -> tuple[str, int, int]:
 
 
 def _age(run: Run) -> int:
-    return run.scores_path.stat().st_mtime_ns
+    try:
+        return run.scores_path.stat().st_mtime_ns
+    except FileNotFoundError:  # it is being written anew
+        return 0

@@ -19,11 +19,11 @@ from tiewise.baseline.features import PairFeatures, join_features
 from tiewise.config.identity import defining_fields
 from tiewise.config.run_config import ModelConfig, RunConfig
 from tiewise.errors import DeviceError, missing_extra
-from tiewise.files import atomic_folder, read_json
+from tiewise.files import atomic_folder
 from tiewise.pairs.labels import LOGIT_COLUMNS, PROB_COLUMNS
 from tiewise.pairs.table import is_degenerate, row_digests
 from tiewise.runs.claims import FoldTask, claim_fold
-from tiewise.runs.folder import Run
+from tiewise.runs.folder import Run, read_object
 from tiewise.runs.stacking import digest_stack, open_stack
 
 
@@ -108,7 +108,7 @@ def open_run_embedder(run: Run, cache_dir: Path) -> Embedder | None:
     if run.config.model.embeddings is None:
         return None
     fold = run.fold(run.finished_folds()[0])
-    sha256 = read_json(fold.identity_path).get("embeddings")
+    sha256 = read_object(fold.identity_path).get("embeddings")
     embedder = _open_embedder(run.config.model, cache_dir, sha256)
     return embedder[0] if embedder else None
 

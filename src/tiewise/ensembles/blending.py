@@ -32,7 +32,15 @@ from tiewise.predicting.tally import add_costs
 from tiewise.runs.claims import claim_fold, hold_fold
 from tiewise.runs.folder import Run, open_run, start_run
 from tiewise.runs.stacking import digest_stack, table_logits
-from tiewise.runs.tables import read_data, read_folds, read_oof, save_data, save_folds, save_scored
+from tiewise.runs.tables import (
+    pairs_digest,
+    read_data,
+    read_folds,
+    read_oof,
+    save_data,
+    save_folds,
+    save_scored,
+)
 
 _KNOWN = ["id", "fold", "label", "group"]
 
@@ -170,7 +178,7 @@ def _describe(runs: Sequence[Run]) -> RunConfig:
 
 def _describe_data(runs: Sequence[Run], n_rows: int) -> dict[str, Any]:
     data = [read_data(run) for run in runs]
-    digests = [part["digest"] for part in data]
+    digests = [pairs_digest(part) for part in data]
     counts = {f"n_left_out_{run.name}": _count_rows(run) - n_rows for run in runs}
     return {
         "digest": digests[0] if len(set(digests)) == 1 else digest_json(digests),

@@ -79,7 +79,7 @@ def read_rewardbench(record: Record, *, position: int, labelled: bool) -> Iterat
 
 def _read_side(record: Record, name: str) -> Exchanges | None:
     """Return a whole conversation, or None for plain text that holds its prompt."""
-    prompt, response = record.get("prompt"), record[name]
+    prompt, response = (_decode(record.get(key)) for key in ("prompt", name))
     if isinstance(response, str):
         if isinstance(prompt, str):
             cell = list_cell([prompt, response])
@@ -89,6 +89,20 @@ def _read_side(record: Record, name: str) -> Exchanges | None:
             return None if transcript is None else split_messages(transcript)
         response = [{"role": "assistant", "content": response}]
     return split_messages(_with_prompt(prompt, read_messages(response)))
+
+
+def _decode(cell: Any) -> Any:
+    """Return the messages that a text spells as JSON, as in a csv file; else the cell as it is."""
+    if not isinstance(cell, str) or not cell.lstrip().startswith("[{"):
+        return cell
+    try:
+        messages = json.loads(cell)
+    except (ValueError, RecursionError):
+        return cell
+    are_messages = all(
+        isinstance(part, dict) and {"role", "content"} <= set(part) for part in messages
+    )
+    return messages if are_messages else cell
 
 
 def _with_prompt(prompt: Any, messages: list[Message]) -> list[Message]:

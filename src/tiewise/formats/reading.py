@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import logging
 import re
 from collections.abc import Callable, Iterable, Iterator
 from itertools import chain, islice
@@ -14,7 +15,7 @@ import pandas as pd
 
 from tiewise.errors import PairsError, TiewiseError
 from tiewise.formats.arena import read_arena, read_mt_bench
-from tiewise.formats.cells import ONE_HOT_COLUMNS, Record, Row, is_missing
+from tiewise.formats.cells import ONE_HOT_COLUMNS, Record, Row, is_missing, shown
 from tiewise.formats.kaggle import read_kaggle, read_own, read_wsdm
 from tiewise.formats.preference import read_preference, read_rewardbench
 from tiewise.formats.sources import Numbered, Source, open_source
@@ -22,6 +23,7 @@ from tiewise.pairs.labels import PROB_COLUMNS
 from tiewise.pairs.parse import repair_text
 from tiewise.pairs.schema import COLUMNS, TEXT_COLUMNS, build_pairs
 
+_log = logging.getLogger(__name__)
 OnError = Literal["raise", "skip"]
 _SHOWN = 3
 _PEEKED = 20
@@ -168,6 +170,9 @@ def _build(
     rows, rejected = _read_rows(numbered, FORMATS[opened.format], labelled=opened.labelled)
     if rejected and opened.on_error == "raise":
         raise _rejection(opened.name, rejected)
+    if rejected:
+        told = (opened.name, _count(rejected), _listed(rejected))
+        _log.warning("%s: left out %s, which cannot be read:\n  %s", *told)
     n_repaired = _mend_ids(rows, are_others_integral)
     pairs = build_pairs(_as_columns(rows))
     pairs.attrs = {"format": opened.format, "rejected": rejected, "repaired": n_repaired}
@@ -245,6 +250,8 @@ def _rows_of(record: Numbered, known: Format, position: int, *, labelled: bool) 
         raise PairsError(record.problem)
     rows = list(known.read(record.values, position=position, labelled=labelled))
     for row in rows:
+        if isinstance(row["id"], list | tuple | dict | np.ndarray):
+            raise PairsError(f"id is {shown(row['id'])}; expected a number or text")
         if is_missing(row["id"]):
             raise PairsError("id is missing")
         if isinstance(row["id"], str):
@@ -253,21 +260,23 @@ def _rows_of(record: Numbered, known: Format, position: int, *, labelled: bool) 
 
 
 def _rejection(name: str, rejected: list[str]) -> PairsError:
-    shown = "\n  ".join(rejected[:_SHOWN])
-    count = "1 row" if len(rejected) == 1 else f"{len(rejected)} rows"
     hint = f"\n{_TEST_FILE}" if all(map(_has_no_winner, rejected)) else ""
     return PairsError(
-        f"{name}: {count} cannot be read:\n  {shown}"
-        f"{_more(len(rejected) - _SHOWN)}\n{_LEAVE_OUT}{hint}"
+        f"{name}: {_count(rejected)} cannot be read:\n  {_listed(rejected)}\n{_LEAVE_OUT}{hint}"
     )
+
+
+def _count(rejected: list[str]) -> str:
+    return "1 row" if len(rejected) == 1 else f"{len(rejected)} rows"
+
+
+def _listed(rejected: list[str]) -> str:
+    more = len(rejected) - _SHOWN
+    return "\n  ".join([*rejected[:_SHOWN], *([f"and {more} more"] if more > 0 else [])])
 
 
 def _has_no_winner(why: str) -> bool:
     return "winner is missing" in why or "winner_tie are 0, 0, 0;" in why.replace("'", "")
-
-
-def _more(count: int) -> str:
-    return f"\n  and {count} more" if count > 0 else ""
 
 
 def _spelled_ids(path: Any) -> Iterator[str]:

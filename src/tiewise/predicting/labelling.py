@@ -93,7 +93,8 @@ def label_pairs(
     refuse_existing(out, is_overwritten=is_overwritten)
     chosen = _check_folds(run, folds)
     teacher = open_teacher(run, chosen)
-    unseen = teacher.find_unseen(pairs)[:, chosen]
+    unseen_by_fold = teacher.find_unseen(pairs)
+    unseen = unseen_by_fold[:, chosen]
     is_seen = ~unseen.any(axis=1)
     unseen[is_seen] = keep_seen
     kept = np.flatnonzero(unseen.any(axis=1))
@@ -104,7 +105,7 @@ def label_pairs(
         )
     labelled = _label(run, teacher, labelled, speaking, np.array(chosen), cache_dir)
     write_parquet(labelled, Path(out), teacher=teacher.to_json())
-    n_out_of_fold = int((~speaking.all(axis=1)).sum())
+    n_out_of_fold = int((~unseen_by_fold.all(axis=1) & ~is_seen).sum())
     return Labelled(len(labelled), n_out_of_fold, int(is_seen.sum()))
 
 

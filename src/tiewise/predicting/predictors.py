@@ -22,12 +22,11 @@ from tiewise.baseline.fold import open_run_embedder
 from tiewise.config.run_config import BASELINE, BLEND
 from tiewise.errors import ConfigError, RunError, missing_extra
 from tiewise.evaluation.orders import check_share, is_close
-from tiewise.files import read_json
 from tiewise.pairs.labels import PROB_COLUMNS
 from tiewise.pairs.table import is_degenerate
 from tiewise.predicting.mixture import load_mixture
 from tiewise.predicting.tally import add_costs
-from tiewise.runs.folder import Run
+from tiewise.runs.folder import Run, read_object
 from tiewise.runs.stacking import check_stack, open_stack, stack_columns, table_logits
 
 
@@ -181,7 +180,7 @@ def _open_members(run: Run, cache_dir: Path, device: str | None) -> dict[str, Pr
     members = open_stack(run.config.model.stack, run.path.parent)
     for fold in run.finished_folds():
         if members:
-            identity = read_json(run.fold(fold).identity_path)
+            identity = read_object(run.fold(fold).identity_path)
             check_stack(members, identity.get("stack", {}))
     return {member.name: _open_model(member, cache_dir, device) for member in members}
 
@@ -256,7 +255,8 @@ def open_cascade(cheap: Predict, dear: Predict, share: float) -> Predict:
         table = cheap(pairs, options)
         goes_on = is_close(table_logits(table), share)
         probs = table[PROB_COLUMNS].to_numpy(np.float64).copy()
-        told = [table]
+        # A chunk without a close call has the same columns: nobody was asked, nothing was read.
+        told = [table, pd.DataFrame({"n_tokens": 0, "n_truncated": 0}, index=range(len(table)))]
         if goes_on.any():
             answers = dear(pairs[goes_on], options)
             probs[goes_on] = answers[PROB_COLUMNS]

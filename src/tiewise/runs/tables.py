@@ -5,7 +5,7 @@ A table is read only after it was compared with the digest that the JSON file be
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +64,15 @@ def read_data(run: Run) -> dict[str, Any]:
     return data
 
 
+def pairs_digest(described: Mapping[str, Any]) -> str:
+    """Return the digest of the rows that are dealt to folds, of what ``data.json`` says.
+
+    Extra rows, which are only learned from, do not count: runs that differ in them alone have the
+    same folds.
+    """
+    return str(described.get("pairs_digest", described["digest"]))
+
+
 def read_folds(run: Run) -> pd.DataFrame:
     """Return the table of folds: id, fold, label, group and lengths, a line per row of the data."""
     return _read_table(run.folds_path, run.data_path, "folds_sha256")
@@ -116,10 +125,22 @@ def forget_scores(run: Run) -> None:
 
 
 def save_scored(place: FoldFolder | Run, oof: pd.DataFrame, scores: dict[str, Any]) -> None:
-    """Write predictions and, last, their scores with the digest of the predictions."""
-    place.scores_path.unlink(missing_ok=True)  # they would witness against the new predictions
-    write_parquet(place.oof_path, oof)
+    """Write predictions and, last, their scores with the digest of the predictions.
+
+    Predictions that stand there already are not written again: another version of pandas would make
+    another file of them, and calibrations and blends know the file by its digest.
+    """
+    if not _holds(place.oof_path, oof):
+        place.scores_path.unlink(missing_ok=True)  # they would witness against the new predictions
+        write_parquet(place.oof_path, oof)
     write_json(place.scores_path, scores | {"oof_sha256": digest_file(place.oof_path)})
+
+
+def _holds(path: Path, table: pd.DataFrame) -> bool:
+    try:
+        return bool(pd.read_parquet(path).equals(table))
+    except (OSError, ValueError):  # missing or damaged
+        return False
 
 
 def _read_table(path: Path, witness_path: Path, name: str) -> pd.DataFrame:

@@ -27,7 +27,7 @@ from tiewise.formats import fetch_files, is_hub_path
 from tiewise.pairs.folds import fold_by_group, fold_by_id, fold_by_position
 from tiewise.pairs.table import row_digests, text_lengths
 from tiewise.runs.folder import Run
-from tiewise.runs.tables import read_data
+from tiewise.runs.tables import pairs_digest, read_data
 from tiewise.simulation.simulate import BAYES_COLUMNS, join_posterior, simulate
 from tiewise.training_data.extra_data import read_weighted
 
@@ -100,6 +100,11 @@ def _read(
 ) -> tuple[pd.DataFrame, list[tuple[str, str]]]:
     """Read the rows; return them with the name and the digest of each source."""
     paths = find_data(config)
+    if not paths and config.data_weights:
+        raise PairsError(
+            f"--data-weights gives {len(config.data_weights)} weights and there are no files: name "
+            "them with --data."
+        )
     if not paths and fallback == "sample":
         sample = simulate(SAMPLE_SIZE, seed=0)
         return sample, [(_SAMPLE, digest_json(row_digests(sample).tolist()))]
@@ -206,9 +211,15 @@ def reread_pairs(run: Run, paths: Sequence[str] = ()) -> pd.DataFrame | None:
     if not paths and not is_sample and not all(map(_is_there, config.data)):
         _log.warning("The data of %s are not where they were; give --data to have texts.", run.name)
         return None
-    dataset = load_dataset(config)
+    try:
+        dataset = load_dataset(config, fallback="sample" if is_sample else "hub")
+    except PairsError as error:
+        if paths:
+            raise
+        _log.warning("The data of %s cannot be read again: %s", run.name, error)
+        return None
     described = read_data(run)
-    if dataset.digest == described.get("pairs_digest", described["digest"]):
+    if dataset.digest == pairs_digest(described):
         return dataset.pairs
     if paths:
         raise RunError(f"{paths[0]}: these are not the data that {run.name} was fitted on.")

@@ -19,10 +19,10 @@ import numpy.typing as npt
 import pandas as pd
 
 from tiewise.errors import PairsError, RunError
-from tiewise.files import digest_file, digest_json, read_json, write_parquet
+from tiewise.files import digest_file, digest_json, write_parquet
 from tiewise.formats.own import read_teacher
 from tiewise.pairs.table import pair_digests
-from tiewise.runs.folder import Run, open_run
+from tiewise.runs.folder import Run, open_run, read_object
 from tiewise.runs.tables import read_rows
 
 BoolArray = npt.NDArray[np.bool_]
@@ -213,7 +213,7 @@ def _read_signature(signature: str, teachers: dict[str, Teacher]) -> tuple[Teach
 
 def _refuse_unknown_start(run: Run, folds: Sequence[int]) -> None:
     for fold in folds:
-        identity = read_json(run.fold(fold).identity_path)
+        identity = read_object(run.fold(fold).identity_path)
         if identity.get("init_from"):
             raise RunError(
                 f"fold {fold} of {run.name} was fitted with --init-from, and which rows those "

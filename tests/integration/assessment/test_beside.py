@@ -81,6 +81,25 @@ def test_a_damaged_run_stops_nothing(run):
     assert "not fitted" in predict_by_baseline(run, read_oof(run)["id"])[1]
 
 
+def test_a_run_whose_predictions_are_damaged_stops_nothing(run):
+    """Nor one that is being written at this moment; an older one that is whole takes its place."""
+    add_baseline(run, name="older")
+    damaged = add_baseline(run, name="newer")
+    damaged.oof_path.write_bytes(b"no table")
+    assert "baseline" in score_run(run, read_oof(run)).baselines
+    (run.path.with_name("older") / "scores.json").unlink()
+    assert "baseline" in score_run(run, read_oof(run)).omitted
+
+
+def test_extra_rows_do_not_change_what_it_is_held_against(run):
+    """The folds are those of the data; extra rows are only learned from."""
+    add_baseline(run)
+    described = read_data(run)
+    more = {"digest": "e" * 64, "pairs_digest": described["digest"]}
+    write_json(run.data_path, described | more)
+    assert "baseline" in score_run(run, read_oof(run)).baselines
+
+
 def test_with_an_encoder_it_must_beat_itself_without(run):
     """What the encoder adds is told from what counting does."""
     add_baseline(run)

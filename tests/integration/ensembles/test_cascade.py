@@ -147,6 +147,22 @@ def test_the_dear_one_is_asked_about_close_pairs_only():
     np.testing.assert_array_equal(swapped[PROB_COLUMNS], swap_probs(table[PROB_COLUMNS].to_numpy()))
 
 
+def test_a_chunk_without_close_calls_has_the_same_columns():
+    """Chunks become one file; a cheap run that reads no tokens still says that none were read."""
+    pairs = simulate(8, seed=4)
+
+    def cheap(rows, _):
+        return pd.DataFrame([[0.6, 0.3, 0.1]] * len(rows), columns=PROB_COLUMNS)
+
+    def dear(rows, options):
+        return cheap(rows, options).assign(n_tokens=7, n_truncated=1)
+
+    none, every = (open_cascade(cheap, dear, share)(pairs, None) for share in (0.9, 0.1))
+    assert none.columns.tolist() == every.columns.tolist()
+    assert (none["n_tokens"].sum(), every["n_tokens"].sum()) == (0, 56)
+    assert none.dtypes.equals(every.dtypes)
+
+
 def test_predict_takes_a_dear_run(tmp_path, monkeypatch, capsys):
     """From the command line; the two flags belong together."""
     monkeypatch.setattr("tiewise.baseline.parts._MOST_TREES", 10)

@@ -81,7 +81,14 @@ def test_rows_it_has_not_seen_get_the_mean_of_all_folds(folder):
     assert labelled["teacher"].str.endswith(" 0,1,2").all()
     assert done.n_out_of_fold == 0
     one, _ = label(folder, POOL, folds=[1])
-    assert one.n == len(POOL)
+    assert (one.n, one.n_out_of_fold) == (len(POOL), 0)
+
+
+def test_one_fold_labels_what_it_held_out(folder):
+    """And every such row is counted as out of fold."""
+    done, _ = label(folder, PAIRS, folds=[1])
+    held_out = int((read_oof(folder[1])["fold"] == 1).sum())
+    assert done.to_dict() == {"n": held_out, "n_out_of_fold": held_out, "n_seen": 90 - held_out}
 
 
 def test_a_row_is_known_in_either_order(folder):

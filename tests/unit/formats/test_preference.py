@@ -81,6 +81,18 @@ def test_read_write_read_is_the_identity(tmp_path, record, suffix):
     assert_frame_equal(read_pairs(tmp_path / f"pairs.{suffix}"), pairs)
 
 
+@pytest.mark.parametrize("record", [EXPLICIT_MESSAGES, IMPLICIT_MESSAGES, MIXED])
+def test_messages_may_be_spelled_as_text(record):
+    """A csv file holds them as JSON; other text in brackets stays text."""
+    spelled = {
+        key: value if isinstance(value, str) else json.dumps(value) for key, value in record.items()
+    }
+    assert_frame_equal(*(read_pairs(pd.DataFrame([row])) for row in (spelled, record)))
+    texts = {"prompt": "Say a list.", "chosen": '[{"a": 1}]', "rejected": "[{]"}
+    found = read_pairs(pd.DataFrame([texts]))
+    assert {found["response_a"][0][0], found["response_b"][0][0]} == {'[{"a": 1}]', "[{]"}
+
+
 def test_rewardbench_1():
     """Models follow their responses, and the subset is the source."""
     pairs = read_pairs(pd.DataFrame([REWARDBENCH_1]))

@@ -8,9 +8,9 @@ import pytest
 
 from tiewise.config.loading import load_preset
 from tiewise.errors import ConfigError, RunError
-from tiewise.files import write_json
+from tiewise.files import digest_file, write_json
 from tiewise.runs.claims import claim_fold
-from tiewise.runs.folder import open_run, start_run
+from tiewise.runs.folder import open_run, read_object, start_run
 from tiewise.runs.tables import (
     forget_scores,
     read_data,
@@ -204,3 +204,16 @@ def test_a_run_is_found_although_a_folder_of_its_name_stands_here(tmp_path, monk
     assert open_run("first", tmp_path / "artifacts") == run
     with pytest.raises(ConfigError, match="architectures"):
         open_run(tmp_path / "first", tmp_path / "artifacts")
+
+
+def test_predictions_that_stand_there_keep_their_file(tmp_path):
+    """Scored again after an upgrade, whose files differ, a run keeps what others know it by."""
+    run = begun(tmp_path)
+    oof = pd.DataFrame({"id": [1, 2], "fold": [0, 0], "prob_a": [0.25, 0.5]})
+    oof.to_parquet(run.oof_path, compression="gzip")
+    before = run.oof_path.read_bytes()
+    save_scored(run, oof, {"n": 2})
+    assert run.oof_path.read_bytes() == before
+    save_scored(run, oof.assign(prob_a=[0.25, 0.75]), {"n": 2})
+    assert run.oof_path.read_bytes() != before
+    assert read_object(run.scores_path)["oof_sha256"] == digest_file(run.oof_path)
