@@ -114,6 +114,7 @@ def predict_file(
         "calibration": read_calibration(run).to_dict(),
         "options": asdict(options),
         "is_submission": is_submission,
+        "data_format": data_format,
     }
     predict = _open_whole(run, cache_dir, options)
     prepare = _as_submission if is_submission else _as_predictions
