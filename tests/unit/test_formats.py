@@ -553,6 +553,15 @@ class TestRoundTrip:
         with pytest.raises(PairsError, match=r"\.parquet or \.csv"):
             write_pairs(read_pairs(written(tmp_path, KAGGLE)), tmp_path / "pairs.txt")
 
+    @pytest.mark.parametrize("suffix", ["parquet", "csv"])
+    def test_columns_of_ones_own_are_left_out_by_name(self, tmp_path, caplog, suffix):
+        """Whatever they hold: a number, a truth value."""
+        pairs = read_pairs(written(tmp_path, KAGGLE))
+        path = tmp_path / f"pairs.{suffix}"
+        write_pairs(pairs.assign(fold=1, mine=0.5, seen=True), path)
+        assert "without fold, mine, seen" in caplog.text
+        assert_same(read_pairs(path), read_pairs(written(tmp_path, KAGGLE)))
+
 
 def round_trip(pairs, name, *, labelled):
     with tempfile.TemporaryDirectory() as folder:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import logging
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,8 +20,9 @@ from tiewise.formats.conversations import join_messages
 from tiewise.formats.own import write_parquet
 from tiewise.pairs.folds import derive_groups
 from tiewise.pairs.labels import WORD_OF_WINNER, Winner
-from tiewise.pairs.schema import FURTHER_COLUMNS, TEXT_COLUMNS, check_pairs
+from tiewise.pairs.schema import COLUMNS, FURTHER_COLUMNS, TEXT_COLUMNS, check_pairs
 
+_log = logging.getLogger(__name__)
 _SUM_TOLERANCE = 1e-3
 
 
@@ -30,7 +32,7 @@ def write_pairs(pairs: pd.DataFrame, path: str | Path) -> None:
     Parameters
     ----------
     pairs
-        A pairs table.
+        A pairs table. Columns that are none of a pairs table's are left out, and named in the log.
     path
         Ends in ``.parquet`` for our own format, which keeps everything and checks itself when it
         is read, or in ``.csv`` for the Kaggle columns, followed by what else the table knows. A
@@ -46,7 +48,11 @@ def write_pairs(pairs: pd.DataFrame, path: str | Path) -> None:
     path = Path(path)
     if path.suffix not in writers:
         raise PairsError(f"{path}: expected a file that ends in {' or '.join(writers)}")
-    writers[path.suffix](pairs, path)
+    others = [name for name in pairs if name not in (*COLUMNS, *FURTHER_COLUMNS)]
+    if others:
+        named = ", ".join(map(str, others))
+        _log.warning("%s: without %s, which pairs tables do not have", path, named)
+    writers[path.suffix](pairs.drop(columns=others), path)
 
 
 def write_submission(ids: Iterable[Any], probs: npt.ArrayLike, path: str | Path) -> None:
