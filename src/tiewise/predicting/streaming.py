@@ -123,13 +123,23 @@ def write_table(table_parts: Iterable[pd.DataFrame], path: Path | str) -> int:
     Raises
     ------
     PairsError
-        When the suffix is not known.
+        When the suffix is not known, or the tables have different columns.
     """
     path = Path(path)
     _check_suffix(path)
     write = {".csv": _write_csv, ".parquet": _write_parquet, ".jsonl": _write_json_lines}
     with atomic_path(path) as temporary:
-        return write[path.suffix](table_parts, temporary)
+        return write[path.suffix](_alike(table_parts), temporary)
+
+
+def _alike(tables: Iterable[pd.DataFrame]) -> Iterator[pd.DataFrame]:
+    """Pass tables on; a file has one header, so all must have the first one's columns."""
+    first = None
+    for table in tables:
+        first = list(table) if first is None else first
+        if list(table) != first:
+            raise PairsError(f"tables of columns {first} and {list(table)} make no one file")
+        yield table
 
 
 def _check_suffix(path: Path) -> None:

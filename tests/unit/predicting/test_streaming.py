@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from exact import read_csv
 from tiewise.errors import PairsError, RunError
-from tiewise.predicting.streaming import predict_stream, write_table
+from tiewise.predicting.streaming import SUFFIXES, predict_stream, write_table
 
 TABLES = st.integers(1, 40).map(
     lambda n: pd.DataFrame({"id": np.arange(n), "length": np.arange(n) % 7})
@@ -181,3 +181,13 @@ def test_floats_round_trip(tmp_path, values, suffix):
     else:
         again = read(path)["prob_a"].to_numpy(dtype=float)
     np.testing.assert_array_equal(again, np.tile(table["prob_a"].to_numpy(), 2))
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_tables_of_different_columns_make_no_file(tmp_path, suffix):
+    """Values would stand under another column's name; nothing is written."""
+    path = tmp_path / f"out{suffix}"
+    table = pd.DataFrame({"id": [1], "prob_a": [0.5]})
+    with pytest.raises(PairsError, match="make no one file"):
+        write_table([table, table.assign(more=1)], path)
+    assert not path.exists()
