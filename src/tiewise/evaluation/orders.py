@@ -13,7 +13,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from tiewise.errors import ConfigError, PairsError
-from tiewise.pairs.labels import swap_probs
+from tiewise.pairs.labels import PROB_COLUMNS, swap_probs
 
 Floats = npt.NDArray[np.float64]
 OUTCOMES = ("a", "b", "tie")
@@ -122,7 +122,9 @@ def average_folds(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
     -------
     DataFrame
         Of one table, the table itself. Of several, probabilities are means, ``logit_*`` is the
-        logarithm of the mean, and what is known of the rows themselves is the first table's.
+        logarithm of the mean, and what is known of the rows themselves is the first table's. What
+        each order gave is the mean over the models that scored both, where any did; ``n_orders`` is
+        how many orders were scored, the mean over the models.
 
     Raises
     ------
@@ -137,13 +139,25 @@ def average_folds(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
     if len(tables) == 1:
         return first
     averaged = first.copy()
-    prob_columns = [name for name in map(str, first) if name.startswith("prob_")]
-    for name in prob_columns:
+    for name in PROB_COLUMNS:
         averaged[name] = np.mean([table[name].to_numpy() for table in tables], axis=0)
+    _average_orders(averaged, tables)
     log_probs = [log_softmax(table[[f"logit_{name}" for name in OUTCOMES]]) for table in tables]
     mean = np.logaddexp.reduce(log_probs, axis=0) - np.log(len(tables))
     averaged[[f"logit_{name}" for name in OUTCOMES]] = mean
     return averaged
+
+
+def _average_orders(averaged: pd.DataFrame, tables: Sequence[pd.DataFrame]) -> None:
+    """Average what each order gave, over the models that scored both where any did."""
+    names = [f"{name}_{order}" for order in ("given", "swapped") for name in PROB_COLUMNS]
+    if not set(names) <= set(averaged):
+        return
+    values = np.stack([table[names].to_numpy(np.float64) for table in tables])  # (k, n, 6)
+    has_both = ~np.isnan(values).any(axis=2)
+    counts = np.where(has_both.any(axis=0), has_both, True)[:, :, None]
+    averaged[names] = np.where(counts, values, 0).sum(axis=0) / counts.sum(axis=0)
+    averaged["n_orders"] = 1 + has_both.mean(axis=0)
 
 
 def _columns(name: str, values: Floats, suffix: str = "") -> pd.DataFrame:

@@ -28,7 +28,7 @@ class Tally:
     n_swapped, n_flips
         Rows scored in both orders, and those of them whose most likely outcome changed.
     n_tokens, n_more_tokens
-        Tokens of one order of every row, and of the second orders.
+        Tokens of one order of every row, and of the second orders, the mean over several models.
     bias
         Sum over the rows scored in both orders of P(first wins) minus P(second wins), averaged
         over both orders.
@@ -40,7 +40,7 @@ class Tally:
     n_swapped: int = 0
     n_flips: int = 0
     n_tokens: int = 0
-    n_more_tokens: int = 0
+    n_more_tokens: float = 0.0
     bias: float = 0.0
 
     def add(self, table: pd.DataFrame) -> pd.DataFrame:
@@ -76,11 +76,12 @@ class Tally:
         given, swapped = _probs(table, "_given"), _probs(table, "_swapped")
         has_both = ~np.isnan(given + swapped).any(axis=1)
         n_tokens = table["n_tokens"].to_numpy()
+        n_more = table.get("n_orders", 1 + has_both) - 1
         given, swapped = given[has_both], swapped[has_both]
         self.n_swapped += len(given)
         self.n_flips += int((given.argmax(axis=1) != swapped.argmax(axis=1)).sum())
         self.n_tokens += int(n_tokens.sum())
-        self.n_more_tokens += int(n_tokens[has_both].sum())
+        self.n_more_tokens += float((n_tokens * n_more).sum())
         # Swapped probabilities stand in the pair's own A and B: there the first response is B.
         gap = given[:, 0] - given[:, 1] + swapped[:, 1] - swapped[:, 0]
         self.bias += float(gap.sum() / 2)
@@ -98,7 +99,9 @@ def count_tokens(table: pd.DataFrame) -> Floats:
     if "n_tokens" not in table:
         return np.zeros(len(table))
     n_orders: Floats = np.ones(len(table))
-    if "prob_a_swapped" in table:
+    if "n_orders" in table:
+        n_orders = table["n_orders"].to_numpy(np.float64)
+    elif "prob_a_swapped" in table:
         n_orders = table[["prob_a_given", "prob_a_swapped"]].notna().sum(axis=1).to_numpy(float)
     return np.asarray(table["n_tokens"].to_numpy(np.float64) * n_orders)
 

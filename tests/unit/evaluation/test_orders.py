@@ -18,6 +18,7 @@ from tiewise.evaluation.orders import (
     tabulate_one_order,
 )
 from tiewise.pairs.labels import swap_probs
+from tiewise.predicting.tally import count_tokens
 
 OUTCOMES = ("a", "b", "tie")
 LOGITS = st.integers(0, 6).flatmap(
@@ -121,3 +122,18 @@ def test_tables_of_different_pairs_are_not_averaged():
         average_folds([table, table.assign(id=[0, 2])])
     with pytest.raises(PairsError, match="no finished fold"):
         average_folds([])
+
+
+def test_folds_that_scored_a_second_order_are_not_lost_among_those_that_did_not():
+    """What the second order gave is theirs, and what it cost is counted in parts of an order."""
+    first = tabulate_both_orders(np.log([[0.6, 0.3, 0.1]] * 2), np.log([[0.3, 0.6, 0.1]] * 2))
+    first.insert(0, "id", [1, 2])
+    order = ["prob_a_swapped", "prob_b_swapped", "prob_tie_swapped"]
+    second = first.assign(**dict.fromkeys(order, np.nan))
+    second.loc[0, order] = first.loc[0, order]
+    averaged = average_folds([first, second, second])
+    np.testing.assert_allclose(averaged[order], first[order], rtol=1e-15)
+    np.testing.assert_allclose(averaged["n_orders"], [2, 4 / 3], rtol=1e-15)
+    assert count_tokens(averaged.assign(n_tokens=30)).tolist() == [60, 40]
+    assert average_folds([second])[order].isna().any(axis=1).tolist() == [False, True]
+    assert average_folds([second, second])[order].isna().any(axis=1).tolist() == [False, True]
