@@ -66,7 +66,8 @@ def predict(
     DataFrame
         A line per pair in their order, duplicate ids kept: ``id``, ``prob_a``, ``prob_b``,
         ``prob_tie`` and ``is_degenerate``; of a language model also ``logit_*``, ``n_tokens``,
-        ``n_truncated`` and, when both orders were scored, ``prob_*_given`` and ``prob_*_swapped``.
+        ``n_truncated`` and, when both orders were scored, ``prob_*_given`` and ``prob_*_swapped``;
+        of several folds then also ``n_orders``, the orders scored of a row, on average over folds.
 
     Raises
     ------

@@ -8,6 +8,7 @@ import pytest
 
 from run_folders import simulated_run
 from tiewise.errors import RunError
+from tiewise.reporting.pages import make_environment
 from tiewise.reporting.report import write_report
 
 HOSTILE = (
@@ -220,3 +221,11 @@ def test_four_thousand_long_rows_stay_under_three_megabytes(tmp_path):
     path = write_report(run, pairs=pairs)
     assert path.stat().st_size < 3_000_000
     assert "characters left out" in path.read_text("utf-8")
+
+
+@pytest.mark.parametrize("name", ["1 [<img src=x onerror=a(1)>]", "2 [x](javascript:y)", "1 [*]"])
+def test_a_name_shaped_like_an_interval_is_escaped_all_the_same(name):
+    """Only numbers are ours."""
+    page = make_environment().from_string("{{ name | markdown }}").render(name=name)
+    assert page != name
+    assert "<img" not in page
