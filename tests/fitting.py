@@ -11,12 +11,31 @@ import torch
 
 from tiewise.config.loading import load_preset
 from tiewise.config.run_config import RunConfig
+from tiewise.network.model import PairClassifier
 from tiewise.pairs.folds import split
 from tiewise.runs.claims import FoldTask
 from tiewise.runs.folder import FoldFolder
 from tiewise.simulation.simulate import simulate
 
 torch.set_num_threads(1)
+
+
+def spoil_gradients(monkeypatch: Any, factor: float) -> None:
+    """Multiply what comes back from the loss to a classifier's logits."""
+    forward = PairClassifier.forward
+
+    class Spoil(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx: Any, value: torch.Tensor) -> torch.Tensor:
+            return value.clone()
+
+        @staticmethod
+        def backward(ctx: Any, gradient: torch.Tensor) -> torch.Tensor:
+            return gradient * factor
+
+    monkeypatch.setattr(
+        PairClassifier, "forward", lambda self, batch: Spoil.apply(forward(self, batch))
+    )
 
 
 def configure(preset: str = "tiny", **fields: Any) -> RunConfig:

@@ -8,6 +8,7 @@ same for both.
 
 from __future__ import annotations
 
+import functools
 import logging
 import shutil
 from collections.abc import Callable
@@ -102,7 +103,8 @@ def cross_fit(
         save_folds(run, table)
         rows.save_seen(run)
         save_data(run, rows.described)
-    fitted = [fold for fold in folds if _fit_one(run, rows, table, fold, artifacts_dir, options)]
+    fit = functools.partial(_fit_one, run, rows, table, artifacts_dir, options)
+    fitted = [fold for fold in folds if _hold_and_fit(run, fold, fit, options)]
     return run, fitted
 
 
@@ -155,36 +157,30 @@ def _add_stack(
     return replace(dataset, pairs=dataset.pairs.join(read_stack(runs, table)))
 
 
-def _fit_one(
-    run: Run,
-    rows: TrainingRows,
-    table: pd.DataFrame,
-    fold: int,
-    artifacts_dir: Path,
-    options: FitOptions,
-) -> bool:
+def _hold_and_fit(run: Run, fold: int, fit: Callable[[int], bool], options: FitOptions) -> bool:
+    """Fit a fold that no other command fits meanwhile; tell whether there was anything to do."""
     folder = run.fold(fold)
     if not is_first_process():
-        return _fit_held(run, rows, table, fold, artifacts_dir, options)
+        return fit(fold)
     with hold_fold(folder):
         if options.is_overwritten:
             with held(run.lock_path, wait=True):
                 forget_scores(run)
                 empty_fold(folder)
         try:
-            return _fit_held(run, rows, table, fold, artifacts_dir, options)
+            return fit(fold)
         except BaseException:
             release_fold(folder)
             raise
 
 
-def _fit_held(
+def _fit_one(
     run: Run,
     rows: TrainingRows,
     table: pd.DataFrame,
-    fold: int,
     artifacts_dir: Path,
     options: FitOptions,
+    fold: int,
 ) -> bool:
     folder = run.fold(fold)
     _, eval_idx = split(rows.folds, fold)

@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 import torch
 
-from fitting import configure
+from fitting import configure, spoil_gradients
 from tiewise.errors import DeviceError, Interrupted, ModelError, NumericsError, RunError
 from tiewise.files import digest_file
 from tiewise.fitting.examples import make_examples, open_backbone
@@ -350,20 +350,7 @@ def test_a_loss_that_is_not_finite_stops_the_fit_and_names_the_rows(fitter, monk
 
 def test_a_gradient_that_is_not_finite_stops_the_fit(fitter, monkeypatch):
     """An infinite gradient is caught before the optimiser sees it, and its rows are named."""
-    forward = PairClassifier.forward
-
-    class Explode(torch.autograd.Function):
-        @staticmethod
-        def forward(ctx, value):
-            return value.clone()
-
-        @staticmethod
-        def backward(ctx, gradient):
-            return gradient * float("inf")
-
-    monkeypatch.setattr(
-        PairClassifier, "forward", lambda self, batch: Explode.apply(forward(self, batch))
-    )
+    spoil_gradients(monkeypatch, float("inf"))
     with pytest.raises(NumericsError, match=r"step 1: the gradient's norm is .* rows \(id=\d+, id"):
         fitter("run", configure(checkpointing="none"))
 

@@ -1,13 +1,11 @@
 """The Trainer says what it cannot do before the first step, and looks at every gradient."""
 
 import pytest
-import torch
 import transformers
 
-from fitting import configure
+from fitting import configure, spoil_gradients
 from tiewise.errors import ConfigError, NumericsError
 from tiewise.fitting.trainer_arguments import training_arguments
-from tiewise.network.model import PairClassifier
 
 
 @pytest.mark.parametrize(
@@ -27,20 +25,7 @@ def test_an_unknown_optimizer_or_tracker_is_named(tmp_path, fields, message):
 @pytest.mark.parametrize("max_grad_norm", [0.0, 1.0])
 def test_a_gradient_is_looked_at_whether_or_not_it_is_clipped(fitter, monkeypatch, max_grad_norm):
     """Without clipping, a gradient that is not finite stops the fit as well."""
-    forward = PairClassifier.forward
-
-    class Explode(torch.autograd.Function):
-        @staticmethod
-        def forward(ctx, value):
-            return value.clone()
-
-        @staticmethod
-        def backward(ctx, gradient):
-            return gradient * float("nan")
-
-    monkeypatch.setattr(
-        PairClassifier, "forward", lambda self, batch: Explode.apply(forward(self, batch))
-    )
+    spoil_gradients(monkeypatch, float("nan"))
     with pytest.raises(NumericsError, match="gradient"):
         fitter("run", configure(n_epochs=1, max_grad_norm=max_grad_norm))
 
