@@ -1,4 +1,4 @@
-"""What a run is: frozen dataclasses, presets as TOML, one rule of precedence.
+"""What a run is: frozen dataclasses, one rule of precedence.
 
 A value comes from the flag if one is given, else from the preset, else from the default written
 here. The fields of all sections are flags of ``tiewise fit`` without a prefix, so no two sections
