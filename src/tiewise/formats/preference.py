@@ -26,6 +26,7 @@ from tiewise.formats.conversations import (
     read_transcript,
     split_messages,
 )
+from tiewise.formats.sources import parse_json
 from tiewise.pairs.labels import WORD_OF_WINNER, Winner
 
 _WORDS = ("language", "source", "session")
@@ -96,8 +97,8 @@ def _decode(cell: Any) -> Any:
     if not isinstance(cell, str) or not cell.lstrip().startswith("[{"):
         return cell
     try:
-        messages = json.loads(cell)
-    except (ValueError, RecursionError):
+        messages = parse_json(cell)
+    except ValueError:
         return cell
     are_messages = all(
         isinstance(part, dict) and {"role", "content"} <= set(part) for part in messages
