@@ -9,6 +9,7 @@ import sys
 import pytest
 
 import tiewise
+from tiewise.simulation.simulate import simulate
 
 LEAVES = "imports torch"
 EXTRAS = {"huggingface_hub", "jinja2", "markupsafe", "matplotlib", "safetensors"}
@@ -51,6 +52,33 @@ def _run(code):
     """Run code in a fresh interpreter that has no network; return what it printed."""
     command = [sys.executable, "-c", DEAF + code]
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+
+WITHOUT_TORCH = """
+import sys
+MISSING = ("torch", "transformers", "peft", "accelerate", "bitsandbytes", "datasets",
+           "safetensors", "huggingface_hub", "gguf")
+class Missing:
+    def find_spec(name, path=None, target=None):
+        if name.split(".")[0] in MISSING:
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+sys.meta_path.insert(0, Missing)
+from tiewise.cli import main
+sys.exit(main())
+"""
+
+
+def test_baseline_fit_without_torch(tmp_path):
+    """Without the extra `train` the feature model is fitted, scored, and has no model card."""
+    tiewise.write_pairs(simulate(60, seed=0), tmp_path / "train.csv")
+    arguments = ["fit", "--preset", "baseline", "--data", "train.csv", "--run", "first"]
+    command = [sys.executable, "-c", WITHOUT_TORCH, *arguments]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    folder = tmp_path / "artifacts" / "runs" / "first" / "fold0"
+    assert (folder / "scores.json").is_file()
+    assert not (folder / "adapter" / "README.md").exists()
+    assert "no model card" in done.stderr
 
 
 def test_importing_the_package_loads_nothing_heavy():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from tiewise.config.run_config import RunConfig
@@ -41,3 +42,15 @@ def first_difference(before: Any, now: Any, name: str = "") -> tuple[str, Any, A
         if found is not None:
             return found
     return None
+
+
+def public_name(backbone: str) -> str:
+    """Return a backbone's name without the path of a local folder.
+
+    Examples
+    --------
+    >>> public_name("/home/me/models/gemma-2-9b-it"), public_name("google/gemma-2-9b-it")
+    ('gemma-2-9b-it', 'google/gemma-2-9b-it')
+    """
+    path = Path(backbone)
+    return path.name if path.is_absolute() or path.exists() else backbone

@@ -23,10 +23,11 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from tiewise.config.identity import public_name
 from tiewise.config.run_config import ModelConfig
 from tiewise.errors import ModelError
 from tiewise.files import read_json, write_json
-from tiewise.network.backbones import backbone_digest, public_name
+from tiewise.network.backbones import backbone_digest
 from tiewise.network.heads import CLASSES, head_name
 from tiewise.network.tensor_tree import write_tensors
 from tiewise.network.trained import add_adapters

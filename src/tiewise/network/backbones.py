@@ -79,18 +79,6 @@ def resolve_backbone(
     return folder
 
 
-def public_name(backbone: str) -> str:
-    """Return a backbone's name without the path of a folder on somebody's machine.
-
-    Examples
-    --------
-    >>> public_name("/home/me/models/gemma-2-9b-it"), public_name("google/gemma-2-9b-it")
-    ('gemma-2-9b-it', 'google/gemma-2-9b-it')
-    """
-    path = Path(backbone)
-    return path.name if path.is_absolute() or path.exists() else backbone
-
-
 def backbone_digest(folder: Path | str) -> str:
     """Return the SHA-256 over the names and bytes of a folder's safetensors: 64 hex digits.
 

@@ -16,13 +16,13 @@ from typing import Any
 
 import pandas as pd
 
+from tiewise.config.identity import public_name
 from tiewise.config.run_config import BASELINE, RunConfig
 from tiewise.errors import RunError
 from tiewise.evaluation.intervals import Interval
 from tiewise.evaluation.references import RunScores
 from tiewise.exporting.export_card import UNKNOWN, find_base_model, find_licence
 from tiewise.files import write_bytes
-from tiewise.network.backbones import public_name
 from tiewise.reporting.bias_tables import lead_of_longer
 from tiewise.reporting.diagnostics import labelled
 from tiewise.reporting.excerpts import label_text
