@@ -36,7 +36,7 @@ from tiewise.runs.folder import FoldFolder
 from tiewise.runs.stacking import stack_columns
 from tiewise.tokens.rows import token_rows
 from tiewise.training_data.extra_data import find_barred
-from tiewise.training_data.targets import mark_tieless
+from tiewise.training_data.targets import mark_no_tie_rows
 
 N_SPLITS = 5
 MAIN = "main"
@@ -116,7 +116,7 @@ def fit_with_decisive(task: Task, *, teaches_ties: bool) -> Outcome:
     in_one_fold = np.zeros(len(task.held_out), dtype=int)
     is_barred = find_barred(task.held_out, in_one_fold, extra, 1)[:, 0]
     train = pd.concat([task.train, extra[~is_barred]], ignore_index=True)
-    train = mark_tieless(train, [] if teaches_ties else [DECISIVE])
+    train = mark_no_tie_rows(train, [] if teaches_ties else [DECISIVE])
     probs = fit_baseline(train, seed=task.seed).predict(task.held_out)
     return Outcome({MAIN: probs}, len(train), 0)
 

@@ -137,7 +137,7 @@ def fit_baseline(
     pairs
         A labelled pairs table of n rows. Soft labels (``prob_a, prob_b, prob_tie``) and ``weight``
         are used where the columns are there. Names of models are not looked at; ``source`` only
-        tells which rows could not be ties (`targets.find_tieless`).
+        tells which rows could not be ties (`targets.find_no_tie_sources`).
     groups
         Shape (n,); by default the column ``group``.
     seed

@@ -26,19 +26,6 @@ def _laws(config: RunConfig) -> list[tuple[bool, str]]:
             (config.template.template == "notebook") <= (config.template.truncation == "right"),
             "--template notebook cuts on the right only; add --truncation right.",
         ),
-        *(
-            (
-                0 <= weight < math.inf,
-                f"--{name.replace('_', '-')} holds {weight}; give 0 or more.",
-            )
-            for name in ("data_weights", "extra_weights")
-            for weight in getattr(data, name)
-        ),
-        (
-            not config.template.show_models
-            or (config.template.template == "fields" and model.backbone != BASELINE),
-            "--show-models needs --template fields and a backbone that reads them.",
-        ),
         (
             not (model.stack and data.extra_data),
             "--stack knows what other runs say of the data alone; leave out --extra-data.",

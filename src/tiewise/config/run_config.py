@@ -26,18 +26,12 @@ class DataConfig:
 
     data: tuple[str, ...] = ()
     """Files to read, joined in this order; empty: the usual places are searched."""
-    data_weights: tuple[float, ...] = ()
-    """Weight of each file's rows in the loss, in the files' order; 1 when empty."""
     extra_data: tuple[str, ...] = ()
     """Files that are learned from and never held out; of a fold they leave out every row whose
     conversation is held out there."""
-    extra_weights: tuple[float, ...] = ()
-    """Weight of each extra file's rows, in their order; 1 when empty."""
-    tieless: tuple[str, ...] = ("detect",)
+    no_tie_sources: tuple[str, ...] = ("detect",)
     """Sources that offered no tie, whose rows teach A against B alone; `detect` finds those with at
     least 200 votes and not one tie; empty: every row teaches all three."""
-    allow_seen_teacher: bool = False
-    """Learn from a teacher's soft labels also for rows that the teacher was trained on."""
     data_format: str | None = None
     """Name of the files' format; sniffed from the columns when not given."""
     on_error: Literal["raise", "skip"] = "raise"
@@ -62,8 +56,6 @@ class TemplateConfig:
     """Tokens a row may hold, delimiters included."""
     truncation: Literal["balanced", "right"] = "balanced"
     """Share the budget between the fields, or cut the end."""
-    show_models: bool = False
-    """Show which model gave which response; for a teacher whose student is not told."""
 
 
 @dataclass(frozen=True)

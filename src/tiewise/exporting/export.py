@@ -165,11 +165,6 @@ def export_adapter(
             "*ForSequenceClassification. Fit with --head linear, or serve it with tiewise predict."
         )
     template = read_template(adapter_dir)
-    if template.show_models:
-        raise ModelError(
-            f"{adapter_dir} was fitted with --show-models: whoever serves it would have to name "
-            "the models. It is a teacher; export its student (tiewise label, tiewise fit)."
-        )
     rows = make_rows(backbone_dir, template)
     expected = score_adapter(adapter_dir, backbone_dir, rows, device)
     licence = find_licence(config.backbone, backbone_dir)

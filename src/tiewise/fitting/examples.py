@@ -60,7 +60,6 @@ def open_backbone(config: RunConfig, cache_dir: Path) -> Backbone:
         name=wanted.template,
         max_length=wanted.max_length,
         truncation=wanted.truncation,
-        show_models=wanted.show_models,
     )
     return Backbone(path, backbone_digest(path), tokenizer, template)
 

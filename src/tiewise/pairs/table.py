@@ -122,27 +122,6 @@ def pair_digests(pairs: pd.DataFrame) -> npt.NDArray[np.str_]:
     return np.where(given < other, given, other)
 
 
-def show_models(pairs: pd.DataFrame) -> pd.DataFrame:
-    """Put each response's model before it, as a turn of its own.
-
-    Returns
-    -------
-    DataFrame
-        The rows with ``model_a`` the first turn of response A, ``model_b`` that of response B; a
-        model that is not known is a missing turn, and so is a response without any. Swapping
-        before or after is the same.
-
-    Examples
-    --------
-    >>> pairs = pd.DataFrame({"model_a": ["x"], "model_b": [pd.NA]})
-    >>> pairs = pairs.assign(response_a=[["4"]], response_b=[["5"]])
-    >>> show_models(pairs)[["response_a", "response_b"]].iloc[0].tolist()
-    [['x', '4'], [None, '5']]
-    """
-    shown = {f"response_{side}": _with_model(pairs, side) for side in "ab"}
-    return pairs.assign(**{name: pd.Series(cells, pairs.index) for name, cells in shown.items()})
-
-
 def text_lengths(pairs: pd.DataFrame) -> pd.DataFrame:
     """Count the characters of each field.
 
@@ -171,13 +150,6 @@ def text_lengths(pairs: pd.DataFrame) -> pd.DataFrame:
         for name in TEXT_COLUMNS
     }
     return pd.DataFrame(lengths, index=pairs.index, dtype=np.int64)
-
-
-def _with_model(pairs: pd.DataFrame, side: str) -> list[list[str | None]]:
-    responses = zip(pairs[f"model_{side}"], pairs[f"response_{side}"], strict=True)
-    return [
-        [None if pd.isna(model) else str(model), *(turns or [None])] for model, turns in responses
-    ]
 
 
 def _swap_known(labels: pd.Series) -> pd.Series:

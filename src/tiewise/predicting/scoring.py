@@ -30,7 +30,7 @@ from tiewise.evaluation.orders import (
     tabulate_one_order,
 )
 from tiewise.network.model import PairClassifier
-from tiewise.pairs.table import is_degenerate, show_models
+from tiewise.pairs.table import is_degenerate
 from tiewise.predicting.canonical import find_distinct, find_flipped, take_rows
 from tiewise.predicting.passes import (
     Floats,
@@ -146,7 +146,6 @@ def predict_pairs(
     ConfigError
         When `swap_when` is not in [0, 1].
     """
-    seen = show_models(pairs) if template.show_models else pairs
     given = token_rows(pairs, tokenizer, template, cache_dir=cache_dir)
     names = [f"id={name}" for name in pairs["id"]]
     if is_swapped:
@@ -154,7 +153,7 @@ def predict_pairs(
         both = TokenRows.concatenate([given, swapped])
         options["names"] = names * 2
         table = tabulate_both_orders(
-            *_score_orders(classifier, both, find_flipped(seen), swap_when, options)
+            *_score_orders(classifier, both, find_flipped(pairs), swap_when, options)
         )
     else:
         table = tabulate_one_order(score_rows(classifier, given, names=names, **options))

@@ -24,7 +24,6 @@ import tokenizers
 
 from tiewise.errors import TemplateError
 from tiewise.files import digest_bytes, digest_json
-from tiewise.pairs.table import show_models
 from tiewise.tokens.arrays import Arrays, remember_arrays
 from tiewise.tokens.assembly import (
     TokenizedPairs,
@@ -72,8 +71,7 @@ def token_rows(
     Parameters
     ----------
     pairs
-        With columns `prompt`, `response_a`, `response_b`; each cell a list of str or None. With
-        `model_a` and `model_b` where the template shows models.
+        With columns `prompt`, `response_a`, `response_b`; each cell a list of str or None.
     tokenizer
         From `load_tokenizer`.
     template
@@ -89,10 +87,8 @@ def token_rows(
         One row for each pair, in the order of `pairs`.
     """
     if template.name == "fields":
-        seen = show_models(pairs) if template.show_models else pairs
-        return assemble(
-            tokenize(seen, tokenizer, cache_dir=cache_dir), template, is_swapped=is_swapped
-        )
+        tokenized = tokenize(pairs, tokenizer, cache_dir=cache_dir)
+        return assemble(tokenized, template, is_swapped=is_swapped)
     names = ("prompt", "response_b", "response_a") if is_swapped else FIELDS
     columns = [Column.of(pairs[name]) for name in names]
     bound = Bound(head=max(template.max_length, sum(_TURN_BOUND)), tail=0)
@@ -141,7 +137,6 @@ def build_template(
     max_length: int = 2048,
     truncation: Truncation = "balanced",
     cut: Cut = "middle",
-    show_models: bool = False,
 ) -> Template:
     """Build the template that fits a backbone's tokenizer.
 
@@ -149,7 +144,7 @@ def build_template(
     ----------
     tokenizer
         From `load_tokenizer`.
-    name, max_length, truncation, cut, show_models
+    name, max_length, truncation, cut
         See `Template`; the notebook's template cuts right whatever is asked.
 
     Raises
@@ -163,7 +158,7 @@ def build_template(
     controls = controls_from_vocabulary(
         tokenizer.reserved, tokenizer.encode, pad=special.get("pad_token")
     )
-    return Template(controls, name, max_length, truncation, cut, show_models)
+    return Template(controls, name, max_length, truncation, cut)
 
 
 def _key(kind: str, tokenizer: TextTokenizer, contents: Sequence[object]) -> str:

@@ -48,9 +48,6 @@ class Template:
         so what comes last is lost first. The notebook's rule is ``right``.
     cut
         Within a field: ``middle`` keeps head and tail, ``right`` keeps the head alone.
-    show_models
-        Whether each response begins with a turn that is its model's name. For teachers only: a
-        student is never told.
 
     Raises
     ------
@@ -63,7 +60,6 @@ class Template:
     max_length: int = 2048
     truncation: Truncation = "balanced"
     cut: Cut = "middle"
-    show_models: bool = False
 
     def __post_init__(self) -> None:
         for value, known in ((self.name, Name), (self.truncation, Truncation), (self.cut, Cut)):
@@ -87,10 +83,7 @@ class Template:
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain lists, numbers and strings; `from_dict` is the inverse."""
-        values = dataclasses.asdict(self)
-        if not self.show_models:  # so that templates from before there was a choice keep their name
-            del values["show_models"]
-        return values
+        return dataclasses.asdict(self)
 
     @classmethod
     def from_dict(cls, value: Mapping[str, Any]) -> Template:

@@ -23,13 +23,12 @@ from tiewise.config.run_config import DataConfig
 from tiewise.errors import PairsError, RunError
 from tiewise.evaluation.agreement import name_votes
 from tiewise.files import digest_file, digest_json
-from tiewise.formats import fetch_files, is_hub_path
+from tiewise.formats import fetch_files, is_hub_path, read_many
 from tiewise.pairs.folds import fold_by_group, fold_by_id, fold_by_position
 from tiewise.pairs.table import row_digests, text_lengths
 from tiewise.runs.folder import Run
 from tiewise.runs.tables import pairs_digest, read_data
 from tiewise.simulation.simulate import BAYES_COLUMNS, join_posterior, simulate
-from tiewise.training_data.extra_data import read_weighted
 
 SAMPLE_SIZE = 1_500
 HUB_DATASET = "hf://datasets/lmarena-ai/arena-human-preference-55k/train.csv"
@@ -100,17 +99,12 @@ def _read(
 ) -> tuple[pd.DataFrame, list[tuple[str, str]]]:
     """Read the rows; return them with the name and the digest of each source."""
     paths = find_data(config)
-    if not paths and config.data_weights:
-        raise PairsError(
-            f"--data-weights gives {len(config.data_weights)} weights and there are no files: name "
-            "them with --data."
-        )
     if not paths and fallback == "sample":
         sample = simulate(SAMPLE_SIZE, seed=0)
         return sample, [(_SAMPLE, digest_json(row_digests(sample).tolist()))]
     names = [Path(path).name for path in paths] or [HUB_DATASET]
     paths = paths or _fetch_fallback()
-    pairs = read_weighted(paths, config.data_weights, config, labelled=labelled)
+    pairs = read_many(paths, format=config.data_format, labelled=labelled, on_error=config.on_error)
     pairs = join_posterior(pairs, paths)
     return pairs, list(zip(names, map(digest_file, paths), strict=True))
 

@@ -7,40 +7,11 @@ united over all files, by first prompt turn and by session.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from pathlib import Path
-from typing import Any
-
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from tiewise.config.run_config import DataConfig
-from tiewise.errors import PairsError
-from tiewise.formats import join_pairs, name_files, read_pairs
 from tiewise.pairs.folds import derive_groups, unite_groups
-
-
-def read_weighted(
-    paths: Sequence[str | Path], weights: Sequence[float], config: DataConfig, *, labelled: bool
-) -> pd.DataFrame:
-    """Read files into one pairs table, the rows of each multiplied by the file's weight.
-
-    Raises
-    ------
-    PairsError
-        When the weights are not as many as the files, or a file cannot be read.
-    """
-    if len(weights) not in (0, len(paths)):
-        raise PairsError(
-            f"{len(weights)} weights are given for {len(paths)} files "
-            f"({', '.join(map(str, paths))}); give one weight a file, or none."
-        )
-    options: dict[str, Any] = {"format": config.data_format, "on_error": config.on_error}
-    tables = [read_pairs(path, labelled=labelled, **options) for path in paths]
-    for table, weight in zip(tables, weights, strict=False):
-        table["weight"] = table.get("weight", 1.0) * weight
-    return join_pairs(name_files(paths), tables)
 
 
 def find_barred(

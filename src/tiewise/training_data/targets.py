@@ -28,8 +28,8 @@ FloatArray = npt.NDArray[np.float64]
 
 DETECT = "detect"
 """Instead of names of sources: those that hold many votes and not one tie."""
-TIELESS_COLUMN = "is_tieless"
-_TIELESS_ROWS = 200
+NO_TIE_COLUMN = "is_no_tie_row"
+_MIN_VOTES = 200
 
 
 @dataclass(frozen=True)
@@ -66,8 +66,8 @@ def make_targets(pairs: pd.DataFrame, *, soft_weight: float = 1.0) -> Targets:
     ----------
     pairs
         A pairs table of n rows. Soft labels (``prob_a, prob_b, prob_tie``) and ``weight`` are used
-        where the columns are there. The column ``is_tieless`` tells which rows come from a source
-        without ties (:func:`mark_tieless`); where it is missing such sources are detected.
+        where the columns exist. The column ``is_no_tie_row`` marks rows from sources without ties
+        (:func:`mark_no_tie_rows`); where it is missing such sources are detected.
     soft_weight
         Share of the soft label where a row has both, in [0, 1].
 
@@ -89,26 +89,26 @@ def make_targets(pairs: pd.DataFrame, *, soft_weight: float = 1.0) -> Targets:
     _refuse_untold(pairs, has_label | has_soft)
     share = np.where(has_label, np.where(has_soft, soft_weight, 0.0), 1.0)
     hard, soft = np.nan_to_num(hard), np.nan_to_num(soft)
-    is_tieless = (
-        pairs[TIELESS_COLUMN].to_numpy(bool)
-        if TIELESS_COLUMN in pairs.columns
-        else _is_of(pairs, find_tieless(pairs))
+    is_no_tie_row = (
+        pairs[NO_TIE_COLUMN].to_numpy(bool)
+        if NO_TIE_COLUMN in pairs.columns
+        else _is_of(pairs, find_no_tie_sources(pairs))
     )
     weights = pairs["weight"] if "weight" in pairs.columns else np.ones(len(pairs))
     return Targets(
         probs=(1 - share)[:, None] * hard + share[:, None] * soft,
         weights=np.asarray(weights, dtype=np.float64),
-        decisive=is_tieless * ((1 - share) + share * (soft[:, 2] == 0)),
+        decisive=is_no_tie_row * ((1 - share) + share * (soft[:, 2] == 0)),
         floors=share * _entropy(soft),
     )
 
 
-def mark_tieless(pairs: pd.DataFrame, sources: Iterable[str]) -> pd.DataFrame:
-    """Return the pairs with a column ``is_tieless``: whether the row's source is among these."""
-    return pairs.assign(**{TIELESS_COLUMN: _is_of(pairs, sources)})
+def mark_no_tie_rows(pairs: pd.DataFrame, sources: Iterable[str]) -> pd.DataFrame:
+    """Return the pairs with a column ``is_no_tie_row``: whether the row's source is among these."""
+    return pairs.assign(**{NO_TIE_COLUMN: _is_of(pairs, sources)})
 
 
-def choose_tieless(pairs: pd.DataFrame, wanted: tuple[str, ...]) -> list[str]:
+def choose_no_tie_sources(pairs: pd.DataFrame, wanted: tuple[str, ...]) -> list[str]:
     """Return the sources that teach A against B alone.
 
     Parameters
@@ -116,7 +116,7 @@ def choose_tieless(pairs: pd.DataFrame, wanted: tuple[str, ...]) -> list[str]:
     pairs
         All rows that will be learned from.
     wanted
-        Names of sources; or the single word ``detect`` (:func:`find_tieless`).
+        Names of sources; or the single word ``detect`` (:func:`find_no_tie_sources`).
 
     Raises
     ------
@@ -124,21 +124,23 @@ def choose_tieless(pairs: pd.DataFrame, wanted: tuple[str, ...]) -> list[str]:
         When there is no source of that name, or one of its votes is a tie.
     """
     if wanted == (DETECT,):
-        return find_tieless(pairs)
+        return find_no_tie_sources(pairs)
     n_ties = _evidence(pairs)["n_ties"].to_dict()
     for name in wanted:
         if name not in n_ties:
             known = ", ".join(map(str, n_ties))
-            raise ConfigError(f"--tieless {name}: no row is of that source; there are {known}.")
+            raise ConfigError(
+                f"--no-tie-sources {name}: no row is of that source; there are {known}."
+            )
         if n_ties[name] > 0:
             raise ConfigError(
-                f"--tieless {name}: {n_ties[name]:g} of its votes are ties, so people could "
+                f"--no-tie-sources {name}: {n_ties[name]:g} of its votes are ties, so people could "
                 "choose one. Leave it out."
             )
     return sorted(wanted)
 
 
-def find_tieless(pairs: pd.DataFrame) -> list[str]:
+def find_no_tie_sources(pairs: pd.DataFrame) -> list[str]:
     """Return the sources that offered no tie: at least 200 votes, and not a single tie.
 
     Where no source has a tie there is nothing to tell them by, and none is returned: then ties are
@@ -146,14 +148,14 @@ def find_tieless(pairs: pd.DataFrame) -> list[str]:
 
     Examples
     --------
-    >>> find_tieless(pd.DataFrame({"source": ["x"] * 200 + ["y"], "label": [0] * 200 + [2]}))
+    >>> find_no_tie_sources(pd.DataFrame({"source": ["x"] * 200 + ["y"], "label": [0] * 200 + [2]}))
     ['x']
     """
     evidence = _evidence(pairs)
     if not evidence["n_ties"].sum():
         return []
-    is_tieless = (evidence["n_votes"] >= _TIELESS_ROWS) & (evidence["n_ties"] == 0)
-    return sorted(evidence.index[is_tieless])
+    is_no_tie_row = (evidence["n_votes"] >= _MIN_VOTES) & (evidence["n_ties"] == 0)
+    return sorted(evidence.index[is_no_tie_row])
 
 
 def _evidence(pairs: pd.DataFrame) -> pd.DataFrame:

@@ -161,8 +161,6 @@ def find_leaks(
     """
     is_seen = np.zeros(len(held_out), dtype=bool)
     for signature in _by_signature(train):
-        if signature.rpartition(" ")[0] not in teachers:
-            continue  # it was allowed without knowing what it has seen
         teacher, folds = _read_signature(signature, teachers)
         is_seen |= ~teacher.find_unseen(held_out)[:, folds].all(axis=1)
     return is_seen
@@ -205,8 +203,7 @@ def _read_signature(signature: str, teachers: dict[str, Teacher]) -> tuple[Teach
     if key not in teachers:
         raise PairsError(
             f"soft labels are signed {signature!r}, and no file says which rows that teacher was "
-            "trained on. Give the file that tiewise label wrote; or, to learn from them all the "
-            "same, --allow-seen-teacher."
+            "trained on. Give the file that tiewise label wrote."
         )
     return teachers[key], [int(fold) for fold in folds.split(",")]
 

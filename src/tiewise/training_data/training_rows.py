@@ -19,13 +19,13 @@ import pandas as pd
 from tiewise.config.run_config import DataConfig
 from tiewise.errors import PairsError
 from tiewise.files import digest_file, digest_json
-from tiewise.formats import align_pairs, name_files
+from tiewise.formats import align_pairs, name_files, read_many
 from tiewise.pairs.folds import split
 from tiewise.pairs.table import pair_digests
 from tiewise.runs.folder import Run
 from tiewise.training_data.dataset import Dataset, find_data
-from tiewise.training_data.extra_data import find_barred, read_weighted
-from tiewise.training_data.targets import choose_tieless, mark_tieless
+from tiewise.training_data.extra_data import find_barred
+from tiewise.training_data.targets import choose_no_tie_sources, mark_no_tie_rows
 from tiewise.training_data.teachers import (
     Teacher,
     find_leaks,
@@ -133,7 +133,7 @@ def gather_training_rows(
     Parameters
     ----------
     config
-        Names the extra files, their weights, and the sources without ties.
+        Names the extra files and the sources without ties.
     dataset, folds
         The rows that are held out in turn, and where.
 
@@ -149,10 +149,10 @@ def gather_training_rows(
     extra, lines = _read_extra(config, dataset.pairs)
     everything = pd.concat(align_pairs([dataset.pairs, extra]), ignore_index=True)
     teachers = read_teachers([*find_data(config), *config.extra_data])
-    counts = _check_teachers(everything, teachers, is_allowed=config.allow_seen_teacher)
-    tieless = choose_tieless(everything, config.tieless)
+    counts = _check_teachers(everything, teachers)
+    sources = choose_no_tie_sources(everything, config.no_tie_sources)
     is_barred = find_barred(dataset.pairs, folds, extra, config.n_splits)
-    pairs, extra = (mark_tieless(table, tieless) for table in (dataset.pairs, extra))
+    pairs, extra = (mark_no_tie_rows(table, sources) for table in (dataset.pairs, extra))
     described = dataset.describe()
     if lines:
         described |= {
@@ -161,7 +161,7 @@ def gather_training_rows(
             "extra_sources": lines,
         }
     counts |= _count_repeated(dataset.pairs, extra)
-    counts |= _count_extra(is_barred) | _count_tieless(tieless, pairs, extra)
+    counts |= _count_extra(is_barred) | _count_no_tie_rows(sources, pairs, extra)
     described |= {"counts": dataset.counts | counts}
     return TrainingRows(pairs, folds, extra, is_barred, described, teachers)
 
@@ -171,34 +171,24 @@ def _read_extra(config: DataConfig, pairs: pd.DataFrame) -> tuple[pd.DataFrame, 
     paths = config.extra_data
     if not paths:
         return pairs.head(0), []
-    extra = read_weighted(paths, config.extra_weights, config, labelled=True)
+    extra = read_many(paths, format=config.data_format, on_error=config.on_error)
     digests = zip(name_files(paths), map(digest_file, paths), strict=True)
     return extra, [f"{name} {digest}" for name, digest in digests]
 
 
-def _check_teachers(
-    pairs: pd.DataFrame, teachers: dict[str, Teacher], *, is_allowed: bool
-) -> dict[str, int]:
+def _check_teachers(pairs: pd.DataFrame, teachers: dict[str, Teacher]) -> dict[str, int]:
     """Refuse soft labels that repeat what the teacher has seen; count a teacher's soft labels."""
     if "teacher" not in pairs.columns or pairs["teacher"].isna().all():
         return {}
-    counts = {"n_labelled_by_teacher": int(pairs["teacher"].notna().sum())}
-    try:
-        is_seen = find_seen(pairs, teachers)
-    except PairsError as error:
-        if not is_allowed:
-            raise
-        _log.warning("%s", error)
-        return counts
-    n_seen = int(is_seen.sum())
-    if n_seen and not is_allowed:
+    is_seen = find_seen(pairs, teachers)
+    if is_seen.any():
         named = ", ".join(f"id={name}" for name in pairs["id"][is_seen][:3])
         raise PairsError(
-            f"{n_seen} of {len(pairs)} rows carry soft labels of a teacher that was trained on "
-            f"them ({named}). Label them again with tiewise label, which lets only folds speak "
-            "that have not seen a row; or learn from them all the same with --allow-seen-teacher."
+            f"{is_seen.sum()} of {len(pairs)} rows carry soft labels of a teacher that was trained "
+            f"on them ({named}). Label them again with tiewise label, which uses only folds that "
+            "have not seen a row."
         )
-    return counts | {"n_seen_by_teacher": n_seen}
+    return {"n_labelled_by_teacher": int(pairs["teacher"].notna().sum())}
 
 
 def _count_repeated(pairs: pd.DataFrame, extra: pd.DataFrame) -> dict[str, int]:
@@ -219,12 +209,12 @@ def _count_extra(is_barred: npt.NDArray[np.bool_]) -> dict[str, int]:
     return {"n_extra": len(is_barred), **dict(zip(names, by_fold.tolist(), strict=True))}
 
 
-def _count_tieless(tieless: list[str], *tables: pd.DataFrame) -> dict[str, int]:
-    if not tieless:
+def _count_no_tie_rows(sources: list[str], *tables: pd.DataFrame) -> dict[str, int]:
+    if not sources:
         return {}
-    n_rows = sum(int(table["is_tieless"].sum()) for table in tables)
+    n_rows = sum(int(table["is_no_tie_row"].sum()) for table in tables)
     _log.info(
-        "%d rows teach A against B alone: no vote of %s is a tie (--tieless)",
-        *(n_rows, ", ".join(name or "rows without a source" for name in tieless)),
+        "%d rows teach A against B alone: no vote of %s is a tie (--no-tie-sources)",
+        *(n_rows, ", ".join(name or "rows without a source" for name in sources)),
     )
-    return {"n_tieless": n_rows}
+    return {"n_no_tie_rows": n_rows}

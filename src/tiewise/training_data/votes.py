@@ -8,7 +8,7 @@ import pandas as pd
 
 from tiewise.errors import PairsError
 from tiewise.pairs.labels import PROB_COLUMNS, WORD_OF_WINNER, Winner, swap_probs
-from tiewise.pairs.table import row_digests, show_models, swap_pairs
+from tiewise.pairs.table import row_digests, swap_pairs
 from tiewise.training_data.targets import make_targets
 
 
@@ -68,10 +68,17 @@ def _same_pairs(
     pairs: pd.DataFrame,
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
     """Return each pair's first row, each row's pair, and whether it stands the other way round."""
-    given, swapped = (row_digests(show_models(table)) for table in (pairs, swap_pairs(pairs)))
+    given, swapped = (_row_keys(table) for table in (pairs, swap_pairs(pairs)))
     pair, _ = pd.factorize(np.where(given < swapped, given, swapped))
     first = np.unique(pair, return_index=True)[1]
     return first, pair, given != given[first[pair]]
+
+
+def _row_keys(pairs: pd.DataFrame) -> npt.NDArray[np.object_]:
+    """Return the digest of each row's texts with the models that answered."""
+    models = zip(pairs["model_a"].astype("string"), pairs["model_b"].astype("string"), strict=True)
+    keys = zip(row_digests(pairs), map(repr, models), strict=True)
+    return np.array([digest + names for digest, names in keys], dtype=object)
 
 
 def _majority(sums: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:

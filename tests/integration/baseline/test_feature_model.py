@@ -52,11 +52,11 @@ def test_fitting_on_exchanged_rows_gives_exchanged_answers_in_the_mean() -> None
 
 def test_rows_without_ties_teach_a_against_b_alone() -> None:
     """Whatever they are, the tie's part is that of the other rows; the winner's part is not."""
-    is_tieless = (PAIRS["label"] != 2) & (PAIRS.index % 2 == 0)
-    marked = PAIRS.assign(is_tieless=is_tieless)
+    is_no_tie_row = (PAIRS["label"] != 2) & (PAIRS.index % 2 == 0)
+    marked = PAIRS.assign(is_no_tie_row=is_no_tie_row)
     one_group = np.array(["one"] * len(PAIRS))
     both = fit_baseline(marked, groups=one_group)
-    without = fit_baseline(marked[~is_tieless], groups=one_group[~is_tieless])
+    without = fit_baseline(marked[~is_no_tie_row], groups=one_group[~is_no_tie_row])
 
     def log_odds_of_tie(model: Baseline) -> np.ndarray:
         probs = model.predict(FRESH)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -89,18 +88,6 @@ def test_file_order_and_repeated_rows_change_no_bit(opened, pairs, kind):
     )
     np.testing.assert_array_equal(table[PROB_COLUMNS].to_numpy(), direct[order])
     assert table["id"].tolist() == shuffled["id"].tolist()
-
-
-@pytest.mark.parametrize("swap_when", [None, 0.5])
-def test_models_that_are_shown_go_with_their_responses(opened, pairs, swap_when):
-    """Swapping swaps the probabilities to the last bit, also where only the models differ."""
-    judge = opened("tiny")
-    judge = replace(judge, template=replace(judge.template, show_models=True))
-    named = pairs.assign(model_a=[f"m{row % 3}" for row in range(len(pairs))], model_b="other")
-    direct = probs_of(judge, named, swap_when=swap_when)
-    swapped = probs_of(judge, swap_pairs(named), swap_when=swap_when)
-    np.testing.assert_array_equal(swap_probs(swapped), direct)
-    assert not np.allclose(direct, probs_of(judge, pairs, swap_when=swap_when))
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)

@@ -95,33 +95,6 @@ def test_delimiters_survive_every_cut(tokenizer, data, max_length):
         assert rows.row(position)[-1] == controls.end[0] != controls.pad
 
 
-@pytest.mark.parametrize("tokenizer", BUILT)
-@given(data=st.data())
-def test_models_are_shown_with_their_responses(tokenizer, data):
-    """They are the first turns of the responses, cannot be forged, and go with them in the swap."""
-    pairs = data.draw(tables(tokenizer))
-    names = st.none() | clean_text(5)
-    for name in ("model_a", "model_b"):
-        drawn = [data.draw(names) for _ in range(len(pairs))]
-        pairs[name] = pd.Series(drawn, dtype=object)  # or pandas makes NaN of None
-    plain = build_template(tokenizer, max_length=5000)
-    shown = build_template(tokenizer, max_length=5000, show_models=True)
-    assert plain.digest != shown.digest
-    assert Template.from_dict(shown.to_dict()) == shown
-    rows = token_rows(pairs, tokenizer, shown, cache_dir=None)
-    exchanged = {f"{name}_{side}": f"{name}_{other}" for name in ("model", "response")
-                 for side, other in ("ab", "ba")}  # fmt: skip
-    swapped = token_rows(
-        pairs.rename(columns=exchanged), tokenizer, shown, cache_dir=None, is_swapped=True
-    )
-    assert swapped.values.tolist() == rows.values.tolist()
-    for position, (_, row) in enumerate(pairs.iterrows()):
-        found = read_segments(shown, rows.row(position).tolist())
-        for segment, side in zip(found[1:], "ab", strict=True):
-            assert segment[:1] == ids_of(tokenizer, [row[f"model_{side}"]])
-            assert segment[1:] == ids_of(tokenizer, row[f"response_{side}"])
-
-
 @pytest.mark.parametrize("family", FAMILIES)
 class TestCache:
     """The second call reads."""

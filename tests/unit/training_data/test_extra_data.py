@@ -4,17 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pandas as pd
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tiewise.config.run_config import DataConfig
-from tiewise.errors import PairsError
-from tiewise.formats import write_pairs
 from tiewise.pairs.folds import derive_groups, fold_first_turn
-from tiewise.pairs.schema import COLUMNS
-from tiewise.simulation.simulate import simulate
-from tiewise.training_data.extra_data import find_barred, read_weighted
+from tiewise.training_data.extra_data import find_barred
 
 
 def tables() -> st.SearchStrategy[pd.DataFrame]:
@@ -50,16 +44,3 @@ def test_strangers_are_learned_from_in_every_fold() -> None:
     extra = pd.DataFrame({"prompt": [["r"]], "group": ["3"]})
     assert not find_barred(pairs, [0, 1], extra, 2).any()
     assert find_barred(pairs, [0, 1], extra.head(0), 2).shape == (0, 2)
-
-
-def test_weights_multiply_the_rows_of_their_file(tmp_path) -> None:
-    """One weight a file, times the weight a row has already."""
-    pairs = simulate(4, seed=0)[list(COLUMNS)]
-    write_pairs(pairs, tmp_path / "one.parquet")
-    write_pairs(pairs.assign(weight=[1.0, 2.0, 3.0, 4.0]), tmp_path / "two.parquet")
-    paths = [tmp_path / "one.parquet", tmp_path / "two.parquet"]
-    read = read_weighted(paths, [0.5, 2.0], DataConfig(), labelled=True)
-    assert read["weight"].tolist() == [0.5] * 4 + [2.0, 4.0, 6.0, 8.0]
-    assert "weight" not in read_weighted(paths[:1], [], DataConfig(), labelled=True)
-    with pytest.raises(PairsError, match="1 weights are given for 2 files"):
-        read_weighted(paths, [0.5], DataConfig(), labelled=True)

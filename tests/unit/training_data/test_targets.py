@@ -13,7 +13,12 @@ from tiewise.errors import ConfigError, PairsError
 from tiewise.pairs.labels import PROB_COLUMNS
 from tiewise.pairs.table import swap_pairs
 from tiewise.simulation.simulate import simulate
-from tiewise.training_data.targets import choose_tieless, find_tieless, make_targets, mark_tieless
+from tiewise.training_data.targets import (
+    choose_no_tie_sources,
+    find_no_tie_sources,
+    make_targets,
+    mark_no_tie_rows,
+)
 
 SOFT_WEIGHTS = st.sampled_from([0.0, 0.25, 0.5, 1.0])
 
@@ -113,25 +118,25 @@ def sources(**n_rows: int) -> pd.DataFrame:
 class TestTieless:
     def test_a_large_source_without_ties_is_found(self) -> None:
         """A small source may lack ties by chance; a large one did not offer them."""
-        assert find_tieless(sources(small=50, large=300, mixed=10)) == ["large"]
+        assert find_no_tie_sources(sources(small=50, large=300, mixed=10)) == ["large"]
 
     def test_without_any_tie_all_rows_count(self) -> None:
         """Then the model learns that ties are rare."""
         pairs = sources(one=300, two=250)
-        assert find_tieless(pairs) == []
+        assert find_no_tie_sources(pairs) == []
         assert not make_targets(pairs).decisive.any()
 
     def test_a_missing_source_is_a_source(self) -> None:
         """Rows without a source belong together."""
         pairs = sources(one=250, mixed=3).replace({"source": {"one": pd.NA}})
-        assert find_tieless(pairs) == [""]
+        assert find_no_tie_sources(pairs) == [""]
         assert make_targets(pairs).decisive.tolist() == [1.0] * 250 + [0.0] * 3
 
     def test_votes_count_and_teachers_do_not(self) -> None:
         """People's soft ties show that ties were offered; a teacher's say nothing of that."""
         pairs = soften(sources(large=300, mixed=3), [[0.5, 0.2, 0.3]] * 303)
-        assert find_tieless(pairs) == []
-        assert find_tieless(pairs.assign(teacher="t")) == ["large"]
+        assert find_no_tie_sources(pairs) == []
+        assert find_no_tie_sources(pairs.assign(teacher="t")) == ["large"]
 
     def test_a_teacher_may_teach_ties_where_people_could_not(self) -> None:
         """The label's share is about A against B alone, the teacher's about all three."""
@@ -141,16 +146,16 @@ class TestTieless:
 
     def test_marked_rows_are_not_detected_again(self) -> None:
         """What was found among all rows holds for any part of them."""
-        pairs = mark_tieless(sources(large=300, mixed=3), ["large"])
+        pairs = mark_no_tie_rows(sources(large=300, mixed=3), ["large"])
         assert make_targets(pairs.iloc[[0, 302]]).decisive.tolist() == [1.0, 0.0]
 
     def test_named_sources_must_exist_and_have_no_ties(self) -> None:
         """A name is taken at its word, unless the rows contradict it."""
         pairs = sources(small=5, large=300, mixed=3)
-        assert choose_tieless(pairs, ("small",)) == ["small"]
-        assert choose_tieless(pairs, ("detect",)) == ["large"]
-        assert choose_tieless(pairs, ()) == []
+        assert choose_no_tie_sources(pairs, ("small",)) == ["small"]
+        assert choose_no_tie_sources(pairs, ("detect",)) == ["large"]
+        assert choose_no_tie_sources(pairs, ()) == []
         with pytest.raises(ConfigError, match="no row is of that source; there are large, mixed"):
-            choose_tieless(pairs, ("other",))
-        with pytest.raises(ConfigError, match="--tieless mixed: 3 of its votes are ties"):
-            choose_tieless(pairs, ("mixed",))
+            choose_no_tie_sources(pairs, ("other",))
+        with pytest.raises(ConfigError, match="--no-tie-sources mixed: 3 of its votes are ties"):
+            choose_no_tie_sources(pairs, ("mixed",))

@@ -15,6 +15,7 @@ from tiewise.pairs.labels import Winner
 from tiewise.pairs.schema import COLUMNS
 from tiewise.simulation.simulate import simulate
 from tiewise.training_data.dataset import deal_folds, load_dataset
+from tiewise.training_data.targets import make_targets
 from tiewise.training_data.training_rows import gather_training_rows
 
 PAIRS = simulate(60, seed=0)[list(COLUMNS)]
@@ -47,7 +48,7 @@ def test_without_extra_files_a_fold_learns_from_all_other_rows(gather):
     for fold in range(3):
         train = rows.of(fold)
         assert train["id"].tolist() == rows.pairs["id"][rows.folds != fold].tolist()
-        assert not train["is_tieless"].any()
+        assert not train["is_no_tie_row"].any()
     assert set(rows.described) == {"digest", "sources", "counts"}
     assert not any(name.startswith("n_extra") for name in rows.described["counts"])
 
@@ -55,7 +56,7 @@ def test_without_extra_files_a_fold_learns_from_all_other_rows(gather):
 def test_extra_rows_are_learned_from_but_where_their_conversation_is_held_out(gather, caplog):
     """Every fold leaves out its own, and says how many; folds are those without extra rows."""
     extra = pd.concat([PAIRS.head(20), OTHERS.head(30)])
-    rows = gather([extra], extra_weights=[0.5])
+    rows = gather([extra.assign(weight=0.5)])
     assert np.array_equal(rows.folds, gather().folds)
     counts = rows.described["counts"]
     assert counts["n_extra"] == 50
@@ -71,6 +72,26 @@ def test_extra_rows_are_learned_from_but_where_their_conversation_is_held_out(ga
         assert (train["weight"] == 1.0).sum() == (rows.folds != fold).sum()
 
 
+@pytest.mark.parametrize("suffix", ["csv", "parquet"])
+def test_weight_columns_are_read(tmp_path, suffix):
+    """Rows of data and extra files keep their own weight; files without the column weigh 1."""
+    tables = {
+        "data": PAIRS.assign(weight=np.arange(len(PAIRS)) / 4),
+        "more": OTHERS.head(9),
+        "extra": OTHERS.iloc[9:19].assign(weight=2.5),
+    }
+    paths = {name: str(tmp_path / f"{name}.{suffix}") for name in tables}
+    for name, table in tables.items():
+        write_pairs(table, paths[name])
+    fields = {"data": [paths["data"], paths["more"]], "extra_data": [paths["extra"]], "n_splits": 2}
+    config = config_from_dict({"data": fields}).data
+    dataset = load_dataset(config)
+    folds = np.arange(len(dataset.pairs)) // (len(dataset.pairs) - 1)
+    train = gather_training_rows(config, dataset, folds).of(1)
+    assert train["weight"].tolist() == [*tables["data"]["weight"], *[1.0] * 8, *[2.5] * 10]
+    assert make_targets(train).weights.tolist() == train["weight"].tolist()
+
+
 def test_other_extra_files_are_another_fit(gather):
     """Their content is part of the digest, and the data's own digest stays known."""
     one, two = gather([OTHERS.head(9)]), gather([OTHERS.head(8)])
@@ -83,19 +104,17 @@ def test_a_source_without_ties_teaches_a_against_b_alone(gather, caplog):
     with caplog.at_level(logging.INFO, "tiewise"):
         rows = gather([DECISIVE])
     assert "220 rows teach A against B alone: no vote of extra0.parquet is a tie" in caplog.text
-    assert rows.described["counts"]["n_tieless"] == 220
-    assert rows.of(0)["is_tieless"].sum() == (~rows.is_barred[:, 0]).sum()
-    assert not gather([DECISIVE], tieless=[]).extra["is_tieless"].any()
-    assert gather([DECISIVE.head(9)], tieless=["extra0.parquet"]).extra["is_tieless"].all()
+    assert rows.described["counts"]["n_no_tie_rows"] == 220
+    assert rows.of(0)["is_no_tie_row"].sum() == (~rows.is_barred[:, 0]).sum()
+    assert not gather([DECISIVE], no_tie_sources=[]).extra["is_no_tie_row"].any()
+    assert (
+        gather([DECISIVE.head(9)], no_tie_sources=["extra0.parquet"]).extra["is_no_tie_row"].all()
+    )
 
 
 def test_what_cannot_be_is_refused(gather):
-    """A source that is not there, weights that do not match, a file that does not exist."""
-    with pytest.raises(ConfigError, match="--tieless nowhere: no row is of that source"):
-        gather([DECISIVE], tieless=["nowhere"])
-    with pytest.raises(PairsError, match="2 weights are given for 1 files"):
-        gather([DECISIVE], extra_weights=[1.0, 2.0])
-    with pytest.raises(ConfigError, match="--extra-weights holds -1"):
-        gather([DECISIVE], extra_weights=[-1.0])
+    """A source that does not exist, and a file that does not exist."""
+    with pytest.raises(ConfigError, match="--no-tie-sources nowhere: no row is of that source"):
+        gather([DECISIVE], no_tie_sources=["nowhere"])
     with pytest.raises(PairsError, match="there is no such file"):
         gather(extra_data=["nowhere.csv"])
