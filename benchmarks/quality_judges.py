@@ -25,12 +25,9 @@ from tiewise.files import read_json, write_json
 from tiewise.fitting.examples import open_backbone
 from tiewise.fitting.fit import fit_fold
 from tiewise.formats import read_pairs
-from tiewise.network.averaging import average_adapters
 from tiewise.network.backbones import resolve_backbone
-from tiewise.network.model import load_classifier
 from tiewise.pairs.folds import fold_by_group, split
 from tiewise.pairs.labels import PROB_COLUMNS
-from tiewise.predicting.scoring import predict_pairs
 from tiewise.runs.claims import FoldTask
 from tiewise.runs.folder import FoldFolder
 from tiewise.runs.stacking import stack_columns
@@ -172,28 +169,12 @@ def fit_taught(task: Task) -> Outcome:
 
 
 def fit_several(task: Task) -> Outcome:
-    """Fit the recipe on two draws more: the three's mean prediction, and their mean weights."""
-    config, parts = recipe(), [read_outcome(task, "recipe")]
-    folders = [FoldFolder(task.folder.with_name(f"recipe-{task.seed}")).adapter_dir]
+    """Fit the recipe on two more draws and average the three predictions."""
+    parts = [read_outcome(task, "recipe")]
     for k in (1, 2):
-        part_folder = task.folder / str(k)
-        part = replace(task, seed=task.seed + N_SPLITS * k, folder=part_folder)
-        parts.append(fit_configured(config, part))
-        folders.append(FoldFolder(part_folder).adapter_dir)
-    averaged = task.folder / "averaged"
-    average_adapters(folders, averaged)
-    backbone = open_backbone(config, task.cache_dir)
-    table = predict_pairs(
-        load_classifier(averaged, backbone.path, device="cpu"),
-        task.held_out,
-        backbone.tokenizer,
-        backbone.template,
-        cache_dir=task.cache_dir,
-    )
-    probs = {
-        MAIN: np.mean([part.probs[MAIN] for part in parts], axis=0),
-        "mean weights": table[PROB_COLUMNS].to_numpy(),
-    }
+        part = replace(task, seed=task.seed + N_SPLITS * k, folder=task.folder / str(k))
+        parts.append(fit_configured(recipe(), part))
+    probs = {MAIN: np.mean([part.probs[MAIN] for part in parts], axis=0)}
     return Outcome(probs, sum(part.n_rows for part in parts), sum(part.n_tokens for part in parts))
 
 
@@ -259,11 +240,6 @@ LEVERS: dict[str, Judge] = {
     "recipe cut on the right": adapted(recipe(truncation="right")),
     "recipe with 128 tokens a row": adapted(recipe(max_length=128)),
     "recipe with two passes": adapted(recipe(n_epochs=2)),
-    "recipe with a GELU head": adapted(recipe(head="mlp")),
-    "recipe with rsLoRA": adapted(recipe(**LORA, use_rslora=True)),
-    "recipe with DoRA": adapted(recipe(**LORA, use_dora=True)),
-    "recipe with LoRA, ranks by depth": adapted(recipe(**LORA, lora_ranks=("0-2=4",))),
-    "recipe with guessed names": adapted(recipe(model_names_weight=0.2)),
     "recipe with smoothed labels": adapted(recipe(label_smoothing=0.1)),
     "recipe thrice": fit_several,
 }

@@ -166,9 +166,7 @@ def describe(
 
 def judge_of(title: str) -> str:
     """Return the name of the judge whose way of reading has this title."""
-    for way in (", one order", ", mean weights"):
-        title = title.removesuffix(way)
-    return title
+    return title.removesuffix(", one order")
 
 
 def mean(abouts: list[dict[str, Any]], name: str, n_digits: int = 0) -> str:

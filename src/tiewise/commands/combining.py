@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import tyro
 
-from tiewise.commands.arguments import Artifacts, Json, print_json, show_result
+from tiewise.commands.arguments import Artifacts, Json, show_result
 from tiewise.commands.words import shows
-from tiewise.console import show
-from tiewise.errors import missing_extra
 from tiewise.runs.folder import default_artifacts
 
 
@@ -32,42 +30,6 @@ def blend(
 
     members = [open_run(name, artifacts) for name in runs]
     show_result(blend_runs(members, artifacts, name=run, is_overwritten=overwrite), is_json=json)
-
-
-@shows("tiewise average first", "tiewise predict --run first --average --data a.csv --out p.csv")
-def average(
-    run: tyro.conf.Positional[str],
-    *,
-    overwrite: bool = False,
-    artifacts: Artifacts = default_artifacts(),  # noqa: B008
-    json: Json = False,
-) -> None:
-    """Average the adapters of a run's folds into one, which predict takes with --average.
-
-    The folds' updates of the weights are averaged, not their predictions: one model to load, at the
-    cost of one. It has seen every row of the run's data, so only other data can score it.
-
-    Args:
-        run: Name or folder of a run with two finished folds or more.
-        overwrite: Replace the average that is there.
-    """
-    from tiewise.runs.folder import open_run
-
-    try:
-        from tiewise.network.averaging import average_run
-    except ModuleNotFoundError as error:
-        raise missing_extra("tiewise average", error) from error
-    opened = open_run(run, artifacts)
-    built = average_run(opened, is_overwritten=overwrite)
-    folds = opened.finished_folds()
-    if json:
-        print_json({"path": str(opened.average_dir), "folds": folds, "lora_r": built.lora_r})
-        return
-    what = f"of rank {built.lora_r}" if built.tuning == "lora" else "of every weight"
-    show(
-        f"{opened.average_dir}: one model {what}, the mean of folds {', '.join(map(str, folds))}. "
-        f"Use it with tiewise predict --run {run} --average."
-    )
 
 
 @shows("tiewise cascade counted first", "tiewise cascade counted first --shares 0.8 0.5 --json")

@@ -27,7 +27,6 @@ def predict(
     one_order: bool = False,
     swap_when: float | None = None,
     bitwise: bool = False,
-    average: bool = False,
     dear: str | None = None,
     dear_when: float | None = None,
     submission: bool = False,
@@ -53,7 +52,6 @@ def predict(
         dear: Name of another run that makes the close calls; tiewise cascade says what it costs.
         dear_when: A call is close where the second largest probability is at least this share of
             the largest.
-        average: Take the folds' averaged adapter, which tiewise average wrote, not every fold.
         submission: Write Kaggle's header.
         data_format: Name of the file's format; sniffed when not given.
         chunk_rows: Pairs held in memory at a time.
@@ -71,9 +69,7 @@ def predict(
         data,
         out,
         cache_dir=artifacts / "cache",
-        options=PredictOptions(
-            is_swapped, swap_when, bitwise, chunk_rows, device, average, dear, dear_when
-        ),
+        options=PredictOptions(is_swapped, swap_when, bitwise, chunk_rows, device, dear, dear_when),
         data_format=data_format,
         is_submission=submission,
         is_overwritten=overwrite,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 
-from tiewise.config.ranks import parse_ranks
 from tiewise.config.run_config import BASELINE, BLEND, RunConfig
 from tiewise.errors import ConfigError
 
@@ -14,7 +13,6 @@ def check_config(config: RunConfig) -> None:
     for holds, message in _laws(config):
         if not holds:
             raise ConfigError(message)
-    parse_ranks(config.model.lora_ranks)
 
 
 def _laws(config: RunConfig) -> list[tuple[bool, str]]:
@@ -91,7 +89,6 @@ def _laws(config: RunConfig) -> list[tuple[bool, str]]:
             )
             for name in (
                 "consistency_weight",
-                "model_names_weight",
                 "weight_decay",
                 "max_grad_norm",
                 "n_warmup_steps",

@@ -84,22 +84,15 @@ class ModelConfig:
     """The first layers that get no adapter (LoRA) or no gradient (full)."""
     lora_r: int = 16
     """Rank of the adapters."""
-    lora_ranks: tuple[str, ...] = ()
-    """Ranks that differ from it, such as `q_proj=8`, `0-9=4` (layers), `10-15.v_proj=32`; the last
-    that fits holds. Each update is multiplied by alpha / its own rank."""
     lora_alpha: float = 32.0
     """Scale of the adapters; the update is multiplied by alpha / r."""
     lora_dropout: float = 0.0
     """Dropout on the adapters' input."""
     lora_targets: tuple[str, ...] = ("all-linear",)
     """Names of the linear layers that get adapters, or `all-linear`."""
-    use_rslora: bool = False
-    """Scale by alpha / sqrt(r) instead."""
-    use_dora: bool = False
-    """Weight-decomposed adapters."""
-    head: Literal["linear", "mlp", "responses"] = "linear"
-    """A linear head; or dropout, linear, GELU, linear; or, for encoders, a linear head on the
-    difference of the two responses' mean hidden states."""
+    head: Literal["linear", "responses"] = "linear"
+    """A linear head on the pooled state; or, for encoders, one on the two responses' mean hidden
+    states."""
     stack: tuple[str, ...] = ()
     """Runs over the same folds whose out-of-fold logits are features of the baseline."""
 
@@ -117,9 +110,6 @@ class TrainConfig:
     consistency_weight: float = 0.0
     """Weight of the divergence between what the two orders of a pair say, in the loss of each row;
     both orders then share a micro-batch."""
-    model_names_weight: float = 0.0
-    """Weight of the loss of a second head that guesses which models answered, from rows that name
-    them; it is dropped after the fit, and names are never read to predict."""
     micro_batch_tokens: int = 8192
     """Most tokens of one forward pass, padding included; a longer single row goes alone."""
     n_micro_batches: int | None = None

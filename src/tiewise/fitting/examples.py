@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +11,6 @@ import pandas as pd
 
 from tiewise.config.run_config import RunConfig
 from tiewise.network.backbones import backbone_digest, resolve_backbone
-from tiewise.pairs.model_names import ModelNames, number_models
 from tiewise.tokens.rows import TextTokenizer, TokenRows, build_template, load_tokenizer, token_rows
 from tiewise.tokens.template import Template
 from tiewise.training_data.targets import Targets, make_targets
@@ -37,14 +36,11 @@ class Examples:
         What each row shall be predicted as, and its weight in its step's mean.
     ids
         What a message calls each row, shape (n,).
-    names
-        Which models answered, where the fit learns from that too.
     """
 
     rows: TokenRows
     targets: Targets
     ids: npt.NDArray[np.object_]
-    names: ModelNames | None = None
 
 
 def open_backbone(config: RunConfig, cache_dir: Path) -> Backbone:
@@ -84,17 +80,3 @@ def make_examples(
         targets.in_both_orders(),
         np.tile(ids, 2),
     )
-
-
-def add_names(config: RunConfig, examples: Examples, pairs: pd.DataFrame) -> Examples:
-    """Add which models answered, where the configuration asks for it.
-
-    Raises
-    ------
-    PairsError
-        When it does, and no row names its models.
-    """
-    if not config.train.model_names_weight:
-        return examples
-    names = number_models(pairs)
-    return replace(examples, names=names.with_swapped() if config.train.both_orders else names)

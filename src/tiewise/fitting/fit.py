@@ -26,7 +26,7 @@ from tiewise.config.run_config import RunConfig, TrainConfig
 from tiewise.errors import DeviceError, Interrupted, RunError
 from tiewise.files import atomic_folder, digest_json, write_json
 from tiewise.fitting.callbacks import History, Progress, StopOnSignal
-from tiewise.fitting.examples import Backbone, Examples, add_names, make_examples, open_backbone
+from tiewise.fitting.examples import Backbone, Examples, make_examples, open_backbone
 from tiewise.fitting.memory import checkpoint_size, choose_checkpointing
 from tiewise.fitting.steps import StepDataset
 from tiewise.fitting.trainer import StepTrainer
@@ -114,10 +114,7 @@ def fit_fold(
     if task.is_resumed and task.folder.is_finished:
         return None
     examples = make_examples(config, train, backbone, cache_dir=task.cache_dir)
-    examples = add_names(config, examples, train)
     classifier = make_classifier(config, backbone.path, device, init_from=init_from)
-    if examples.names is not None:
-        classifier.add_names_head(examples.names.n_models, seed=config.train.seed)
     pad_id = backbone.template.controls.pad
     _train(config, classifier, examples, task, pad_id=pad_id, fit=digest_json(identity))
     # Of weights that processes share, each gives its part before all but the first leave.
@@ -125,7 +122,6 @@ def fit_fold(
     if not is_first_process():
         return None
     if shared is not None:
-        shared = {name: part for name, part in shared.items() if not name.startswith("names_head.")}
         classifier = make_classifier(config, backbone.path, device, init_from=init_from)
         load_trainable_weights(classifier, shared)
     save_adapter(classifier, backbone, task.folder.adapter_dir)

@@ -11,7 +11,6 @@ from tiewise.fitting.consistency import order_divergence
 from tiewise.fitting.steps import StepDataset
 from tiewise.network.attention import collate
 from tiewise.network.model import PairClassifier
-from tiewise.network.names_head import names_losses
 
 
 def weighted_losses(
@@ -46,10 +45,6 @@ def weighted_losses(
     losses = row_losses(logits, **targets, label_smoothing=config.label_smoothing)
     if config.consistency_weight:
         losses = losses + config.consistency_weight * order_divergence(logits)
-    names_head = classifier.names_head
-    if examples.names is not None and names_head is not None and names_head.logits is not None:
-        codes = torch.from_numpy(examples.names.codes[rows]).to(device)
-        losses = losses + config.model_names_weight * names_losses(names_head.logits, codes)
     return losses * weights
 
 

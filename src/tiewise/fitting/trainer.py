@@ -194,8 +194,6 @@ class StepTrainer(transformers.Trainer):
                 "give --checkpointing trainable. The last checkpoint is intact: --resume goes on."
             )
         model.zero_grad()
-        if self.classifier.names_head is not None:
-            self.classifier.names_head.logits = None
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
         self.steps.micro_batch_tokens //= 2

@@ -13,7 +13,7 @@ from torch import nn
 from tiewise.config.run_config import TrainConfig
 
 _LAYER = re.compile(r"\.(?:layers?|h|blocks?)\.(\d+)\.")
-_HEAD = re.compile(r"(?:^|\.)(score|classifier|names_head)\.")
+_HEAD = re.compile(r"(?:^|\.)(score|classifier)\.")
 
 
 def group_parameters(

@@ -15,8 +15,6 @@ from tiewise.errors import ModelError
 
 CLASSES = ("A", "B", "tie")
 _NAMES = ("score", "classifier")
-_HIDDEN_SIZE = 256
-_DROPOUT = 0.1
 
 
 def head_name(network: Any) -> str:
@@ -33,7 +31,7 @@ def reset_head(network: Any, config: ModelConfig) -> None:
     if config.head == "responses" and name == "score":
         raise ModelError(
             f"--head responses is for encoders; {network.config.model_type} is a decoder. Use "
-            "--head linear or mlp."
+            "--head linear."
         )
     if isinstance(getattr(network, name), nn.Linear):
         size = getattr(network, name).in_features
@@ -49,14 +47,8 @@ def reset_head(network: Any, config: ModelConfig) -> None:
 
 
 def _new_head(kind: str, size: int, spread: float, *, has_bias: bool) -> nn.Module:
-    if kind in ("linear", "responses"):
-        n_inputs = size if kind == "linear" else 2 * size
-        head: nn.Module = nn.Linear(n_inputs, len(CLASSES), bias=has_bias)
-    else:
-        inner = nn.Linear(size, _HIDDEN_SIZE)
-        head = nn.Sequential(
-            nn.Dropout(_DROPOUT), inner, nn.GELU(), nn.Linear(_HIDDEN_SIZE, len(CLASSES))
-        )
+    n_inputs = size if kind == "linear" else 2 * size
+    head = nn.Linear(n_inputs, len(CLASSES), bias=has_bias)
     _draw(head, spread)
     return head
 

@@ -24,7 +24,6 @@ from tiewise.errors import ModelError
 from tiewise.network import adapters
 from tiewise.network.attention import attends_by_rows, find_spans, last_index, last_only
 from tiewise.network.groups import group_parameters
-from tiewise.network.names_head import NamesHead
 from tiewise.network.networks import (
     Checkpointing,
     checkpoint_layers,
@@ -63,7 +62,6 @@ class PairClassifier(nn.Module):
         self.is_decoder = hasattr(self._base, "score")
         self.can_pack = attends_by_rows(self._base.config)
         self.checkpointing: Checkpointing = "none"
-        self.names_head: NamesHead | None = None
 
     def forward(self, batch: dict[str, Tensor]) -> Tensor:
         """Return logits for a collated batch.
@@ -172,10 +170,6 @@ class PairClassifier(nn.Module):
     def parameter_groups(self, train: TrainConfig) -> list[dict[str, Any]]:
         """Return the optimiser's groups; see :func:`tiewise.network.groups.group_parameters`."""
         return group_parameters(list(self.trainable_parameters()), len(self.layers), train)
-
-    def add_names_head(self, n_models: int, *, seed: int) -> None:
-        """Let training also guess which models answered (:mod:`tiewise.network.names_head`)."""
-        self.names_head = NamesHead(self.head, n_models, seed=seed)
 
     def autocast(self) -> torch.autocast:
         """Return the context of a training step's forward pass: half precision on CUDA alone."""

@@ -13,7 +13,6 @@ import torch
 from peft import LoraConfig, TaskType, get_peft_model
 from torch import nn
 
-from tiewise.config.ranks import parse_ranks, rank_of
 from tiewise.config.run_config import ModelConfig
 from tiewise.errors import ModelError, RunError
 from tiewise.network.networks import find_layers, seeded
@@ -85,34 +84,11 @@ def _lora_config(network: Any, config: ModelConfig) -> Any:
         r=config.lora_r,
         lora_alpha=config.lora_alpha,  # type: ignore[arg-type]  # peft multiplies by it
         lora_dropout=config.lora_dropout,
-        rank_pattern=_rank_pattern(network, config, wanted),
         target_modules=sorted(wanted),
         exclude_modules=outside or None,
         layers_to_transform=list(range(config.n_frozen_layers, len(layers))),
         modules_to_save=list(network.tiewise_fresh),
-        use_rslora=config.use_rslora,
-        use_dora=config.use_dora,
     )
-
-
-def _rank_pattern(network: Any, config: ModelConfig, wanted: set[str]) -> dict[str, int]:
-    """Return the rank of each module, by its full name, that has another than `lora_r`."""
-    rules, layers = parse_ranks(config.lora_ranks), find_layers(network)
-    for rule in rules:
-        if rule.module not in {None, *wanted} or (rule.last or 0) >= len(layers):
-            raise ModelError(
-                f"--lora-ranks {rule} fits no adapter: {config.backbone} has layers 0 to "
-                f"{len(layers) - 1} here, with adapters on {', '.join(sorted(wanted))}."
-            )
-    names = {id(module): name for name, module in network.named_modules()}
-    ranks = {
-        names[id(part)]: rank_of(rules, index, name.rsplit(".", 1)[-1], config.lora_r)
-        for index, layer in enumerate(layers)
-        if index >= config.n_frozen_layers
-        for name, part in layer.named_modules()
-        if name.rsplit(".", 1)[-1] in wanted
-    }
-    return {name: rank for name, rank in ranks.items() if rank != config.lora_r}
 
 
 def _linear_names(layers: nn.ModuleList) -> set[str]:

@@ -19,7 +19,6 @@ from tiewise.errors import DeviceError, ModelError, RunError
 from tiewise.evaluation.orders import average_folds
 from tiewise.files import read_json
 from tiewise.network.adapters import check_folder
-from tiewise.network.averaging import find_average
 from tiewise.network.backbones import resolve_backbone
 from tiewise.network.model import PairClassifier, load_classifier
 from tiewise.predicting.scoring import predict_pairs
@@ -129,7 +128,6 @@ def open_judge(
     cache_dir: Path,
     folds: Sequence[int] | None = None,
     device: str | None = None,
-    is_averaged: bool = False,
 ) -> Judge:
     """Load the finished folds of a run.
 
@@ -143,14 +141,11 @@ def open_judge(
         Which folds; all finished ones when None.
     device
         `cpu` or `cuda`; where the run was fitted (`auto` taking CUDA where there is one) when None.
-    is_averaged
-        The folds' adapters averaged into one (:mod:`tiewise.network.averaging`), in the place of
-        the folds.
 
     Raises
     ------
     RunError
-        When a fold is not finished, or none is; when there is no average of them.
+        When a fold is not finished, or none is.
     DeviceError
         When the device is not there.
     ModelError
@@ -167,8 +162,7 @@ def open_judge(
     backbone_dir = resolve_backbone(
         model.backbone, revision=model.revision, sha256=model.backbone_sha256, cache_dir=cache_dir
     )
-    each = [run.fold(fold).adapter_dir for fold in wanted]
-    adapter_dirs = [find_average(run)] if is_averaged else each
+    adapter_dirs = [run.fold(fold).adapter_dir for fold in wanted]
     return load_judge(adapter_dirs, backbone_dir, device=find_device(device, run))
 
 

@@ -150,7 +150,6 @@ def _open_whole(run: Run, cache_dir: Path, options: PredictOptions) -> Predict:
     keywords: dict[str, Any] = {
         "cache_dir": cache_dir,
         "device": options.device,
-        "is_averaged": options.is_averaged,
     }
     predict = open_predictor(run, **keywords)
     if options.dear is None or options.dear_when is None:

@@ -45,8 +45,6 @@ class PredictOptions:
         Rows read, scored and written at a time.
     device
         `cpu` or `cuda`; where the run was fitted when None.
-    is_averaged
-        One model whose weights are the mean of the folds', in the place of their mean prediction.
     dear
         Name of another run, beside this one, that makes the close calls.
     dear_when
@@ -64,7 +62,6 @@ class PredictOptions:
     is_bitwise: bool = False
     chunk_rows: int = 1_000
     device: str | None = None
-    is_averaged: bool = False
     dear: str | None = None
     dear_when: float | None = None
 
@@ -101,7 +98,6 @@ def open_predictor(
     *,
     cache_dir: Path,
     device: str | None = None,
-    is_averaged: bool = False,
     folds: Sequence[int] | None = None,
 ) -> Predict:
     """Return a function from a pairs table to its predictions, averaged over the finished folds.
@@ -118,21 +114,18 @@ def open_predictor(
         Where converted backbones are cached.
     device
         `cpu` or `cuda`; where the run was fitted when None.
-    is_averaged
-        The folds' adapters averaged into one, which ``tiewise average`` writes.
     folds
         Which finished folds are averaged; all of them when None.
 
     Raises
     ------
     RunError
-        When no fold is finished, there is no average of them, or the calibration belongs to other
-        predictions.
+        When no fold is finished, or the calibration belongs to other predictions.
     ModelError, DeviceError
         When the model is damaged or the machine cannot compute it.
     """
     calibration = read_calibration(run)
-    predict = _open_model(run, cache_dir, device, is_averaged=is_averaged, folds=folds)
+    predict = _open_model(run, cache_dir, device, folds=folds)
     if folds is not None:
         return predict
     return lambda pairs, options: apply_calibration(predict(pairs, options), calibration)
@@ -143,11 +136,8 @@ def _open_model(
     cache_dir: Path,
     device: str | None,
     *,
-    is_averaged: bool = False,
     folds: Sequence[int] | None = None,
 ) -> Predict:
-    if is_averaged and run.config.model.backbone in {BASELINE, BLEND}:
-        raise RunError(f"{run.name} has no adapters to average. Leave out --average.")
     members = _open_members(run, cache_dir, device)
     if run.config.model.backbone == BLEND:
         return _open_blend(run, members)
@@ -159,9 +149,7 @@ def _open_model(
     except ModuleNotFoundError as error:
         raise missing_extra(run.config.model.backbone, error) from error
 
-    judge = open_judge(
-        run, cache_dir=cache_dir, device=device, is_averaged=is_averaged, folds=folds
-    )
+    judge = open_judge(run, cache_dir=cache_dir, device=device, folds=folds)
 
     def predict(pairs: pd.DataFrame, options: PredictOptions) -> pd.DataFrame:
         return judge.predict(

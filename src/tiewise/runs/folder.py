@@ -120,11 +120,6 @@ class Run:
         return self.path / "scores.json"
 
     @property
-    def average_dir(self) -> Path:
-        """The folds' adapters averaged into one."""
-        return self.path / "average"
-
-    @property
     def mixture_path(self) -> Path:
         """What each member of a blend counts."""
         return self.path / "mixture.json"

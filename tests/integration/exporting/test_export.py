@@ -85,13 +85,6 @@ def test_transformers_alone_scores_the_same(cache_dir, tmp_path, kind, tuning):
     assert not any(path.suffix in {".bin", ".pkl", ".py"} for path in done.path.iterdir())
 
 
-def test_decomposed_and_rescaled_adapters_are_merged_as_they_compute(cache_dir, tmp_path):
-    """DoRA and rank-stabilised LoRA change what a merge has to add."""
-    opened = open_tiny("tiny-llama", cache_dir, dtype="float32", use_dora=True, use_rslora=True)
-    done = export_adapter(opened.save(tmp_path / "a"), opened.backbone_dir, tmp_path / "out")
-    assert done.drift < 1e-5
-
-
 def test_a_shortened_backbone_is_exported_shortened(cache_dir, tmp_path):
     """Layers that were cut off at the fit are not in the folder."""
     opened = open_tiny("tiny", cache_dir, dtype="float32", n_layers=2)
@@ -164,9 +157,9 @@ def test_the_padding_token_is_in_no_row(cache_dir, tmp_path):
     assert done.drift < 1e-5
 
 
-def test_a_head_of_several_layers_is_refused(cache_dir, tmp_path):
-    """It has no place in a plain classifier; the message names both ways out."""
-    opened = open_tiny("tiny", cache_dir, head="mlp")
+def test_a_response_head_is_refused(cache_dir, tmp_path):
+    """A plain classifier has no response head; the message names both alternatives."""
+    opened = open_tiny("tiny-bert", cache_dir, head="responses")
     with pytest.raises(ModelError, match=r"--head linear, or serve it with tiewise predict"):
         export_adapter(opened.save(tmp_path / "a"), opened.backbone_dir, tmp_path / "out")
     assert not (tmp_path / "out").exists()

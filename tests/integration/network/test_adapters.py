@@ -22,18 +22,12 @@ from tiewise.runs import checkpoints
 
 CASES = {
     "lora": {"backbone": "tiny:0"},
-    "llama": {"backbone": "tiny-llama:0", "use_rslora": True, "head": "mlp"},
-    "dora": {"backbone": "tiny:0", "use_dora": True, "dtype": "float32"},
+    "llama": {"backbone": "tiny-llama:0"},
     "encoder": {"backbone": "tiny-bert:0"},
     "full": {"backbone": "tiny-bert:0", "tuning": "full", "dtype": "float32"},
     "frozen": {"backbone": "tiny:0", "tuning": "full", "n_frozen_layers": 3, "n_layers": 4},
     "nf4": {"backbone": "tiny:0", "quantization": "nf4", "dtype": "float32"},
-    "nf4-mlp": {
-        "backbone": "tiny-bert:0",
-        "quantization": "nf4",
-        "dtype": "float32",
-        "head": "mlp",
-    },
+    "nf4-bert": {"backbone": "tiny-bert:0", "quantization": "nf4", "dtype": "float32"},
     "bfloat16": {"backbone": "tiny:0", "dtype": "bfloat16"},
     "cut": {"backbone": "tiny-llama:0", "n_layers": 2},
 }

@@ -24,7 +24,7 @@ DECODERS = ("tiny:0", "tiny-llama:0")
     [
         {},
         {"lora_targets": ("q_proj", "k_proj", "v_proj"), "n_frozen_layers": 2},
-        {"tuning": "full", "head": "mlp"},
+        {"tuning": "full"},
     ],
     ids=["all-linear", "notebook", "full"],
 )
@@ -127,7 +127,7 @@ def test_checkpointing_keeps_less(cache_dir):
 def test_first_values_follow_from_the_seed_alone(backbone, cache_dir):
     """Equal seeds give equal bits, other seeds others, and torch's own state is untouched."""
     path = resolve_backbone(backbone, cache_dir=cache_dir)
-    config = ModelConfig(backbone=backbone, head="mlp")
+    config = ModelConfig(backbone=backbone)
 
     def build(seed):
         return dict(build_classifier(config, path, seed=seed).trainable_parameters())

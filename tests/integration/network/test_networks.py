@@ -59,11 +59,10 @@ def test_what_does_not_fit_the_backbone_is_refused(fields, message, cache_dir):
 
 
 @pytest.mark.parametrize("backbone", ["tiny:0", "tiny-llama:0", "tiny-bert:0"])
-@pytest.mark.parametrize("head", ["linear", "mlp"])
-def test_every_layer_is_quantised_and_the_head_never(backbone, head, cache_dir):
+def test_every_layer_is_quantised_and_the_head_never(backbone, cache_dir):
     """In nf4 all linear layers of the backbone are 4-bit; head and pooler are not."""
     path = resolve_backbone(backbone, cache_dir=cache_dir)
-    config = ModelConfig(backbone=backbone, quantization="nf4", head=head)
+    config = ModelConfig(backbone=backbone, quantization="nf4")
     network = load_network(config, path, device="cpu", seed=0)
     linear = {
         name: type(part) is Linear4bit
@@ -118,8 +117,8 @@ def test_a_width_that_4_bits_cannot_hold_is_refused(tmp_path, cache_dir):
 def test_a_head_of_several_layers_is_not_replaced(tmp_path, cache_dir):
     """RoBERTa's head picks its token itself; another would be given all of them."""
     folder = write_family("roberta", tmp_path, cache_dir)
-    with pytest.raises(ModelError, match="--head mlp cannot replace the head of roberta"):
-        build_tiny(str(folder), cache_dir, head="mlp")
+    with pytest.raises(ModelError, match="--head responses cannot replace the head of roberta"):
+        build_tiny(str(folder), cache_dir, head="responses")
 
 
 def test_layers_that_share_their_weights_are_refused(tmp_path, cache_dir):
