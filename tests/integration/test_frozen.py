@@ -1,0 +1,79 @@
+"""Results of version 0.1 that later versions must reproduce.
+
+Every key of the fixture is compared. On a machine whose float32 products round as on the machine
+that wrote the fixture, numbers agree to 1e-9; on another one, a fit may end elsewhere in its last
+digits, and the tolerance says so. A deliberate change is listed in CHANGES here and in the
+CHANGELOG.
+"""
+
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from frozen import collect
+
+FIXTURE = Path(__file__).parents[1] / "frozen_0_1.json"
+CHANGES: dict[str, str] = {}
+"""Paths of values that differ on purpose, with the reason."""
+
+
+@pytest.fixture(scope="module")
+def frozen():
+    return json.loads(FIXTURE.read_text())
+
+
+@pytest.fixture(scope="module")
+def collected(tmp_path_factory):
+    """Run the jobs once, in a folder of their own."""
+    here = Path.cwd()
+    os.chdir(tmp_path_factory.mktemp("frozen"))
+    try:
+        yield collect()
+    finally:
+        os.chdir(here)
+
+
+def flatten(value, path=""):
+    """Yield (path, leaf) of nested dictionaries; lists of numbers are leaves."""
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            yield from flatten(inner, f"{path}/{key}" if path else key)
+    else:
+        yield path, value
+
+
+def test_results_equal_version_0_1(frozen, collected):
+    """Probabilities, scores, audits, token ids and files are those of version 0.1."""
+    tolerance = 1e-9 if collected["machine"] == frozen["machine"] else 5e-3
+    found = dict(flatten(collected))
+    different = []
+    for path, before in flatten(frozen):
+        if path == "machine" or any(path.startswith(change) for change in CHANGES):
+            continue
+        if path not in found or not is_close(before, found[path], tolerance):
+            different.append((path, str(before)[:80], str(found.get(path))[:80]))
+    assert not different
+
+
+def test_listed_changes_are_changes(frozen, collected):
+    """Each entry of CHANGES names a value that differs, so the list holds no stale entry."""
+    found = dict(flatten(collected))
+    for change in CHANGES:
+        paths = [path for path, _ in flatten(frozen) if path.startswith(change)]
+        assert any(
+            path not in found or found[path] != dict(flatten(frozen))[path] for path in paths
+        )
+
+
+def is_close(before, now, tolerance):
+    """Compare numbers within the tolerance, all other values exactly."""
+    if isinstance(before, bool | str | int) or before is None:
+        return before == now
+    try:
+        left, right = np.asarray(before, float), np.asarray(now, float)
+    except (TypeError, ValueError):
+        return before == now
+    return left.shape == right.shape and np.allclose(left, right, rtol=0, atol=tolerance)
