@@ -226,7 +226,6 @@ JUDGES: dict[str, Judge] = {
     "recipe with one order a step": adapted(recipe(both_orders=False)),
     "recipe with a linear head": adapted(recipe(head="linear")),
     "recipe with LoRA": adapted(recipe(**LORA)),
-    "recipe with agreeing orders": adapted(recipe(consistency_weight=0.5)),
     "baseline": fit_features,
     "baseline with sentence vectors": fit_on_sentences,
     "baseline with hidden states": fit_on_hidden_states,
@@ -240,7 +239,6 @@ LEVERS: dict[str, Judge] = {
     "recipe cut on the right": adapted(recipe(truncation="right")),
     "recipe with 128 tokens a row": adapted(recipe(max_length=128)),
     "recipe with two passes": adapted(recipe(n_epochs=2)),
-    "recipe with smoothed labels": adapted(recipe(label_smoothing=0.1)),
     "recipe thrice": fit_several,
 }
 """The second page: what else was tried, each against the recipe."""

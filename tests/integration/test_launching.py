@@ -3,7 +3,7 @@
 from contextlib import nullcontext
 
 import pytest
-from accelerate.utils import DeepSpeedPlugin, FullyShardedDataParallelPlugin
+from accelerate.utils import FullyShardedDataParallelPlugin
 
 from engines import build_tiny
 from launching import CONFIGURATIONS, FSDP, read_environment
@@ -49,11 +49,3 @@ def test_fsdp_that_would_change_weights_is_refused(said, version, is_scaled):
     refused = pytest.raises(ConfigError, match="fsdp_version: 2")
     with nullcontext() if is_right else refused:
         check_fsdp(plugin, is_scaled=is_scaled)
-
-
-@pytest.mark.parametrize("said", CONFIGURATIONS[1:2], indirect=True, ids=["deepspeed"])
-def test_deepspeed_shares_the_optimizer_and_accumulates_nothing(said):
-    """ZeRO 2, and one optimiser step for each of ours."""
-    plugin = DeepSpeedPlugin()
-    assert plugin.deepspeed_config["zero_optimization"]["stage"] == 2
-    assert plugin.deepspeed_config["gradient_accumulation_steps"] == 1

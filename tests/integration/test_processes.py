@@ -48,9 +48,9 @@ UNEVEN = {"layout": "packed", "checkpointing": "trainable", "n_micro_batches": 2
 """Steps of 5 rows, and of 3 at an epoch's end."""
 LLAMA = {"layout": "sorted", "checkpointing": "none", "n_micro_batches": 1} | {
     "dtype": "float64", "batch_size": 47, "n_epochs": 1, "backbone": "tiny-llama:0",
-    "both_orders": True, "consistency_weight": 1.0,
+    "both_orders": True,
 }  # fmt: skip
-"""Another family, whose steps of 47 pairs and of 1 pair hold both orders against each other.
+"""Another family, and steps of 47 pairs and of 1 pair in both orders.
 Between them the three hold every layout, checkpointing and split (one process alone has all their
 combinations in test_model)."""
 QLORA = {"layout": "sorted", "checkpointing": "none", "n_micro_batches": 1} | {

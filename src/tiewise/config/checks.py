@@ -79,7 +79,7 @@ def _laws(config: RunConfig) -> list[tuple[bool, str]]:
                 rate is None or 0 < rate < math.inf,
                 f"--{name.replace('_', '-')} is {rate}; give a positive number.",
             )
-            for name in ("learning_rate", "head_learning_rate", "lora_plus_ratio")
+            for name in ("learning_rate", "head_learning_rate")
             for rate in [getattr(train, name)]
         ),
         *(
@@ -88,7 +88,6 @@ def _laws(config: RunConfig) -> list[tuple[bool, str]]:
                 f"--{name.replace('_', '-')} is {number}; give 0 or more.",
             )
             for name in (
-                "consistency_weight",
                 "weight_decay",
                 "max_grad_norm",
                 "n_warmup_steps",
@@ -96,17 +95,10 @@ def _laws(config: RunConfig) -> list[tuple[bool, str]]:
             )
             for number in [getattr(train, name)]
         ),
-        (
-            train.both_orders or not train.consistency_weight,
-            "--consistency-weight compares the two orders of a pair; add --both-orders.",
-        ),
-        (0 < train.layer_decay <= 1, f"--layer-decay is {train.layer_decay}; give 0 < d <= 1."),
         (train.micro_batch_tokens >= 1, "--micro-batch-tokens must be at least 1."),
         (0 <= train.soft_weight <= 1, f"--soft-weight is {train.soft_weight}; give 0 to 1."),
-        (0 <= train.label_smoothing < 1, "--label-smoothing must be in [0, 1)."),
         (train.log_steps >= 1, "--log-steps must be at least 1."),
         (train.save_steps >= 1, "--save-steps must be at least 1."),
-        (train.n_checkpoints >= 1, "--n-checkpoints must be at least 1."),
         (
             config.predict.score_batch_tokens >= 1,
             f"--score-batch-tokens is {config.predict.score_batch_tokens}; give at least 1.",

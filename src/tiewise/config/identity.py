@@ -11,7 +11,7 @@ OPERATIONAL = {
     "data": {"data", "data_format", "extra_data"},
     "train": {
         "micro_batch_tokens", "n_micro_batches", "layout", "checkpointing", "log_steps",
-        "save_steps", "n_checkpoints", "device", "report_to",
+        "save_steps", "device", "report_to",
     },
     "predict": {"score_batch_tokens"},
 }  # fmt: skip

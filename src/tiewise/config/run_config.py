@@ -107,9 +107,6 @@ class TrainConfig:
     """Pairs of one optimiser step, over all processes and micro-batches."""
     both_orders: bool = False
     """Put each pair into the step twice, as given and swapped."""
-    consistency_weight: float = 0.0
-    """Weight of the divergence between what the two orders of a pair say, in the loss of each row;
-    both orders then share a micro-batch."""
     micro_batch_tokens: int = 8192
     """Most tokens of one forward pass, padding included; a longer single row goes alone."""
     n_micro_batches: int | None = None
@@ -124,10 +121,6 @@ class TrainConfig:
     """Peak learning rate of the adapters (or of all weights)."""
     head_learning_rate: float | None = None
     """Peak learning rate of the head; as the rest when not given."""
-    layer_decay: float = 1.0
-    """Factor on the learning rate for each layer further from the head."""
-    lora_plus_ratio: float = 1.0
-    """Learning rate of lora_B over that of lora_A (LoRA+)."""
     weight_decay: float = 0.0
     """Decoupled weight decay."""
     schedule: Literal["linear", "cosine", "constant"] = "linear"
@@ -139,16 +132,12 @@ class TrainConfig:
     soft_weight: float = 1.0
     """Share of the soft label in the loss of a row that has both: the rest is cross-entropy against
     its label, the share KL divergence from its soft label."""
-    label_smoothing: float = 0.0
-    """Share of the target spread evenly over the classes that a row is about: three, or A and B."""
     seed: int = 0
     """Seed of the head's and adapters' first values, of the order of rows, and of dropout."""
     log_steps: int = 10
     """A line of history after this many steps."""
     save_steps: int = 200
-    """A checkpoint after this many steps."""
-    n_checkpoints: int = 2
-    """Checkpoints kept at a time."""
+    """A checkpoint after this many steps; the newest two are kept."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where to compute; `auto` takes CUDA where there is one."""
     report_to: tuple[str, ...] = ()

@@ -29,7 +29,7 @@ from tiewise.fitting.callbacks import History, Progress, StopOnSignal
 from tiewise.fitting.examples import Backbone, Examples, make_examples, open_backbone
 from tiewise.fitting.memory import checkpoint_size, choose_checkpointing
 from tiewise.fitting.steps import StepDataset
-from tiewise.fitting.trainer import StepTrainer
+from tiewise.fitting.trainer import N_CHECKPOINTS, StepTrainer
 from tiewise.fitting.trainer_arguments import training_arguments
 from tiewise.fitting.warm_start import digest_adapter, find_adapter, make_classifier
 from tiewise.network.attention import choose_layout
@@ -164,13 +164,11 @@ def _train(
     )
     dataset = _deal_steps(examples, train, arguments, layout=layout, pad_id=pad_id)
     checkpoint = _find_checkpoint(folder, fit) if task.is_resumed else None
-    # DeepSpeed's checkpoints have no state of ours: its own loading goes on from the last step.
-    is_whole = checkpoint is not None and (checkpoint / "state.json").is_file()
-    if checkpoint is not None and is_whole and checkpoints.step_of(checkpoint) == len(dataset):
+    if checkpoint is not None and checkpoints.step_of(checkpoint) == len(dataset):
         load_trainable_weights(classifier, load_tree(checkpoint / "state")["weights"])
         return
     if is_first_process():
-        n_standing = min(train.n_checkpoints + 1, math.ceil(len(dataset) / train.save_steps))
+        n_standing = min(N_CHECKPOINTS + 1, math.ceil(len(dataset) / train.save_steps))
         size = checkpoint_size(classifier, optimizer=train.optimizer)
         checkpoints.require_room(folder.checkpoints_dir, n_standing, size=size)
     with StopOnSignal() as signals:

@@ -7,7 +7,6 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from tiewise.fitting.consistency import order_divergence
 from tiewise.fitting.steps import StepDataset
 from tiewise.network.attention import collate
 from tiewise.network.model import PairClassifier
@@ -29,33 +28,22 @@ def weighted_losses(
     classifier
         Itself.
     steps
-        Whose examples the rows are, how they are laid out, and what the loss consists of.
+        Whose examples the rows are and how they are laid out.
     rows
         Rows of one micro-batch.
     device
         Where it is computed.
     """
-    examples, config = steps.examples, steps.config
     logits = _logits(model, classifier, steps, rows, device)
     targets = {
         name: torch.from_numpy(part[rows]).to(device, logits.dtype)
-        for name, part in vars(examples.targets).items()
+        for name, part in vars(steps.examples.targets).items()
     }
     weights = targets.pop("weights")
-    losses = row_losses(logits, **targets, label_smoothing=config.label_smoothing)
-    if config.consistency_weight:
-        losses = losses + config.consistency_weight * order_divergence(logits)
-    return losses * weights
+    return row_losses(logits, **targets) * weights
 
 
-def row_losses(
-    logits: Tensor,
-    probs: Tensor,
-    *,
-    decisive: Tensor,
-    floors: Tensor,
-    label_smoothing: float = 0.0,
-) -> Tensor:
+def row_losses(logits: Tensor, probs: Tensor, *, decisive: Tensor, floors: Tensor) -> Tensor:
     """Return each row's loss, shape (n,).
 
     Parameters
@@ -66,8 +54,6 @@ def row_losses(
         The parts of :class:`tiewise.training_data.targets.Targets`, as tensors of the logits' type.
         In the share `decisive` of a row the loss is renormalised over A and B: the tie's logit gets
         no gradient.
-    label_smoothing
-        Share of the target spread evenly over the classes that the row is about.
 
     Examples
     --------
@@ -76,12 +62,9 @@ def row_losses(
     >>> row_losses(logits, sure, decisive=torch.ones(1), floors=torch.zeros(1))
     tensor([0.6931])
     """
-    share = decisive[:, None]
-    even = (1 - share) * logits.new_tensor([1 / 3] * 3) + share * logits.new_tensor([0.5, 0.5, 0.0])
-    goal = (1 - label_smoothing) * probs + label_smoothing * even
     shifted = logits - logits.amax(dim=1, keepdim=True).detach()
     total = (1 - decisive) * shifted.logsumexp(1) + decisive * shifted[:, :2].logsumexp(1)
-    return total - (goal * shifted).sum(1) - floors
+    return total - (probs * shifted).sum(1) - floors
 
 
 def _logits(

@@ -58,47 +58,24 @@ class StepDataset(Dataset[Step]):
         return len(self.steps)
 
     def __getitem__(self, index: int) -> Step:
-        units = self._units_of(index)
-        n_rows_each = units.shape[1]
-        lengths = self.examples.rows.lengths[units].max(axis=1)
+        rows = self.rows_of(index)
+        lengths = self.examples.rows.lengths[rows]
         plans = plan_step(
             lengths,
-            micro_batch_tokens=max(self.micro_batch_tokens // n_rows_each, 1),
+            micro_batch_tokens=self.micro_batch_tokens,
             n_micro_batches=self.config.n_micro_batches,
             layout=self.layout,
             n_processes=self.n_processes,
         )
-        own = [_rows_in(units[positions]) for positions in plans[self.process_index]]
+        own = [rows[positions] for positions in plans[self.process_index]]
         # Processes that share weights meet in every forward pass, so all run equally many.
         n_idle = max(map(len, plans)) - len(own)
-        shortest = _rows_in(units[[int(lengths.argmin())]])
-        return Step(own + [shortest] * n_idle, n_idle, units.size * self._mean_weight)
-
-    @property
-    def smallest(self) -> int:
-        """Rows that no micro-batch can be cut below."""
-        return 2 if self.config.consistency_weight else 1
+        shortest = rows[[int(lengths.argmin())]]
+        return Step(own + [shortest] * n_idle, n_idle, len(rows) * self._mean_weight)
 
     def rows_of(self, index: int) -> npt.NDArray[np.int64]:
         """Return the rows of a step, over all processes, in the order they were drawn."""
         pairs = self.steps[index]
-        return _rows_in(self._both(pairs)) if self.config.both_orders else pairs
-
-    def _units_of(self, index: int) -> npt.NDArray[np.int64]:
-        """Return the rows of a step, those that must share a micro-batch side by side.
-
-        Where the loss compares the two orders of a pair, they are one unit: shape (n_pairs, 2).
-        Otherwise each row is one: (n_rows, 1).
-        """
-        if self.config.consistency_weight:
-            return self._both(self.steps[index])
-        return self.rows_of(index)[:, None]
-
-    def _both(self, pairs: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-        """Return the rows of pairs as given and swapped, shape (n_pairs, 2)."""
-        return np.stack([pairs, pairs + len(self.examples.ids) // 2], axis=1)
-
-
-def _rows_in(units: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-    """Return the rows of units: first all as given, then all swapped."""
-    return units.T.ravel()
+        if not self.config.both_orders:
+            return pairs
+        return np.concatenate([pairs, pairs + len(self.examples.ids) // 2])

@@ -40,6 +40,8 @@ from tiewise.runs import checkpoints
 _STATE = "state"
 _TRAINER_STATE = "trainer_state.json"
 _SHOWN = 5
+N_CHECKPOINTS = 2
+"""Newest checkpoints that are kept."""
 _log = logging.getLogger(__name__)
 
 
@@ -183,7 +185,7 @@ class StepTrainer(transformers.Trainer):
         """Make room after running out of memory: half the tokens a micro-batch, the same rows."""
         index, n_pieces = self.state.global_step, self.train_config.n_micro_batches
         largest = max(len(rows) for rows in self.steps[index].micro_batches)
-        if n_pieces or self.args.world_size > 1 or largest <= self.steps.smallest:
+        if n_pieces or self.args.world_size > 1 or largest == 1:
             if n_pieces:
                 tried, mend = f"{n_pieces} micro-batches", "Raise --n-micro-batches"
             else:
@@ -218,10 +220,6 @@ class StepTrainer(transformers.Trainer):
         return self.optimizer
 
     def _save_checkpoint(self, model: torch.nn.Module, trial: Any) -> None:
-        if self.is_deepspeed_enabled:
-            super()._save_checkpoint(model, trial)
-            self._seal_deepspeed()
-            return
         tree = gather(self._state_tree())
         if not self.args.should_save:
             return
@@ -230,14 +228,7 @@ class StepTrainer(transformers.Trainer):
         with checkpoints.new_checkpoint(folder, step, fit=self.fit) as checkpoint:
             save_tree(checkpoint / _STATE, tree)
             self.state.save_to_json(str(checkpoint / _TRAINER_STATE))
-        checkpoints.keep_newest(folder, self.train_config.n_checkpoints, step=step)
-
-    def _seal_deepspeed(self) -> None:
-        self.accelerator.wait_for_everyone()
-        if self.args.should_save:
-            folder, step = Path(str(self.args.output_dir)), self.state.global_step
-            checkpoints.seal(folder / f"checkpoint-{step}", step=step, fit=self.fit)
-            checkpoints.keep_newest(folder, self.train_config.n_checkpoints, step=step)
+        checkpoints.keep_newest(folder, N_CHECKPOINTS, step=step)
 
     def _state_tree(self) -> dict[str, Any]:
         parts = {
@@ -255,7 +246,7 @@ class StepTrainer(transformers.Trainer):
         self._losses = self._resumed_state["losses"]
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
-        if checkpoint is None or self.is_deepspeed_enabled:
+        if checkpoint is None:
             super()._load_optimizer_and_scheduler(checkpoint)
             return
         optimizer, scheduler = self.optimizer, self.lr_scheduler

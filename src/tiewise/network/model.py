@@ -169,7 +169,7 @@ class PairClassifier(nn.Module):
 
     def parameter_groups(self, train: TrainConfig) -> list[dict[str, Any]]:
         """Return the optimiser's groups; see :func:`tiewise.network.groups.group_parameters`."""
-        return group_parameters(list(self.trainable_parameters()), len(self.layers), train)
+        return group_parameters(self.trainable_parameters(), train)
 
     def autocast(self) -> torch.autocast:
         """Return the context of a training step's forward pass: half precision on CUDA alone."""

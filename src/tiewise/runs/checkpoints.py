@@ -91,8 +91,8 @@ def require_room(folder: Path, n_standing: int, *, size: int) -> None:
     if disk.free < needed and disk.total:  # some file systems do not tell
         raise RunError(
             f"{folder}: the checkpoints to come take at least {needed / 1e6:.1f} MB, and "
-            f"{disk.free / 1e6:.1f} MB are free there. Make room, keep fewer with "
-            "--n-checkpoints, or take another disk with --artifacts."
+            f"{disk.free / 1e6:.1f} MB are free there. Make room, or take another disk with "
+            "--artifacts."
         )
 
 

@@ -75,7 +75,6 @@ def test_cpu_twins_differ_from_gemma_only_in_backbone_sizes_and_pace():
         ({"train": {"learning_rate": float("inf")}}, "--learning-rate"),
         ({"train": {"learning_rate": float("nan")}}, "--learning-rate"),
         ({"train": {"head_learning_rate": -1e-3}}, "--head-learning-rate"),
-        ({"train": {"lora_plus_ratio": 0.0}}, "--lora-plus-ratio"),
         ({"train": {"max_grad_norm": -1.0}}, "--max-grad-norm"),
         ({"train": {"weight_decay": float("inf")}}, "--weight-decay"),
         ({"train": {"n_warmup_steps": -2}}, "--n-warmup-steps"),
