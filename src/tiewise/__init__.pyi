@@ -1,7 +1,5 @@
 from .errors import TiewiseError as TiewiseError
 from .evaluation.intervals import Interval as Interval
-from .evaluation.pair_view import PairView as PairView
-from .evaluation.pair_view import show_pair as show_pair
 from .evaluation.position import flip_rate as flip_rate
 from .evaluation.position import position_bias as position_bias
 from .evaluation.rewardbench import score_rewardbench as score_rewardbench

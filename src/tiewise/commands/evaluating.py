@@ -183,7 +183,7 @@ def report(
     data: tuple[str, ...] = (),
     artifacts: Artifacts = default_artifacts(),  # noqa: B008
 ) -> None:
-    """Write one self-contained page about a run: report.html, report.md and figures.
+    """Write one self-contained page about a run: report.html and figures.
 
     Args:
         run: Name or folder of a run.

@@ -44,7 +44,7 @@ def build_length(material: Material) -> Section | Omission:
             "relative length, of the model and of a predictor that sees length only.",
             "First: where votes and model lie together, length is weighed as people weigh it. "
             "Second: where the model lies below length only, it reads more than length.",
-            lambda is_narrow: bias_figures.draw_length_gap(table, is_narrow=is_narrow),
+            lambda: bias_figures.draw_length_gap(table),
         ),
         tables=[Table("By length of A over length of B", ["A is", "pairs", *names], rows)],
     )
@@ -85,9 +85,7 @@ def build_position(material: Material) -> Section | Omission:
             "First: a dot a pair; on the dashed line the order makes no difference. Second: half "
             "the difference, which is what standing first is worth; the band is the mean's 95 % "
             "interval.",
-            lambda is_narrow: bias_figures.draw_positions(
-                table, measured.bias_before, is_narrow=is_narrow
-            ),
+            lambda: bias_figures.draw_positions(table, measured.bias_before),
         ),
         tables=[Table("Position bias", ["", "one order", "both orders averaged"], rows)],
         is_table_shown=True,

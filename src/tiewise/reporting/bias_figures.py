@@ -26,19 +26,16 @@ if TYPE_CHECKING:
 
 
 @styled
-def draw_length_gap(table: pd.DataFrame, *, is_narrow: bool = False) -> Figure:
+def draw_length_gap(table: pd.DataFrame) -> Figure:
     """Draw votes, predictions and log loss by how much longer A is than B.
 
     Parameters
     ----------
     table
         As :func:`tiewise.reporting.bias_tables.length_gap` returns it.
-    is_narrow
-        For a phone.
     """
-    shape, height = ((2, 1), 6.0) if is_narrow else ((1, 2), 3.0)
-    figure = new_figure(height, is_narrow=is_narrow)
-    lead, loss = figure.subplots(*shape)
+    figure = new_figure(3.0)
+    lead, loss = figure.subplots(1, 2)
     lead.axhline(0, color=MUTED, linewidth=0.7)
     _draw_by_ratio(lead, table, "observed lead", "votes", color=INK, marker="o", offset=-0.012)
     _draw_by_ratio(lead, table, "predicted lead", "model", color=BLUE, marker="s", offset=0.012)
@@ -58,7 +55,7 @@ def draw_length_gap(table: pd.DataFrame, *, is_narrow: bool = False) -> Figure:
 
 
 @styled
-def draw_positions(table: pd.DataFrame, bias: Interval, *, is_narrow: bool = False) -> Figure:
+def draw_positions(table: pd.DataFrame, bias: Interval) -> Figure:
     """Draw each row's prediction in one order against that in the other.
 
     Parameters
@@ -67,13 +64,9 @@ def draw_positions(table: pd.DataFrame, bias: Interval, *, is_narrow: bool = Fal
         As :func:`tiewise.reporting.bias_tables.both_orders` returns it.
     bias
         Mean of the lead of the response shown first, in [-1, 1].
-    is_narrow
-        For a phone.
     """
-    shape, height = ((2, 1), 5.6) if is_narrow else ((1, 2), 3.1)
-    figure = new_figure(height, is_narrow=is_narrow)
-    ratios = {"height_ratios": [1.7, 1]} if is_narrow else {"width_ratios": [1, 1]}
-    scatter, histogram = figure.subplots(*shape, gridspec_kw=ratios)
+    figure = new_figure(3.1)
+    scatter, histogram = figure.subplots(1, 2)
     scatter.plot([-1, 1], [-1, 1], color=MUTED, linewidth=0.8, linestyle=(0, (4, 3)))
     is_flipped = table["is_flipped"].to_numpy(bool)
     kinds = ((~is_flipped, BLUE, "o", "same outcome"), (is_flipped, VERMILLION, "s", "flipped"))

@@ -60,7 +60,7 @@ def build_headline(material: Material) -> Section:
                 if "bayes" in ranked
                 else ""
             ),
-            lambda is_narrow: figures.draw_headline(table, is_narrow=is_narrow),
+            lambda: figures.draw_headline(table),
         ),
         tables=[Table("Every score, with its 95 % interval", ["score", *predictors], rows)],
         is_table_shown=True,
@@ -86,7 +86,7 @@ def build_calibration(material: Material) -> Section:
             f"Three reliability diagrams, for A, B and tie; the widest gap is {gap:.3f}.",
             "Pairs in bins of equal size by the probability foretold, against the share of them "
             "that came out so, with 95 % intervals. On the dashed line, 0.3 means 3 in 10.",
-            lambda is_narrow: figures.draw_reliability(table, is_narrow=is_narrow),
+            lambda: figures.draw_reliability(table),
         ),
         tables=[
             Table("Bins of the reliability diagrams", ["bin", "pairs", "foretold", "share"], rows)
@@ -111,7 +111,7 @@ def build_confusion(material: Material) -> Section:
                 for name, line in table.iterrows()
             ),
             "A row for each outcome people chose; shares add up to 100 % along the row.",
-            lambda is_narrow: figures.draw_confusion(table, is_narrow=is_narrow),
+            lambda: figures.draw_confusion(table),
         ),
         tables=[Table("Pairs, by the vote and the likeliest outcome", ["vote", *table], rows)],
     )  # fmt: skip
@@ -147,7 +147,7 @@ def build_learning(material: Material) -> Section | Omission:
             "Training loss by rows seen, a line a fold, and the held-out log loss of each fold.",
             "Lines: loss of the training rows as they came by, faint, and smoothed. Markers on the "
             "right: log loss of the rows held out, with 95 % intervals.",
-            lambda is_narrow: figures.draw_learning(histories, held_out, is_narrow=is_narrow),
+            lambda: figures.draw_learning(histories, held_out),
         ),
         tables=[Table("The fit of each fold", columns, rows)],
     )

@@ -1,4 +1,4 @@
-"""How figures look, and how they are written: colours, sizes, SVG that follows the page, PNG.
+"""How figures look, and how they are written: colours, sizes, SVG that follows the page.
 
 matplotlib is loaded by the first drawing, not by importing this module, and nothing here touches
 pyplot or global state. Colours are Okabe and Ito's, told apart in every common
@@ -50,8 +50,8 @@ VARIABLES = {
 }
 """The CSS variable behind each colour."""
 
-WIDE, NARROW = 7.0, 3.5
-"""Widths in inches: a page, and a phone held upright."""
+WIDTH = 7.0
+"""Width of a figure in inches."""
 
 _DPI = 200
 _SVG = "http://www.w3.org/2000/svg"
@@ -120,11 +120,11 @@ def styled(draw: Callable[Arguments, Figure]) -> Callable[Arguments, Figure]:
     return drawn
 
 
-def new_figure(height: float, *, is_narrow: bool) -> Figure:
-    """Return an empty figure of a height in inches, as wide as a page or as a phone."""
+def new_figure(height: float) -> Figure:
+    """Return an empty figure of a height in inches, as wide as a page."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(NARROW if is_narrow else WIDE, height), layout="constrained")
+    figure = Figure(figsize=(WIDTH, height), layout="constrained")
     padding = {"w_pad": 0.06, "h_pad": 0.06, "wspace": 0.04, "hspace": 0.06}
     figure.get_layout_engine().set(**padding)  # type: ignore[union-attr]
     return figure
@@ -167,42 +167,36 @@ def rule(axes: Axes, which: Literal["both", "x", "y"]) -> None:
     axes.grid(visible=True, axis=which)
 
 
-def to_png(figure: Figure) -> bytes:
-    """Return a figure as PNG at 200 dots per inch, the same bytes for the same figure."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-
-    target = io.BytesIO()
-    with house_style():
-        FigureCanvasAgg(figure)
-        figure.savefig(target, format="png", dpi=_DPI, metadata={"Software": None})
-    return target.getvalue()
-
-
-def to_svg(figure: Figure, *, name: str, alt: str) -> str:
-    """Return a figure as an SVG element to stand in an HTML page.
-
-    Parameters
-    ----------
-    figure
-        Drawn in the house style.
-    name
-        Plain word put before every id, so that many figures can stand in one page.
-    alt
-        What the figure shows, for those who cannot see it.
-
-    Returns
-    -------
-    str
-        ``<svg …>…</svg>`` without size, so that the page decides; colours are CSS variables.
-    """
+def to_svg(figure: Figure) -> bytes:
+    """Return a figure as an SVG file: the same bytes for the same figure."""
     from matplotlib.backends.backend_svg import FigureCanvasSVG
 
     target = io.BytesIO()
     with house_style():
         FigureCanvasSVG(figure)
         empty = dict.fromkeys(("Date", "Creator", "Format", "Type"))
-        figure.savefig(target, format="svg", dpi=_DPI, transparent=True, metadata=empty)
-    root = ElementTree.fromstring(target.getvalue())  # noqa: S314 - our own, written just above
+        figure.savefig(target, format="svg", dpi=_DPI, metadata=empty)
+    return target.getvalue()
+
+
+def embed_svg(svg: bytes, *, name: str, alt: str) -> str:
+    """Adapt the SVG file of a figure to an HTML page.
+
+    Parameters
+    ----------
+    svg
+        As :func:`to_svg` returns it.
+    name
+        Plain word put before every id, so that one page can hold many figures.
+    alt
+        Description of the figure for people who cannot see it.
+
+    Returns
+    -------
+    str
+        ``<svg …>…</svg>`` without a size, so that CSS scales it; colours are CSS variables.
+    """
+    root = ElementTree.fromstring(svg)  # noqa: S314 - written by to_svg
     for element in root.iter():
         _adapt(element, name)
     for metadata in root.findall(f"{{{_SVG}}}metadata"):

@@ -109,21 +109,6 @@ def escape_markdown(text: str) -> str:
     return _MARKDOWN.sub(r"\\\1", line)
 
 
-def fence(text: str) -> str:
-    """Return a text as a fenced Markdown block that it cannot end.
-
-    Examples
-    --------
-    >>> print(fence("a"))
-    ```text
-    a
-    ```
-    """
-    runs = [len(run) for run in re.findall("`+", text)]
-    marks = "`" * max(3, max(runs, default=0) + 1)
-    return f"{marks}text\n{text}\n{marks}"
-
-
 def _shown(character: str) -> str:
     if character in _KEPT or unicodedata.category(character) not in _INVISIBLE:
         return character

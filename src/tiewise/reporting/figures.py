@@ -1,7 +1,6 @@
 """The report's figures: each takes a table and returns a matplotlib Figure.
 
-Every value carries its interval, every axis its name and unit. ``is_narrow`` gives the same figure
-for a phone: panels below one another, names above their values.
+Every value carries its interval, every axis its name and unit.
 """
 
 from __future__ import annotations
@@ -45,26 +44,23 @@ _REFERENCE = {"color": MUTED, "markerfacecolor": PAPER, "marker": "D"}
 
 
 @styled
-def draw_headline(table: pd.DataFrame, *, is_narrow: bool = False) -> Figure:
+def draw_headline(table: pd.DataFrame) -> Figure:
     """Draw the log loss of the run beside the references.
 
     Parameters
     ----------
     table
         ``name, value, low, high, is_run``, a line a predictor, from the top.
-    is_narrow
-        For a phone.
     """
-    figure = new_figure(0.5 + 0.42 * len(table), is_narrow=is_narrow)
+    figure = new_figure(0.5 + 0.42 * len(table))
     axes = figure.subplots()
     places = np.arange(len(table))[::-1]
     is_run = table["is_run"].to_numpy(bool)
     for chosen, style in ((is_run, _RUN), (~is_run, _REFERENCE)):
         draw_whiskers(axes, table[chosen], places[chosen], is_horizontal=True, **style)
-    joint = "\n" if is_narrow else "\u2003"  # a page would swallow plain spaces
     columns = (table[name] for name in ("name", "value", "low", "high"))
     labels = [
-        f"{label_text(name, _LABEL)}{joint}{Interval(*ends):.3f}"
+        f"{label_text(name, _LABEL)}\u2003{Interval(*ends):.3f}"
         for name, *ends in zip(*columns, strict=True)
     ]
     axes.set_yticks(places, labels)
@@ -75,19 +71,16 @@ def draw_headline(table: pd.DataFrame, *, is_narrow: bool = False) -> Figure:
 
 
 @styled
-def draw_reliability(table: pd.DataFrame, *, is_narrow: bool = False) -> Figure:
+def draw_reliability(table: pd.DataFrame) -> Figure:
     """Draw what was foretold against what happened, a panel per outcome.
 
     Parameters
     ----------
     table
         As :func:`tiewise.reporting.diagnostics.reliability` returns it.
-    is_narrow
-        For a phone.
     """
-    shape, height = ((3, 1), 9.3) if is_narrow else ((1, 3), 2.75)
-    figure = new_figure(height, is_narrow=is_narrow)
-    panels = figure.subplots(*shape, sharex=True, sharey=True)
+    figure = new_figure(2.75)
+    panels = figure.subplots(1, 3, sharex=True, sharey=True)
     most = min(1.0, table[["predicted", "value", "high"]].max().max() * 1.06)
     for axes, (outcome, (color, marker)) in zip(panels, _OUTCOMES.items(), strict=True):
         points = table[table["outcome"] == outcome].sort_values("predicted")
@@ -100,25 +93,22 @@ def draw_reliability(table: pd.DataFrame, *, is_narrow: bool = False) -> Figure:
         axes.set_title("tie" if outcome == "tie" else f"{outcome} preferred")
         axes.tick_params(labelleft=True, labelbottom=True)
         rule(axes, "both")
-    for axes in panels if is_narrow else panels[:1]:
-        axes.set_ylabel("share of pairs")
+    panels[0].set_ylabel("share of pairs")
     return figure
 
 
 @styled
-def draw_confusion(table: pd.DataFrame, *, is_narrow: bool = False) -> Figure:
+def draw_confusion(table: pd.DataFrame) -> Figure:
     """Draw what people chose against what the model held likeliest: shares of a row, and counts.
 
     Parameters
     ----------
     table
         As :func:`tiewise.reporting.diagnostics.confusion` returns it.
-    is_narrow
-        For a phone.
     """
     from matplotlib.patches import Rectangle
 
-    figure = new_figure(2.6 if is_narrow else 2.3, is_narrow=is_narrow)
+    figure = new_figure(2.3)
     axes = figure.subplots()
     counts = table.to_numpy()
     shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
@@ -146,8 +136,6 @@ def draw_confusion(table: pd.DataFrame, *, is_narrow: bool = False) -> Figure:
 def draw_learning(
     histories: Mapping[int, pd.DataFrame],
     held_out: Mapping[int, Interval],
-    *,
-    is_narrow: bool = False,
 ) -> Figure:
     """Draw the training loss of each fold as rows go by, and what its held-out rows cost.
 
@@ -157,12 +145,10 @@ def draw_learning(
         For each fold, what :func:`tiewise.reporting.diagnostics.read_history` returns.
     held_out
         For each finished fold, the log loss of its held-out rows.
-    is_narrow
-        For a phone.
     """
     from matplotlib.ticker import MaxNLocator
 
-    figure = new_figure(2.8 if is_narrow else 3.0, is_narrow=is_narrow)
+    figure = new_figure(3.0)
     axes = figure.subplots()
     most = max(history["rows"].sum() for history in histories.values())
     for position, (fold, history) in enumerate(histories.items()):
@@ -176,17 +162,17 @@ def draw_learning(
             draw_whiskers(axes, point, at, is_horizontal=False, color=color, marker=marker)
     axes.axvline(most * 1.015, color=LINE, linewidth=0.7)
     axes.set(xlabel="rows seen in training", ylabel="log loss (nats a row)", xlim=(0, None))
-    axes.xaxis.set_major_locator(MaxNLocator(4 if is_narrow else 8))
+    axes.xaxis.set_major_locator(MaxNLocator(8))
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
     right = most * (1.05 + 0.025 * len(histories))
     axes.text(right, 0.02, "held out", color=MUTED, rotation=90, transform=_across(axes))
     rule(axes, "y")
-    legend_above(axes, n_columns=3 if is_narrow else 6)
+    legend_above(axes, n_columns=6)
     return figure
 
 
 @styled
-def draw_slices(table: pd.DataFrame, overall: float, *, is_narrow: bool = False) -> Figure:
+def draw_slices(table: pd.DataFrame, overall: float) -> Figure:
     """Draw the log loss of each slice, dot and whisker, under the name of what it is cut by.
 
     Parameters
@@ -196,13 +182,9 @@ def draw_slices(table: pd.DataFrame, overall: float, *, is_narrow: bool = False)
         top.
     overall
         Log loss of all rows.
-    is_narrow
-        For a phone.
     """
     places, headers = _places(table["family"])
-    figure = new_figure(
-        0.6 + (0.3 if is_narrow else 0.19) * (places.max() + 1), is_narrow=is_narrow
-    )
+    figure = new_figure(0.6 + 0.19 * (places.max() + 1))
     axes = figure.subplots()
     axes.axvline(overall, color=MUTED, linewidth=0.8, linestyle=(0, (4, 3)))
     is_different = table["is_different"].to_numpy(bool)
@@ -211,7 +193,7 @@ def draw_slices(table: pd.DataFrame, overall: float, *, is_narrow: bool = False)
         draw_whiskers(axes, table[chosen], places[chosen], is_horizontal=True, **style)
     counts = zip(table["slice"], table["n"], strict=True)
     labels = [f"{label_text(name, _LABEL)} ({n:,})" for name, n in counts]
-    (_name_above if is_narrow else _name_beside)(axes, places, labels, headers)
+    _name_beside(axes, places, labels, headers)
     axes.set(ylim=(places.max() + 0.8, -0.8), xlabel="log loss (nats a pair; lower is better)")
     axes.set_xlim(_limits(table))
     rule(axes, "x")
@@ -232,17 +214,6 @@ def _name_beside(axes: Axes, places: _Places, labels: list[str], headers: dict[s
     for tick in axes.yaxis.get_major_ticks()[len(places) :]:
         tick.label1.set_fontweight("bold")
         tick.tick1line.set_visible(False)
-
-
-def _name_above(axes: Axes, places: _Places, labels: list[str], headers: dict[str, float]) -> None:
-    """Write names into the figure: beside it they would take most of a phone's width."""
-    axes.set_yticks([])
-    axes.spines.left.set_visible(False)
-    style: dict[str, Any] = {"transform": axes.get_yaxis_transform(), "va": "center"}
-    for place, label in zip(places, labels, strict=True):
-        axes.text(0, place - 0.42, label, size=7.5, **style)
-    for header, place in headers.items():
-        axes.text(0, place, header, weight="bold", **style)
 
 
 def _smoothed(loss: pd.Series) -> pd.Series:

@@ -1,8 +1,7 @@
 """Templates and how values get into them: autoescape always on, unknown names an error.
 
 Templates are the package's own; data only ever fill them in. In HTML every value is escaped by
-Jinja; in Markdown every name from data goes through the filter ``markdown``, every text through
-``fence``, which it cannot end.
+Jinja; in a model card every name from data goes through the filter ``markdown``.
 """
 
 from __future__ import annotations
@@ -12,7 +11,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from tiewise.errors import RunError
-from tiewise.reporting.excerpts import escape_markdown, fence, label_text
+from tiewise.reporting.excerpts import escape_markdown, label_text
 
 if TYPE_CHECKING:
     import jinja2
@@ -40,9 +39,8 @@ def make_environment() -> jinja2.Environment:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    # Both have made their text inert for Markdown, where a second escaping would be seen.
+    # The text is inert for Markdown by now; a second escaping would be seen.
     environment.filters["markdown"] = lambda text: as_markup(_to_markdown(str(text)))
-    environment.filters["fence"] = lambda text: as_markup(fence(str(text)))
     environment.filters["split_interval"] = split_interval
     return environment
 

@@ -1,4 +1,4 @@
-"""One page that says how good a run is and where it fails: ``report.html``, and ``report.md``.
+"""One page that says how good a run is and where it fails: ``report.html``.
 
 The page is one file without scripts that loads nothing, so it can be mailed, printed and opened
 years later. Texts in it are strangers': every value goes through Jinja's autoescape, figures are
@@ -9,7 +9,6 @@ should both fail.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
@@ -20,15 +19,15 @@ from tiewise.files import write_bytes
 from tiewise.reporting import bias_chapters, chapters, slice_chapter
 from tiewise.reporting.cases import build_cases
 from tiewise.reporting.diagnostics import labelled
-from tiewise.reporting.drawing import to_png, to_svg
+from tiewise.reporting.drawing import embed_svg, to_svg
 from tiewise.reporting.pages import as_markup, flatten, make_environment
-from tiewise.reporting.sections import Material, Omission, Section, read_facts
+from tiewise.reporting.sections import Material, Omission, Picture, Section, read_facts
 from tiewise.runs.folder import Run
 from tiewise.runs.tables import read_folds, read_oof
 
 
 def write_report(run: Run, *, pairs: pd.DataFrame | None = None) -> Path:
-    """Write a run's ``report.html``, ``report.md`` and ``figures/*.png``.
+    """Write a run's ``report.html`` and ``figures/*.svg``.
 
     Parameters
     ----------
@@ -56,7 +55,7 @@ def write_report(run: Run, *, pairs: pd.DataFrame | None = None) -> Path:
         "sections": [part for part in parts if isinstance(part, Section)],
         "omissions": [part for part in parts if isinstance(part, Omission)],
         "pictures": {
-            part.name: _write_picture(run, part)
+            part.name: _write_picture(run, part.picture)
             for part in parts
             if isinstance(part, Section) and part.picture
         },
@@ -67,10 +66,9 @@ def write_report(run: Run, *, pairs: pd.DataFrame | None = None) -> Path:
         "inputs": _describe_inputs(material),
         "counts": flatten(material.scores.counts),
     }
-    for suffix in ("md", "html"):
-        text = environment.get_template(f"report.{suffix}.jinja").render(content)
-        write_bytes(run.path / f"report.{suffix}", text.encode())
-    return run.path / "report.html"
+    path = run.path / "report.html"
+    write_bytes(path, environment.get_template("report.html.jinja").render(content).encode())
+    return path
 
 
 def gather(run: Run, pairs: pd.DataFrame | None) -> Material:
@@ -119,19 +117,12 @@ def build_sections(material: Material) -> list[Section | Omission]:
     return [build(material) for build in builders]
 
 
-def _write_picture(run: Run, section: Section) -> dict[str, Any]:
-    """Draw a section's figure for page, phone and slides."""
-    picture = section.picture
-    assert picture is not None  # noqa: S101 - the caller asks only for sections that have one
-    path = run.path / "figures" / f"{picture.name}.png"
-    write_bytes(path, to_png(picture.draw(is_narrow=False)))
-    wide, narrow = (
-        to_svg(picture.draw(is_narrow=is_narrow), name=f"{picture.name}-{width}", alt=picture.alt)
-        for width, is_narrow in (("wide", False), ("narrow", True))
-    )
+def _write_picture(run: Run, picture: Picture) -> str:
+    """Write a section's figure as a file and return it as an element of the page."""
+    svg = to_svg(picture.draw())
+    write_bytes(run.path / "figures" / f"{picture.name}.svg", svg)
     # Our own XML, in which ElementTree has escaped every name from data.
-    path_from_page = f"figures/{picture.name}.png"
-    return {"wide": as_markup(wide), "narrow": as_markup(narrow), "path": path_from_page}
+    return as_markup(embed_svg(svg, name=picture.name, alt=picture.alt))
 
 
 def _texts_of(oof: pd.DataFrame, pairs: pd.DataFrame, run: Run) -> pd.DataFrame:

@@ -58,13 +58,12 @@ class Table:
 
 @dataclass(frozen=True)
 class Picture:
-    """A figure in its two widths, and in words."""
+    """A figure and its description in words."""
 
     name: str
     alt: str
     caption: str
-    draw: Callable[..., Figure]
-    """Takes ``is_narrow``."""
+    draw: Callable[[], Figure]
 
 
 @dataclass(frozen=True)

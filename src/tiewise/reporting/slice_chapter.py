@@ -8,7 +8,7 @@ from tiewise.evaluation.intervals import FEW_GROUPS
 from tiewise.evaluation.slices import Slices, SliceScores, evaluate_slices
 from tiewise.reporting import figures
 from tiewise.reporting.excerpts import label_text
-from tiewise.reporting.sections import Material, Picture, Section, Table, negated, show
+from tiewise.reporting.sections import Material, Omission, Picture, Section, Table, negated, show
 
 MAX_SLICES = 16
 """Of one family, the largest slices are shown."""
@@ -16,10 +16,13 @@ MAX_SLICES = 16
 _NAMED = 3
 
 
-def build_slices(material: Material) -> Section:
+def build_slices(material: Material) -> Section | Omission:
     """Say where the run does better or worse than elsewhere."""
     known = material.folds if material.pairs is None else material.pairs
     slices = evaluate_slices(known, material.oof)
+    title = "Where it does better and worse"
+    if not slices.rows:
+        return Omission(title, "it needs the texts: give the data the run was made with (--data)")
     rows, notes = _choose(slices)
     table = slices.to_frame()
     table = table[[(f, s) in rows for f, s in zip(table["family"], table["slice"], strict=True)]]
@@ -31,11 +34,11 @@ def build_slices(material: Material) -> Section:
         "Log loss of each slice with its 95 % interval and its number of pairs; dashed: all pairs. "
         "Filled: differs from all other pairs, corrected for the number of slices looked at. "
         f"Whiskers of fewer than {FEW_GROUPS} conversations are rough and may leave the figure.",
-        lambda is_narrow: figures.draw_slices(table, overall, is_narrow=is_narrow),
+        lambda: figures.draw_slices(table, overall),
     )
     return Section(
         "slices",
-        "Where it does better and worse",
+        title,
         _summarise(slices),
         picture=picture if rows else None,
         tables=[_tabulate(list(rows.values()))] if rows else [],

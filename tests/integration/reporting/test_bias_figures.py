@@ -30,7 +30,7 @@ def test_equal_lengths_everywhere_can_be_drawn(tables):
     """One bin, no width: no division by it."""
     _, folds, oof = tables
     even = folds.assign(n_chars_a=5, n_chars_b=5)
-    assert draw_length_gap(length_gap(oof, even), is_narrow=True).axes
+    assert draw_length_gap(length_gap(oof, even)).axes
 
 
 def test_every_pair_is_a_dot_and_the_flips_are_counted(tables):
@@ -49,7 +49,7 @@ def test_dots_by_the_thousand_weigh_as_much_as_a_picture(tables):
     table = both_orders(tables[2])
     many = pd.concat([table] * 100, ignore_index=True)
     figure = draw_positions(many, Interval(0.05, 0.04, 0.06))
-    assert len(to_svg(figure, name="positions", alt="")) < 300_000
+    assert len(to_svg(figure)) < 300_000
 
 
 def test_a_model_without_any_bias_can_be_drawn():

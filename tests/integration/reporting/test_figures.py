@@ -1,11 +1,11 @@
-"""Figures show what their tables say, in both widths, whatever the names in them."""
+"""Figures show what their tables say, whatever the names in them."""
 
 import numpy as np
 import pandas as pd
 import pytest
 
 from tiewise.evaluation.intervals import Interval
-from tiewise.reporting.drawing import NARROW, WIDE, to_png
+from tiewise.reporting.drawing import to_svg
 from tiewise.reporting.figures import (
     draw_confusion,
     draw_headline,
@@ -44,13 +44,6 @@ def texts_of(figure):
     return [label.get_text() for label in axes.get_yticklabels()]
 
 
-@pytest.mark.parametrize("is_narrow", [False, True])
-def test_a_phone_gets_a_narrow_figure(is_narrow):
-    """The same table, another width."""
-    figure = draw_headline(headline(["this run", "uniform"]), is_narrow=is_narrow)
-    assert figure.get_figwidth() == (NARROW if is_narrow else WIDE)
-
-
 def test_the_headline_says_each_value_with_its_interval():
     """Nobody has to read a dot off an axis."""
     figure = draw_headline(headline(["this run", "uniform"]))
@@ -64,8 +57,8 @@ def test_the_headline_says_each_value_with_its_interval():
 def test_a_name_from_data_is_drawn_as_it_is(name):
     """A dollar is no formula, and nothing fails."""
     figure = draw_headline(headline(["this run", name.replace("\x00", "␀")]))
-    assert to_png(figure).startswith(b"\x89PNG")
     assert name[:3].replace("\x00", "␀") in texts_of(figure)[1]
+    assert to_svg(figure)
 
 
 def test_each_outcome_has_a_panel_with_its_points():
@@ -112,16 +105,7 @@ def test_slices_stand_under_their_family_from_the_top():
 def test_a_value_without_an_interval_is_still_drawn():
     """One group has a value and no interval."""
     table = slices().assign(low=np.nan, high=np.nan)
-    assert to_png(draw_slices(table, 0.7)).startswith(b"\x89PNG")
-
-
-def test_on_a_phone_names_stand_above_their_whiskers():
-    """Beside them there is no room; every name is still there, and families are bold."""
-    axes = draw_slices(slices(), 0.7, is_narrow=True).axes[0]
-    shown = {text.get_text(): text.get_weight() for text in axes.texts}
-    assert shown["slice 3 (100)"] == "normal"
-    assert shown["language"] == "bold"
-    assert len(axes.get_yticks()) == 0
+    assert to_svg(draw_slices(table, 0.7))
 
 
 def test_the_whisker_of_a_tiny_slice_does_not_flatten_the_others():

@@ -11,7 +11,6 @@ from tiewise.reporting.excerpts import (
     bound_lines,
     escape_markdown,
     excerpt,
-    fence,
     label_text,
     shorten,
     show_controls,
@@ -84,15 +83,6 @@ def test_escaped_markdown_holds_no_tag_no_cell_and_no_line(text):
 def test_a_bare_address_makes_no_link(text):
     """What Markdown would link by itself is broken by a backslash."""
     assert "\\" in escape_markdown(text)
-
-
-@given(st.text(alphabet="`~a\n", max_size=60))
-def test_a_fence_ends_only_at_its_end(text):
-    """No run of backticks in the text is as long as the fence."""
-    lines = fence(text).splitlines()
-    marks = lines[0].removesuffix("text")
-    assert lines[-1] == marks
-    assert not any(line.strip().startswith(marks) for line in lines[1:-1])
 
 
 @given(st.text(alphabet="ab\n", max_size=80), st.integers(1, 40))

@@ -9,7 +9,7 @@ from run_folders import simulated_run
 from tiewise.evaluation.intervals import Interval
 from tiewise.evaluation.slices import Slices, SliceScores
 from tiewise.reporting.report import gather
-from tiewise.reporting.sections import negated
+from tiewise.reporting.sections import Omission, negated
 from tiewise.reporting.slice_chapter import MAX_SLICES, _summarise, build_slices
 
 
@@ -68,3 +68,13 @@ def test_a_family_of_one_slice_is_no_slice(material):
     section = build_slices(material)
     assert "Not cut by source: all pairs are «simulated»." in section.notes
     assert not [name for name in names_in(section) if name.startswith("source")]
+
+
+def test_a_run_that_can_be_cut_by_nothing(material):
+    """Without texts and without a column of its own the section names what it needs."""
+    columns = ["id", "fold", "label", "group"]
+    oof = material.oof.drop(columns=["n_tokens", "n_truncated", "is_degenerate"])
+    bare = replace(material, pairs=None, folds=material.folds[columns], oof=oof)
+    left_out = build_slices(bare)
+    assert isinstance(left_out, Omission)
+    assert "--data" in left_out.reason
