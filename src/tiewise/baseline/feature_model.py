@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,17 +18,14 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from tiewise.baseline.embeddings import DIRECTION, Embedder, add_embeddings
 from tiewise.baseline.features import FORMAT_VERSION, PairFeatures, extract_features
 from tiewise.baseline.logistic import Logistic
 from tiewise.baseline.parts import Part, Settings, fit_part
 from tiewise.baseline.shipped import join_log_odds, softmax
-from tiewise.baseline.stacked import add_stacked, stacked_names
 from tiewise.baseline.trees import Trees
 from tiewise.errors import ModelError
 from tiewise.files import atomic_path, digest_file, write_json
 from tiewise.pairs.schema import TEXT_COLUMNS
-from tiewise.runs.stacking import stack_columns
 from tiewise.training_data.targets import make_targets
 
 FloatArray = npt.NDArray[np.float64]
@@ -58,15 +55,13 @@ class Baseline:
     shared_names: tuple[str, ...]
     n_rows: int
 
-    def predict(self, pairs: pd.DataFrame, *, embed: Embedder | None = None) -> FloatArray:
+    def predict(self, pairs: pd.DataFrame) -> FloatArray:
         """Return P(A), P(B), P(tie).
 
         Parameters
         ----------
         pairs
             A pairs table of n rows; only the three text columns are read.
-        embed
-            The embedder the model was fitted with, if it was.
 
         Returns
         -------
@@ -74,19 +69,12 @@ class Baseline:
         """
         if pairs.empty:
             return np.zeros((0, 3))
-        features = describe_pairs(pairs, embed=embed, stack=self.stack)
-        return self.predict_features(features)
+        return self.predict_features(describe_pairs(pairs))
 
     def predict_features(self, features: PairFeatures) -> FloatArray:
         """Return P(A), P(B), P(tie), shape (n, 3), of pairs described before."""
-        self._check_names(features)
         log_odds = self.winner.log_odds(features), self.tie.log_odds(features)
         return softmax(join_log_odds(*log_odds))
-
-    @property
-    def stack(self) -> tuple[str, ...]:
-        """Names of the runs whose logits are among the features."""
-        return tuple(stacked_names(self.signed_names))
 
     def save(self, folder: Path | str) -> None:
         """Write ``trees.npz`` and then ``baseline.json`` into a folder."""
@@ -110,23 +98,12 @@ class Baseline:
         }
         write_json(folder / _MODEL_FILE, values)
 
-    def _check_names(self, features: PairFeatures) -> None:
-        if (features.signed_names, features.shared_names) == (self.signed_names, self.shared_names):
-            return
-        found, wanted = len(features.signed_names), len(self.signed_names)
-        raise ModelError(
-            f"the baseline was fitted on {wanted} signed features and these pairs give {found}: "
-            "pass embed= exactly when it was fitted with embeddings, and the same embedder"
-        )
-
 
 def fit_baseline(
     pairs: pd.DataFrame,
     *,
     groups: npt.ArrayLike | None = None,
     seed: int = 0,
-    embed: Embedder | None = None,
-    stack: Sequence[str] = (),
     soft_weight: float = 1.0,
     features: PairFeatures | None = None,
 ) -> Baseline:
@@ -142,11 +119,6 @@ def fit_baseline(
         Shape (n,); by default the column ``group``.
     seed
         Of the inner splits and the trees.
-    embed
-        Turns texts into vectors, for features of meaning; it is needed again to predict.
-    stack
-        Names of runs whose logits are features as well: the columns
-        :func:`tiewise.runs.stacking.stack_columns` of `pairs`, here and to predict.
     soft_weight
         Share of the soft label where a row has a label too (`targets.make_targets`).
     features
@@ -171,7 +143,7 @@ def fit_baseline(
     targets = make_targets(pairs, soft_weight=soft_weight)
     named = np.asarray(pairs["group"] if groups is None else groups).astype(str)
     if features is None:
-        features = describe_pairs(pairs, embed=embed, stack=stack)
+        features = describe_pairs(pairs)
     wins_a, wins_b, ties = targets.probs.T
     decided, asked = wins_a + wins_b, 1 - targets.decisive
     first_wins, is_tie = _divide(wins_a, decided), _divide(ties, asked)
@@ -205,33 +177,10 @@ def load_baseline(folder: Path | str) -> Baseline:
         raise ModelError(f"{folder}: the baseline is damaged ({error!r}); {_MEND}") from error
 
 
-def describe_pairs(
-    pairs: pd.DataFrame, *, embed: Embedder | None = None, stack: Sequence[str] = ()
-) -> PairFeatures:
-    """Count what stands in the texts of n pairs, at least one; add vectors and other runs' logits.
-
-    Parameters are as for :func:`fit_baseline`.
-    """
+def describe_pairs(pairs: pd.DataFrame) -> PairFeatures:
+    """Return the features of n pairs, at least one."""
     prompts, responses_a, responses_b = (list(pairs[name]) for name in TEXT_COLUMNS)
-    features = extract_features(prompts, responses_a, responses_b)
-    if embed is not None:
-        features = add_embeddings(features, prompts, responses_a, responses_b, embed)
-    return add_logits(features, pairs, stack)
-
-
-def add_logits(features: PairFeatures, pairs: pd.DataFrame, stack: Sequence[str]) -> PairFeatures:
-    """Add what other runs say of the pairs: `stack` names them, `pairs` holds their logits."""
-    return add_stacked(features, {name: _read_stacked(pairs, name) for name in stack})
-
-
-def _read_stacked(pairs: pd.DataFrame, name: str) -> FloatArray:
-    columns = stack_columns(name)
-    if missing := [column for column in columns if column not in pairs]:
-        raise ModelError(
-            f"the baseline stands on the run {name}, and the pairs lack its logits "
-            f"({', '.join(missing)}); predict with tiewise predict, which adds them"
-        )
-    return pairs[columns].to_numpy(np.float64)
+    return extract_features(prompts, responses_a, responses_b)
 
 
 def _divide(part: FloatArray, whole: FloatArray) -> FloatArray:
@@ -252,7 +201,7 @@ def _part_from_json(
     names: tuple[tuple[str, ...], tuple[str, ...]],
 ) -> Part:
     signed, shared = names
-    n_seen = sum(not name.startswith(DIRECTION) for name in signed) + len(shared)
+    n_seen = len(signed) + len(shared)
     is_odd = bool(values["is_odd"])
     logistic = Logistic.from_json(values["logistic"], len(signed) if is_odd else n_seen)
     settings = Settings(**{**values["settings"], "blend": tuple(values["settings"]["blend"])})

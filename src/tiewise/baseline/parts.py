@@ -17,7 +17,6 @@ import numpy as np
 import numpy.typing as npt
 from scipy.optimize import minimize
 
-from tiewise.baseline.embeddings import without_directions
 from tiewise.baseline.features import PairFeatures
 from tiewise.baseline.logistic import Logistic, fit_logistic
 from tiewise.baseline.trees import Trees, fit_trees
@@ -140,13 +139,11 @@ def _soften(rows: _Rows) -> _Rows:
 
 
 def _even_table(features: PairFeatures) -> FloatArray:
-    seen = without_directions(features)
-    return np.concatenate([np.abs(seen.signed), seen.shared], axis=1)
+    return np.concatenate([np.abs(features.signed), features.shared], axis=1)
 
 
 def _odd_table(features: PairFeatures, sign: float) -> FloatArray:
-    seen = without_directions(features)
-    return np.concatenate([sign * seen.signed, seen.shared], axis=1)
+    return np.concatenate([sign * features.signed, features.shared], axis=1)
 
 
 def _grow_logistic(rows: _Rows, penalty: float) -> Logistic:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from tiewise.config.run_config import BASELINE, BLEND, RunConfig
+from tiewise.config.run_config import RunConfig
 from tiewise.errors import ConfigError
 
 
@@ -24,10 +24,6 @@ def _laws(config: RunConfig) -> list[tuple[bool, str]]:
             (config.template.template == "notebook") <= (config.template.truncation == "right"),
             "--template notebook cuts on the right only; add --truncation right.",
         ),
-        (
-            not (model.stack and data.extra_data),
-            "--stack knows what other runs say of the data alone; leave out --extra-data.",
-        ),
         (data.data_seed >= 0, f"--data-seed is {data.data_seed}; give 0 or more."),
         (
             config.template.max_length >= 1,
@@ -37,11 +33,6 @@ def _laws(config: RunConfig) -> list[tuple[bool, str]]:
             model.n_layers is None or model.n_layers >= 1,
             f"--n-layers is {model.n_layers}; keep at least 1 layer.",
         ),
-        (
-            model.embeddings is None or model.backbone == BASELINE,
-            f"--embeddings {model.embeddings} belongs to --preset baseline; {model.backbone} "
-            "reads the texts itself.",
-        ),
         (model.lora_r >= 1, f"--lora-r is {model.lora_r}; a rank is at least 1."),
         (
             0 < model.lora_alpha < math.inf,
@@ -49,14 +40,6 @@ def _laws(config: RunConfig) -> list[tuple[bool, str]]:
         ),
         (0 <= model.lora_dropout < 1, f"--lora-dropout is {model.lora_dropout}; give 0 to 1."),
         (model.n_frozen_layers >= 0, "--n-frozen-layers is negative."),
-        (
-            not model.stack or model.backbone in {BASELINE, BLEND},
-            "--stack gives features to the CPU-class model; add --preset baseline.",
-        ),
-        (
-            len(set(model.stack)) == len(model.stack),
-            f"--stack names a run twice: {', '.join(model.stack)}.",
-        ),
         (
             model.tuning == "lora" or model.quantization == "none",
             "--tuning full cannot train 4-bit weights; add --quantization none or --tuning lora.",

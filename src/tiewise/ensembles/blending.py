@@ -31,8 +31,8 @@ from tiewise.predicting.mixture import Mixture, fit_weights, mix
 from tiewise.predicting.tally import add_costs
 from tiewise.runs.claims import claim_fold, hold_fold
 from tiewise.runs.folder import Run, open_run, start_run
-from tiewise.runs.stacking import digest_stack, table_logits
 from tiewise.runs.tables import (
+    digest_predictions,
     pairs_digest,
     read_data,
     read_folds,
@@ -40,6 +40,7 @@ from tiewise.runs.tables import (
     save_data,
     save_folds,
     save_scored,
+    table_logits,
 )
 
 _KNOWN = ["id", "fold", "label", "group"]
@@ -131,7 +132,7 @@ def blend_runs(
     weights = [_write_fold(run, runs, known, log_probs, k) for k in range(config.data.n_splits)]
     is_labelled = known["label"].notna().to_numpy()
     final = _fit(known, log_probs, is_labelled)
-    mixture = Mixture(config.model.stack, tuple(final.tolist()))
+    mixture = Mixture(tuple(each.name for each in runs), tuple(final.tolist()))
     mixture.save(run.mixture_path)
     return Blend(
         run,
@@ -166,12 +167,11 @@ def _deal_anew(first: Run, table: pd.DataFrame) -> pd.DataFrame:
 
 
 def _describe(runs: Sequence[Run]) -> RunConfig:
-    names = tuple(run.name for run in runs)
     first = runs[0].config
     is_symmetric = all(run.config.predict.swap for run in runs)
     return RunConfig(
         data=replace(first.data, fold_rule="group"),
-        model=ModelConfig(backbone=BLEND, stack=names),
+        model=ModelConfig(backbone=BLEND),
         predict=replace(first.predict, swap=is_symmetric),
     )
 
@@ -200,12 +200,15 @@ def _write_fold(
     oof[PROB_COLUMNS] = np.exp(mixed)
     oof[LOGIT_COLUMNS] = mixed
     folder = run.fold(fold)
-    identity = {"stack": digest_stack(members), "data": read_data(run)["digest"], "fold": fold}
+    identity = {
+        "members": digest_predictions(members),
+        "data": read_data(run)["digest"],
+        "fold": fold,
+    }
     with hold_fold(folder):
         claim_fold(folder, identity, is_resumed=False)
-        Mixture(run.config.model.stack, tuple(weights.tolist())).save(
-            folder.adapter_dir / run.mixture_path.name
-        )
+        mixture = Mixture(tuple(member.name for member in members), tuple(weights.tolist()))
+        mixture.save(folder.adapter_dir / run.mixture_path.name)
         save_scored(folder, oof, {"n": len(oof)})
     return weights
 

@@ -27,7 +27,7 @@ from tiewise.evaluation.scores import compare, evaluate
 from tiewise.pairs.labels import PROB_COLUMNS
 from tiewise.predicting.tally import count_tokens
 from tiewise.runs.folder import Run
-from tiewise.runs.stacking import table_logits
+from tiewise.runs.tables import table_logits
 
 SHARES = (0.9, 0.8, 0.6, 0.4, 0.2)
 

@@ -12,13 +12,13 @@ import functools
 import logging
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
 
 from tiewise.assessment.beside import score_run
-from tiewise.baseline.fold import check_embeddings, fit_baseline_fold
+from tiewise.baseline.fold import fit_baseline_fold
 from tiewise.config.checks import check_config
 from tiewise.config.loading import load_preset
 from tiewise.config.run_config import BASELINE, RunConfig
@@ -29,9 +29,8 @@ from tiewise.pairs.folds import split
 from tiewise.runs.claims import FoldTask, empty_fold, hold_fold, release_fold
 from tiewise.runs.environment import is_first_process
 from tiewise.runs.folder import Run, start_run
-from tiewise.runs.stacking import open_stack, read_stack
 from tiewise.runs.tables import forget_scores, join_folds, save_data, save_folds, save_scored
-from tiewise.training_data.dataset import Dataset, deal_folds, load_dataset
+from tiewise.training_data.dataset import deal_folds, load_dataset
 from tiewise.training_data.training_rows import (
     LEAKS,
     START_LEAKS,
@@ -95,7 +94,6 @@ def cross_fit(
         config.data, fallback="hub" if config.train.device == "cuda" else "sample"
     )
     table = deal_folds(dataset, config.data)
-    dataset = _add_stack(dataset, table, config, artifacts_dir)
     _check_labels(table, folds)
     rows = gather_training_rows(config.data, dataset, table["fold"].to_numpy())
     run = start_run(artifacts_dir, config, name=options.name)
@@ -117,7 +115,6 @@ def check_device(config: RunConfig) -> None:
         When torch is not installed, or CUDA is asked for and not there.
     """
     if config.model.backbone == BASELINE:
-        check_embeddings(config.model)
         return
     try:
         from tiewise.fitting.fit import require_device
@@ -145,16 +142,6 @@ def summarise(run: Run) -> RunScores:
         scores = score_run(run, oof, counts=_join_leaks(run, finished))
         save_scored(run, oof, scores.to_dict())
     return scores
-
-
-def _add_stack(
-    dataset: Dataset, table: pd.DataFrame, config: RunConfig, artifacts_dir: Path
-) -> Dataset:
-    """Put the out-of-fold logits of the runs that the model is built on beside the pairs."""
-    if not config.model.stack:
-        return dataset
-    runs = open_stack(config.model.stack, artifacts_dir / "runs")
-    return replace(dataset, pairs=dataset.pairs.join(read_stack(runs, table)))
 
 
 def _hold_and_fit(run: Run, fold: int, fit: Callable[[int], bool], options: FitOptions) -> bool:
@@ -228,7 +215,7 @@ def _say_what_the_baseline_ignores(config: RunConfig, options: FitOptions) -> No
     """Refuse to start from another fit, and name the fields that only a network reads."""
     if options.init_from is not None:
         raise ConfigError("--init-from needs a network; the baseline is fitted afresh.")
-    read = {"model": {"backbone", "embeddings", "stack"}, "train": {"seed", "soft_weight"}}
+    read = {"model": {"backbone"}, "train": {"seed", "soft_weight"}}
     usual, given = load_preset(BASELINE).to_dict(), config.to_dict()
     ignored = [
         f"--{name.replace('_', '-')}"

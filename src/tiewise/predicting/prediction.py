@@ -24,8 +24,7 @@ from tiewise.pairs.labels import PROB_COLUMNS
 from tiewise.predicting.predictors import Predict, PredictOptions, open_cascade, open_predictor
 from tiewise.predicting.streaming import StreamReport, predict_stream
 from tiewise.predicting.tally import Tally
-from tiewise.runs.folder import Run
-from tiewise.runs.stacking import open_stack
+from tiewise.runs.folder import Run, open_run
 from tiewise.runs.tables import read_fold_oof
 
 
@@ -154,13 +153,13 @@ def _open_whole(run: Run, cache_dir: Path, options: PredictOptions) -> Predict:
     predict = open_predictor(run, **keywords)
     if options.dear is None or options.dear_when is None:
         return predict
-    [dear] = open_stack([options.dear], run.path.parent)
+    dear = open_run(options.dear, run.path.parent.parent)
     return open_cascade(predict, open_predictor(dear, **keywords), options.dear_when)
 
 
 def _digest_models(run: Run, options: PredictOptions) -> dict[str, str]:
     """Return what tells the models apart that predict: digests of what they predicted held out."""
-    runs = [run, *open_stack([options.dear] if options.dear else [], run.path.parent)]
+    runs = [run, *([open_run(options.dear, run.path.parent.parent)] if options.dear else [])]
     return {
         f"{each.name} {fold}": digest_file(each.fold(fold).oof_path)
         for each in runs

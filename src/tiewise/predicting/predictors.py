@@ -1,14 +1,13 @@
 """A run, opened: from a pairs table to its predictions, whatever kind of run it is.
 
 A network is asked through :mod:`tiewise.predicting.judging`; torch is loaded only then. A blend
-mixes what its members say. The CPU-class model averages its folds; where it stands on other runs,
-these are asked first, in both orders, so that it stays symmetric. A cascade asks a dear run where a
-cheap one is in two minds.
+mixes what its members say. The CPU-class model averages its folds. A cascade asks an expensive run
+where a cheap one is uncertain.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,6 @@ import pandas as pd
 
 from tiewise.assessment.calibrated import apply_calibration, read_calibration
 from tiewise.baseline.feature_model import describe_pairs, load_baseline
-from tiewise.baseline.fold import open_run_embedder
 from tiewise.config.run_config import BASELINE, BLEND
 from tiewise.errors import ConfigError, RunError, missing_extra
 from tiewise.evaluation.orders import check_share, is_close
@@ -26,8 +24,8 @@ from tiewise.pairs.labels import PROB_COLUMNS
 from tiewise.pairs.table import is_degenerate
 from tiewise.predicting.mixture import load_mixture
 from tiewise.predicting.tally import add_costs
-from tiewise.runs.folder import Run, read_object
-from tiewise.runs.stacking import check_stack, open_stack, stack_columns, table_logits
+from tiewise.runs.folder import Run, open_run, read_object
+from tiewise.runs.tables import check_predictions, table_logits
 
 
 @dataclass(frozen=True)
@@ -90,7 +88,6 @@ class PredictOptions:
 
 Predict = Callable[[pd.DataFrame, PredictOptions], pd.DataFrame]
 """From a pairs table to its predictions, a line each, in the same order."""
-_BOTH_ORDERS = PredictOptions(swap=True)
 
 
 def open_predictor(
@@ -138,12 +135,11 @@ def _open_model(
     *,
     folds: Sequence[int] | None = None,
 ) -> Predict:
-    members = _open_members(run, cache_dir, device)
     if run.config.model.backbone == BLEND:
-        return _open_blend(run, members)
+        return _open_blend(run, cache_dir, device)
     if run.config.model.backbone == BASELINE:
         chosen = run.finished_folds() if folds is None else folds
-        return _open_baseline(run, members, chosen, cache_dir)
+        return _open_baseline(run, chosen)
     try:
         from tiewise.predicting.judging import open_judge
     except ModuleNotFoundError as error:
@@ -163,65 +159,32 @@ def _open_model(
     return predict
 
 
-def _open_members(run: Run, cache_dir: Path, device: str | None) -> dict[str, Predict]:
-    """Open the runs that a run is built on, unless they have changed since."""
-    members = open_stack(run.config.model.stack, run.path.parent)
-    for fold in run.finished_folds():
-        if members:
-            identity = read_object(run.fold(fold).identity_path)
-            check_stack(members, identity.get("stack", {}))
-    return {member.name: _open_model(member, cache_dir, device) for member in members}
-
-
-def _open_blend(run: Run, members: Mapping[str, Predict]) -> Predict:
-    """Return a blend's predictions of pairs, from its members'."""
+def _open_blend(run: Run, cache_dir: Path, device: str | None) -> Predict:
+    """Return a function that blends the predictions of the members, unless one was fitted again."""
     mixture = load_mixture(run.mixture_path)
+    members = [open_run(name, run.path.parent.parent) for name in mixture.members]
+    for fold in run.finished_folds():
+        check_predictions(members, read_object(run.fold(fold).identity_path).get("members", {}))
+    judges = [_open_model(member, cache_dir, device) for member in members]
 
     def predict(pairs: pd.DataFrame, options: PredictOptions) -> pd.DataFrame:
-        told = [members[name](pairs, options) for name in mixture.members]
+        told = [judge(pairs, options) for judge in judges]
         logits = [table_logits(table) for table in told]
         return add_costs(_tabulate(pairs, np.exp(mixture.apply(logits))), told)
 
     return predict
 
 
-def _open_baseline(
-    run: Run, members: Mapping[str, Predict], folds: Sequence[int], cache_dir: Path
-) -> Predict:
-    """Return the CPU-class model's predictions of pairs, some finished folds averaged.
-
-    Parameters
-    ----------
-    run
-        A run of the CPU-class model.
-    members
-        What predicts pairs for each run that it stands on.
-    folds
-        Which finished folds.
-    cache_dir
-        Where a converted encoder is kept.
-
-    Raises
-    ------
-    RunError
-        When no fold is finished.
-    """
+def _open_baseline(run: Run, folds: Sequence[int]) -> Predict:
+    """Return a function that averages the predictions of finished folds of the feature model."""
     if not folds:
         raise RunError(f"{run.path}: no fold is finished yet. Go on with tiewise fit --resume.")
     models = [load_baseline(run.fold(fold).adapter_dir) for fold in folds]
-    embed = open_run_embedder(run, cache_dir)
 
     def predict(pairs: pd.DataFrame, _: PredictOptions) -> pd.DataFrame:
-        told = {name: table_logits(judge(pairs, _BOTH_ORDERS)) for name, judge in members.items()}
-        columns = {
-            column: values
-            for name, logits in told.items()
-            for column, values in zip(stack_columns(name), logits.T, strict=True)
-        }
         if pairs.empty:
             return _tabulate(pairs, np.zeros((0, 3)))
-        known = pairs.assign(**columns)
-        features = describe_pairs(known, embed=embed, stack=run.config.model.stack)
+        features = describe_pairs(pairs)
         probs = np.mean([model.predict_features(features) for model in models], axis=0)
         return _tabulate(pairs, probs)
 

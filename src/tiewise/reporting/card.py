@@ -189,9 +189,7 @@ def _measure(
     predictors = {"this model": scores, **scores.get("baselines", {})}
     defaults = flatten(RunConfig().to_dict())
     settings = flatten(run.config.to_dict())
-    for name in ("model.backbone", "model.embeddings"):
-        if settings[name] is not None:
-            settings[name] = label_text(public_name(settings[name]))
+    settings["model.backbone"] = label_text(public_name(settings["model.backbone"]))
     for name in ("data.data", "data.extra_data"):
         del settings[name]  # paths are nobody else's; the files are named beside their digests
     longer = lead_of_longer(labelled(oof), read_folds(run))

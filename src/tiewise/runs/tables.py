@@ -9,10 +9,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from tiewise.errors import RunError
 from tiewise.files import digest_file, write_json, write_parquet
+from tiewise.pairs.labels import LOGIT_COLUMNS, PROB_COLUMNS
 from tiewise.runs.folder import FoldFolder, Run, read_object
 
 
@@ -103,6 +106,34 @@ def read_oof(run: Run) -> pd.DataFrame:
     if not finished or is_joined(run):
         return _read_table(run.oof_path, run.scores_path, "oof_sha256")
     return join_folds(run, finished)
+
+
+def table_logits(table: pd.DataFrame) -> npt.NDArray[np.float64]:
+    """Return the logits of a table of predictions, shape (n, 3); log-probabilities without any."""
+    if set(LOGIT_COLUMNS) <= set(table):
+        return np.asarray(table[LOGIT_COLUMNS].to_numpy(np.float64))
+    return np.asarray(np.log(table[PROB_COLUMNS].to_numpy(np.float64)))
+
+
+def digest_predictions(runs: Sequence[Run]) -> dict[str, str]:
+    """Return the SHA-256 of each run's out-of-fold predictions, by its name."""
+    return {run.name: digest_file(run.oof_path) for run in runs}
+
+
+def check_predictions(runs: Sequence[Run], digests: Mapping[str, str]) -> None:
+    """Check that the members of a blend were not fitted again since it was made.
+
+    Raises
+    ------
+    RunError
+        When the predictions of one are missing or have another digest.
+    """
+    for run in runs:
+        if not run.oof_path.is_file() or digest_file(run.oof_path) != digests.get(run.name):
+            raise RunError(
+                f"{run.path} has changed since it became a member of a blend: its out-of-fold "
+                "predictions have another digest. Restore it, or blend the runs again."
+            )
 
 
 def is_joined(run: Run) -> bool:

@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from tiewise.config.run_config import BLEND
 from tiewise.errors import PairsError, RunError
 from tiewise.files import digest_file, digest_json, write_parquet
 from tiewise.formats.own import read_teacher
@@ -92,12 +93,12 @@ def open_teacher(run: Run, folds: Sequence[int]) -> Teacher:
     ------
     RunError
         When the run does not say which rows it was trained on, its folds started from weights of
-        which that is not known, or it stands on other runs.
+        which that is not known, or it is a blend.
     """
-    if run.config.model.stack:
+    if run.config.model.backbone == BLEND:
         raise RunError(
-            f"{run.name} stands on other runs, so what it has seen is more than its own rows. Take "
-            f"one of them as the teacher: {', '.join(run.config.model.stack)}."
+            f"{run.name} is a blend, so it has seen the rows of all its members. Take one of them "
+            "as the teacher."
         )
     if not run.rows_path.is_file():
         raise RunError(

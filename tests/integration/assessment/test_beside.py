@@ -100,14 +100,6 @@ def test_extra_rows_do_not_change_what_it_is_held_against(run):
     assert "baseline" in score_run(run, read_oof(run)).baselines
 
 
-def test_with_an_encoder_it_must_beat_itself_without(run):
-    """What the encoder adds is told from what counting does."""
-    add_baseline(run)
-    model = replace(run.config.model, backbone="baseline", embeddings="package:some_encoder")
-    other = replace(run, config=replace(run.config, model=model))
-    assert predict_by_baseline(other, read_oof(run)["id"])[0] is not None
-
-
 def test_the_model_is_not_its_own_reference(tmp_path):
     """Nothing is omitted either."""
     run, _ = simulated_run(tmp_path, 100, preset="baseline")

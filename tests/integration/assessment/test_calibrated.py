@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from run_folders import simulated_run
+from run_folders import fit_small, simulated_run
 from tiewise.assessment.calibrated import (
     apply_calibration,
     log_probs,
@@ -13,9 +13,12 @@ from tiewise.assessment.calibrated import (
 )
 from tiewise.errors import RunError
 from tiewise.evaluation.calibrate import calibrate
-from tiewise.evaluation.temperature import NO_CALIBRATION, fit_calibration
+from tiewise.evaluation.temperature import NO_CALIBRATION, Calibration, fit_calibration
+from tiewise.files import digest_file, write_json
 from tiewise.pairs.labels import PROB_COLUMNS, swap_probs
+from tiewise.predicting.predictors import PredictOptions, open_predictor
 from tiewise.runs.tables import read_oof, save_scored
+from tiewise.simulation.simulate import simulate
 
 
 @pytest.fixture
@@ -82,3 +85,16 @@ def test_damage_is_said(run, text):
     (run.path / "calibration.json").write_text(text)
     with pytest.raises(RunError, match="damaged"):
         read_calibration(run)
+
+
+def test_predictions_apply_calibration(tmp_path, monkeypatch):
+    """An adopted calibration changes what the run predicts while its file exists."""
+    monkeypatch.setattr("tiewise.baseline.parts._MOST_TREES", 10)
+    run, pairs = fit_small(tmp_path, "small"), simulate(20, seed=1)
+    before = open_predictor(run, cache_dir=tmp_path)(pairs, PredictOptions())
+    flatter = Calibration("temperature", scale=(0.5, 0.5, 0.5))
+    values = {"adopted": flatter.to_dict(), "oof_sha256": digest_file(run.oof_path)}
+    write_json(run.path / "calibration.json", values)
+    after = open_predictor(run, cache_dir=tmp_path)(pairs, PredictOptions())
+    np.testing.assert_array_equal(after[PROB_COLUMNS], flatter.apply(log_probs(before)))
+    assert (after[PROB_COLUMNS].max(axis=1) < before[PROB_COLUMNS].max(axis=1)).all()

@@ -156,20 +156,6 @@ def test_damage_is_noticed(model: Baseline, tmp_path) -> None:
         load_baseline(tmp_path)
 
 
-def test_embeddings_must_be_there_again_to_predict(tmp_path) -> None:
-    """A model of meaning refuses to predict without it, and predicts with it after a round trip."""
-
-    def embed(texts: list[str]) -> np.ndarray:
-        return np.array([[len(text), text.count("a"), 1.0] for text in texts])
-
-    rows = PAIRS.head(60)
-    fit_baseline(rows, groups=["one"] * 60, embed=embed).save(tmp_path)
-    model = load_baseline(tmp_path)
-    assert model.predict(rows, embed=embed).shape == (60, 3)
-    with pytest.raises(ModelError, match="embed="):
-        model.predict(rows)
-
-
 def test_a_class_that_never_occurs_keeps_a_small_probability() -> None:
     """Rows without ties do not make ties impossible."""
     decided = PAIRS[PAIRS["label"] < 2].head(80)

@@ -153,5 +153,5 @@ def test_a_blend_predicts_and_a_changed_member_is_refused(tmp_path, monkeypatch)
     assert np.array_equal(swapped, swap_probs(found[PROB_COLUMNS].to_numpy()))
     changed = read_oof(runs[0]).assign(more=1)
     changed.to_parquet(runs[0].oof_path)
-    with pytest.raises(RunError, match="has changed since another run was built on it"):
+    with pytest.raises(RunError, match="has changed since it became a member"):
         open_predictor(blend.run, cache_dir=tmp_path / "cache")
