@@ -13,7 +13,7 @@ import pandas as pd
 from benchmarks.quality_judges import JUDGES, LEVERS, MAIN, N_TOKENS
 from tiewise.evaluation.paired import PairedDifference, compare_many
 from tiewise.evaluation.scores import evaluate
-from tiewise.evaluation.slices import correct_holm
+from tiewise.evaluation.slices import adjust_holm
 from tiewise.files import digest_file
 from tiewise.pairs.labels import PROB_COLUMNS
 from tiewise.predicting.mixture import fit_weights, mix
@@ -121,7 +121,7 @@ def compare(
             [difference] = compare_many({name: tables[name]}, tables[reference]).overall
             found[name] = (reference, difference)
     rest = [name for name in found if name != PRIMARY]
-    corrected = correct_holm([found[name][1].p_value for name in rest])
+    corrected = adjust_holm([found[name][1].p_value for name in rest])
     for name, p_holm in zip(rest, corrected.tolist(), strict=True):
         reference, difference = found[name]
         found[name] = (reference, replace(difference, p_holm=p_holm))

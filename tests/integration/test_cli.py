@@ -203,7 +203,7 @@ REFUSED = {
     "compare base": "at least two runs",
     "compare base base --data nowhere.csv": "leave out --data",
     "calibrate base --data train.csv": "leave out --data",
-    "compare base base base": "named twice",
+    "compare base base base": "name each run once",
     "compare base nowhere": "Runs there: base",
     "audit": "no file to read",
     "audit nowhere.csv": "there is no such file",

@@ -160,7 +160,7 @@ def compare(
         by_slice: Also on each slice of the rows.
         data: Where the runs' data are now, if not where they were; only slices need them.
     """
-    from tiewise.assessment.comparison import compare_runs, compare_with_reference
+    from tiewise.assessment.comparison import compare_with_reference
     from tiewise.assessment.judged import judge_run
     from tiewise.runs.folder import open_run
 
@@ -168,12 +168,8 @@ def compare(
         raise ConfigError("Name at least two runs to compare, the reference last.")
     if data and not by_slice:
         raise ConfigError("Texts are only needed for --by-slice: leave out --data, or add it.")
-    opened = [open_run(run, artifacts) for run in runs]
-    if len(opened) == 2 and not by_slice:
-        show_result(compare_runs(*opened), is_json=json)
-        return
-    *judged, reference = [judge_run(run, data) for run in opened]
-    show_result(compare_with_reference(judged, reference, is_by_slice=by_slice), is_json=json)
+    *judged, reference = [judge_run(open_run(run, artifacts), data) for run in runs]
+    show_result(compare_with_reference(judged, reference, by_slice=by_slice), is_json=json)
 
 
 @shows("tiewise report first", "tiewise report first --data train.csv")

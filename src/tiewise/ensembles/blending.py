@@ -18,10 +18,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from tiewise.assessment.comparison import Comparison, compare_runs, read_shared
+from tiewise.assessment.comparison import compare_runs, read_shared
 from tiewise.config.run_config import BLEND, ModelConfig, RunConfig
 from tiewise.errors import RunError
 from tiewise.evaluation.orders import log_softmax
+from tiewise.evaluation.paired import PairedDifferences
 from tiewise.evaluation.references import RunScores
 from tiewise.files import digest_json
 from tiewise.fitting.crossfit import summarise
@@ -68,7 +69,7 @@ class Blend:
     mixture: Mixture
     fold_weights: tuple[tuple[float, ...], ...]
     scores: RunScores
-    against: tuple[Comparison, ...]
+    against: tuple[PairedDifferences, ...]
     n_left_out: dict[str, int]
 
     def to_dict(self) -> dict[str, Any]:

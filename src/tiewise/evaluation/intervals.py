@@ -1,9 +1,11 @@
-"""A number and its interval. No score is shown without one."""
+"""Intervals: a number and its confidence interval, and the base class of evaluation results."""
 
 from __future__ import annotations
 
+import html
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -15,15 +17,15 @@ FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
 
 FEW_GROUPS = 30
-"""Below this many groups an interval is flagged: it is a rough one."""
+"""Intervals from fewer groups than this are marked as rough."""
 
 
 @dataclass(frozen=True)
 class Interval:
-    """A value between the two ends of its interval.
+    """A value and its confidence interval.
 
-    NaN stands for what cannot be known: a share of no rows has no value, and a single group has a
-    value but no interval.
+    NaN means not defined: a share of no rows has no value, and a single group has a value but no
+    interval.
     """
 
     value: float
@@ -32,35 +34,63 @@ class Interval:
 
     @property
     def excludes_zero(self) -> bool:
-        """Whether both ends lie on the same side of zero."""
+        """Whether both ends are on the same side of zero."""
         return self.low > 0 or self.high < 0
 
     def clip(self, least: float, most: float) -> Interval:
-        """Keep both ends within what the value can be."""
+        """Return the interval with both ends limited to [least, most]; the value is unchanged."""
         low, high = np.clip([self.low, self.high], least, most)
         return Interval(self.value, float(low), float(high))
 
     def to_dict(self) -> dict[str, float | None]:
-        """Return value, low and high for JSON; what cannot be known is None."""
-        ends = {"value": self.value, "low": self.low, "high": self.high}
-        return {name: end if math.isfinite(end) else None for name, end in ends.items()}
+        """Return value, low and high for JSON; numbers that are not defined are None."""
+        return {name: to_json(end) for name, end in vars(self).items()}
 
     def __format__(self, specification: str) -> str:
         specification = specification or ".4f"
         if math.isnan(self.value):
             return "not defined"
-        value, low, high = (format(end, specification) for end in self._ends())
+        value, low, high = (format(end, specification) for end in vars(self).values())
         return f"{value} [{low}, {high}]" if math.isfinite(self.low) else f"{value} [unknown]"
 
     def __str__(self) -> str:
         return format(self)
 
-    def _ends(self) -> tuple[float, float, float]:
-        return self.value, self.low, self.high
+
+@dataclass(frozen=True)
+class Result:
+    """Base of the evaluation results: conversion to JSON and to HTML for notebooks."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return all fields for JSON; numbers that are not defined are None."""
+        found = {field.name: to_json(getattr(self, field.name)) for field in fields(self)}
+        if "n_groups" in found:
+            found["few_groups"] = found["n_groups"] < FEW_GROUPS
+        return found
+
+    def _repr_html_(self) -> str:
+        return f"<pre>{html.escape(str(self))}</pre>"
+
+
+def to_json(value: Any) -> Any:
+    """Convert results, also in tuples and mappings, to objects that JSON can store.
+
+    Examples
+    --------
+    >>> to_json({"shares": (0.5, float("nan"))})
+    {'shares': [0.5, None]}
+    """
+    if hasattr(value, "to_dict"):
+        return value.to_dict()
+    if isinstance(value, Mapping):
+        return {name: to_json(entry) for name, entry in value.items()}
+    if isinstance(value, tuple | list):
+        return [to_json(entry) for entry in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def check_confidence(confidence_level: float) -> float:
-    """Return `confidence_level`, or raise ScoresError unless it lies between 0 and 1."""
+    """Return `confidence_level`, or raise ScoresError if it is not between 0 and 1."""
     if not 0 < confidence_level < 1:
         raise ScoresError(
             f"confidence_level is {confidence_level}; expected a number between 0 and 1, as 0.95."
@@ -69,7 +99,7 @@ def check_confidence(confidence_level: float) -> float:
 
 
 def few_groups_mark(n_groups: int) -> str:
-    """Return what stands behind a number from so few groups that its interval is rough.
+    """Return the note that follows numbers with rough intervals; empty from 30 groups.
 
     Examples
     --------
@@ -79,12 +109,12 @@ def few_groups_mark(n_groups: int) -> str:
     return f"  ({n_groups} groups: rough)" if n_groups < FEW_GROUPS else ""
 
 
-def shown_rows(rows: npt.NDArray[Any], limit: int = 5) -> str:
-    """Name the first few of `rows` for a message.
+def list_rows(rows: npt.NDArray[Any], limit: int = 5) -> str:
+    """List the first `limit` of `rows` for an error message.
 
     Examples
     --------
-    >>> shown_rows(np.arange(7))
+    >>> list_rows(np.arange(7))
     'row 0, 1, 2, 3, 4, …'
     """
     names = ", ".join(str(row) for row in rows[:limit].tolist())

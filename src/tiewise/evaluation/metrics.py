@@ -1,7 +1,7 @@
-"""What one row contributes to a score, and the two scores that are more than a sum of rows.
+"""Metrics of single rows, the calibration error, and checks of labels and probabilities.
 
-Log loss, accuracy, Brier score, macro F1 and area under the curve equal scikit-learn's (a test
-holds each); they stand here as sums over rows because only sums can be resampled by the thousand.
+A metric is a sum over rows wherever possible, because sums can be resampled thousands of times. A
+test compares log loss, accuracy, Brier score, macro F1 and area under the curve with scikit-learn.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import pandas as pd
 from scipy.stats import rankdata, t
 
 from tiewise.errors import ScoresError
-from tiewise.evaluation.intervals import FloatArray, IntArray, Interval, shown_rows
+from tiewise.evaluation.intervals import FloatArray, IntArray, Interval, list_rows
 from tiewise.evaluation.resampling import GroupedRows, Statistic, jackknife
 
 N_CLASSES = 3
@@ -23,16 +23,16 @@ N_CLASSES = 3
 MAX_BINS = 15
 MIN_GROUPS_PER_BIN = 10
 SUM_TOLERANCE = 1e-4
-"""How far a row of probabilities may be from summing to one."""
+"""Largest accepted difference between the sum of a row of probabilities and one."""
 
 
 def check_labels(labels: npt.ArrayLike) -> IntArray:
-    """Return `labels` as int64 (n,), each 0, 1 or 2, at least one.
+    """Return `labels` as int64 (n,), each 0, 1 or 2, with n at least 1.
 
     Raises
     ------
     ScoresError
-        A label is missing or not 0, 1, 2; names the rows.
+        A label is missing or not 0, 1, 2; the message names the rows.
 
     Examples
     --------
@@ -47,20 +47,19 @@ def check_labels(labels: npt.ArrayLike) -> IntArray:
     if len(wrong):
         raise ScoresError(
             f"labels is not 0 (A), 1 (B) or 2 (tie) in {len(wrong)} rows, the first at "
-            f"{shown_rows(wrong)} ({values[wrong[0]]!r}). Leave rows without a label out."
+            f"{list_rows(wrong)} ({values[wrong[0]]!r}). Leave out rows without a label."
         )
     return numbers.astype(np.int64)
 
 
 def check_probs(probs: npt.ArrayLike, n_rows: int, name: str = "probs") -> npt.NDArray[Any]:
-    """Return `probs` as a floating array (n_rows, 3) that really holds probabilities.
-
-    Nothing is renormalised: rows that do not sum to one within 1e-4 are refused.
+    """Return `probs` as a floating-point array (n_rows, 3) of probabilities, not renormalised.
 
     Raises
     ------
     ScoresError
-        Wrong shape, a value that is not finite or outside [0, 1], a row that does not sum to 1.
+        The shape is wrong, a value is not finite or outside [0, 1], or a row does not sum to one
+        within 1e-4; the message names the rows.
 
     Examples
     --------
@@ -71,7 +70,7 @@ def check_probs(probs: npt.ArrayLike, n_rows: int, name: str = "probs") -> npt.N
     if values.shape != (n_rows, N_CLASSES):
         raise ScoresError(
             f"{name} has shape {values.shape}; expected ({n_rows}, 3), the columns P(A), P(B), "
-            "P(tie), a row per label."
+            "P(tie), one row per label."
         )
     if not np.issubdtype(values.dtype, np.floating):
         values = _as_floats(values, name)
@@ -82,35 +81,57 @@ def check_probs(probs: npt.ArrayLike, n_rows: int, name: str = "probs") -> npt.N
     if len(outside):
         raise ScoresError(
             f"{name} is not a number in [0, 1] in {len(outside)} rows, the first at "
-            f"{shown_rows(outside)} ({values[outside[0]].tolist()}). "
-            "Are these logits? Take their softmax."
+            f"{list_rows(outside)} ({values[outside[0]].tolist()}). "
+            "If these are logits, take their softmax."
         )
     if len(unsummed):
         raise ScoresError(
             f"{name} does not sum to 1 within {SUM_TOLERANCE} in {len(unsummed)} rows, the first "
-            f"at {shown_rows(unsummed)} (sum {total[unsummed[0]]:.6g}). If rounding did that, "
-            "divide each row by its sum first."
+            f"at {list_rows(unsummed)} (sum {total[unsummed[0]]:.6g}). If the probabilities were "
+            "rounded, divide each row by its sum first."
         )
     return values
+
+
+def find_ids(wanted: pd.Series, ids: pd.Series, *, name: str) -> IntArray:
+    """Return the position of each of the `wanted` ids in `ids`, compared as text: int64 (n,).
+
+    Raises
+    ------
+    ScoresError
+        An id repeats in `ids`, the column of the table called `name`, or is missing there.
+    """
+    index, searched = pd.Index(ids.astype(str)), pd.Index(wanted.astype(str))
+    if not index.is_unique:
+        repeated = ", ".join(index[index.duplicated()].unique()[:5])
+        raise ScoresError(f"{name} has an id more than once: {repeated}; ids must be unique.")
+    positions = index.get_indexer(searched)
+    unknown = searched[positions < 0]
+    if len(unknown):
+        raise ScoresError(
+            f"{len(unknown)} predicted ids are not in {name}: {', '.join(unknown[:5])}. "
+            "Use the predictions and the data of the same run."
+        )
+    return positions.astype(np.int64)
 
 
 def log_losses(
     labels: IntArray, probs: npt.NDArray[Any], *, eps: float | None = None
 ) -> FloatArray:
-    """Minus the log of what each row's own class was given, clipped as scikit-learn clips.
+    """Return the negative log-likelihood of each label, clipped as scikit-learn clips it.
 
     Parameters
     ----------
     labels, probs
         Shapes (n,) and (n, 3).
     eps
-        Probabilities are clipped to [eps, 1 - eps]; that of the type of `probs` when None.
+        Probabilities are clipped to [eps, 1 - eps]; None: the machine epsilon of their dtype.
 
     Returns
     -------
     float64 (n,)
-        In nats; at most ``-log(eps)`` of the type of `probs` (36.04 for float64, 15.94 for
-        float32), so a zero at the true label costs much but not everything.
+        In nats; at most ``-log(eps)`` (36.04 for float64, 15.94 for float32), so that one zero at
+        the true label does not make the mean infinite.
 
     Examples
     --------
@@ -123,11 +144,11 @@ def log_losses(
 
 
 def brier_scores(labels: IntArray, probs: npt.NDArray[Any]) -> FloatArray:
-    """Sum over the three classes of the squared difference to the one-hot label: in [0, 2].
+    """Return the squared difference to the one-hot label, summed over the classes: in [0, 2].
 
     References
     ----------
-    Brier (1950), Verification of forecasts expressed in terms of probability: the original,
+    Brier (1950), Verification of forecasts expressed in terms of probability. This is the original
     multi-class form, twice the usual binary one.
 
     Examples
@@ -140,9 +161,9 @@ def brier_scores(labels: IntArray, probs: npt.NDArray[Any]) -> FloatArray:
 
 
 def decisive_correct(labels: IntArray, probs: npt.NDArray[Any]) -> FloatArray:
-    """Whether the likelier of A and B won, P(tie) left aside; 0 for rows that are ties.
+    """Return 1 where the more probable of A and B won, ignoring P(tie); 0 for rows that are ties.
 
-    A row with P(A) = P(B) counts one half, so knowing nothing scores 0.5.
+    A row with P(A) = P(B) counts 0.5, so uniform probabilities score 0.5.
 
     Examples
     --------
@@ -155,14 +176,14 @@ def decisive_correct(labels: IntArray, probs: npt.NDArray[Any]) -> FloatArray:
 
 
 def area_components(labels: IntArray, probs: npt.NDArray[Any]) -> FloatArray:
-    """Placement of each row among the rows of the other side, for each class against the rest.
+    """Return the placements of each row for the area under the curve of each class.
 
     Returns
     -------
     float64 (n, 6)
-        Columns 0-2: for a row of class k, the share of other rows ranked below it by P(k), half
-        for equals. Columns 3-5: for a row not of class k, the share of class k ranked above it.
-        The mean over the rows concerned is the area under the curve in either half.
+        Columns 0-2: for a row of class k, the share of the other rows with a lower P(k); equal
+        values count half. Columns 3-5: for a row of another class, the share of class k with a
+        higher P(k). The mean over the rows concerned is the area, from either half.
 
     References
     ----------
@@ -183,7 +204,7 @@ def area_components(labels: IntArray, probs: npt.NDArray[Any]) -> FloatArray:
 
 
 def confidence_bins(confidence: npt.NDArray[Any], n_bins: int) -> IntArray:
-    """Give each row the number of its bin; bins have equal mass, equals stay together.
+    """Assign each row to one of at most `n_bins` bins of equal mass; equal values share a bin.
 
     Examples
     --------
@@ -197,12 +218,14 @@ def confidence_bins(confidence: npt.NDArray[Any], n_bins: int) -> IntArray:
 def calibration_error(
     labels: IntArray, probs: npt.NDArray[Any], grouped: GroupedRows, confidence_level: float
 ) -> Interval:
-    """Root mean square gap between the confidence in the likeliest class and how often it is right.
+    """Return the debiased root mean square (RMS) calibration error of the top label.
 
-    Rows fall into bins of equal mass by confidence (15 of them, fewer where there are fewer than
-    150 groups). From each bin's squared gap its sampling variance is taken, clustered by group, so
-    that a calibrated model is not charged for the noise of its bins; what is left below zero is
-    zero. The interval is a jackknife one over groups with Student's t, on the square.
+    The error of a bin is the mean of confidence minus accuracy, where confidence is the largest of
+    the three probabilities. This is the square root of the mean squared error over bins of equal
+    mass (15, fewer below 150 groups), after the sampling variance of each bin, clustered by
+    group, is subtracted; a negative result counts as zero. It is *not* the usual ECE, the mean
+    absolute error over bins of equal width without a correction, although the key of the score is
+    ``ece``. The interval is a jackknife interval over groups with Student's t, on the square.
 
     Returns
     -------
@@ -223,15 +246,15 @@ def calibration_error(
     noise = _bin_noise(sums)
     statistic = _squared_gap(noise)
     value = statistic(sums.sum(0))[0]
-    # The jackknife is blind to the noise of a squared gap where the gap happens to be about zero,
-    # and counts it twice elsewhere; one share of it covers best (benchmarks/coverage.md).
+    # The jackknife does not see the noise of a squared gap that happens to be near zero, and counts
+    # it twice elsewhere; adding the noise once has the best coverage (benchmarks/coverage.md).
     error = math.hypot(jackknife(sums, statistic)[1][0], np.linalg.norm(noise))
     half = t.ppf((1 + confidence_level) / 2, grouped.n_groups - 1) * error
     return Interval(*(math.sqrt(max(0.0, end)) for end in (value, value - half, value + half)))
 
 
 def _bin_noise(sums: FloatArray) -> FloatArray:
-    """Part of each bin in the mean squared gap that is sampling noise, clustered by group."""
+    """Return the sampling variance of each bin, clustered by group and weighted by its rows."""
     counts, gaps = np.split(sums, 2, axis=1)
     n_groups, total = len(sums), np.maximum(counts.sum(0), 1)
     residual = gaps - counts * gaps.sum(0) / total
@@ -240,7 +263,7 @@ def _bin_noise(sums: FloatArray) -> FloatArray:
 
 
 def _squared_gap(noise: FloatArray) -> Statistic:
-    """Mean squared gap over bins less its noise, as a function of totals (counts, then gaps)."""
+    """Return the function from totals (counts, gaps) to the mean squared gap minus its noise."""
 
     def statistic(totals: FloatArray) -> FloatArray:
         counts, gaps = np.split(totals, 2, axis=-1)
@@ -251,7 +274,7 @@ def _squared_gap(noise: FloatArray) -> Statistic:
 
 
 def _as_floats(values: npt.NDArray[Any], name: str) -> FloatArray:
-    """Numbers as float64, what is missing as NaN; text is refused."""
+    """Convert numbers to float64 and missing values to NaN; refuse text."""
     try:
         if values.dtype == object:
             values = (

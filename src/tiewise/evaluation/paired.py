@@ -1,157 +1,132 @@
-"""Many runs against one reference, row by row, overall and by slice.
+"""Comparison of runs with one reference run, paired by row, on all rows and by slice.
 
-Every comparison is paired: a run and the reference are scored on the rows that both predicted, and
-the difference of log loss and of accuracy in each row is what is resampled, by group. P values (of
-log loss) are corrected by Holm's rule, once for the runs overall and once for all their slices.
+A run and the reference are scored on the rows that both predicted. The difference of log loss and
+of accuracy in each row is resampled by group. The p-values (of log loss) are Holm-adjusted, once
+for the runs on all rows and once for all their slices.
 """
 
 from __future__ import annotations
 
-import html
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from tiewise.errors import ScoresError
-from tiewise.evaluation.families import cut_families
-from tiewise.evaluation.intervals import (
-    FEW_GROUPS,
-    FloatArray,
-    Interval,
-    check_confidence,
-    few_groups_mark,
-)
+from tiewise.evaluation.intervals import FloatArray, Interval, Result, few_groups_mark
 from tiewise.evaluation.metrics import check_labels
-from tiewise.evaluation.resampling import Bootstrap, bootstrap, group_rows
+from tiewise.evaluation.resampling import bootstrap, group_rows
 from tiewise.evaluation.scores import paired_terms
-from tiewise.evaluation.slices import correct_holm, describe_p, join_rows
+from tiewise.evaluation.slices import adjust_holm, format_p, join_rows, slice_rows, sum_by_slice
 from tiewise.pairs.labels import PROB_COLUMNS
 
 OVERALL = "all rows"
 
 
 @dataclass(frozen=True)
-class PairedDifference:
-    """One run against the reference on one part of the rows."""
+class PairedDifference(Result):
+    """Difference between one run and the reference on all rows or on one slice."""
 
     run: str
     family: str
-    """What the rows are cut by; "all rows" for all of them."""
+    """Attribute by which the rows are sliced; "all rows" for all of them."""
 
-    name: str
-    """Of the slice; "all rows" for all of them."""
+    slice: str
+    """Value of the attribute; "all rows" for all of them."""
 
     n: int
     n_groups: int
     log_loss: Interval
-    """The run's minus the reference's: below zero, the run is better."""
+    """Log loss of the run minus that of the reference: negative means that the run is better."""
 
     accuracy: Interval
-    """The run's minus the reference's: above zero, the run is better."""
+    """Accuracy of the run minus that of the reference: positive means that the run is better."""
 
     p_value: float
-    p_holm: float
+    p_holm: float = float("nan")
 
-    @property
-    def has_few_groups(self) -> bool:
-        """Whether its intervals are rough."""
-        return self.n_groups < FEW_GROUPS
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the difference for JSON; what cannot be known is None."""
-        return {
-            "run": self.run,
-            "family": self.family,
-            "slice": self.name,
-            "n": self.n,
-            "n_groups": self.n_groups,
-            "few_groups": self.has_few_groups,
-            "log_loss": self.log_loss.to_dict(),
-            "accuracy": self.accuracy.to_dict(),
-            "p_value": None if np.isnan(self.p_value) else self.p_value,
-            "p_holm": None if np.isnan(self.p_holm) else self.p_holm,
-        }
+    def __str__(self) -> str:
+        verdict = ""
+        if self.log_loss.excludes_zero:
+            verdict = ", better" if self.log_loss.value < 0 else ", worse"
+        return (
+            f"{self.n:7,}  log loss {self.log_loss:+.4f}  accuracy {self.accuracy:+.4f}  "
+            f"{format_p(self.p_holm)}{verdict}{few_groups_mark(self.n_groups)}"
+        )
 
 
 @dataclass(frozen=True)
-class PairedDifferences:
-    """Every run against the reference: overall first, then by slice."""
+class PairedDifferences(Result):
+    """Differences between every run and the reference: on all rows, then by slice."""
 
-    rows: tuple[PairedDifference, ...]
+    reference: str
+    differences: tuple[PairedDifference, ...]
     omitted: dict[str, str]
-    """Families that could not be cut, and why."""
+    """By attribute: why the rows could not be sliced by it."""
 
-    reference: str = "the reference"
-    left_out: dict[str, tuple[int, int]] = field(default_factory=dict)
-    """By run: rows that only it, and that only the reference, has predicted."""
+    left_out: dict[str, dict[str, int]] = field(default_factory=dict)
+    """By run: number of rows without a label, only in the run, and only in the reference."""
 
     @property
     def overall(self) -> tuple[PairedDifference, ...]:
         """The differences on all rows."""
-        return tuple(row for row in self.rows if row.family == OVERALL)
+        return tuple(row for row in self.differences if row.family == OVERALL)
 
     def to_frame(self) -> pd.DataFrame:
-        """Return a line per run and slice, intervals as three columns each."""
-        return pd.json_normalize([row.to_dict() for row in self.rows], sep="_")
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return everything for JSON."""
-        return {
-            "reference": self.reference,
-            "differences": [row.to_dict() for row in self.rows],
-            "omitted": self.omitted,
-            "left_out": {name: list(counts) for name, counts in self.left_out.items()},
-        }
+        """Return one row per run and slice; an interval takes three columns."""
+        return pd.json_normalize([row.to_dict() for row in self.differences], sep="_")
 
     def __str__(self) -> str:
-        names = [_name(row) for row in self.rows]
+        names = [
+            row.run if row.family == OVERALL else f"{row.run}, {row.family}: {row.slice}"
+            for row in self.differences
+        ]
         width = max(map(len, names), default=0)
-        lines = [f"minus {self.reference}, paired; intervals by group, p by Holm's rule"]
+        lines = [f"difference to {self.reference}, paired; intervals by group, Holm-adjusted p"]
         lines += [
-            f"{name:{width}}  {row.n:7,}  log loss {row.log_loss:+.4f}  "
-            f"accuracy {row.accuracy:+.4f}  {describe_p(row.p_holm)}{few_groups_mark(row.n_groups)}"
-            for name, row in zip(names, self.rows, strict=True)
+            f"{name:{width}}  {row}" for name, row in zip(names, self.differences, strict=True)
         ]
-        lines += [
-            f"left out: {own:,} rows only in {name}, {other:,} only in {self.reference}"
-            for name, (own, other) in self.left_out.items()
-            if own or other
-        ]
+        for name, counts in self.left_out.items():
+            if any(counts.values()):
+                lines.append(
+                    f"left out: {counts['only_run']:,} rows only in {name}, "
+                    f"{counts['only_reference']:,} only in {self.reference}, "
+                    f"{counts['unlabelled']:,} without a label"
+                )
         return "\n".join(lines + [f"{name}: omitted, {why}" for name, why in self.omitted.items()])
-
-    def _repr_html_(self) -> str:
-        return f"<pre>{html.escape(str(self))}</pre>"
 
 
 def compare_many(
     runs: Mapping[str, pd.DataFrame],
     reference: pd.DataFrame,
     *,
+    name: str = "the reference",
     pairs: pd.DataFrame | None = None,
     confidence_level: float = 0.95,
     n_resamples: int = 999,
     seed: int = 0,
 ) -> PairedDifferences:
-    """Compare every run with the reference on the rows that both have predicted.
+    """Compare every run with the reference on the rows that both predicted.
 
     Parameters
     ----------
     runs
         Predictions by name: tables with `id, prob_a, prob_b, prob_tie`.
     reference
-        The same, with `label` and `group` besides.
+        The same columns, and `label` and `group`.
+    name
+        Name of the reference.
     pairs
-        The pairs table of the rows; then every comparison is also made by slice.
+        The pairs table of the rows, to compare on each slice too.
     confidence_level, n_resamples, seed
         As in :func:`tiewise.evaluate`.
 
     Raises
     ------
     ScoresError
-        A run shares no labelled row with the reference, or probabilities are none.
+        A run shares no labelled row with the reference or has other labels, an id repeats, or
+        probabilities are invalid.
 
     Examples
     --------
@@ -159,97 +134,90 @@ def compare_many(
     >>> probs = {"prob_a": 0.4, "prob_b": 0.3, "prob_tie": 0.3}
     >>> reference = pd.DataFrame({**labels, **probs})
     >>> print(compare_many({"same": reference}, reference))
-    minus the reference, paired; intervals by group, p by Holm's rule
+    difference to the reference, paired; intervals by group, Holm-adjusted p
     same       60  log loss +0.0000 [+0.0000, +0.0000]  accuracy +0.0000 [+0.0000, +0.0000]  p 1.000
     """
-    check_confidence(confidence_level)
     omitted: dict[str, str] = {}
-    rows: list[PairedDifference] = []
-    for name, run in runs.items():
-        table, terms = _paired_rows(name, run, reference)
-        parts = {OVERALL: pd.Series(pd.Categorical([OVERALL] * len(table)))}
+    left_out: dict[str, dict[str, int]] = {}
+    overall: list[PairedDifference] = []
+    by_slice: list[PairedDifference] = []
+    for run_name, run in runs.items():
+        table, terms, left_out[run_name] = _paired_rows(run_name, run, name, reference)
+        slicings = {OVERALL: pd.Series(pd.Categorical([OVERALL] * len(table)))}
         if pairs is not None:
-            families, omitted = cut_families(join_rows(pairs, table))
-            parts |= {key: part.cat.remove_unused_categories() for key, part in families.items()}
+            found, omitted = slice_rows(join_rows(pairs, table))
+            slicings |= found
         grouped = group_rows(table["group"], terms)
-        for family, slices in parts.items():
-            sums = grouped.sums(_spread(terms, slices))
-            drawn = bootstrap(sums, _means, n_resamples=n_resamples, seed=seed)
-            rows += _differences(name, family, slices, sums, drawn, confidence_level)
-    whole = [row for row in rows if row.family == OVERALL]
-    parted = [row for row in rows if row.family != OVERALL]
-    return PairedDifferences((*_corrected(whole), *_corrected(parted)), omitted)
-
-
-def _differences(
-    run: str,
-    family: str,
-    slices: pd.Series,
-    sums: FloatArray,
-    drawn: Bootstrap,
-    confidence_level: float,
-) -> list[PairedDifference]:
-    n_groups = (sums[:, 2::3] > 0).sum(0)
-    degrees = np.repeat(np.maximum(n_groups - 1, 1), 2)
-    intervals = drawn.intervals(confidence_level)
-    p_values = drawn.p_values(degrees, confidence_level)
-    return [
-        PairedDifference(
-            run=run,
-            family=family,
-            name=str(category),
-            n=int(sums[:, 3 * k + 2].sum()),
-            n_groups=int(n_groups[k]),
-            log_loss=intervals[2 * k],
-            accuracy=intervals[2 * k + 1],
-            p_value=float(p_values[2 * k]),
-            p_holm=float("nan"),
-        )
-        for k, category in enumerate(slices.cat.categories)
-    ]
+        for family, slices in slicings.items():
+            sums = sum_by_slice(grouped, terms, slices)
+            drawn = bootstrap(
+                sums.reshape(len(sums), -1), _mean_differences, n_resamples=n_resamples, seed=seed
+            )
+            n_groups = (sums[:, :, 2] > 0).sum(0)
+            n_slices = len(n_groups)
+            intervals = drawn.intervals(confidence_level)
+            degrees = np.tile(np.maximum(n_groups - 1, 1), 2)
+            p_values = drawn.p_values(degrees, confidence_level)
+            (overall if family == OVERALL else by_slice).extend(
+                PairedDifference(
+                    run=run_name,
+                    family=family,
+                    slice=str(category),
+                    n=int(sums[:, k, 2].sum()),
+                    n_groups=int(n_groups[k]),
+                    log_loss=intervals[k],
+                    accuracy=intervals[n_slices + k],
+                    p_value=float(p_values[k]),
+                )
+                for k, category in enumerate(slices.cat.categories)
+            )
+    rows = (*_adjust(overall), *_adjust(by_slice))
+    return PairedDifferences(name, rows, omitted, left_out)
 
 
 def _paired_rows(
-    name: str, run: pd.DataFrame, reference: pd.DataFrame
-) -> tuple[pd.DataFrame, FloatArray]:
-    """Rows that both predicted, and what each adds: loss and accuracy difference, one, (n, 3)."""
-    repeated = [ids[ids.duplicated()] for ids in (run["id"], reference["id"])]
-    if any(len(ids) for ids in repeated):
-        first = next(ids.iloc[0] for ids in repeated if len(ids))
-        raise ScoresError(f"run {name} or the reference predicts id {first} more than once.")
-    own = run[["id", *PROB_COLUMNS]].rename(columns=lambda column: f"run_{column}")
-    own["key"] = own.pop("run_id").astype(str)
-    labelled = reference[reference["label"].notna()]
-    table = labelled.assign(key=labelled["id"].astype(str)).merge(own, on="key")
-    if not len(table):
+    name: str, run: pd.DataFrame, reference_name: str, reference: pd.DataFrame
+) -> tuple[pd.DataFrame, FloatArray, dict[str, int]]:
+    """Return the labelled rows of both, their terms (n, 3), and how many rows were left out.
+
+    The terms are the difference of log loss, that of accuracy, and one.
+    """
+    tables = [table.set_index(table["id"].astype(str)) for table in (run, reference)]
+    for table in tables:
+        if not table.index.is_unique:
+            first = table.index[table.index.duplicated()][0]
+            raise ScoresError(
+                f"run {name} or {reference_name} predicts id {first} more than once; expected once."
+            )
+    shared = tables[1].index[tables[1].index.isin(tables[0].index)]
+    own, other = (table.loc[shared] for table in tables)
+    if "label" in own and not own["label"].astype("Int64").equals(other["label"].astype("Int64")):
         raise ScoresError(
-            f"run {name} shares no labelled row with the reference. Are both of the same data?"
+            f"{name} and {reference_name} have different labels. Compare runs of the same data."
         )
-    labels = check_labels(table["label"])
-    one = table[[f"run_{column}" for column in PROB_COLUMNS]].to_numpy()
-    other = table[PROB_COLUMNS].to_numpy()
-    terms = [paired_terms(labels, one, other, metric=m)[0] for m in ("log_loss", "accuracy")]
-    return table, np.column_stack([*terms, np.ones(len(table))])
+    is_labelled = other["label"].notna().to_numpy()
+    if not is_labelled.any():
+        raise ScoresError(
+            f"{name} shares no labelled row with {reference_name}. Compare runs of the same data."
+        )
+    labels = check_labels(other["label"][is_labelled])
+    probs = [table.loc[is_labelled, PROB_COLUMNS].to_numpy() for table in (own, other)]
+    terms = [paired_terms(labels, *probs, metric=metric)[0] for metric in ("log_loss", "accuracy")]
+    counts = {
+        "only_run": len(run) - len(shared),
+        "only_reference": len(reference) - len(shared),
+        "unlabelled": int((~is_labelled).sum()),
+    }
+    rows = other[is_labelled].reset_index(drop=True)
+    return rows, np.column_stack([*terms, np.ones(len(rows))]), counts
 
 
-def _spread(terms: FloatArray, slices: pd.Series) -> FloatArray:
-    """Give each slice columns of its own: (n, 3) to (n, 3 k)."""
-    member = np.asarray(slices.cat.codes)[:, None] == np.arange(len(slices.cat.categories))
-    spread = member[:, :, None] * terms[:, None, :]
-    return np.asarray(spread.reshape(len(terms), -1), dtype=np.float64)
+def _mean_differences(totals: FloatArray) -> FloatArray:
+    """From sums (..., k * 3) to the log loss, then the accuracy of k slices: (..., 2 * k)."""
+    sums = totals.reshape(*totals.shape[:-1], -1, 3)
+    return np.concatenate([sums[..., 0] / sums[..., 2], sums[..., 1] / sums[..., 2]], axis=-1)
 
 
-def _means(totals: FloatArray) -> FloatArray:
-    """From totals (..., 3 k) to differences of log loss and accuracy, (..., 2 k)."""
-    parts = totals.reshape(*totals.shape[:-1], -1, 3)
-    means = parts[..., :2] / parts[..., 2:]
-    return np.asarray(means.reshape(*totals.shape[:-1], -1))
-
-
-def _corrected(rows: list[PairedDifference]) -> list[PairedDifference]:
-    corrected = correct_holm([row.p_value for row in rows]).tolist()
-    return [replace(row, p_holm=p) for row, p in zip(rows, corrected, strict=True)]
-
-
-def _name(row: PairedDifference) -> str:
-    return row.run if row.family == OVERALL else f"{row.run}, {row.family}: {row.name}"
+def _adjust(rows: list[PairedDifference]) -> list[PairedDifference]:
+    adjusted = adjust_holm([row.p_value for row in rows]).tolist()
+    return [replace(row, p_holm=p) for row, p in zip(rows, adjusted, strict=True)]

@@ -22,7 +22,6 @@ from scipy.stats import kendalltau
 
 from tiewise.errors import ScoresError
 from tiewise.evaluation.davidson import Contests, Fit, fit_controlled, fit_plain, influence
-from tiewise.evaluation.families import count_characters
 from tiewise.evaluation.intervals import (
     FloatArray,
     IntArray,
@@ -32,7 +31,7 @@ from tiewise.evaluation.intervals import (
 )
 from tiewise.evaluation.metrics import N_CLASSES, check_labels, check_probs
 from tiewise.evaluation.resampling import check_resamples, group_rows, resampled_totals
-from tiewise.evaluation.slices import join_rows
+from tiewise.evaluation.slices import count_characters, join_rows
 from tiewise.pairs.labels import PROB_COLUMNS
 
 

@@ -1,18 +1,17 @@
-"""The bootstrap over groups that every interval comes from.
+"""Studentised cluster bootstrap: the source of every interval.
 
-Rows of one group (one conversation's origin) are not independent, so what is resampled is the
-group. Every statistic here is a smooth function of *totals*: sums over rows, first added up within
-each group, so one resample of G groups costs one row of a matrix product, however many rows there
-are.
+Rows of one prompt group are not independent, so groups are resampled, not rows. Every statistic is
+a smooth function of *totals*: sums over rows, added up within each group first. One resample of
+G groups therefore costs one row of a matrix product, for any number of rows.
 
-The interval is the symmetric studentised one: a resample's deviation is divided by its own
-standard error (from the groups' jackknife influences, weighted as drawn), and the 95 % quantile of
-its size scales the standard error of the sample. Measured coverage (``benchmarks/coverage.md``) is
-nearest to what it claims from 20 groups up; percentile and BCa intervals of the same resamples are
-too short there.
+The interval is symmetric and studentised. The deviation of each resample is divided by its own
+standard error (from the jackknife influences of the groups, weighted as drawn); the 95 % quantile
+of the absolute ratio scales the standard error of the sample. Its measured coverage
+(``benchmarks/coverage.md``) is nearest to the nominal level from 20 groups; percentile and BCa
+intervals of the same resamples are too short there.
 
-Rows are put in a canonical order first (groups by their content, not by their names), so neither
-the order of rows nor the names of groups moves an interval by a single bit.
+Rows are sorted first, and groups are sorted by their content. So neither the order of the rows nor
+the names of the groups changes a bit of an interval.
 """
 
 from __future__ import annotations
@@ -27,50 +26,56 @@ import pandas as pd
 from scipy.stats import t
 
 from tiewise.errors import ScoresError
-from tiewise.evaluation.intervals import FloatArray, IntArray, Interval, shown_rows
+from tiewise.evaluation.intervals import (
+    FloatArray,
+    IntArray,
+    Interval,
+    check_confidence,
+    list_rows,
+)
 
 Statistic = Callable[[FloatArray], FloatArray]
 """From totals (..., n_columns) to values (..., n_values)."""
 
-_CHUNK = 64
-_ROUNDING = 1e-11  # what is left of the influences of groups that are all alike
+_CHUNK = 64  # resamples drawn at a time, which bounds the memory
+_ROUNDING = 1e-11  # standard errors below this are rounding: all groups are equal
 
 
 @dataclass(frozen=True)
 class GroupedRows:
-    """The rows in canonical order, a group's rows side by side."""
+    """Rows sorted by group."""
 
     order: IntArray
     """Positions of the rows, (n,)."""
 
     starts: IntArray
-    """Where each group starts in `order`, (n_groups,)."""
+    """Index into `order` of the first row of each group, (n_groups,)."""
 
     @property
     def n_groups(self) -> int:
-        """How many groups there are."""
+        """Number of groups."""
         return len(self.starts)
 
     def sums(self, columns: npt.NDArray[Any]) -> FloatArray:
-        """Add the rows of `columns` (n, k) up within each group: float64 (n_groups, k)."""
+        """Sum `columns` (n, k) within each group: float64 (n_groups, k)."""
         rows = np.asarray(columns, dtype=np.float64)[self.order]
         return np.add.reduceat(rows, self.starts, axis=0)
 
 
 def group_rows(groups: npt.ArrayLike | None, *content: npt.NDArray[Any]) -> GroupedRows:
-    """Sort rows by group, groups by what is in them.
+    """Sort rows by group, and groups by their content.
 
     Parameters
     ----------
     groups
-        A name per row, (n,), any hashable type; None makes each row its own group.
+        Name of each row's group, (n,), any hashable type; None makes each row its own group.
     *content
-        Arrays (n,) or (n, k) that tell one row from another.
+        Arrays (n,) or (n, k) that distinguish the rows.
 
     Raises
     ------
     ScoresError
-        A row has no group, or there are not as many groups as rows.
+        A row has no group, or `groups` has another length.
 
     Examples
     --------
@@ -83,7 +88,8 @@ def group_rows(groups: npt.ArrayLike | None, *content: npt.NDArray[Any]) -> Grou
     table = pd.DataFrame(dict(enumerate(columns)))
     row_key = pd.util.hash_pandas_object(table, index=False).to_numpy(np.uint64)
     group_key = np.zeros(codes.max(initial=-1) + 1, dtype=np.uint64)
-    np.add.at(group_key, codes, row_key)  # wraps; a sum does not know the order of its terms
+    # The sum of the row keys (modulo 2**64) does not depend on the order of the rows.
+    np.add.at(group_key, codes, row_key)
     order = np.lexsort((row_key, codes, group_key[codes]))
     sorted_codes = codes[order]
     starts = np.flatnonzero(np.r_[True, sorted_codes[1:] != sorted_codes[:-1]])
@@ -91,56 +97,64 @@ def group_rows(groups: npt.ArrayLike | None, *content: npt.NDArray[Any]) -> Grou
 
 
 def group_codes(groups: npt.ArrayLike | None, n_rows: int) -> IntArray:
-    """Give each group a number from 0: int64 (n_rows,); None makes each row its own group."""
+    """Assign each group a number from 0: int64 (n_rows,); None makes each row its own group.
+
+    Raises
+    ------
+    ScoresError
+        A row has no group, or `groups` has another length.
+    """
     if groups is None:
         return np.arange(n_rows, dtype=np.int64)
     names = groups if isinstance(groups, pd.Series) else pd.Series(np.asarray(groups))
     if len(names) != n_rows:
-        raise ScoresError(f"groups has {len(names)} entries for {n_rows} rows; expected one a row.")
+        raise ScoresError(
+            f"groups has {len(names)} entries for {n_rows} rows; expected one per row."
+        )
     codes = pd.factorize(names.to_numpy())[0].astype(np.int64)
     missing = np.flatnonzero(codes < 0)
     if len(missing):
         raise ScoresError(
-            f"groups is missing in {len(missing)} rows, the first at {shown_rows(missing)}; "
-            "every row needs one. Leave groups out to treat each row as its own group."
+            f"groups is missing in {len(missing)} rows, the first at {list_rows(missing)}; "
+            "every row needs a group. To treat each row as its own group, leave groups out."
         )
     return codes
 
 
 @dataclass(frozen=True)
 class Bootstrap:
-    """Values of a statistic, their standard errors, and what resampling made of them."""
+    """Values of a statistic, their standard errors and the deviations of the resamples."""
 
     values: FloatArray
     """(n_values,)"""
 
     standard_errors: FloatArray
-    """(n_values,), of the jackknife over groups."""
+    """(n_values,), from the jackknife over groups."""
 
     deviations: FloatArray
-    """Size of each resample's deviation in its own standard errors, (n_resamples, n_values)."""
+    """Absolute deviation of each resample in its own standard errors, (n_resamples, n_values)."""
 
     def intervals(self, confidence_level: float) -> list[Interval]:
-        """Return one interval per value."""
-        scale = _nan_quantile(self.deviations, confidence_level)
+        """Return one interval per value; ScoresError unless the level is between 0 and 1."""
+        scale = _nan_quantile(self.deviations, check_confidence(confidence_level))
         ends = zip(self.values, scale * self.standard_errors, strict=True)
         return [Interval(float(v), float(v - half), float(v + half)) for v, half in ends]
 
     def p_values(
         self, degrees_of_freedom: npt.ArrayLike, confidence_level: float = 0.95
     ) -> FloatArray:
-        """Return how rarely chance alone lies this far from zero: (n_values,) in [0, 1].
+        """Return two-sided p-values of the hypothesis that a value is zero, (n_values,).
 
-        Resamples tell nothing of tails rarer than one in their number, and many comparisons need
-        such tails. So the tail is Student's, stretched until it agrees with the resamples at
-        `confidence_level`: an interval excludes zero exactly where p is below one minus that.
+        Holm's correction of many comparisons needs tails that are rarer than one resample in all
+        of them. So the tail is Student's t, stretched until it agrees with the resamples at
+        `confidence_level`: the interval excludes zero exactly where p < 1 - `confidence_level`.
 
         Parameters
         ----------
         degrees_of_freedom
-            Groups less one, (n_values,) or one for all.
+            Number of groups minus one, (n_values,) or one number for all.
         confidence_level
-            Where tail and resamples agree.
+            Level at which Student's t and the resamples agree.
         """
         scale = _nan_quantile(self.deviations, confidence_level)
         stretch = scale / t.ppf((1 + confidence_level) / 2, degrees_of_freedom)
@@ -153,7 +167,7 @@ class Bootstrap:
 def bootstrap(
     sums: FloatArray, statistic: Statistic, *, n_resamples: int = 999, seed: int = 0
 ) -> Bootstrap:
-    """Resample groups with replacement and see how far a statistic moves.
+    """Resample groups with replacement and measure how far a statistic moves.
 
     Parameters
     ----------
@@ -162,9 +176,9 @@ def bootstrap(
     statistic
         From totals (..., n_columns) to values (..., n_values); NaN where not defined.
     n_resamples
-        How many resamples, at least 1.
+        Number of resamples, at least 1.
     seed
-        Of the resampling: equal seeds give equal intervals.
+        Seed of the resampling: equal seeds give equal intervals.
 
     References
     ----------
@@ -174,12 +188,11 @@ def bootstrap(
     Examples
     --------
     >>> sums = np.column_stack([np.arange(100.0), np.ones(100)])
-    >>> mean = lambda totals: totals[..., :1] / totals[..., 1:]
-    >>> f"{bootstrap(sums, mean).intervals(0.95)[0]:.1f}"
+    >>> f"{bootstrap(sums, mean_of_sums).intervals(0.95)[0]:.1f}"
     '49.5 [43.8, 55.2]'
     """
-    check_resamples(n_resamples)
     n_groups, n_columns = sums.shape
+    check_resamples(n_resamples)
     with np.errstate(divide="ignore", invalid="ignore"):
         values = statistic(sums.sum(0))
         influence, standard_errors = jackknife(sums, statistic)
@@ -194,12 +207,12 @@ def bootstrap(
 
 
 def jackknife(sums: FloatArray, statistic: Statistic) -> tuple[FloatArray, FloatArray]:
-    """Leave each group out once.
+    """Recompute a statistic without each group in turn.
 
     Returns
     -------
     influence
-        How much each group pulls each value, (n_groups, n_values); sums to zero over groups.
+        Influence of each group on each value, (n_groups, n_values); sums to zero over groups.
     standard_errors
         (n_values,); NaN for a single group.
     """
@@ -212,31 +225,10 @@ def jackknife(sums: FloatArray, statistic: Statistic) -> tuple[FloatArray, Float
     return influence, standard_errors
 
 
-def mean_of_sums(totals: FloatArray) -> FloatArray:
-    """Divide every total by the last column, the count: (..., k + 1) to (..., k)."""
-    return totals[..., :-1] / totals[..., -1:]
-
-
-def _own_errors(moments: FloatArray, n_groups: int, standard_errors: FloatArray) -> FloatArray:
-    """Give the standard error of each resample, from the first two moments of its influences.
-
-    A resample in which nothing varies (every group drawn is all right, say) has no scale: NaN.
-    """
-    mean, square = np.split(moments, 2, axis=1)
-    own_errors = np.sqrt(np.maximum(square - mean**2, 0) / (n_groups - 1))
-    return np.where(own_errors > standard_errors * 1e-6, own_errors, np.nan)
-
-
-def check_resamples(n_resamples: int) -> None:
-    """Raise ScoresError unless something is drawn at all."""
-    if n_resamples < 1:
-        raise ScoresError(f"n_resamples is {n_resamples}; expected at least 1.")
-
-
 def resampled_totals(
     columns: FloatArray, n_resamples: int, generator: np.random.Generator
 ) -> FloatArray:
-    """Draw groups with replacement and add them up: (n_resamples, n_columns)."""
+    """Draw groups with replacement and sum their `columns`: (n_resamples, n_columns)."""
     n_groups = len(columns)
     totals = np.empty((n_resamples, columns.shape[1]))
     for start in range(0, n_resamples, _CHUNK):
@@ -249,7 +241,34 @@ def resampled_totals(
     return totals
 
 
+def mean_of_sums(totals: FloatArray) -> FloatArray:
+    """Divide every total by the last one, the count: (..., k + 1) to (..., k)."""
+    return totals[..., :-1] / totals[..., -1:]
+
+
+def weighted_mean(values: FloatArray, weights: FloatArray) -> FloatArray:
+    """Average (..., k) to (..., n) with weights (n, k), over the values that are not NaN."""
+    is_known = np.isfinite(values)
+    return np.asarray((np.where(is_known, values, 0.0) @ weights.T) / (is_known @ weights.T))
+
+
+def check_resamples(n_resamples: int) -> None:
+    """Raise ScoresError unless there is at least one resample."""
+    if n_resamples < 1:
+        raise ScoresError(f"n_resamples is {n_resamples}; expected at least 1.")
+
+
+def _own_errors(moments: FloatArray, n_groups: int, standard_errors: FloatArray) -> FloatArray:
+    """Return the standard error of each resample from the first two moments of its influences.
+
+    It is NaN for a resample in which nothing varies, for example where all drawn groups are right.
+    """
+    mean, square = np.split(moments, 2, axis=1)
+    own_errors = np.sqrt(np.maximum(square - mean**2, 0) / (n_groups - 1))
+    return np.where(own_errors > standard_errors * 1e-6, own_errors, np.nan)
+
+
 def _nan_quantile(values: FloatArray, level: float) -> FloatArray:
-    """Quantile of what is known in each column; NaN where nothing is."""
+    """Quantile of the finite values of each column; NaN where there are none."""
     known = [column[np.isfinite(column)] for column in values.T]
     return np.array([np.quantile(column, level) if len(column) else np.nan for column in known])

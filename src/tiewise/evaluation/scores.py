@@ -1,13 +1,13 @@
 """Scores with intervals, and the paired comparison of two models on the same rows.
 
-Every number comes with a 95 % interval from a bootstrap over groups
-(:mod:`tiewise.evaluation.resampling`); below 30 groups the intervals are flagged as rough. Labels
-and columns are A, B, tie = 0, 1, 2.
+Every interval is a bootstrap over groups (:mod:`tiewise.evaluation.resampling`). Labels and columns
+are in the order A, B, tie = 0, 1, 2.
 """
 
 from __future__ import annotations
 
 import html
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -15,14 +15,10 @@ import numpy as np
 import numpy.typing as npt
 
 from tiewise.errors import ScoresError
-from tiewise.evaluation.intervals import (
-    FEW_GROUPS,
-    FloatArray,
-    IntArray,
-    Interval,
-    check_confidence,
-)
+from tiewise.evaluation.intervals import FEW_GROUPS, FloatArray, IntArray, Interval, Result
 from tiewise.evaluation.metrics import (
+    N_CLASSES,
+    area_components,
     brier_scores,
     calibration_error,
     check_labels,
@@ -30,8 +26,13 @@ from tiewise.evaluation.metrics import (
     decisive_correct,
     log_losses,
 )
-from tiewise.evaluation.resampling import bootstrap, group_rows, mean_of_sums
-from tiewise.evaluation.totals import score_columns, score_statistic
+from tiewise.evaluation.resampling import (
+    Statistic,
+    bootstrap,
+    group_rows,
+    mean_of_sums,
+    weighted_mean,
+)
 
 Metric = Literal["log_loss", "accuracy", "brier", "decisive_accuracy"]
 
@@ -44,33 +45,37 @@ METRICS = {
     "macro_f1": 1.0,
     "auc": 1.0,
 }
-"""Names of the scores, in the order they are shown, and the most each can be; the least is 0."""
+"""Largest possible value of each score, in the order in which they are shown; the least is 0."""
+
+# Columns of the sums that the scores are computed from.
+_ROWS, _LOSS, _BRIER, _DECISIVE, _DECISIVE_CORRECT = range(5)
+_CONFUSION, _INSIDE, _OUTSIDE = slice(5, 14), slice(14, 17), slice(17, 20)
 
 
 @dataclass(frozen=True)
-class Scores:
-    """How well probabilities foretold labels, each score with its interval."""
+class Scores(Result):
+    """Scores of predicted probabilities, each with its interval."""
 
     n: int
-    """Rows scored."""
+    """Number of rows."""
 
     n_groups: int
-    """Groups they fall into: what was resampled."""
+    """Number of groups, the units that are resampled."""
 
     log_loss: Interval
-    """Mean of minus the log of the true class's probability, in nats. Uniform: 1.0986."""
+    """Mean negative log-likelihood of the label, in nats. Uniform: 1.0986."""
 
     accuracy: Interval
-    """Share of rows whose likeliest class is the label; A before B before tie among equals."""
+    """Share of rows whose most probable class is the label; equal probabilities: A, then B."""
 
     brier: Interval
-    """Sum of squared differences over the three classes, in [0, 2]. Uniform: 0.6667."""
+    """Squared difference to the one-hot label, summed over classes, in [0, 2]. Uniform: 0.6667."""
 
     ece: Interval
-    """Calibration error: root mean square over bins of equal mass, bias-corrected, top label."""
+    """Debiased RMS calibration error of the top label over bins of equal mass; not the L1 ECE."""
 
     decisive_accuracy: Interval
-    """Among rows that are no tie, how often the likelier of A and B won; NaN if all are ties."""
+    """Share of rows without ties where the more probable of A and B won; NaN if all are ties."""
 
     macro_f1: Interval
     """Unweighted mean of the F1 of each class that occurs or is predicted."""
@@ -79,34 +84,23 @@ class Scores:
     """Mean over classes of the area under the curve of that class against the rest."""
 
     n_decisive: int
-    """Rows that are no tie."""
+    """Number of rows that are not ties."""
 
     confidence_level: float = 0.95
-    """Of every interval."""
+    """Confidence level of every interval."""
 
     @property
     def has_few_groups(self) -> bool:
-        """Whether there are fewer than 30 groups, so that intervals are rough."""
+        """Whether there are fewer than 30 groups, so that the intervals are rough."""
         return self.n_groups < FEW_GROUPS
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return what ``scores.json`` holds; what is not defined is None."""
-        scores = {name: getattr(self, name).to_dict() for name in METRICS}
-        return {
-            "n": self.n,
-            "n_groups": self.n_groups,
-            "n_decisive": self.n_decisive,
-            "confidence_level": self.confidence_level,
-            "few_groups": self.has_few_groups,
-            **scores,
-        }
-
     def __str__(self) -> str:
-        lines = [f"{name.replace('_', ' '):18}{getattr(self, name):.4f}" for name in METRICS]
-        return "\n".join([self.describe(), *lines])
+        return "\n".join(
+            [self.describe(), *(f"{name:18}{score}" for name, score in tabulate([self]))]
+        )
 
     def describe(self) -> str:
-        """Say in one line what was scored, and how sure the intervals are."""
+        """Return one line that says what was scored and how the intervals were made."""
         warning = (
             f"; fewer than {FEW_GROUPS} groups, so they are rough" if self.has_few_groups else ""
         )
@@ -116,12 +110,26 @@ class Scores:
         )
 
     def _repr_html_(self) -> str:
-        rows = "".join(
-            f"<tr><th>{html.escape(name.replace('_', ' '))}</th>"
-            f"<td>{html.escape(f'{getattr(self, name):.4f}')}</td></tr>"
-            for name in METRICS
-        )
-        return f"<table><caption>{html.escape(self.describe())}</caption>{rows}</table>"
+        return to_html(self.describe(), tabulate([self]))
+
+
+def tabulate(scores: Sequence[Scores]) -> list[list[str]]:
+    """Return a line per metric: its name, then the interval of each of `scores`."""
+    return [
+        [name.replace("_", " "), *(f"{getattr(column, name):.4f}" for column in scores)]
+        for name in METRICS
+    ]
+
+
+def to_html(caption: str, lines: Sequence[Sequence[str]]) -> str:
+    """Return an HTML table; the first cell of a line is its heading, and all text is escaped."""
+    rows = "".join(
+        f"<tr><th>{html.escape(heading)}</th>"
+        + "".join(f"<td>{html.escape(cell)}</td>" for cell in cells)
+        + "</tr>"
+        for heading, *cells in lines
+    )
+    return f"<table><caption>{html.escape(caption)}</caption>{rows}</table>"
 
 
 def evaluate(
@@ -140,25 +148,26 @@ def evaluate(
     labels
         0 (A), 1 (B) or 2 (tie), (n,).
     probs
-        P(A), P(B), P(tie), (n, 3), each row summing to 1 within 1e-4. Never renormalised.
+        P(A), P(B), P(tie), (n, 3); each row sums to 1 within 1e-4. Never renormalised.
     groups
-        A name per row, (n,); rows of one group are resampled together. None: each row alone.
+        Group of each row, (n,); rows of one group are resampled together. None: each row is a
+        group.
     confidence_level
-        Of the intervals, between 0 and 1.
+        Confidence level of the intervals, between 0 and 1.
     n_resamples
-        Of the bootstrap.
+        Number of bootstrap resamples.
     seed
-        Of the bootstrap.
+        Seed of the bootstrap.
 
     Returns
     -------
     Scores
-        The same, to the last bit of each interval, for any order of rows and names of groups.
+        Bit for bit the same for any order of the rows and any names of the groups.
 
     Raises
     ------
     ScoresError
-        Labels or probabilities are not what they should be; the message names the rows.
+        Labels or probabilities are invalid; the message names the rows.
 
     Examples
     --------
@@ -168,21 +177,18 @@ def evaluate(
     """
     labels = check_labels(labels)
     probs = check_probs(probs, len(labels))
-    level = check_confidence(confidence_level)
     grouped = group_rows(groups, labels, probs)
-    sums = grouped.sums(score_columns(labels, probs))
-    drawn = bootstrap(sums, score_statistic(sums.sum(0)), n_resamples=n_resamples, seed=seed)
+    sums = grouped.sums(_score_columns(labels, probs))
+    drawn = bootstrap(sums, _score_statistic(sums.sum(0)), n_resamples=n_resamples, seed=seed)
     names = [name for name in METRICS if name != "ece"]
-    intervals = dict(zip(names, drawn.intervals(level), strict=True))
-    intervals["ece"] = calibration_error(labels, probs, grouped, level)
-    bounded = {name: interval.clip(0, METRICS[name]) for name, interval in intervals.items()}
-    n_decisive = int((labels < 2).sum())
+    intervals = dict(zip(names, drawn.intervals(confidence_level), strict=True))
+    intervals["ece"] = calibration_error(labels, probs, grouped, confidence_level)
     return Scores(
         n=len(labels),
         n_groups=grouped.n_groups,
-        n_decisive=n_decisive,
-        confidence_level=level,
-        **bounded,
+        n_decisive=int((labels < 2).sum()),
+        confidence_level=confidence_level,
+        **{name: interval.clip(0, METRICS[name]) for name, interval in intervals.items()},
     )
 
 
@@ -197,18 +203,19 @@ def compare(
     n_resamples: int = 999,
     seed: int = 0,
 ) -> Interval:
-    """Score two models on the same rows and give the first's score minus the second's.
+    """Return the score of one model minus that of another on the same rows, paired by row.
 
     Parameters
     ----------
     labels
         0 (A), 1 (B) or 2 (tie), (n,).
     probs_1, probs_2
-        P(A), P(B), P(tie), (n, 3) each.
+        P(A), P(B), P(tie) of each model, (n, 3).
     groups
-        A name per row, (n,); None: each row alone.
+        Group of each row, (n,); None: each row is a group.
     metric
-        Which score. In log loss and Brier score a negative difference means the first is better.
+        Score to compare. In log loss and Brier score a negative difference means that the first
+        model is better.
     confidence_level, n_resamples, seed
         As in :func:`evaluate`.
 
@@ -224,12 +231,11 @@ def compare(
 
     Examples
     --------
-    >>> sure, unsure = [[0.8, 0.1, 0.1]] * 50, [[0.4, 0.3, 0.3]] * 50
-    >>> f"{compare([0] * 50, sure, unsure):.3f}"
+    >>> confident, unsure = [[0.8, 0.1, 0.1]] * 50, [[0.4, 0.3, 0.3]] * 50
+    >>> f"{compare([0] * 50, confident, unsure):.3f}"
     '-0.693 [-0.693, -0.693]'
     """
     labels = check_labels(labels)
-    check_confidence(confidence_level)
     differences, counted = paired_terms(labels, probs_1, probs_2, metric=metric)
     grouped = group_rows(groups, labels, differences, counted)
     sums = grouped.sums(np.column_stack([differences, counted]))
@@ -240,33 +246,78 @@ def compare(
 def paired_terms(
     labels: IntArray, probs_1: npt.ArrayLike, probs_2: npt.ArrayLike, *, metric: Metric
 ) -> tuple[FloatArray, FloatArray]:
-    """Difference of two models in each row, and whether the row counts: float64 (n,) each.
+    """Return the difference of two models in each row, and 1 if the row counts: float64 (n,).
 
-    Both are clipped alike, as the coarser of their types is.
+    Both models are clipped with the larger epsilon of their two dtypes.
     """
     first = check_probs(probs_1, len(labels), "probs_1")
     second = check_probs(probs_2, len(labels), "probs_2")
     eps = max(float(np.finfo(probs.dtype).eps) for probs in (first, second))
-    one, counted = row_terms(labels, first, metric, eps=eps)
-    return one - row_terms(labels, second, metric, eps=eps)[0], counted
+    one, other = (_row_terms(labels, probs, metric, eps) for probs in (first, second))
+    is_counted = labels < 2 if metric == "decisive_accuracy" else np.ones(len(labels))
+    return one - other, is_counted.astype(np.float64)
 
 
-def row_terms(
-    labels: IntArray, probs: npt.NDArray[Any], metric: Metric, *, eps: float | None = None
-) -> tuple[FloatArray, FloatArray]:
-    """Return what each row adds to a score, and whether it counts: float64 (n,) each.
-
-    `eps` is as in :func:`tiewise.evaluation.metrics.log_losses`.
-    """
-    everything = np.ones(len(labels))
+def _row_terms(labels: IntArray, probs: npt.NDArray[Any], metric: Metric, eps: float) -> FloatArray:
+    """Return what each row adds to the sum of a score: float64 (n,)."""
     if metric == "log_loss":
-        return log_losses(labels, probs, eps=eps), everything
+        return log_losses(labels, probs, eps=eps)
     if metric == "brier":
-        return brier_scores(labels, probs), everything
+        return brier_scores(labels, probs)
     if metric == "accuracy":
-        return (probs.argmax(1) == labels).astype(np.float64), everything
+        return (probs.argmax(1) == labels).astype(np.float64)
     if metric == "decisive_accuracy":
-        return decisive_correct(labels, probs), (labels < 2).astype(np.float64)
+        return decisive_correct(labels, probs)
     raise ScoresError(
         f"metric is {metric!r}; expected log_loss, accuracy, brier or decisive_accuracy."
     )
+
+
+def _score_columns(labels: IntArray, probs: npt.NDArray[Any]) -> FloatArray:
+    """Return what each row adds to the totals that all scores are computed from: (n, 20)."""
+    confusion = np.eye(N_CLASSES**2)[labels * N_CLASSES + probs.argmax(1)]
+    single = [
+        np.ones(len(labels)),
+        log_losses(labels, probs),
+        brier_scores(labels, probs),
+        labels < 2,
+        decisive_correct(labels, probs),
+    ]
+    return np.hstack([np.column_stack(single), confusion, area_components(labels, probs)])
+
+
+def _score_statistic(sample: FloatArray) -> Statistic:
+    """Return the function from totals (..., 20) to the scores of `METRICS` without ece.
+
+    `sample` are the totals of the sample, (20,).
+    """
+    with np.errstate(invalid="ignore"):
+        area = sample[_INSIDE] / sample[_CONFUSION].reshape(N_CLASSES, N_CLASSES).sum(1)
+
+    def statistic(totals: FloatArray) -> FloatArray:
+        confusion = totals[..., _CONFUSION].reshape(*totals.shape[:-1], N_CLASSES, N_CLASSES)
+        right = np.diagonal(confusion, axis1=-2, axis2=-1)
+        inside = confusion.sum(-1)
+        outside = inside.sum(-1, keepdims=True) - inside
+        # The area is exact for the sample, and linearised around it for other weights.
+        areas = totals[..., _INSIDE] / inside + totals[..., _OUTSIDE] / outside - area
+        f1 = 2 * right / (inside + confusion.sum(-2))
+        rows = totals[..., _ROWS]
+        return np.stack(
+            [
+                totals[..., _LOSS] / rows,
+                right.sum(-1) / rows,
+                totals[..., _BRIER] / rows,
+                totals[..., _DECISIVE_CORRECT] / totals[..., _DECISIVE],
+                _mean(f1),
+                _mean(areas),
+            ],
+            axis=-1,
+        )
+
+    return statistic
+
+
+def _mean(values: FloatArray) -> FloatArray:
+    """Average the last axis over the values that are not NaN."""
+    return weighted_mean(values, np.ones((1, N_CLASSES)))[..., 0]

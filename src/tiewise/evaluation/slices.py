@@ -1,13 +1,14 @@
-"""Scores of parts of the data, and which parts differ from the rest by more than chance.
+"""Scores of slices of the data, such as one language, and which of them differ from the rest.
 
-Each slice is held against all other rows: the difference of log loss, its interval and its p value
-come from one bootstrap over groups. The p values of all slices together are corrected by Holm's
-rule, so that of many slices looked at, one that stands out by luck is not reported.
+Rows are sliced in several ways (`SLICINGS`): by number of turns, language, source and so on. Each
+slice is compared with all other rows; the difference of log loss, its interval and its p-value come
+from one bootstrap over groups. The p-values of all slices are Holm-adjusted together.
 """
 
 from __future__ import annotations
 
-import html
+import re
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -15,37 +16,62 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from tiewise.errors import ScoresError
-from tiewise.evaluation.families import cut_families
-from tiewise.evaluation.intervals import (
-    FEW_GROUPS,
-    FloatArray,
-    Interval,
-    check_confidence,
-    few_groups_mark,
-)
-from tiewise.evaluation.metrics import check_labels, check_probs, log_losses
+from tiewise.evaluation.intervals import FEW_GROUPS, FloatArray, Interval, Result, few_groups_mark
+from tiewise.evaluation.metrics import check_labels, check_probs, find_ids, log_losses
 from tiewise.evaluation.resampling import GroupedRows, bootstrap, group_codes, group_rows
 from tiewise.pairs.labels import PROB_COLUMNS
 
+MAX_MODEL_PAIRS = 20
+"""Number of model pairs that have a slice: the most frequent ones."""
+
+_MAX_READ = 2000  # characters; enough to guess a language
+_SCRIPTS = {
+    "Japanese": re.compile("[\u3040-\u30ff]"),
+    "Korean": re.compile("[\uac00-\ud7af]"),
+    "Chinese": re.compile("[\u4e00-\u9fff]"),
+    "Cyrillic script": re.compile("[\u0400-\u04ff]"),
+    "Arabic script": re.compile("[\u0600-\u06ff]"),
+    "Hebrew": re.compile("[\u0590-\u05ff]"),
+    "Greek": re.compile("[\u0370-\u03ff]"),
+    "Indic scripts": re.compile("[\u0900-\u0dff]"),
+    "Thai": re.compile("[\u0e00-\u0e7f]"),
+}
+_COMMON_WORDS = {
+    "English": "the and of to is in what how you that for with write are this an can it",
+    "German": "der die das und ist nicht ein eine wie was ich zu mit auf für von den bitte",
+    "French": "le la les et est un une des que pour dans en je vous qui sur du comment",
+    "Spanish": "el la los las y es un una que para en con por cómo del se qué como",
+    "Portuguese": "o os as e é um uma que para em com não do da por como você se",
+    "Italian": "il la gli e è un una che per di in con non del come sono scrivi",
+}
+_WORDS_OF = {language: frozenset(words.split()) for language, words in _COMMON_WORDS.items()}
+_WORD = re.compile(r"[^\W\d_]+")
+_CODE = re.compile(
+    r"```|^\s*(?:def |class |import |from \w+ import |#include|SELECT )", re.MULTILINE
+)
+_LETTER = re.compile(r"[^\W\d_]")
+
 
 @dataclass(frozen=True)
-class SliceScores:
-    """One slice: its size, its scores, and how it differs from the rest."""
+class SliceScores(Result):
+    """Scores of one slice and its difference to the other rows."""
 
     family: str
-    name: str
+    """Attribute by which the rows are sliced, such as "language"."""
+
+    slice: str
+    """Value of the attribute, such as "German"."""
+
     n: int
     n_groups: int
     log_loss: Interval
     accuracy: Interval
-
     difference: Interval
     """Log loss of the slice minus that of all other rows."""
 
     p_value: float
-    p_holm: float
-    """Corrected for all slices looked at; NaN where nothing can be said."""
+    p_holm: float = float("nan")
+    """p-value adjusted for the number of slices; NaN where it is not defined."""
 
     @property
     def has_few_groups(self) -> bool:
@@ -54,75 +80,58 @@ class SliceScores:
 
 
 @dataclass(frozen=True)
-class Slices:
-    """Every slice of every family, and the families that could not be cut."""
+class Slices(Result):
+    """Scores of all slices."""
 
     rows: tuple[SliceScores, ...]
     omitted: dict[str, str]
+    """By attribute: why the rows could not be sliced by it."""
+
     confidence_level: float
 
     def to_frame(self) -> pd.DataFrame:
-        """Return a line per slice: `family, slice, n, n_groups, value, low, high` (log loss), ...
+        """Return one row per slice: `family, slice, n, n_groups, value, low, high` (log loss), ...
 
-        `is_different` is whether the corrected p value is below one minus the confidence level.
+        `is_different` is whether the adjusted p-value is below one minus the confidence level.
         """
-        return pd.DataFrame([self._line(row) for row in self.rows])
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the slices for JSON; what cannot be known is None."""
         lines = [
             {
                 "family": row.family,
-                "slice": row.name,
+                "slice": row.slice,
                 "n": row.n,
                 "n_groups": row.n_groups,
-                "few_groups": row.has_few_groups,
-                "log_loss": row.log_loss.to_dict(),
-                "accuracy": row.accuracy.to_dict(),
-                "difference": row.difference.to_dict(),
-                "p_value": None if np.isnan(row.p_value) else row.p_value,
-                "p_holm": None if np.isnan(row.p_holm) else row.p_holm,
+                **vars(row.log_loss),
+                "accuracy": row.accuracy.value,
+                "difference": row.difference.value,
+                "p_value": row.p_value,
+                "p_holm": row.p_holm,
+                "is_different": self._differs(row),
             }
             for row in self.rows
         ]
-        return {"slices": lines, "omitted": self.omitted}
+        return pd.DataFrame(lines)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the slices for JSON; numbers that are not defined are None."""
+        return {"slices": [row.to_dict() for row in self.rows], "omitted": self.omitted}
 
     def __str__(self) -> str:
-        width = max((len(f"{row.family}: {row.name}") for row in self.rows), default=0)
+        names = [f"{row.family}: {row.slice}" for row in self.rows]
+        width = max(map(len, names), default=0)
         lines = [
-            f"{'slice':{width}}  {'rows':>7}  log loss, and how much more than the rest; p by "
-            f"Holm's rule, * below {1 - self.confidence_level:.2g}"
+            f"{'slice':{width}}  {'rows':>7}  log loss, and difference to all other rows; "
+            f"Holm-adjusted p, * below {1 - self.confidence_level:.2g}"
         ]
         lines += [
-            f"{f'{row.family}: {row.name}':{width}}  {row.n:7,}  {row.log_loss:.4f}  "
-            f"rest {row.difference:+.4f}  {describe_p(row.p_holm)}"
-            f"{' *' if self._differs(row) else ''}"
+            f"{name:{width}}  {row.n:7,}  {row.log_loss:.4f}  rest {row.difference:+.4f}  "
+            f"{format_p(row.p_holm)}{' *' if self._differs(row) else ''}"
             f"{few_groups_mark(row.n_groups)}"
-            for row in self.rows
+            for name, row in zip(names, self.rows, strict=True)
         ]
         return "\n".join(lines + [f"{name}: omitted, {why}" for name, why in self.omitted.items()])
 
-    def _repr_html_(self) -> str:
-        return f"<pre>{html.escape(str(self))}</pre>"
-
     def _differs(self, row: SliceScores) -> bool:
         return row.p_holm < 1 - self.confidence_level
-
-    def _line(self, row: SliceScores) -> dict[str, Any]:
-        return {
-            "family": row.family,
-            "slice": row.name,
-            "n": row.n,
-            "n_groups": row.n_groups,
-            "value": row.log_loss.value,
-            "low": row.log_loss.low,
-            "high": row.log_loss.high,
-            "accuracy": row.accuracy.value,
-            "difference": row.difference.value,
-            "p_value": row.p_value,
-            "p_holm": row.p_holm,
-            "is_different": self._differs(row),
-        }
 
 
 def evaluate_slices(
@@ -133,15 +142,15 @@ def evaluate_slices(
     n_resamples: int = 999,
     seed: int = 0,
 ) -> Slices:
-    """Score every slice of the rows of `oof` that `pairs` and `oof` allow to cut.
+    """Score every slice of the rows of `oof`.
 
     Parameters
     ----------
     pairs
-        The pairs table, or as many of its columns as there are; `id` is needed.
+        A pairs table, or as many of its columns as there are; `id` is required.
     oof
-        Predictions: `id, label, group, prob_a, prob_b, prob_tie` and what else is known. Rows
-        without a label are left out.
+        Predictions: `id, label, group, prob_a, prob_b, prob_tie` and further columns to slice by.
+        Rows without a label are left out.
     confidence_level, n_resamples, seed
         As in :func:`tiewise.evaluate`.
 
@@ -150,41 +159,78 @@ def evaluate_slices(
     ScoresError
         A predicted row is not in `pairs`, or nothing can be scored.
     """
-    check_confidence(confidence_level)
     table = join_rows(pairs, oof[oof["label"].notna()])
     labels = check_labels(table["label"])
     probs = check_probs(table[PROB_COLUMNS].to_numpy(), len(labels))
     groups = group_codes(table["group"], len(labels))
-    terms = np.column_stack([log_losses(labels, probs), probs.argmax(1) == labels])
+    is_right = probs.argmax(1) == labels
+    terms = np.column_stack([log_losses(labels, probs), is_right, np.ones(len(labels))])
     grouped = group_rows(groups, labels, probs)
-    families, omitted = cut_families(table)
-    rows = [
-        row
-        for name, family in families.items()
-        for row in _score_family(
-            name,
-            family,
-            terms,
-            grouped,
-            confidence_level=confidence_level,
-            n_resamples=n_resamples,
-            seed=seed,
+    slicings, omitted = slice_rows(table)
+    rows = []
+    for family, slices in slicings.items():
+        parts = sum_by_slice(grouped, terms, slices)
+        sums = np.concatenate([parts, grouped.sums(terms)[:, None]], axis=1)
+        drawn = bootstrap(
+            sums.reshape(len(sums), -1), _compare_with_rest, n_resamples=n_resamples, seed=seed
         )
-    ]
-    corrected = correct_holm([row.p_value for row in rows]).tolist()
-    final = (replace(row, p_holm=p) for row, p in zip(rows, corrected, strict=True))
+        in_slice = parts[:, :, 2] > 0
+        in_rest = sums[:, -1:, 2] > parts[:, :, 2]
+        # The spread of a difference is known as well as that of its part with fewer groups.
+        degrees = np.maximum(np.minimum(in_slice.sum(0), in_rest.sum(0)) - 1, 1)
+        n_slices = len(degrees)
+        intervals = drawn.intervals(confidence_level)
+        p_values = drawn.p_values(np.tile(degrees, 3), confidence_level)
+        rows += [
+            SliceScores(
+                family=family,
+                slice=str(name),
+                n=int(parts[:, k, 2].sum()),
+                n_groups=int(in_slice[:, k].sum()),
+                log_loss=intervals[k].clip(0, np.inf),
+                accuracy=intervals[n_slices + k].clip(0, 1),
+                difference=intervals[2 * n_slices + k],
+                p_value=float(p_values[2 * n_slices + k]),
+            )
+            for k, name in enumerate(slices.cat.categories)
+        ]
+    adjusted = adjust_holm([row.p_value for row in rows]).tolist()
+    final = (replace(row, p_holm=p) for row, p in zip(rows, adjusted, strict=True))
     return Slices(tuple(final), omitted, confidence_level)
 
 
-def join_rows(pairs: pd.DataFrame, oof: pd.DataFrame) -> pd.DataFrame:
-    """Join predictions with the rows they are of: as many rows as `oof`, in its order.
+def sum_by_slice(grouped: GroupedRows, terms: FloatArray, slices: pd.Series) -> FloatArray:
+    """Sum `terms` (n, m) by group and by category of `slices`: (n_groups, n_slices, m).
 
-    Columns that both have are taken from `oof`.
+    A row without a category (missing) counts in no slice.
+    """
+    member = np.asarray(slices.cat.codes)[:, None] == np.arange(len(slices.cat.categories))
+    columns = member[:, :, None] * terms[:, None, :]
+    sums = grouped.sums(columns.reshape(len(terms), -1))
+    return sums.reshape(grouped.n_groups, -1, terms.shape[1])
+
+
+def _compare_with_rest(totals: FloatArray) -> FloatArray:
+    """Compute the values of k slices from sums of loss, right rows and rows of each and of all.
+
+    From (..., (k + 1) * 3) to (..., 3 * k): all log losses, all accuracies, all differences.
+    """
+    sums = totals.reshape(*totals.shape[:-1], -1, 3)
+    parts, rest = sums[..., :-1, :], sums[..., -1:, :] - sums[..., :-1, :]
+    log_loss, accuracy = parts[..., 0] / parts[..., 2], parts[..., 1] / parts[..., 2]
+    difference = log_loss - rest[..., 0] / rest[..., 2]
+    return np.concatenate([log_loss, accuracy, difference], axis=-1)
+
+
+def join_rows(pairs: pd.DataFrame, oof: pd.DataFrame) -> pd.DataFrame:
+    """Join predictions with the pairs they belong to, by id; rows and order are those of `oof`.
+
+    Columns that both tables have are taken from `oof`.
 
     Raises
     ------
     ScoresError
-        An id is in `pairs` twice, or not at all.
+        An id repeats in `pairs`, or an id of `oof` is missing there.
 
     Examples
     --------
@@ -193,36 +239,25 @@ def join_rows(pairs: pd.DataFrame, oof: pd.DataFrame) -> pd.DataFrame:
        id  fold language
     0   2     0   German
     """
-    index = pd.Index(pairs["id"].astype(str))
-    wanted = pd.Index(oof["id"].astype(str))
-    if not index.is_unique:
-        repeated = ", ".join(index[index.duplicated()].unique()[:5])
-        raise ScoresError(f"pairs holds an id more than once, as {repeated}; every row needs one.")
-    places = index.get_indexer(wanted)
-    unknown = wanted[places < 0]
-    if len(unknown):
-        raise ScoresError(
-            f"{len(unknown)} predicted rows are not in pairs, as id {', '.join(unknown[:5])}. "
-            "Are these the data the run was fitted on?"
-        )
+    positions = find_ids(oof["id"], pairs["id"], name="pairs")
     further = [column for column in pairs.columns if column not in oof.columns]
-    found = pairs[further].iloc[places].reset_index(drop=True)
+    found = pairs[further].iloc[positions].reset_index(drop=True)
     return pd.concat([oof.reset_index(drop=True), found], axis=1)
 
 
-def describe_p(p_value: float) -> str:
-    """Return a P value for people.
+def format_p(p_value: float) -> str:
+    """Format a p-value for people.
 
     Examples
     --------
-    >>> describe_p(0.04), describe_p(float("nan"))
+    >>> format_p(0.04), format_p(float("nan"))
     ('p 0.040', 'p not defined')
     """
     return "p not defined" if np.isnan(p_value) else f"p {p_value:.3f}"
 
 
-def correct_holm(p_values: npt.ArrayLike) -> FloatArray:
-    """Correct p values for having looked at all of them; NaN are not counted and stay NaN.
+def adjust_holm(p_values: npt.ArrayLike) -> FloatArray:
+    """Adjust p-values for their number by Holm's method; NaN are not counted and stay NaN.
 
     References
     ----------
@@ -230,61 +265,177 @@ def correct_holm(p_values: npt.ArrayLike) -> FloatArray:
 
     Examples
     --------
-    >>> correct_holm([0.01, 0.04, float("nan"), 0.03]).round(3)
+    >>> adjust_holm([0.01, 0.04, float("nan"), 0.03]).round(3)
     array([0.03, 0.06,  nan, 0.06])
     """
     values = np.asarray(p_values, dtype=np.float64)
     known = np.flatnonzero(~np.isnan(values))
     order = known[np.argsort(values[known], kind="stable")]
-    corrected = np.full(len(values), np.nan)
+    adjusted = np.full(len(values), np.nan)
     factors = np.arange(len(order), 0, -1)
-    corrected[order] = np.minimum(np.maximum.accumulate(values[order] * factors), 1)
-    return corrected
+    adjusted[order] = np.minimum(np.maximum.accumulate(values[order] * factors), 1)
+    return adjusted
 
 
-def _score_family(
-    name: str,
-    family: pd.Series,
-    terms: FloatArray,
-    grouped: GroupedRows,
-    **options: Any,
-) -> list[SliceScores]:
-    """Score the slices of one family; `terms` are loss and rightness of each row, (n, 2)."""
-    names = family.cat.remove_unused_categories().cat
-    member = np.asarray(names.codes)[:, None] == np.arange(len(names.categories))
-    # For each slice the sums of loss, rightness and rows; then the same of all rows.
-    everything = np.column_stack([terms, np.ones(len(terms))])
-    parts = [everything * inside[:, None] for inside in member.T]
-    sums = grouped.sums(np.hstack([*parts, everything]))
-    drawn = bootstrap(sums, _slice_values, n_resamples=options["n_resamples"], seed=options["seed"])
-    n_groups = (sums[:, 2:-3:3] > 0).sum(0)
-    # A slice and its rest know no more of the spread than the one in fewer groups.
-    n_rest = (sums[:, -1:] > sums[:, 2:-3:3]).sum(0)
-    degrees = np.maximum(np.minimum(n_groups, n_rest) - 1, 1)
-    level = options["confidence_level"]
-    p_values = drawn.p_values(np.repeat(degrees, 3), level)[2::3]
-    intervals = drawn.intervals(level)
-    return [
-        SliceScores(
-            family=name,
-            name=str(names.categories[k]),
-            n=int(member[:, k].sum()),
-            n_groups=int(n_groups[k]),
-            log_loss=intervals[3 * k].clip(0, np.inf),
-            accuracy=intervals[3 * k + 1].clip(0, 1),
-            difference=intervals[3 * k + 2],
-            p_value=float(p_values[k]),
-            p_holm=float("nan"),
-        )
-        for k in range(len(names.categories))
-    ]
+def slice_rows(table: pd.DataFrame) -> tuple[dict[str, pd.Series], dict[str, str]]:
+    """Slice rows by every attribute in `SLICINGS` for which the table has the columns.
+
+    Parameters
+    ----------
+    table
+        Any of the columns of a pairs table and of ``oof.parquet``.
+
+    Returns
+    -------
+    slicings
+        By attribute: a categorical Series with the slice of each row, missing where a row is in
+        none; the categories are in the order in which to show them.
+    omitted
+        By attribute: why the rows could not be sliced by it.
+
+    Examples
+    --------
+    >>> table = pd.DataFrame({"prompt": [["Hi"], ["Hi", "And?"]], "n_truncated": [0, 7]})
+    >>> slicings, omitted = slice_rows(table)
+    >>> slicings["turns"].tolist(), slicings["truncated"].tolist()
+    (['1', '2'], ['whole', 'truncated'])
+    >>> omitted["code"]
+    'no column response_a, response_b'
+    """
+    slicings, omitted = {}, {}
+    for name, (columns, assign) in SLICINGS.items():
+        missing = [column for column in columns if column not in table]
+        if missing:
+            omitted[name] = f"no column {', '.join(missing)}"
+            continue
+        slices = assign(*(table[column] for column in columns))
+        if slices.notna().any():
+            slicings[name] = slices.cat.remove_unused_categories()
+        else:
+            omitted[name] = f"no values in {', '.join(columns)}"
+    return slicings, omitted
 
 
-def _slice_values(totals: FloatArray) -> FloatArray:
-    """From totals (..., 3 (k + 1)) to log loss, accuracy, difference to the rest: (..., 3 k)."""
-    shape = totals.shape[:-1]
-    parts = totals[..., :-3].reshape(*shape, -1, 3)
-    rest = totals[..., None, -3:] - parts
-    log_loss, accuracy = parts[..., 0] / parts[..., 2], parts[..., 1] / parts[..., 2]
-    difference = log_loss - rest[..., 0] / rest[..., 2]
-    return np.stack([log_loss, accuracy, difference], axis=-1).reshape(*shape, -1)
+def guess_language(turns: Sequence[str | None]) -> str:
+    """Guess the language of a text from its script, or from its most common short words.
+
+    Examples
+    --------
+    >>> [guess_language([text]) for text in ("Wie ist das Wetter?", "天气怎么样?", "42")]
+    ['German', 'Chinese', 'no letters']
+    """
+    text = join_turns(turns)[:_MAX_READ]
+    n_letters = len(_LETTER.findall(text))
+    if not n_letters:
+        return "no letters"
+    for script, pattern in _SCRIPTS.items():
+        if len(pattern.findall(text)) > 0.2 * n_letters:
+            return script
+    words = [word.lower() for word in _WORD.findall(text)]
+    hits = {language: sum(w in known for w in words) for language, known in _WORDS_OF.items()}
+    best = max(hits, key=lambda language: hits[language])
+    return best if hits[best] else "other Latin script"
+
+
+def join_turns(turns: Sequence[str | None]) -> str:
+    """Join turns with line breaks; a missing turn is empty.
+
+    Examples
+    --------
+    >>> join_turns(["a", None, "b"]).splitlines()
+    ['a', '', 'b']
+    """
+    return "\n".join(turn or "" for turn in turns)
+
+
+def count_characters(turns: Sequence[str | None]) -> int:
+    """Count the characters of all turns.
+
+    Examples
+    --------
+    >>> count_characters(["ab", None, "c"])
+    3
+    """
+    return sum(len(turn or "") for turn in turns)
+
+
+def _is_blank(turns: Sequence[str | None]) -> bool:
+    """Whether there is no turn, or one of them is missing or only white space."""
+    return not turns or any(turn is None or not turn.strip() for turn in turns)
+
+
+def _categories(values: Iterable[Any], order: Sequence[str], index: pd.Index) -> pd.Series:
+    return pd.Series(pd.Categorical(list(values), categories=list(order)), index=index)
+
+
+def _cut_numbers(numbers: pd.Series, edges: Sequence[float], names: Sequence[str]) -> pd.Series:
+    """Name the bin of each number; `edges` are the lower ends of all bins but the first."""
+    places = np.searchsorted(edges, numbers.to_numpy(np.float64), side="right")
+    return _categories((names[place] for place in places), names, numbers.index)
+
+
+def _either(flags: pd.Series, yes: str, no: str) -> pd.Series:
+    return _categories(np.where(flags.to_numpy(bool), yes, no), [yes, no], flags.index)
+
+
+def _by_frequency(names: pd.Series) -> pd.Series:
+    """Make each value a slice, the most frequent first; equally frequent ones by name."""
+    counts = names.dropna().astype(str).value_counts()
+    order = sorted(counts.index, key=lambda name: (-counts[name], name))
+    return _categories(names, order, names.index)
+
+
+def _length_gap(response_a: pd.Series, response_b: pd.Series) -> pd.Series:
+    a, b = (responses.map(count_characters) for responses in (response_a, response_b))
+    factor = np.exp(np.abs(np.log1p(a) - np.log1p(b)))
+    names = ["less than 1.1 times", "1.1 to 1.5 times", "1.5 to 3 times", "3 times or more"]
+    return _cut_numbers(factor, [1.1, 1.5, 3], names)
+
+
+def _prompt_length(prompts: pd.Series) -> pd.Series:
+    names = ["under 100 characters", "100 to 499", "500 to 1,999", "2,000 or more"]
+    return _cut_numbers(prompts.map(count_characters), [100, 500, 2000], names)
+
+
+def _blank(response_a: pd.Series, response_b: pd.Series) -> pd.Series:
+    either = response_a.map(_is_blank) | response_b.map(_is_blank)
+    return _either(either, "a response null or empty", "both complete")
+
+
+def _code(prompts: pd.Series, response_a: pd.Series, response_b: pd.Series) -> pd.Series:
+    rows = zip(prompts, response_a, response_b, strict=True)
+    has_code = [any(_CODE.search(join_turns(turns)) for turns in row) for row in rows]
+    return _either(pd.Series(has_code, index=prompts.index), "code", "no code")
+
+
+def _model_pair(model_a: pd.Series, model_b: pd.Series) -> pd.Series:
+    both = model_a.notna() & model_b.notna()
+    names = [" / ".join(sorted(pair)) for pair in zip(model_a[both], model_b[both], strict=True)]
+    pairs = pd.Series(names, index=model_a.index[both], dtype=object).reindex(model_a.index)
+    named = _by_frequency(pairs).cat
+    return pd.Series(named.set_categories(named.categories[:MAX_MODEL_PAIRS]))
+
+
+def _outcome(winners: pd.Series) -> pd.Series:
+    words = {"model_a": "A or B won", "model_b": "A or B won", "tie": "tie"}
+    known = winners.dropna().map(lambda word: words.get(word, "tie, both bad"))
+    names = ["A or B won", "tie", "tie, both bad"]
+    return _categories(known.reindex(winners.index), names, winners.index)
+
+
+SLICINGS: dict[str, tuple[list[str], Callable[..., pd.Series]]] = {
+    "turns": (
+        ["prompt"],
+        lambda prompts: _cut_numbers(prompts.map(len), [2, 3, 4], ["1", "2", "3", "4 or more"]),
+    ),
+    "length gap": (["response_a", "response_b"], _length_gap),
+    "prompt length": (["prompt"], _prompt_length),
+    "null or empty": (["response_a", "response_b"], _blank),
+    "truncated": (["n_truncated"], lambda counts: _either(counts > 0, "truncated", "whole")),
+    "code": (["prompt", "response_a", "response_b"], _code),
+    "language": (["prompt"], lambda prompts: _by_frequency(prompts.map(guess_language))),
+    "model pair": (["model_a", "model_b"], _model_pair),
+    "outcome": (["winner"], _outcome),
+    "source": (["source"], _by_frequency),
+}
+"""By attribute: the columns it needs, and the function from them to the slice of each row."""

@@ -53,12 +53,12 @@ def _choose(slices: Slices) -> tuple[dict[tuple[str, str], SliceScores], list[st
     for family in dict.fromkeys(row.family for row in slices.rows):
         members = [row for row in slices.rows if row.family == family]
         if len(members) == 1:
-            notes.append(f"Not cut by {family}: all pairs are «{label_text(members[0].name)}».")
+            notes.append(f"Not cut by {family}: all pairs are «{label_text(members[0].slice)}».")
             continue
         largest = sorted(members, key=lambda row: -row.n)[:MAX_SLICES]
         if len(largest) < len(members):
             notes.append(f"Of {len(members):,} slices by {family} the {MAX_SLICES} largest stand.")
-        chosen |= {(row.family, row.name): row for row in members if row in largest}
+        chosen |= {(row.family, row.slice): row for row in members if row in largest}
     return chosen, notes
 
 
@@ -79,7 +79,7 @@ def _summarise(slices: Slices) -> str:
 
 
 def _named(row: SliceScores) -> str:
-    return f"{row.family}: {label_text(row.name)}"
+    return f"{row.family}: {label_text(row.slice)}"
 
 
 def _gap(row: SliceScores) -> str:

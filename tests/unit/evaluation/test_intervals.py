@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tiewise.errors import ScoresError
-from tiewise.evaluation.intervals import Interval, check_confidence, shown_rows
+from tiewise.evaluation.intervals import Interval, check_confidence, list_rows
 
 
 def test_an_interval_prints_with_any_number_format():
@@ -42,5 +42,5 @@ def test_a_message_names_a_few_rows():
     """The first five, and that there are more."""
     import numpy as np
 
-    assert shown_rows(np.array([3, 9])) == "row 3, 9"
-    assert shown_rows(np.arange(9)).endswith("4, …")
+    assert list_rows(np.array([3, 9])) == "row 3, 9"
+    assert list_rows(np.arange(9)).endswith("4, …")

@@ -177,7 +177,7 @@ def test_nullable_labels_are_read_and_missing_ones_refused():
         ([GOOD, [0.5, 0.6, -0.1]], "in 1 rows, the first at row 1 "),
         ([GOOD, [np.nan, 0.5, 0.5]], "the first at row 1 "),
         ([GOOD, [np.inf, 0.0, 0.0]], "the first at row 1 "),
-        ([[2.0, -1.0, 0.5], GOOD], "Are these logits"),
+        ([[2.0, -1.0, 0.5], GOOD], "If these are logits"),
         ([GOOD, [0.3, 0.3, 0.3]], "does not sum to 1"),
         ([GOOD, ["a", "b", "c"]], "not a number"),
     ],

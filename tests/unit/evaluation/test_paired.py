@@ -1,4 +1,4 @@
-"""Many runs against one reference: paired, by slice, corrected."""
+"""Tests of the paired comparison of runs with a reference, overall and by slice."""
 
 import json
 
@@ -14,7 +14,7 @@ from tiewise.pairs.labels import PROB_COLUMNS
 
 @pytest.fixture
 def tables():
-    """Make a reference that knows the posterior, a worse run and an equal one, and their texts."""
+    """Return a reference with the true probabilities, a worse and an equal run, and the texts."""
     generator = np.random.default_rng(0)
     true = generator.dirichlet([2, 2, 2], 300)
     labels = (generator.random(300)[:, None] > true.cumsum(1)[:, :2]).sum(1)
@@ -32,10 +32,11 @@ def tables():
     return reference, {"worse": worse, "equal": equal}, pairs
 
 
-def test_the_overall_difference_is_the_paired_comparison(tables):
-    """compare_many says what compare says."""
+def test_overall_difference_matches_compare(tables):
+    """compare_many and compare give the same difference."""
     reference, runs, _ = tables
-    rows = {row.run: row for row in compare_many(runs, reference).overall}
+    found = compare_many(runs, reference)
+    rows = {row.run: row for row in found.overall}
     for name, run in runs.items():
         expected = compare(
             reference["label"],
@@ -48,9 +49,12 @@ def test_the_overall_difference_is_the_paired_comparison(tables):
     assert rows["worse"].p_holm < 0.01
     assert rows["worse"].log_loss.low > 0
     assert rows["equal"].p_holm > 0.05
+    _, worse, equal = str(found).splitlines()
+    assert worse.endswith(", worse")
+    assert "worse" not in equal
 
 
-def test_slices_share_the_rows_out_and_average_to_the_whole(tables):
+def test_slice_differences_average_to_overall(tables):
     """The mean of the slices' differences, weighted by rows, is the overall difference."""
     reference, runs, pairs = tables
     frame = compare_many(runs, reference, pairs=pairs, n_resamples=19).to_frame()
@@ -61,34 +65,42 @@ def test_slices_share_the_rows_out_and_average_to_the_whole(tables):
     assert np.average(turns["log_loss_value"], weights=turns["n"]) == pytest.approx(whole)
 
 
-def test_only_rows_that_both_predicted_count(tables):
-    """A run of one fold is compared on that fold, in whatever order."""
+def test_only_shared_rows_are_compared(tables):
+    """A run of one fold is compared on that fold, in any row order."""
     reference, runs, _ = tables
     part = runs["worse"].head(90).sample(frac=1, random_state=0)
-    row = compare_many({"part": part}, reference).overall[0]
+    found = compare_many({"part": part}, reference)
+    row = found.overall[0]
     assert (row.n, row.n_groups) == (90, 30)
+    assert found.left_out == {"part": {"only_run": 0, "only_reference": 210, "unlabelled": 0}}
+    assert "left out: 0 rows only in part, 210 only in the reference" in str(found)
     ordered = compare_many({"part": runs["worse"].head(90)}, reference).overall[0]
     assert row.to_dict() == ordered.to_dict()
 
 
 def test_unlabelled_rows_are_left_out(tables):
-    """Nothing can be said of a row without a label."""
+    """Rows without a label are counted and not compared."""
     reference, runs, _ = tables
     reference["label"] = reference["label"].astype("Int8")
     reference.loc[:99, "label"] = pd.NA
-    assert compare_many(runs, reference).overall[0].n == 200
+    runs = {name: run.drop(columns="label") for name, run in runs.items()}
+    found = compare_many(runs, reference)
+    assert found.overall[0].n == 200
+    assert found.left_out["worse"]["unlabelled"] == 100
+    with pytest.raises(ScoresError, match="worse shares no labelled row"):
+        compare_many(runs, reference.head(50))
 
 
-def test_correction_is_made_once_for_the_runs_and_once_for_the_slices(tables):
-    """Looking at slices does not weaken what is said of the whole."""
+def test_slices_do_not_change_overall_p(tables):
+    """p-values are adjusted for the runs and for their slices separately."""
     reference, runs, pairs = tables
     alone = [row.p_holm for row in compare_many(runs, reference).overall]
-    beside = [row.p_holm for row in compare_many(runs, reference, pairs=pairs).overall]
-    assert alone == beside
+    with_slices = [row.p_holm for row in compare_many(runs, reference, pairs=pairs).overall]
+    assert alone == with_slices
 
 
-def test_it_prints_and_goes_to_json(tables):
-    """A line per run and slice, null where nothing is known, missing families named."""
+def test_differences_print_and_convert_to_json(tables):
+    """One line per run and slice; null where nothing is defined; omitted attributes are named."""
     reference, runs, pairs = tables
     found = compare_many(runs, reference, pairs=pairs, n_resamples=19)
     value = found.to_dict()
@@ -100,10 +112,12 @@ def test_it_prints_and_goes_to_json(tables):
 
 
 def test_runs_on_other_data_are_refused(tables):
-    """No common row, or an id twice, is named."""
+    """The message names the run, or the id that repeats."""
     reference, runs, _ = tables
     other = runs["worse"].assign(id=lambda table: table["id"] + 1000)
-    with pytest.raises(ScoresError, match="run other shares no labelled row"):
+    with pytest.raises(ScoresError, match="other shares no labelled row"):
         compare_many({"other": other}, reference)
     with pytest.raises(ScoresError, match="id 0 more than once"):
         compare_many({"twice": pd.concat([other, runs["worse"], runs["worse"]])}, reference)
+    with pytest.raises(ScoresError, match="different labels"):
+        compare_many({"other": runs["worse"].assign(label=0)}, reference)
