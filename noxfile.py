@@ -39,6 +39,16 @@ SDIST_HOLDS = (
     "docs/conf.py", "benchmarks/lengths.csv",
 )  # fmt: skip
 SDIST_LACKS = ("artifacts/*", "docs/_build/*", "*.ipynb", "*.parquet", "*.safetensors", ".nox/*")
+FIRST_COMMANDS = (
+    ("simulate --n 100 --out train.csv --overwrite", 0, ""),
+    ("audit train.csv", 0, ""),
+    ("fit --preset baseline --data train.csv --run first --overwrite", 0, ""),
+    ("evaluate first", 0, ""),
+    ("predict --run first --data train.csv --out probs.csv --overwrite", 0, ""),
+    ("report first", 2, "pip install 'tiewise[plot]'"),
+    ("fit --preset quickstart --data train.csv --run second", 2, "pip install 'tiewise[train]'"),
+)
+"""Commands without any extra installed: arguments, exit status, and words of the message."""
 SIDE_BY_SIDE = ("-n", "auto")
 FILE_BY_FILE = (*SIDE_BY_SIDE, "--dist", "loadfile")  # a file's tests share what is dear to make
 SINGLE_THREAD = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
@@ -188,8 +198,8 @@ def package(session: nox.Session) -> None:
     session.chdir(out)
     code = "import tiewise as tw; print(tw.__version__, tw.score('Say hi', 'Hi!', 'No.'))"
     session.run(python, "-c", code, external=True)
-    command = (str(empty / "bin" / "tiewise"), "simulate", "--n", "20", "--out", "train.csv")
-    session.run(*command, "--overwrite", external=True)
+    for arguments, status, message in FIRST_COMMANDS:
+        run_first_command(session, str(empty / "bin" / "tiewise"), arguments, status, message)
 
 
 @nox.session
@@ -219,6 +229,16 @@ def check_contents(
     strange = [name for pattern in unwanted for name in fnmatch.filter(names, pattern)]
     if lacking or strange:
         session.error(f"What was built lacks {lacking} and carries {strange}.")
+
+
+def run_first_command(
+    session: nox.Session, tiewise: str, arguments: str, status: int, message: str
+) -> None:
+    """Run a command and check its exit status and, where it refuses, what it says."""
+    command = (tiewise, *arguments.split())
+    said = session.run(*command, external=True, silent=True, success_codes=[status])
+    if message not in said:
+        session.error(f"tiewise {arguments} does not name {message!r}:\n{said}")
 
 
 def fuzz(session: nox.Session) -> None:
