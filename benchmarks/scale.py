@@ -38,7 +38,7 @@ FIT = (
     "fit", "--preset", "tiny", "--run", "scale", "--fold", "0", "--limit", "60", "--n-epochs", "1",
     "--template", "notebook", "--truncation", "right", "--max-length", str(MAX_LENGTH), "--quiet",
 )  # fmt: skip
-PREDICT = ("predict", "--run", "scale", "--one-order", "--overwrite", "--quiet")
+PREDICT = ("predict", "--run", "scale", "--no-swap", "--overwrite", "--quiet")
 Measured = dict[str, float]
 
 

@@ -15,7 +15,7 @@ from typing import Literal
 import tyro
 
 from tiewise import __version__
-from tiewise.commands.combining import blend, cascade
+from tiewise.commands.combining import blend
 from tiewise.commands.evaluating import calibrate, compare, evaluate, leaderboard, report, slices
 from tiewise.commands.fitting import make_fit, presets
 from tiewise.commands.labelling import label
@@ -93,7 +93,6 @@ def _commands(words: Sequence[str]) -> dict[str, Command]:
         "compare": compare,
         "report": report,
         "blend": blend,
-        "cascade": cascade,
         "audit": audit,
         "simulate": simulate,
         "convert": convert,

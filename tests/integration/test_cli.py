@@ -230,9 +230,7 @@ REFUSED = {
     "predict --run base --data test.csv --out new.xyz": ".xyz",
     "predict --run nowhere --data test.csv --out new.csv": "Runs there: base",
     "predict --data test.csv": "--out",
-    "predict --run base --data test.csv --out new.csv --swap-when 2": "it is a share",
-    "predict --run base --data test.csv --out new.csv --swap-when .5 --one-order": "give one of",
-    "predict --run base --data test.csv --out new.csv --swap --one-order": "give one of them",
+    "predict --run base --data test.csv --out new.csv --swap --no-swap": "not allowed together",
     "predict --run base --data test.csv --out new.csv --chunk-rows 0": "--chunk-rows is 0",
     "predict --run base --data test.csv --out new.csv --device cuda": "--device cpu",
     "predict --run headless --data test.csv --out new.csv": "holds no head",
@@ -321,24 +319,6 @@ def test_an_export_is_complete_and_scores_as_the_run_does(here, capsys):
     assert run("export", "base", "--out", "plain") == 2
     assert run("export", "base", "--out", "plain", "--overwrite") == 0
     assert "README.md says how" in capsys.readouterr().out
-
-
-def test_a_second_order_for_close_calls_says_what_it_saves_and_loses(here, capsys):
-    """Cost on the file, change in log loss on the run's held-out rows, as evaluate says it."""
-    words = ["predict", "--run", "base", "--data", "test.csv", "--swap-when", "0.8"]
-    assert run(*words, "--out", "close.csv", "--json") == 0
-    close = json.loads(capsys.readouterr().out)
-    assert 1 <= close["facts"]["token_share"] <= 2
-    assert run("evaluate", "base", "--json") == 0
-    weighed = json.loads(capsys.readouterr().out)["second_orders"]
-    [same] = [found for found in weighed if found["swap_when"] == 0.8]
-    # Several shares are multiplied out together, and their last bit may differ from one's alone.
-    assert close["held_out"]["change"] == pytest.approx(same["change"], rel=1e-12)
-    assert close["held_out"] | {"change": same["change"]} == same
-    assert run(*words, "--out", "close.csv", "--overwrite") == 0
-    assert "on held-out rows --swap-when 0.8: " in capsys.readouterr().out
-    probs = pd.read_csv(here / "close.csv")
-    assert probs["prob_a_given"].isna().any() or probs["prob_a_swapped"].isna().any()
 
 
 @pytest.mark.parametrize("words", ["predict --run base --data test.csv", "export base"])

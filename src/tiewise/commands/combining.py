@@ -30,27 +30,3 @@ def blend(
 
     members = [open_run(name, artifacts) for name in runs]
     show_result(blend_runs(members, artifacts, name=run, is_overwritten=overwrite), is_json=json)
-
-
-@shows("tiewise cascade counted first", "tiewise cascade counted first --shares 0.8 0.5 --json")
-def cascade(
-    cheap: tyro.conf.Positional[str],
-    dear: tyro.conf.Positional[str],
-    *,
-    shares: tuple[float, ...] = (0.9, 0.8, 0.6, 0.4, 0.2),
-    artifacts: Artifacts = default_artifacts(),  # noqa: B008
-    json: Json = False,
-) -> None:
-    """Say what asking a dear run only about a cheap run's close calls costs and changes.
-
-    Args:
-        cheap: Name or folder of the run that judges every row.
-        dear: Name or folder of the run that judges the close calls.
-        shares: A call is close where the second largest probability is at least this share of the
-            largest; a line each, between the two runs alone.
-    """
-    from tiewise.ensembles.cascade import weigh_cascade
-    from tiewise.runs.folder import open_run
-
-    runs = [open_run(name, artifacts) for name in (cheap, dear)]
-    show_result(weigh_cascade(*runs, shares=shares), is_json=json)

@@ -3,32 +3,32 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Annotated
 
 import tyro
 
 from tiewise.commands.arguments import Artifacts, Device, Json, print_json, show_result
 from tiewise.commands.words import shows
 from tiewise.console import show
-from tiewise.errors import ConfigError, PairsError, missing_extra
+from tiewise.errors import PairsError, missing_extra
 from tiewise.runs.folder import default_artifacts
+
+_ORDER = tyro.conf.create_mutex_group(required=False)
+_Order = Annotated[bool, tyro.conf.FlagCreatePairsOff, _ORDER]
 
 
 @shows(
     "tiewise predict --run first --data test.csv --out probs.parquet",
     "tiewise predict --run first --data test.csv --out submission.csv --submission",
-    "tiewise predict --run first --data test.csv --out probs.csv --swap --swap-when 0.8",
+    "tiewise predict --run first --data test.csv --out probs.csv --swap",
 )
 def predict(
     *,
     run: str,
     data: str,
     out: Path,
-    swap: bool = False,
-    one_order: bool = False,
-    swap_when: float | None = None,
-    bitwise: bool = False,
-    dear: str | None = None,
-    dear_when: float | None = None,
+    swap: _Order = False,
+    no_swap: _Order = False,
     submission: bool = False,
     data_format: str | None = None,
     chunk_rows: int = 1_000,
@@ -44,14 +44,7 @@ def predict(
         data: Pairs of any known format, or an hf:// path; winners are not needed.
         out: The csv, parquet or jsonl file to write: id, prob_a, prob_b, prob_tie first.
         swap: Score both orders and average them.
-        one_order: Score the pairs as they are. With neither, as the run was configured.
-        swap_when: Score the second order only of pairs whose second largest probability is at
-            least this share of the largest. What it saves and loses on the run's held-out rows is
-            said; tiewise evaluate says it for several shares.
-        bitwise: One pair a forward pass, so that no pair can depend on another to the last bit.
-        dear: Name of another run that makes the close calls; tiewise cascade says what it costs.
-        dear_when: A call is close where the second largest probability is at least this share of
-            the largest.
+        no_swap: Score only the order given. Without either flag, as the run was configured.
         submission: Write Kaggle's header.
         data_format: Name of the file's format; sniffed when not given.
         chunk_rows: Pairs held in memory at a time.
@@ -61,15 +54,14 @@ def predict(
     from tiewise.predicting.predictors import PredictOptions
     from tiewise.runs.folder import open_run
 
-    if swap and one_order:
-        raise ConfigError("--swap and --one-order contradict each other; give one of them.")
-    is_swapped = swap if swap or one_order else None
     report = predict_file(
         open_run(run, artifacts),
         data,
         out,
         cache_dir=artifacts / "cache",
-        options=PredictOptions(is_swapped, swap_when, bitwise, chunk_rows, device, dear, dear_when),
+        options=PredictOptions(
+            swap=None if swap == no_swap else swap, chunk_rows=chunk_rows, device=device
+        ),
         data_format=data_format,
         is_submission=submission,
         is_overwritten=overwrite,

@@ -12,8 +12,8 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from tiewise.errors import ConfigError, PairsError
-from tiewise.pairs.labels import PROB_COLUMNS, swap_probs
+from tiewise.errors import PairsError
+from tiewise.pairs.labels import swap_probs
 
 Floats = npt.NDArray[np.float64]
 OUTCOMES = ("a", "b", "tie")
@@ -50,16 +50,15 @@ def tabulate_both_orders(given: Floats, swapped: Floats) -> pd.DataFrame:
     Parameters
     ----------
     given
-        Logits of the pairs as they are, shape (n, 3); NaN in rows that were not scored.
+        Logits of the pairs as they are, shape (n, 3).
     swapped
-        Logits of the swapped pairs, in their own A and B, shape (n, 3); NaN likewise. Each pair
-        was scored in at least one order.
+        Logits of the swapped pairs, in their own A and B, shape (n, 3).
 
     Returns
     -------
     DataFrame
-        n rows: ``prob_*`` the mean of both orders (or the one there is), ``logit_*`` its logarithm,
-        ``prob_*_given``, and ``prob_*_swapped`` in the A and B of the pairs as they are.
+        n rows: ``prob_*`` the mean of both orders, ``logit_*`` its logarithm, ``prob_*_given``,
+        and ``prob_*_swapped`` in the A and B of the pairs as they are.
 
     Examples
     --------
@@ -68,45 +67,16 @@ def tabulate_both_orders(given: Floats, swapped: Floats) -> pd.DataFrame:
     [[0.375, 0.375, 0.25]]
     """
     log_given, log_swapped = log_softmax(given), swap_probs(log_softmax(swapped))
-    has_both = ~np.isnan(log_given + log_swapped)
-    one_order = np.where(np.isnan(log_given), log_swapped, log_given)
-    with np.errstate(invalid="ignore"):  # NaN marks an order that was not scored
-        both = np.logaddexp(log_given, log_swapped) - np.log(2)
-    averaged = np.where(has_both, both, one_order)
-    probs = np.where(has_both, (np.exp(log_given) + np.exp(log_swapped)) / 2, np.exp(one_order))
+    probs_given, probs_swapped = np.exp(log_given), np.exp(log_swapped)
     return pd.concat(
         [
-            _columns("prob", probs),
-            _columns("logit", averaged),
-            _columns("prob", np.exp(log_given), "_given"),
-            _columns("prob", np.exp(log_swapped), "_swapped"),
+            _columns("prob", (probs_given + probs_swapped) / 2),
+            _columns("logit", np.logaddexp(log_given, log_swapped) - np.log(2)),
+            _columns("prob", probs_given, "_given"),
+            _columns("prob", probs_swapped, "_swapped"),
         ],
         axis=1,
     )
-
-
-def is_close(logits: Floats, share: float) -> npt.NDArray[np.bool_]:
-    """Tell where the second largest probability is at least `share` of the largest, shape (n,).
-
-    Examples
-    --------
-    >>> is_close(np.log([[0.5, 0.4, 0.1], [0.6, 0.3, 0.1]]), 0.75).tolist()
-    [True, False]
-    """
-    ordered = np.sort(logits, axis=1)
-    return np.asarray(np.exp(ordered[:, 1] - ordered[:, 2]) >= share)
-
-
-def check_share(share: float, flag: str = "--swap-when") -> None:
-    """Refuse what is no share of the largest probability.
-
-    Raises
-    ------
-    ConfigError
-        When `share`, the value of `flag`, is not in [0, 1].
-    """
-    if not 0 <= share <= 1:
-        raise ConfigError(f"{flag} is {share}; it is a share, from 0 (all) to 1 (ties).")
 
 
 def average_folds(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
@@ -122,9 +92,7 @@ def average_folds(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
     -------
     DataFrame
         Of one table, the table itself. Of several, probabilities are means, ``logit_*`` is the
-        logarithm of the mean, and what is known of the rows themselves is the first table's. What
-        each order gave is the mean over the models that scored both, where any did; ``n_orders`` is
-        how many orders were scored, the mean over the models.
+        logarithm of the mean, and the other columns are the first table's.
 
     Raises
     ------
@@ -139,25 +107,12 @@ def average_folds(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
     if len(tables) == 1:
         return first
     averaged = first.copy()
-    for name in PROB_COLUMNS:
+    for name in first.columns[first.columns.str.startswith("prob_")]:
         averaged[name] = np.mean([table[name].to_numpy() for table in tables], axis=0)
-    _average_orders(averaged, tables)
     log_probs = [log_softmax(table[[f"logit_{name}" for name in OUTCOMES]]) for table in tables]
     mean = np.logaddexp.reduce(log_probs, axis=0) - np.log(len(tables))
     averaged[[f"logit_{name}" for name in OUTCOMES]] = mean
     return averaged
-
-
-def _average_orders(averaged: pd.DataFrame, tables: Sequence[pd.DataFrame]) -> None:
-    """Average what each order gave, over the models that scored both where any did."""
-    names = [f"{name}_{order}" for order in ("given", "swapped") for name in PROB_COLUMNS]
-    if not set(names) <= set(averaged):
-        return
-    values = np.stack([table[names].to_numpy(np.float64) for table in tables])  # (k, n, 6)
-    has_both = ~np.isnan(values).any(axis=2)
-    counts = np.where(has_both.any(axis=0), has_both, True)[:, :, None]
-    averaged[names] = np.where(counts, values, 0).sum(axis=0) / counts.sum(axis=0)
-    averaged["n_orders"] = 1 + has_both.mean(axis=0)
 
 
 def _columns(name: str, values: Floats, suffix: str = "") -> pd.DataFrame:

@@ -24,7 +24,6 @@ from tiewise.evaluation.metrics import check_labels
 from tiewise.evaluation.position import PositionBias, measure_position_bias
 from tiewise.evaluation.reference_models import reference_probs
 from tiewise.evaluation.scores import METRICS, Metric, Scores, compare, evaluate
-from tiewise.evaluation.second_orders import SecondOrders, has_both_orders, weigh_second_orders
 from tiewise.pairs.labels import PROB_COLUMNS, swap_probs
 
 COMPARED: tuple[Metric, ...] = ("log_loss", "accuracy")
@@ -47,9 +46,6 @@ class RunScores:
     position_bias: PositionBias | None = None
     """Where both orders were scored."""
 
-    second_orders: tuple[SecondOrders, ...] = ()
-    """What ``--swap-when`` would save and lose, where both orders of every row were scored."""
-
     omitted: dict[str, str] = field(default_factory=dict)
     """References that could not be had, and why."""
 
@@ -68,7 +64,6 @@ class RunScores:
             "counts": self.counts,
             "position_bias": self.position_bias.to_dict() if self.position_bias else None,
             "human_agreement": self.human_agreement.to_dict() if self.human_agreement else None,
-            "second_orders": [found.to_dict() for found in self.second_orders],
             "omitted": self.omitted,
         }
 
@@ -86,7 +81,6 @@ class RunScores:
             lines.append(str(self.human_agreement))
         if self.position_bias:
             lines.append(str(self.position_bias))
-        lines += map(str, self.second_orders)
         counted = [f"{name.replace('_', ' ')} {n:,}" for name, n in self._told().items()]
         lines += [f"counted: {', '.join(counted)}"] if counted else []
         return "\n".join(lines)
@@ -174,7 +168,6 @@ def evaluate_tables(
         },
         counts={**count_rows(oof), **(counts or {})},
         position_bias=_position_bias(scored, options),
-        second_orders=_second_orders(scored, labels, options),
         omitted={**lacking, **(omitted or {})},
         human_agreement=_agreement(folds_table.iloc[positions], options),
     )
@@ -234,11 +227,3 @@ def _position_bias(scored: pd.DataFrame, options: dict[str, Any]) -> PositionBia
     options = {**options, "groups": both["group"]}
     # The table holds the swapped order permuted back to the row's own A and B.
     return measure_position_bias(given, swap_probs(permuted), **options)
-
-
-def _second_orders(
-    scored: pd.DataFrame, labels: IntArray, options: dict[str, Any]
-) -> tuple[SecondOrders, ...]:
-    if not has_both_orders(scored):
-        return ()
-    return tuple(weigh_second_orders(scored, labels, **options))

@@ -1,16 +1,15 @@
-"""One order for every pair and one place for every row, whatever order they came in.
+"""One place for every row, whatever order the rows came in.
 
-Floating-point sums depend on who stands beside whom in a batch. So nothing is left to the order of
-the file: a pair is turned so that the response with the smaller digest comes first, equal rows are
-scored once, and rows are laid out by length and content. Swapping pairs, shuffling them or
-repeating some then leads to the very same forward passes, and to results equal to the last bit.
+Floating-point sums depend on which rows share a batch. So nothing is left to the order of the file:
+equal rows are scored once, and rows are laid out by length and content. Swapping pairs, shuffling
+them or repeating some then leads to the very same forward passes, and to results equal to the last
+bit.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import itertools
-import json
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -21,50 +20,7 @@ import xxhash
 from tiewise.tokens.ragged import offsets_of, ranges
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from tiewise.tokens.rows import TokenRows
-
-
-def digest_turns(turns: list[str | None]) -> str:
-    """Return a digest of one response: 32 hex digits; a missing turn is not an empty one.
-
-    Examples
-    --------
-    >>> digest_turns(["a", "b"]) == digest_turns(["a b"])
-    False
-    >>> digest_turns([None]) == digest_turns([""])
-    False
-    """
-    return xxhash.xxh3_128_hexdigest(json.dumps(turns).encode())
-
-
-def find_flipped(pairs: pd.DataFrame) -> npt.NDArray[np.bool_]:
-    """Tell which pairs stand against the canonical order: response B has the smaller digest.
-
-    Parameters
-    ----------
-    pairs
-        A pairs table of n rows.
-
-    Returns
-    -------
-    bool array, shape (n,)
-        Of a pair and its swap exactly one is flipped, unless the responses are identical: then
-        neither is.
-
-    Examples
-    --------
-    >>> import pandas as pd
-    >>> pairs = pd.DataFrame({"response_a": [["x"], ["y"]], "response_b": [["y"], ["x"]]})
-    >>> int(find_flipped(pairs).sum())
-    1
-    """
-    digests_a = [digest_turns(turns) for turns in pairs["response_a"]]
-    digests_b = [digest_turns(turns) for turns in pairs["response_b"]]
-    return np.fromiter(
-        (b < a for a, b in zip(digests_a, digests_b, strict=True)), dtype=bool, count=len(pairs)
-    )
 
 
 def find_distinct(

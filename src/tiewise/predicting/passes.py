@@ -17,22 +17,16 @@ import torch
 from tiewise.errors import ConfigError
 from tiewise.network.attention import collate
 from tiewise.network.model import PairClassifier
-from tiewise.predicting.prefix_tree import build_tree, plan_trees, shared_tokens
-from tiewise.predicting.tree_forward import score_tree
 from tiewise.tokens.batches import plan_batches
 from tiewise.tokens.rows import TokenRows
 
-Layout = Literal["auto", "padded", "sorted", "packed", "tree"]
+Layout = Literal["auto", "padded", "sorted", "packed"]
 Floats = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
-_WORTH_SHARING = 0.03
-"""Share of tokens that must be saved before rows are laid out as a tree."""
 
 
-def choose_layout(
-    classifier: PairClassifier, rows: TokenRows, layout: Layout, *, is_bitwise: bool
-) -> Layout:
-    """Return the layout to score `rows` in; see :func:`tiewise.predicting.scoring.score_rows`.
+def choose_layout(classifier: PairClassifier, layout: Layout) -> Layout:
+    """Return the layout to score rows in; see :func:`tiewise.predicting.scoring.score_rows`.
 
     Raises
     ------
@@ -43,16 +37,11 @@ def choose_layout(
         raise ConfigError(f"Layout {layout!r} is not one of {', '.join(get_args(Layout))}.")
     if layout != "auto":
         return layout
-    if not classifier.can_pack:
-        return "sorted"
-    saves = not is_bitwise and shared_tokens(rows) > _WORTH_SHARING * rows.lengths.sum()
-    return "tree" if saves else "packed"
+    return "packed" if classifier.can_pack else "sorted"
 
 
 def plan_passes(rows: TokenRows, layout: Layout, batch_tokens: int) -> list[IntArray]:
     """Return which rows go together, each exactly once; `batch_tokens` bounds their tokens."""
-    if layout == "tree":
-        return plan_trees(rows, max_tokens=batch_tokens)
     assert layout != "auto"  # noqa: S101 - chosen before
     return plan_batches(rows.lengths, max_tokens=batch_tokens, layout=layout)
 
@@ -76,14 +65,10 @@ def score_batch(
 def _forward(
     classifier: PairClassifier, rows: TokenRows, batch: IntArray, layout: Layout
 ) -> Floats:
-    if layout == "tree":
-        logits = score_tree(classifier, build_tree(rows, batch))
-    else:
-        assert layout != "auto"  # noqa: S101 - chosen before
-        # Which id stands on the padding is of no account: it is neither attended to nor pooled.
-        inputs = collate(rows, batch, layout=layout, pad_id=0, device=classifier.device)
-        logits = classifier(inputs)
-    scored: Floats = logits.double().cpu().numpy()
+    assert layout != "auto"  # noqa: S101 - chosen before
+    # The padding id is arbitrary: padding is masked.
+    inputs = collate(rows, batch, layout=layout, pad_id=0, device=classifier.device)
+    scored: Floats = classifier(inputs).double().cpu().numpy()
     return scored
 
 

@@ -1,8 +1,7 @@
 """A run, opened: from a pairs table to its predictions, whatever kind of run it is.
 
 A network is asked through :mod:`tiewise.predicting.judging`; torch is loaded only then. A blend
-mixes what its members say. The CPU-class model averages its folds. A cascade asks an expensive run
-where a cheap one is uncertain.
+mixes what its members say. The feature model averages its folds.
 """
 
 from __future__ import annotations
@@ -19,7 +18,6 @@ from tiewise.assessment.calibrated import apply_calibration, read_calibration
 from tiewise.baseline.feature_model import describe_pairs, load_baseline
 from tiewise.config.run_config import BASELINE, BLEND
 from tiewise.errors import ConfigError, RunError, missing_extra
-from tiewise.evaluation.orders import check_share, is_close
 from tiewise.pairs.labels import PROB_COLUMNS
 from tiewise.pairs.table import is_degenerate
 from tiewise.predicting.mixture import load_mixture
@@ -34,56 +32,28 @@ class PredictOptions:
 
     swap
         Score both orders and average; as the run was configured when None.
-    swap_when
-        Score the second order only where the second largest probability is at least this share of
-        the largest, in [0, 1]; this asks for a swap.
-    is_bitwise
-        One row a forward pass: a row's probabilities cannot depend on any other row.
     chunk_rows
         Rows read, scored and written at a time.
     device
         `cpu` or `cuda`; where the run was fitted when None.
-    dear
-        Name of another run, beside this one, that makes the close calls.
-    dear_when
-        A call is close where the second largest probability is at least this share of the largest,
-        in [0, 1].
 
     Raises
     ------
     ConfigError
-        When a value is out of range, or one order is wanted and a second one too.
+        When `chunk_rows` is out of range.
     """
 
     swap: bool | None = None
-    swap_when: float | None = None
-    is_bitwise: bool = False
     chunk_rows: int = 1_000
     device: str | None = None
-    dear: str | None = None
-    dear_when: float | None = None
 
     def __post_init__(self) -> None:
         if self.chunk_rows < 1:
             raise ConfigError(f"--chunk-rows is {self.chunk_rows}; expected at least 1.")
-        if (self.dear is None) != (self.dear_when is None):
-            raise ConfigError("--dear and --dear-when belong together: a run, and when to ask it.")
-        if self.dear_when is not None:
-            check_share(self.dear_when, "--dear-when")
-        if self.swap_when is None:
-            return
-        check_share(self.swap_when)
-        if self.swap is False:
-            raise ConfigError(
-                "--swap-when asks for a second order where it may matter, and --one-order for "
-                "none; give one of them."
-            )
 
     def is_swapped(self, run: Run) -> bool:
         """Whether a run's pairs are scored in both orders."""
-        if self.swap is None:
-            return self.swap_when is not None or run.config.predict.swap
-        return self.swap
+        return run.config.predict.swap if self.swap is None else self.swap
 
 
 Predict = Callable[[pd.DataFrame, PredictOptions], pd.DataFrame]
@@ -151,8 +121,6 @@ def _open_model(
         return judge.predict(
             pairs,
             is_swapped=options.is_swapped(run),
-            swap_when=options.swap_when,
-            is_bitwise=options.is_bitwise,
             batch_tokens=run.config.predict.score_batch_tokens,
         )
 
@@ -187,33 +155,6 @@ def _open_baseline(run: Run, folds: Sequence[int]) -> Predict:
         features = describe_pairs(pairs)
         probs = np.mean([model.predict_features(features) for model in models], axis=0)
         return _tabulate(pairs, probs)
-
-    return predict
-
-
-def open_cascade(cheap: Predict, dear: Predict, share: float) -> Predict:
-    """Return predictions of which close calls are made by the dear one.
-
-    Parameters
-    ----------
-    cheap, dear
-        What predicts pairs.
-    share
-        The ratio of a row's two largest probabilities from which on the dear one is asked.
-    """
-
-    def predict(pairs: pd.DataFrame, options: PredictOptions) -> pd.DataFrame:
-        table = cheap(pairs, options)
-        goes_on = is_close(table_logits(table), share)
-        probs = table[PROB_COLUMNS].to_numpy(np.float64).copy()
-        # A chunk without a close call has the same columns: nobody was asked, nothing was read.
-        told = [table, pd.DataFrame({"n_tokens": 0, "n_truncated": 0}, index=range(len(table)))]
-        if goes_on.any():
-            answers = dear(pairs[goes_on], options)
-            probs[goes_on] = answers[PROB_COLUMNS]
-            asked = add_costs(pd.DataFrame(index=np.flatnonzero(goes_on)), [answers])
-            told.append(asked.reindex(range(len(table)), fill_value=0))
-        return add_costs(_tabulate(pairs, probs), told).assign(is_dear=goes_on)
 
     return predict
 

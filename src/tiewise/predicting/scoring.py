@@ -7,7 +7,7 @@ What is equal to what:
   pairs changes no bit of what is scored in one call, and `p(swap(pair)) == swap(p(pair))` holds
   exactly when both orders are averaged.
 - Another set of rows, another token budget or layout gives a row other batch-mates, and with them
-  other last bits. With `is_bitwise` every row goes alone, and not even those change.
+  other last bits. With a budget of one token every row goes alone, and not even those change.
 
 A leaf: imports torch.
 """
@@ -19,22 +19,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
 from tiewise.errors import NumericsError
-from tiewise.evaluation.orders import (
-    check_share,
-    is_close,
-    tabulate_both_orders,
-    tabulate_one_order,
-)
+from tiewise.evaluation.orders import tabulate_both_orders, tabulate_one_order
 from tiewise.network.model import PairClassifier
 from tiewise.pairs.table import is_degenerate
-from tiewise.predicting.canonical import find_distinct, find_flipped, take_rows
+from tiewise.predicting.canonical import find_distinct, take_rows
 from tiewise.predicting.passes import (
     Floats,
-    IntArray,
     Layout,
     choose_layout,
     evaluating,
@@ -52,7 +45,6 @@ def score_rows(
     *,
     layout: Layout = "auto",
     batch_tokens: int = 16_384,
-    is_bitwise: bool = False,
     names: Sequence[object] | None = None,
 ) -> Floats:
     """Score rows of tokens.
@@ -64,13 +56,9 @@ def score_rows(
     rows
         Token rows, n of them.
     layout
-        How rows share a forward pass. `tree` computes beginnings that rows share only once;
-        `auto` is `tree` where that saves something, else `packed` where the backbone can, else
-        `sorted`.
+        How rows share a forward pass; `auto` is `packed` where the backbone can, else `sorted`.
     batch_tokens
         Most tokens of a forward pass, padding included. A longer row goes alone.
-    is_bitwise
-        One row a forward pass: its logits cannot depend on any other row.
     names
         What a message calls each row, shape (n,); its position when None.
 
@@ -88,10 +76,10 @@ def score_rows(
     """
     representatives, inverse = find_distinct(rows)
     distinct = take_rows(rows, representatives)
-    chosen = choose_layout(classifier, distinct, layout, is_bitwise=is_bitwise)
+    chosen = choose_layout(classifier, layout)
     logits = np.empty((len(distinct), 3))
     with evaluating(classifier), _progress(int(distinct.lengths.sum())) as bar:
-        for batch in plan_passes(distinct, chosen, 1 if is_bitwise else batch_tokens):
+        for batch in plan_passes(distinct, chosen, batch_tokens):
             for part, values in score_batch(classifier, distinct, batch, chosen):
                 logits[part] = values
                 bar.update(int(distinct.lengths[part].sum()))
@@ -106,7 +94,6 @@ def predict_pairs(
     template: Template,
     *,
     is_swapped: bool = True,
-    swap_when: float | None = None,
     cache_dir: Path | str | None = None,
     **options: Any,
 ) -> pd.DataFrame:
@@ -122,14 +109,10 @@ def predict_pairs(
         Those the classifier was trained with.
     is_swapped
         Score both orders of each pair and average their probabilities.
-    swap_when
-        With `is_swapped`: score the second order only where the second largest probability is at
-        least this share of the largest, in [0, 1]. The first order is the canonical one, so the
-        result still does not depend on the order a pair came in.
     cache_dir
         Where tokens are cached; not at all when None.
     **options
-        `layout`, `batch_tokens`, `is_bitwise` of :func:`score_rows`.
+        `layout`, `batch_tokens` of :func:`score_rows`.
 
     Returns
     -------
@@ -137,24 +120,20 @@ def predict_pairs(
         A line per pair, in their order: ``id``, ``prob_*``, ``logit_*`` (of both orders averaged:
         the logarithm of the probabilities), ``n_tokens``, ``n_truncated``, ``is_degenerate``; and
         with `is_swapped` ``prob_*_given`` and ``prob_*_swapped``, the latter in the pair's own A
-        and B, NaN where that order was not scored.
+        and B.
 
     Raises
     ------
     NumericsError
         When a logit is not finite; the pairs are named.
-    ConfigError
-        When `swap_when` is not in [0, 1].
     """
     given = token_rows(pairs, tokenizer, template, cache_dir=cache_dir)
     names = [f"id={name}" for name in pairs["id"]]
     if is_swapped:
         swapped = token_rows(pairs, tokenizer, template, cache_dir=cache_dir, is_swapped=True)
         both = TokenRows.concatenate([given, swapped])
-        options["names"] = names * 2
-        table = tabulate_both_orders(
-            *_score_orders(classifier, both, find_flipped(pairs), swap_when, options)
-        )
+        logits = score_rows(classifier, both, names=names * 2, **options)
+        table = tabulate_both_orders(logits[: len(pairs)], logits[len(pairs) :])
     else:
         table = tabulate_one_order(score_rows(classifier, given, names=names, **options))
     is_order = table.columns.str.endswith(("_given", "_swapped"))
@@ -162,38 +141,6 @@ def predict_pairs(
     facts["is_degenerate"] = is_degenerate(pairs)
     ids = pairs["id"].reset_index(drop=True)
     return pd.concat([ids, table.loc[:, ~is_order], facts, table.loc[:, is_order]], axis=1)
-
-
-def _score_orders(
-    classifier: PairClassifier,
-    both: TokenRows,
-    is_flipped: npt.NDArray[np.bool_],
-    swap_when: float | None,
-    options: dict[str, Any],
-) -> tuple[Floats, Floats]:
-    """Score 2n rows, n pairs as given and then swapped; NaN where an order is not needed."""
-    n = len(is_flipped)
-    if swap_when is None:
-        logits = score_rows(classifier, both, **options)
-        return logits[:n], logits[n:]
-    check_share(swap_when)
-    names = options.pop("names")
-
-    def score(chosen: IntArray) -> Floats:
-        return score_rows(
-            classifier, take_rows(both, chosen), names=[names[row] for row in chosen], **options
-        )
-
-    logits = np.full((2 * n, 3), np.nan)
-    first = np.where(is_flipped, np.arange(n) + n, np.arange(n))
-    second = np.where(is_flipped, np.arange(n), np.arange(n) + n)
-    logits[first] = score(first)
-    _, place = find_distinct(both)
-    is_same = place[first] == place[second]  # identical responses: nothing new to compute
-    logits[second[is_same]] = logits[first[is_same]]
-    needed = second[is_close(logits[first], swap_when) & ~is_same]
-    logits[needed] = score(needed)
-    return logits[:n], logits[n:]
 
 
 def _progress(n_tokens: int) -> Any:

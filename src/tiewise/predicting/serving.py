@@ -37,8 +37,6 @@ def predict(
     *,
     run: str | Path | None = None,
     swap: bool | None = None,
-    swap_when: float | None = None,
-    is_bitwise: bool = False,
     device: str | None = None,
 ) -> pd.DataFrame:
     """Predict who wins each pair of a table, a run's folds averaged; ``tiewise predict`` in memory.
@@ -53,11 +51,6 @@ def predict(
         path of its folder; the model that ships in the package, which is symmetric, when None.
     swap
         Score both orders of each pair and average them; as the run was configured when None.
-    swap_when
-        Score the second order only where the second largest probability is at least this share of
-        the largest, in [0, 1].
-    is_bitwise
-        One row a forward pass, so that no row can depend on another to the last bit.
     device
         `cpu` or `cuda`; where the run was fitted when None.
 
@@ -66,14 +59,12 @@ def predict(
     DataFrame
         A line per pair in their order, duplicate ids kept: ``id``, ``prob_a``, ``prob_b``,
         ``prob_tie`` and ``is_degenerate``; of a language model also ``logit_*``, ``n_tokens``,
-        ``n_truncated`` and, when both orders were scored, ``prob_*_given`` and ``prob_*_swapped``;
-        of several folds then also ``n_orders``, the orders scored of a row, on average over folds.
+        ``n_truncated`` and, when both orders were scored, ``prob_*_given`` and ``prob_*_swapped``.
 
     Raises
     ------
     TiewiseError
-        When the pairs cannot be read, the run is not finished or damaged, or the options
-        contradict each other.
+        When the pairs cannot be read, or the run is not finished or damaged.
 
     Examples
     --------
@@ -82,7 +73,7 @@ def predict(
        id  is_degenerate
     0   7          False
     """
-    options = PredictOptions(swap, swap_when, is_bitwise)
+    options = PredictOptions(swap=swap)
     table = read_pairs(pairs, labelled=False)
     if table.empty:
         raise PairsError("There are no pairs to predict.")

@@ -1,8 +1,4 @@
-"""What predictions are like, added up chunk by chunk: what was cut, and what the order changed.
-
-A second pass over the swapped pairs costs as much as the first. :class:`Tally` says what it cost
-and what it found.
-"""
+"""What predictions are like, added up chunk by chunk: what was cut, and what the order changed."""
 
 from __future__ import annotations
 
@@ -27,8 +23,6 @@ class Tally:
         Rows, those that were cut, and those that leave nothing to prefer.
     n_swapped, n_flips
         Rows scored in both orders, and those of them whose most likely outcome changed.
-    n_tokens, n_more_tokens
-        Tokens of one order of every row, and of the second orders, the mean over several models.
     bias
         Sum over the rows scored in both orders of P(first wins) minus P(second wins), averaged
         over both orders.
@@ -39,8 +33,6 @@ class Tally:
     n_degenerate: int = 0
     n_swapped: int = 0
     n_flips: int = 0
-    n_tokens: int = 0
-    n_more_tokens: float = 0.0
     bias: float = 0.0
 
     def add(self, table: pd.DataFrame) -> pd.DataFrame:
@@ -54,10 +46,7 @@ class Tally:
         return table
 
     def describe(self) -> dict[str, Any]:
-        """Return what was counted, and of rows in both orders ``flip_rate``, ``position_bias``.
-
-        ``token_share`` is the cost: the tokens scored over those of one order, from 1 to 2.
-        """
+        """Return what was counted, and of rows in both orders ``flip_rate``, ``position_bias``."""
         facts: dict[str, Any] = {
             "n_rows": self.n_rows,
             "n_truncated": self.n_truncated,
@@ -67,43 +56,25 @@ class Tally:
             return facts
         return facts | {
             "n_swapped": self.n_swapped,
-            "token_share": 1 + self.n_more_tokens / self.n_tokens,
             "flip_rate": self.n_flips / self.n_swapped,
             "position_bias": self.bias / self.n_swapped,
         }
 
     def _add_orders(self, table: pd.DataFrame) -> None:
         given, swapped = _probs(table, "_given"), _probs(table, "_swapped")
-        has_both = ~np.isnan(given + swapped).any(axis=1)
-        n_tokens = table["n_tokens"].to_numpy()
-        n_more = table.get("n_orders", 1 + has_both) - 1
-        given, swapped = given[has_both], swapped[has_both]
         self.n_swapped += len(given)
         self.n_flips += int((given.argmax(axis=1) != swapped.argmax(axis=1)).sum())
-        self.n_tokens += int(n_tokens.sum())
-        self.n_more_tokens += float((n_tokens * n_more).sum())
         # Swapped probabilities stand in the pair's own A and B: there the first response is B.
         gap = given[:, 0] - given[:, 1] + swapped[:, 1] - swapped[:, 0]
         self.bias += float(gap.sum() / 2)
 
 
 def count_tokens(table: pd.DataFrame) -> Floats:
-    """Return the tokens that were read for each row, over all orders; 0 where no network reads.
-
-    Examples
-    --------
-    >>> given = {"prob_a_given": 0.5, "prob_a_swapped": [0.5, None]}
-    >>> count_tokens(pd.DataFrame({"n_tokens": [10, 20], **given})).tolist()
-    [20.0, 20.0]
-    """
+    """Return the tokens that were read for each row, over all orders; 0 where no network reads."""
     if "n_tokens" not in table:
         return np.zeros(len(table))
-    n_orders: Floats = np.ones(len(table))
-    if "n_orders" in table:
-        n_orders = table["n_orders"].to_numpy(np.float64)
-    elif "prob_a_swapped" in table:
-        n_orders = table[["prob_a_given", "prob_a_swapped"]].notna().sum(axis=1).to_numpy(float)
-    return np.asarray(table["n_tokens"].to_numpy(np.float64) * n_orders)
+    n_orders = 2 if "prob_a_swapped" in table else 1
+    return table["n_tokens"].to_numpy(np.float64) * n_orders
 
 
 def add_costs(table: pd.DataFrame, members: Sequence[pd.DataFrame]) -> pd.DataFrame:

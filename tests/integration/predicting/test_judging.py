@@ -192,7 +192,7 @@ def test_one_pair_is_scored_symmetrically(run):
 
 
 def test_a_ranking_agrees_with_scoring_pair_by_pair(run):
-    """The tree of all ordered pairs gives the probabilities that single pairs have."""
+    """All pairs in one batch have the probabilities that each has on its own."""
     answers = ["Because it rains.", "No.", "Because it rains, as it does every day in autumn."]
     ranking = rank("Why is it wet?", answers, run="done", n_resamples=20)
     for i, j in ((0, 1), (2, 0)):
@@ -211,9 +211,6 @@ def test_a_table_is_predicted_as_the_run_judges_it(run, cache_dir):
     pd.testing.assert_frame_equal(predict(pairs, run="done"), judge.predict(pairs))
     one_order = judge.predict(pairs, is_swapped=False)
     pd.testing.assert_frame_equal(predict(pairs, run="done", swap=False), one_order)
-    close = judge.predict(pairs, swap_when=0.9)
-    assert close["prob_a_swapped"].isna().any() or close["prob_a_given"].isna().any()
-    pd.testing.assert_frame_equal(predict(pairs, run="done", swap_when=0.9), close)
     with pytest.raises(DeviceError, match="--device cpu"):
         predict(pairs, run="done", device="cuda")
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -20,7 +18,7 @@ from tiewise.simulation.simulate import simulate
 
 DECODERS = ("tiny", "tiny-llama")
 KINDS = (*DECODERS, "tiny-bert")
-LAYOUTS = ("padded", "sorted", "packed", "tree")
+LAYOUTS = ("padded", "sorted", "packed")
 
 
 @pytest.fixture(scope="module")
@@ -57,20 +55,17 @@ def probs_of(opened: Opened, pairs: pd.DataFrame, **options) -> np.ndarray:
     return table[PROB_COLUMNS].to_numpy()
 
 
-@pytest.mark.parametrize("swap_when", [None, 0.5])
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("kind", KINDS)
-def test_swapping_pairs_swaps_their_probabilities_to_the_last_bit(
-    opened, pairs, kind, dtype, swap_when
-):
-    """However many of the pairs are swapped, and whether or not a second order is always scored."""
+def test_swapping_pairs_swaps_their_probabilities_to_the_last_bit(opened, pairs, kind, dtype):
+    """However many of the pairs are swapped."""
     judge = opened(kind, dtype)
-    direct = probs_of(judge, pairs, swap_when=swap_when, batch_tokens=700)
+    direct = probs_of(judge, pairs, batch_tokens=700)
     for seed in range(2):
         is_swapped = np.random.default_rng(seed).random(len(pairs)) < 0.5
         mixed = pairs.copy()
         mixed[is_swapped] = swap_pairs(pairs)[is_swapped]
-        probs = probs_of(judge, mixed, swap_when=swap_when, batch_tokens=700)
+        probs = probs_of(judge, mixed, batch_tokens=700)
         np.testing.assert_array_equal(
             np.where(is_swapped[:, None], swap_probs(probs), probs), direct
         )
@@ -95,12 +90,12 @@ def test_file_order_and_repeated_rows_change_no_bit(opened, pairs, kind):
 def test_a_row_does_not_depend_on_its_company(opened, pairs, kind, layout):
     """Five compositions of batches, from alone to all together, agree to 1e-9 in float64."""
     judge = opened(kind)
-    if not judge.classifier.can_pack and layout in ("packed", "tree"):
-        with pytest.raises(ModelError, match=r"rectangles|packed"):
+    if not judge.classifier.can_pack and layout == "packed":
+        with pytest.raises(ModelError, match="packed"):
             score_rows(judge.classifier, judge.rows(pairs), layout=layout)
         return
     rows = judge.rows(pairs)
-    alone = score_rows(judge.classifier, rows, layout="padded", is_bitwise=True)
+    alone = score_rows(judge.classifier, rows, layout="padded", batch_tokens=1)
     assert np.ptp(alone, axis=0).min() > 0.3, "the rows must differ, or this test shows nothing"
     compositions = {
         "one by one": [np.array([row]) for row in range(len(rows))],
@@ -123,59 +118,30 @@ def test_a_row_does_not_depend_on_its_company(opened, pairs, kind, layout):
 def test_layouts_agree_in_float32_to_a_stated_tolerance(opened, pairs, kind, layout):
     """Whatever the layout and budget, a probability moves by less than 2e-5."""
     judge = opened(kind, "float32")
-    exact = probs_of(judge, pairs, is_bitwise=True)
+    exact = probs_of(judge, pairs, batch_tokens=1)
     for batch_tokens in (200, 1000, 20_000):
         probs = probs_of(judge, pairs, layout=layout, batch_tokens=batch_tokens)
         np.testing.assert_allclose(probs, exact, rtol=0, atol=2e-5)
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_bitwise_scores_depend_on_nothing_but_the_row(opened, pairs, kind):
-    """Alone or among others, in any order, with any budget: the same bits."""
+def test_scores_row_by_row_depend_on_nothing_but_the_row(opened, pairs, kind):
+    """Alone or among others, in any order: the same bits."""
     judge = opened(kind, "float32")
     rows = judge.rows(pairs)
-    together = score_rows(judge.classifier, rows, is_bitwise=True)
+    together = score_rows(judge.classifier, rows, batch_tokens=1)
     for part in ([5], [25, 0, 7], list(range(12, 20))):
-        alone = score_rows(
-            judge.classifier, take_rows(rows, np.array(part)), is_bitwise=True, batch_tokens=50
-        )
+        alone = score_rows(judge.classifier, take_rows(rows, np.array(part)), batch_tokens=1)
         np.testing.assert_array_equal(alone, together[part])
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_identical_responses_win_equally_often(opened, pairs, kind):
-    """P(A) equals P(B) to the last bit, with and without a second order for every row."""
+    """P(A) equals P(B) to the last bit."""
     is_same = (pairs["response_a"] == pairs["response_b"]).to_numpy()
     assert is_same.any()
-    for swap_when in (None, 1.0):
-        probs = probs_of(opened(kind, "float32"), pairs, swap_when=swap_when)
-        np.testing.assert_array_equal(probs[is_same, 0], probs[is_same, 1])
-
-
-def test_the_second_order_is_scored_where_it_may_matter(opened, pairs):
-    """A share of 0 is the full swap; 1 leaves one order, the canonical, for every other row."""
-    judge = opened("tiny")
-
-    def predict(swap_when):
-        return predict_pairs(
-            judge.classifier, pairs, judge.tokenizer, judge.template, swap_when=swap_when
-        )
-
-    full, half, least = predict(None), predict(0.7), predict(1.0)
-    np.testing.assert_allclose(predict(0.0)[PROB_COLUMNS], full[PROB_COLUMNS], atol=1e-12)
-    has_both = half.filter(regex="_(given|swapped)$").notna().all(axis=1)
-    assert 0 < has_both.sum() < len(pairs)
-    np.testing.assert_allclose(
-        half[PROB_COLUMNS][has_both], full[PROB_COLUMNS][has_both], atol=1e-12
-    )
-    one_order = (
-        least.filter(like="_given").isna().to_numpy()
-        ^ least.filter(like="_swapped").isna().to_numpy()
-    )
-    is_same = (pairs["response_a"] == pairs["response_b"]).to_numpy()
-    np.testing.assert_array_equal(one_order.all(axis=1), ~is_same)
-    with pytest.raises(ConfigError, match="--swap-when is 8"):
-        predict(8.0)
+    probs = probs_of(opened(kind, "float32"), pairs)
+    np.testing.assert_array_equal(probs[is_same, 0], probs[is_same, 1])
 
 
 def test_what_was_cut_and_what_is_degenerate_is_told(opened, pairs):
@@ -242,28 +208,8 @@ def test_running_out_of_memory_halves_the_batch(opened, pairs, monkeypatch):
     np.testing.assert_allclose(score_rows(judge.classifier, rows), direct, atol=1e-9)
 
 
-@pytest.mark.parametrize("kind", DECODERS)
-@pytest.mark.parametrize("max_length", [60, 400])
-def test_a_tree_of_answers_scores_as_row_by_row(cache_dir, kind, max_length):
-    """All ordered pairs of answers to one prompt, cut or not, agree to 1e-9 in float64."""
-    judge = open_tiny(kind, cache_dir, max_length=max_length)
-    answers = [["It is " + "so " * n] for n in (1, 5, 20, 40)] + [[None], ["It is so so"]]
-    combined = list(itertools.permutations(answers, 2))
-    columns = {
-        "id": range(len(combined)),
-        "prompt": [["What is it, and why? " * 6]] * len(combined),
-        "response_a": [first for first, _ in combined],
-        "response_b": [second for _, second in combined],
-    }
-    rows = judge.rows(build_pairs(columns))
-    tree = score_rows(judge.classifier, rows, layout="tree")
-    np.testing.assert_allclose(
-        tree, score_rows(judge.classifier, rows, layout="padded"), rtol=0, atol=1e-9
-    )
-
-
 def test_an_unknown_layout_is_refused(opened, pairs):
     """The known ones are listed."""
     judge = opened("tiny")
-    with pytest.raises(ConfigError, match="auto, padded, sorted, packed, tree"):
+    with pytest.raises(ConfigError, match="auto, padded, sorted, packed"):
         score_rows(judge.classifier, judge.rows(pairs), layout="square")

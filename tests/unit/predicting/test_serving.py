@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from strategies import clean_text
-from tiewise.errors import ConfigError, PairsError
+from tiewise.errors import PairsError
 from tiewise.formats import write_pairs
 from tiewise.pairs.labels import PROB_COLUMNS, swap_probs
 from tiewise.pairs.schema import TEXT_COLUMNS, build_pairs
@@ -79,20 +79,6 @@ def test_degenerate_rows_are_flagged():
     texts = {"response_a": [["4"], ["4"], [None]], "response_b": [["5"], ["4"], [" "]]}
     pairs = build_pairs({"id": [1, 2, 3], "prompt": [["?"]] * 3, **texts})
     np.testing.assert_array_equal(predict(pairs)["is_degenerate"], is_degenerate(pairs))
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"swap_when": 1.5}, "it is a share"),
-        ({"swap_when": float("nan")}, "it is a share"),
-        ({"swap_when": 0.5, "swap": False}, "give one of them"),
-    ],
-)
-def test_options_that_contradict_each_other_are_refused(options, message):
-    """Before anything is read."""
-    with pytest.raises(ConfigError, match=message):
-        predict("nowhere.csv", **options)
 
 
 @pytest.mark.parametrize("responses", [[], ["one"], "two"])
