@@ -20,7 +20,7 @@ TITLES = {
     "evaluation.scores": "Scores",
     "evaluation.intervals": "Intervals",
     "evaluation.position": "Position bias",
-    "evaluation.temperature": "Calibration",
+    "evaluation.calibration": "Calibration",
     "predicting.serving": "Judging",
     "runs.folder": "Runs",
     "runs.tables": "Tables of a run",

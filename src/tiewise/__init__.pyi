@@ -1,4 +1,5 @@
 from .errors import TiewiseError as TiewiseError
+from .evaluation.calibration import fit_temperature as fit_temperature
 from .evaluation.intervals import Interval as Interval
 from .evaluation.position import flip_rate as flip_rate
 from .evaluation.position import position_bias as position_bias
@@ -6,7 +7,6 @@ from .evaluation.rewardbench import score_rewardbench as score_rewardbench
 from .evaluation.scores import Scores as Scores
 from .evaluation.scores import compare as compare
 from .evaluation.scores import evaluate as evaluate
-from .evaluation.temperature import fit_temperature as fit_temperature
 from .formats import read_many as read_many
 from .formats import read_pairs as read_pairs
 from .formats import write_pairs as write_pairs

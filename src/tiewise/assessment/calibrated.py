@@ -13,9 +13,8 @@ import numpy as np
 import pandas as pd
 
 from tiewise.errors import RunError
-from tiewise.evaluation.calibrate import CalibrationVerdict
+from tiewise.evaluation.calibration import NO_CALIBRATION, Calibration, CalibrationVerdict
 from tiewise.evaluation.intervals import FloatArray
-from tiewise.evaluation.temperature import NO_CALIBRATION, Calibration
 from tiewise.files import digest_file, read_json, write_json
 from tiewise.pairs.labels import LOGIT_COLUMNS, PROB_COLUMNS
 from tiewise.runs.folder import Run

@@ -105,7 +105,7 @@ def calibrate(
         data: Labelled pairs that --predictions are about.
     """
     from tiewise.assessment.calibrated import log_probs, save_calibration
-    from tiewise.evaluation.calibrate import calibrate as try_calibrations
+    from tiewise.evaluation.calibration import calibrate as try_calibrations
     from tiewise.fitting.crossfit import summarise
     from tiewise.runs.folder import open_run
     from tiewise.runs.tables import is_joined

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from tiewise.evaluation.agreement import HumanAgreement
-from tiewise.evaluation.calibrate import calibrate
+from tiewise.evaluation.calibration import calibrate
 from tiewise.evaluation.intervals import FEW_GROUPS, Interval
 from tiewise.evaluation.metrics import log_losses
 from tiewise.evaluation.references import RunScores

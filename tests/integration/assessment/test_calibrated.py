@@ -12,8 +12,7 @@ from tiewise.assessment.calibrated import (
     save_calibration,
 )
 from tiewise.errors import RunError
-from tiewise.evaluation.calibrate import calibrate
-from tiewise.evaluation.temperature import NO_CALIBRATION, Calibration, fit_calibration
+from tiewise.evaluation.calibration import NO_CALIBRATION, Calibration, calibrate, fit_calibration
 from tiewise.files import digest_file, write_json
 from tiewise.pairs.labels import PROB_COLUMNS, swap_probs
 from tiewise.predicting.predictors import PredictOptions, open_predictor

@@ -1,0 +1,310 @@
+"""Calibration: maps of logits to probabilities, their fit, and the test of whether they help.
+
+Each method is linear in the log-probabilities of a row, before a softmax: `temperature` divides all
+by one number; `bias` adds a constant to each class; `vector` scales each class and adds a constant.
+The log loss is convex in the parameters, so every fit has one optimum.
+
+A method is adopted only if it helps on groups it was not fitted on: the interval of its gain,
+clustered by group and Bonferroni-corrected for the number of methods, must be above zero.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from scipy.optimize import Bounds, minimize
+from scipy.special import log_softmax, softmax
+
+from tiewise.errors import ScoresError
+from tiewise.evaluation.intervals import (
+    FloatArray,
+    IntArray,
+    Interval,
+    Result,
+    check_confidence,
+    few_groups_mark,
+    to_json,
+)
+from tiewise.evaluation.metrics import N_CLASSES, check_labels
+from tiewise.evaluation.resampling import group_codes
+from tiewise.evaluation.scores import compare
+from tiewise.pairs.folds import fold_by_group
+
+METHODS = ("temperature", "bias", "vector")
+N_SPLITS = 5
+_SCALE_BOUNDS = (0.05, 20.0)
+_LARGEST_BIAS = 20.0
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """A map of logits to probabilities: ``softmax(scale * log_softmax(logits) + bias)``."""
+
+    method: str
+    """The method that was fitted, or "none"."""
+
+    scale: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    bias: tuple[float, float, float] = (0.0, 0.0, 0.0)
+
+    def apply(self, logits: npt.ArrayLike) -> FloatArray:
+        """Return the calibrated probabilities of `logits` or log-probabilities (n, 3)."""
+        values = _check_logits(logits)
+        if self.method == "none":  # no second rounding: the softmax itself, bit for bit
+            return np.asarray(softmax(values, axis=1), dtype=np.float64)
+        shifted = log_softmax(values, axis=1)
+        return np.asarray(softmax(shifted * self.scale + self.bias, axis=1), dtype=np.float64)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return method, scale and bias for JSON."""
+        return to_json(vars(self))  # type: ignore[no-any-return]
+
+
+NO_CALIBRATION = Calibration("none")
+
+
+@dataclass(frozen=True)
+class CalibrationVerdict(Result):
+    """Gain of each calibration method, and the calibration that was adopted."""
+
+    adopted: Calibration
+    """Fitted on all rows; `NO_CALIBRATION` when no method helps."""
+
+    gains: dict[str, Interval]
+    """By method: log loss before minus after, on groups that it was not fitted on."""
+
+    probs: FloatArray
+    """Probabilities (n, 3): cross-fitted if a method was adopted, otherwise uncalibrated."""
+
+    n_groups: int
+    """Number of groups on which the gains were measured."""
+
+    @property
+    def is_worth_it(self) -> bool:
+        """Whether a calibration was adopted."""
+        return self.adopted.method != "none"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the decision and the gains for JSON, without the probabilities."""
+        found = {"is_worth_it": self.is_worth_it, "adopted": self.adopted, "gains": self.gains}
+        return to_json(found)  # type: ignore[no-any-return]
+
+    def __str__(self) -> str:
+        verdict = f"adopted: {self.adopted.method}" if self.is_worth_it else "not worth it"
+        gains = [
+            f"{method:12}{gain:+.4f} in log loss, on groups not used in the fit"
+            for method, gain in self.gains.items()
+        ]
+        return "\n".join([f"calibration: {verdict}{few_groups_mark(self.n_groups)}", *gains])
+
+
+def fit_temperature(labels: npt.ArrayLike, logits: npt.ArrayLike) -> float:
+    """Return the temperature T for which ``softmax(logits / T)`` has the least log loss.
+
+    Parameters
+    ----------
+    labels
+        0 (A), 1 (B) or 2 (tie), (n,).
+    logits
+        Finite logits or log-probabilities, (n, 3).
+
+    Returns
+    -------
+    float
+        In [0.05, 20]. Above one means that the model was overconfident.
+
+    Raises
+    ------
+    ScoresError
+        Labels or logits are invalid.
+
+    References
+    ----------
+    Guo, Pleiss, Sun and Weinberger (2017), On calibration of modern neural networks.
+
+    Examples
+    --------
+    >>> confident = np.log([[0.9, 0.05, 0.05]] * 4)  # right in three of four rows
+    >>> round(fit_temperature([0, 0, 0, 1], confident), 2)
+    1.61
+    """
+    return 1 / fit_calibration(labels, logits, method="temperature").scale[0]
+
+
+def fit_calibration(
+    labels: npt.ArrayLike, logits: npt.ArrayLike, *, method: str, symmetric: bool = False
+) -> Calibration:
+    """Fit one method to all rows.
+
+    Parameters
+    ----------
+    labels, logits
+        As in :func:`fit_temperature`.
+    method
+        "temperature", "bias" or "vector".
+    symmetric
+        Use the same parameters for A and B, so that symmetric probabilities stay symmetric.
+
+    Raises
+    ------
+    ScoresError
+        As in :func:`fit_temperature`, and for an unknown method.
+
+    Examples
+    --------
+    >>> fitted = fit_calibration([0, 1, 2, 2], np.zeros((4, 3)), method="bias", symmetric=True)
+    >>> fitted.apply([[0.0, 0.0, 0.0]]).round(3)
+    array([[0.25, 0.25, 0.5 ]])
+    """
+    labels = check_labels(labels)
+    log_probs = log_softmax(_check_logits(logits, len(labels)), axis=1)
+    fixed, design = _parametrise(method, symmetric)
+    # Every parameter moves all entries of its column alike, so the bounds of one of them hold.
+    is_scale = np.argmax(design, axis=0) < N_CLASSES
+    bounds = np.where(
+        is_scale, np.reshape(_SCALE_BOUNDS, (2, 1)), [[-_LARGEST_BIAS], [_LARGEST_BIAS]]
+    )
+    found = minimize(
+        _loss_and_gradient,
+        is_scale.astype(np.float64),
+        args=(fixed, design, labels, log_probs),
+        jac=True,
+        method="L-BFGS-B",
+        bounds=Bounds(*bounds),
+        options={"ftol": 1e-15, "gtol": 1e-9, "maxiter": 500},
+    )
+    scale, bias = np.split(fixed + design @ found.x, 2)
+    return Calibration(method, tuple(scale.tolist()), tuple(bias.tolist()))
+
+
+def calibrate(
+    labels: npt.ArrayLike,
+    logits: npt.ArrayLike,
+    *,
+    groups: npt.ArrayLike | None = None,
+    methods: tuple[str, ...] = METHODS,
+    symmetric: bool = False,
+    confidence_level: float = 0.95,
+    n_resamples: int = 999,
+    seed: int = 0,
+) -> CalibrationVerdict:
+    """Cross-fit each method over groups and adopt the best one if its gain is significant.
+
+    Parameters
+    ----------
+    labels, logits
+        Out-of-fold rows, as in :func:`fit_temperature`.
+    groups
+        Group of each row, (n,); a calibration is never tested on a group it was fitted on.
+    methods
+        Methods to try.
+    symmetric
+        As in :func:`fit_calibration`.
+    confidence_level
+        Level for all methods together (Bonferroni).
+    n_resamples, seed
+        As in :func:`tiewise.evaluate`.
+
+    Examples
+    --------
+    >>> verdict = calibrate([0, 1, 2] * 40, np.zeros((120, 3)))
+    >>> print(str(verdict).splitlines()[0])
+    calibration: not worth it
+    """
+    labels = check_labels(labels)
+    values = _check_logits(logits, len(labels))
+    check_confidence(confidence_level)
+    if not methods:
+        raise ScoresError(f"methods is empty; expected some of {', '.join(METHODS)}.")
+    before = NO_CALIBRATION.apply(values)
+    codes = group_codes(groups, len(labels))
+    n_groups = int(codes.max()) + 1
+    if n_groups < 2:
+        return CalibrationVerdict(NO_CALIBRATION, {}, before, n_groups)
+    names = codes if groups is None else np.asarray(groups)
+    folds = fold_by_group(names, labels, min(N_SPLITS, n_groups), seed=seed)
+    fitted = {method: _cross_fit(labels, values, folds, method, symmetric) for method in methods}
+    level = 1 - (1 - confidence_level) / len(methods)
+    gains = {
+        method: compare(
+            labels,
+            before,
+            after,
+            groups=groups,
+            confidence_level=level,
+            n_resamples=n_resamples,
+            seed=seed,
+        )
+        for method, after in fitted.items()
+    }
+    significant = {method: gain.value for method, gain in gains.items() if gain.low > 0}
+    if not significant:
+        return CalibrationVerdict(NO_CALIBRATION, gains, before, n_groups)
+    best = max(significant, key=lambda method: significant[method])
+    adopted = fit_calibration(labels, values, method=best, symmetric=symmetric)
+    return CalibrationVerdict(adopted, gains, fitted[best], n_groups)
+
+
+def _check_logits(logits: npt.ArrayLike, n_rows: int | None = None) -> FloatArray:
+    """Return `logits` as finite float64 (n, 3), or raise ScoresError and name the rows."""
+    values = np.asarray(logits, dtype=np.float64)
+    if values.ndim != 2 or values.shape[1] != N_CLASSES or n_rows not in (None, len(values)):
+        raise ScoresError(
+            f"logits has shape {values.shape}; expected ({n_rows or 'n'}, 3), one row per label."
+        )
+    wrong = np.flatnonzero(~np.isfinite(values).all(1))
+    if len(wrong):
+        raise ScoresError(
+            f"logits is not finite in {len(wrong)} rows, the first at row {wrong[0]}. If these are "
+            "log-probabilities, clip the probabilities above zero first."
+        )
+    return values
+
+
+def _parametrise(method: str, symmetric: bool) -> tuple[FloatArray, FloatArray]:
+    """Return the fixed part of (scale, bias), (6,), and how each parameter moves it, (6, k)."""
+    eye = np.eye(N_CLASSES)
+    shared = np.array([[1.0, 0], [1, 0], [0, 1]]) if symmetric else eye
+    # One bias stays zero, because a constant added to all three has no effect.
+    biases = eye[:, 2:] if symmetric else eye[:, :2]
+    none = np.zeros((N_CLASSES, 0))
+    parts = {
+        "temperature": (np.ones((N_CLASSES, 1)), none),
+        "bias": (none, biases),
+        "vector": (shared, biases),
+    }
+    if method not in parts:
+        raise ScoresError(f"method is {method!r}; expected one of {', '.join(METHODS)}.")
+    scales, biases = parts[method]
+    upper = np.hstack([scales, np.zeros_like(biases)])
+    lower = np.hstack([np.zeros_like(scales), biases])
+    fixed_scale = 0.0 if scales.shape[1] else 1.0
+    return np.repeat([fixed_scale, 0.0], N_CLASSES), np.vstack([upper, lower])
+
+
+def _loss_and_gradient(
+    parameters: FloatArray,
+    fixed: FloatArray,
+    design: FloatArray,
+    labels: IntArray,
+    log_probs: FloatArray,
+) -> tuple[float, FloatArray]:
+    scale, bias = np.split(fixed + design @ parameters, 2)
+    scaled = log_softmax(log_probs * scale + bias, axis=1)
+    residual = (np.exp(scaled) - np.eye(N_CLASSES)[labels]) / len(labels)
+    gradient = np.r_[(residual * log_probs).sum(0), residual.sum(0)]
+    return float(-scaled[np.arange(len(labels)), labels].mean()), gradient @ design
+
+
+def _cross_fit(
+    labels: IntArray, logits: FloatArray, folds: npt.NDArray[Any], method: str, symmetric: bool
+) -> FloatArray:
+    probs = np.empty_like(logits)
+    for fold in np.unique(folds):
+        held_out = folds == fold
+        train = labels[~held_out], logits[~held_out]
+        fitted = fit_calibration(*train, method=method, symmetric=symmetric)
+        probs[held_out] = fitted.apply(logits[held_out])
+    return probs
