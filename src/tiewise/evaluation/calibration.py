@@ -35,7 +35,7 @@ from tiewise.pairs.folds import fold_by_group
 
 METHODS = ("temperature", "bias", "vector")
 N_SPLITS = 5
-_SCALE_BOUNDS = (0.05, 20.0)
+_SMALLEST_SCALE, _LARGEST_SCALE = 0.05, 20.0
 _LARGEST_BIAS = 20.0
 
 
@@ -163,16 +163,15 @@ def fit_calibration(
     fixed, design = _parametrise(method, symmetric)
     # Every parameter moves all entries of its column alike, so the bounds of one of them hold.
     is_scale = np.argmax(design, axis=0) < N_CLASSES
-    bounds = np.where(
-        is_scale, np.reshape(_SCALE_BOUNDS, (2, 1)), [[-_LARGEST_BIAS], [_LARGEST_BIAS]]
-    )
+    least = np.where(is_scale, _SMALLEST_SCALE, -_LARGEST_BIAS)
+    most = np.where(is_scale, _LARGEST_SCALE, _LARGEST_BIAS)
     found = minimize(
         _loss_and_gradient,
         is_scale.astype(np.float64),
         args=(fixed, design, labels, log_probs),
         jac=True,
         method="L-BFGS-B",
-        bounds=Bounds(*bounds),
+        bounds=Bounds(least, most),
         options={"ftol": 1e-15, "gtol": 1e-9, "maxiter": 500},
     )
     scale, bias = np.split(fixed + design @ found.x, 2)
