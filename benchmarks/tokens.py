@@ -36,14 +36,10 @@ import pandas as pd
 from benchmarks.rounds import alternate, compared
 from tiewise.pairs.parse import parse_turns
 from tiewise.simulation.simulate import simulate
-from tiewise.tokens.rows import (
-    FIELDS,
-    TextTokenizer,
-    TokenRows,
-    build_template,
-    load_tokenizer,
-    token_rows,
-)
+from tiewise.tokens.rows import TokenRows, token_rows
+from tiewise.tokens.template import build_template
+from tiewise.tokens.tokenization import FIELDS
+from tiewise.tokens.tokenizer import TextTokenizer, load_tokenizer
 
 MAX_LENGTH = 1024
 LENGTHS = Path(__file__).with_name("lengths.csv")

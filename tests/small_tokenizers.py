@@ -7,7 +7,7 @@ import functools
 from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers
 from tokenizers.trainers import BpeTrainer, WordPieceTrainer
 
-from tiewise.tokens.vocabulary import TextTokenizer
+from tiewise.tokens.tokenizer import TextTokenizer
 
 CORPUS = [
     "Which of two answers does a person prefer, and how sure is that?",

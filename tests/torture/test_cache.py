@@ -1,4 +1,4 @@
-"""The token cache under every fault: what comes back is right, or computed anew, never wrong.
+"""The token cache under faults: the tokens are read correctly or computed again, never wrong.
 
 ``TIEWISE_TORTURE`` says how many faults: 5,000 in full, 200 when quick, else 100; or
 ``TIEWISE_FAULTS`` names a number. ``TIEWISE_SEED`` sets the seed; a failure names the fault.
@@ -25,7 +25,8 @@ import pytest
 import tiewise
 from small_tokenizers import byte_level
 from tiewise import files
-from tiewise.tokens.rows import FIELDS, TokenizedPairs, load_tokenizer, tokenize
+from tiewise.tokens.tokenization import FIELDS, TokenizedPairs, tokenize
+from tiewise.tokens.tokenizer import load_tokenizer
 
 SCALE = {"full": "5000", "quick": "200"}.get(os.environ.get("TIEWISE_TORTURE", ""), "100")
 N_FAULTS = int(os.environ.get("TIEWISE_FAULTS", SCALE))
@@ -40,7 +41,8 @@ CHILD = """
 import sys
 from pathlib import Path
 import numpy as np, pandas as pd
-from tiewise.tokens.rows import load_tokenizer, tokenize
+from tiewise.tokens.tokenization import tokenize
+from tiewise.tokens.tokenizer import load_tokenizer
 home, cache, n_rounds = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
 pairs = pd.read_pickle(home / "pairs.pickle")
 tokenizer = load_tokenizer(home)
@@ -51,9 +53,9 @@ expected = digest(fresh)
 print("ready", flush=True)
 for round in range(n_rounds):
     assert digest(tokenize(pairs, tokenizer, cache_dir=cache)) == expected, "wrong tokens"
-    for manifest in cache.rglob("manifest.json"):
+    for entry in cache.rglob("*.arrays"):
         if round % 2 == 0:
-            manifest.unlink(missing_ok=True)
+            entry.unlink(missing_ok=True)
 print(len(fresh.prompt.values), flush=True)
 """
 
@@ -75,7 +77,7 @@ def digest(tokenized: TokenizedPairs) -> list[bytes]:
 
 @pytest.fixture
 def home(tmp_path):
-    """Make a folder with a tokenizer and with pairs that child processes read."""
+    """Create a folder with a tokenizer and pairs for child processes."""
     (tmp_path / "tokenizer.json").write_text(byte_level().state)
     draw_pairs(SEED).to_pickle(tmp_path / "pairs.pickle")
     return tmp_path
@@ -113,27 +115,22 @@ def corrupted(data: bytes, kind: str, generator: random.Random) -> bytes:
 
 
 def inject(cache: Path, others: Path, bomb: bytes, generator: random.Random) -> str:
-    """Do one thing to the cache that a disk, a person or an attacker could do; say what."""
-    entries = sorted(path.parent for path in cache.rglob("manifest.json"))
-    path = generator.choice(sorted(generator.choice(entries).iterdir()))
+    """Damage the cache in one way that a disk, a person or an attacker could; describe it."""
+    path = generator.choice(sorted(cache.rglob("*.arrays")))
     kinds = ["flip", "flip", "zero", "truncate", "append", "empty", "swap"]
-    kind = generator.choice([*kinds, "remove", "foreign", "sibling", "entry", "pickle", "folder"])
-    foreign = next(others.rglob("manifest.json")).parent
+    kind = generator.choice([*kinds, "remove", "foreign", "pickle", "folder"])
     if kind in kinds:
         path.write_bytes(corrupted(path.read_bytes(), kind, generator))
     elif kind == "remove":
         path.unlink()
     elif kind == "foreign":
-        source = foreign / path.name
-        path.write_bytes(source.read_bytes() if source.exists() else b"")
-    elif kind == "sibling":
-        path.write_bytes(generator.choice(sorted(path.parent.iterdir())).read_bytes())
-    elif kind == "entry":
-        shutil.copytree(foreign, path.parent, dirs_exist_ok=True)
+        path.write_bytes(next(others.rglob("*.arrays")).read_bytes())
     elif kind == "pickle":
-        names = ["output.pkl", "metadata.json", "../func_code.py", "../../func_code.py", path.name]
-        for name in names:
-            (path.parent / name).write_bytes(bomb)
+        folder = path.with_suffix("")
+        folder.mkdir(exist_ok=True)
+        for name in ("output.pkl", "metadata.json", "../func_code.py", "../../func_code.py"):
+            (folder / name).write_bytes(bomb)
+        path.write_bytes(bomb)
     else:
         path.unlink()
         path.mkdir()
@@ -141,9 +138,9 @@ def inject(cache: Path, others: Path, bomb: bytes, generator: random.Random) -> 
 
 
 def test_no_fault_gives_wrong_tokens(home, caplog, monkeypatch):
-    """After each of thousands of faults in any file the tokens are the ones without a cache."""
+    """After each of thousands of faults the tokens equal those without a cache."""
     caplog.set_level(logging.CRITICAL)
-    monkeypatch.setattr(files, "_flush", lambda path: None)  # the disk's time, not its contents
+    monkeypatch.setattr(files, "_flush", lambda path: None)  # saves time; the contents are equal
     tokenizer, generator = load_tokenizer(home), random.Random(SEED)
     pairs, other_pairs = draw_pairs(SEED), draw_pairs(SEED + 1)
     expected = digest(tokenize(pairs, tokenizer, cache_dir=None))
@@ -155,13 +152,13 @@ def test_no_fault_gives_wrong_tokens(home, caplog, monkeypatch):
         fault = inject(cache, others, bomb, generator)
         found = digest(tokenize(pairs, tokenizer, cache_dir=cache))
         assert found == expected, f"fault {number} of seed {SEED}: {fault}"
-        if fault.startswith("folder"):  # no writer replaces a folder; a person has to remove it
+        if fault.startswith("folder"):  # a writer does not replace a folder
             shutil.rmtree(cache)
     assert not (home / "executed").exists()
 
 
-def test_a_kill_at_any_moment_leaves_a_right_cache(home):
-    """Whatever a killed writer leaves is whole or ignored, and its temporaries are cleared."""
+def test_killed_writer_leaves_a_right_cache(home):
+    """The files of a killed writer are whole or ignored, and its temporary files are removed."""
     generator = random.Random(SEED)
     pairs, tokenizer = draw_pairs(SEED), load_tokenizer(home)
     expected = digest(tokenize(pairs, tokenizer, cache_dir=None))
@@ -177,8 +174,8 @@ def test_a_kill_at_any_moment_leaves_a_right_cache(home):
         assert not list(cache.rglob(".tiewise-tmp-*"))
 
 
-def test_a_full_disk_costs_the_cache_and_not_the_tokens(home, caplog):
-    """Wherever the space ends, the tokens are right, and the log says why nothing was kept."""
+def test_full_disk_keeps_the_tokens(home, caplog):
+    """Wherever the space ends, the tokens are right, and the log says why nothing is cached."""
     pairs, tokenizer = draw_pairs(SEED), load_tokenizer(home)
     expected = digest(tokenize(pairs, tokenizer, cache_dir=None))
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -190,12 +187,12 @@ def test_a_full_disk_costs_the_cache_and_not_the_tokens(home, caplog):
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
         assert found == expected
-        is_cached = list((home / f"cache{limit}").rglob("manifest.json"))
+        is_cached = list((home / f"cache{limit}").rglob("*.arrays"))
         assert is_cached or "Result not cached" in caplog.text
         assert digest(tokenize(pairs, tokenizer, cache_dir=home / f"cache{limit}")) == expected
 
 
-def test_a_disk_that_fails_at_any_flush_does_no_harm(home, monkeypatch, caplog):
+def test_failing_flush_keeps_the_tokens(home, monkeypatch, caplog):
     """An error from the disk at the first, second, … flush leaves the tokens right."""
     caplog.set_level(logging.CRITICAL)
     pairs, tokenizer = draw_pairs(SEED), load_tokenizer(home)
@@ -217,7 +214,7 @@ def test_a_disk_that_fails_at_any_flush_does_no_harm(home, monkeypatch, caplog):
         assert not list(cache.rglob(".tiewise-tmp-*"))
 
 
-def test_six_writers_disturb_nobody(home):
+def test_six_writers_share_an_entry(home):
     """Six processes write, read and remove one entry; each always gets the right tokens."""
     children = [start_child(home, home / "cache", 4 * N_PROCESSES) for _ in range(6)]
     for child in children:
@@ -226,10 +223,10 @@ def test_six_writers_disturb_nobody(home):
 
 
 def test_two_code_versions_share_a_cache(home):
-    """A package that bounds turns otherwise gets its own tokens, not the other's."""
+    """Code that bounds turns differently gets its own tokens, not those of the other code."""
     changed = home / "changed"
     shutil.copytree(Path(tiewise.__file__).parent, changed / "tiewise")
-    tokens = changed / "tiewise" / "tokens" / "rows.py"
+    tokens = changed / "tiewise" / "tokens" / "tokenization.py"
     text = tokens.read_text()
     assert "Bound(head=4096, tail=4096)" in text
     tokens.write_text(text.replace("Bound(head=4096, tail=4096)", "Bound(head=5, tail=5)"))

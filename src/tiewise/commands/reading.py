@@ -126,7 +126,8 @@ def convert(
 
 def _count_tokens(pairs: Any, backbone: str, artifacts: Path) -> Any:
     from tiewise.network.backbones import resolve_backbone
-    from tiewise.tokens.rows import load_tokenizer, token_lengths, tokenize
+    from tiewise.tokens.tokenization import token_lengths, tokenize
+    from tiewise.tokens.tokenizer import load_tokenizer
 
     cache_dir = artifacts / "cache"
     tokenizer = load_tokenizer(resolve_backbone(backbone, cache_dir=cache_dir))

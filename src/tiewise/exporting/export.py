@@ -37,8 +37,9 @@ from tiewise.network.backbones import backbone_digest, resolve_backbone
 from tiewise.network.networks import load_network, quiet_transformers
 from tiewise.predicting.judging import find_device, read_template
 from tiewise.runs.folder import Run
-from tiewise.tokens.rows import TokenRows, load_tokenizer
+from tiewise.tokens.rows import TokenRows
 from tiewise.tokens.template import Template
+from tiewise.tokens.tokenizer import load_tokenizer
 
 _TOKENIZER_FILES = (
     "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json",
@@ -251,10 +252,10 @@ def _write_model(
 
 def _find_pad(template: Template, backbone_dir: Path) -> int:
     """Return a token that no row contains: the template's, or any that no text can produce."""
-    controls = template.controls
-    used = controls.reserved
-    if controls.pad not in used:
-        return controls.pad
+    special = template.special_tokens
+    used = special.reserved
+    if special.pad not in used:
+        return special.pad
     spare = [token for token in load_tokenizer(backbone_dir).reserved.values() if token not in used]
     if not spare:
         raise ModelError(

@@ -36,19 +36,19 @@ folder = "FOLDER"
 tokenizer = AutoTokenizer.from_pretrained(folder)
 model = AutoModelForSequenceClassification.from_pretrained(folder).eval()
 template = json.loads(Path(folder, "template.json").read_text())
-controls = template["controls"]
+special = template["special_tokens"]
 """
 _FIELDS_ROW = """
 def row(prompt, response_a, response_b):
-    ids, types = list(controls["begin"]), controls["type_ids"] or [0, 0, 0]
+    ids, types = list(special["begin"]), special["type_ids"] or [0, 0, 0]
     type_ids = [types[0]] * len(ids)
     fields = {"prompt": prompt, "response_a": response_a, "response_b": response_b}
     for type_id, (name, text) in zip(types, fields.items()):
-        new = controls[name] + tokenizer.encode(text, add_special_tokens=False)
+        new = special[name] + tokenizer.encode(text, add_special_tokens=False)
         ids, type_ids = ids + new, type_ids + [type_id] * len(new)
-    ids, type_ids = ids + controls["end"], type_ids + [types[2]] * len(controls["end"])
+    ids, type_ids = ids + special["end"], type_ids + [types[2]] * len(special["end"])
     inputs = {"input_ids": torch.tensor([ids])}
-    if controls["type_ids"]:
+    if special["type_ids"]:
         inputs["token_type_ids"] = torch.tensor([type_ids])
     return inputs
 """
@@ -56,7 +56,7 @@ _NOTEBOOK_ROW = """
 def row(prompt, response_a, response_b):
     text = f"<prompt>: {prompt}\\n\\n<response_a>: {response_a}\\n\\n<response_b>: {response_b}"
     ids = tokenizer.encode(text, add_special_tokens=False)
-    begin, end = controls["begin"], controls["end"]
+    begin, end = special["begin"], special["end"]
     ids = begin + ids[: template["max_length"] - len(begin) - len(end)] + end
     return {"input_ids": torch.tensor([ids])}
 """
@@ -186,7 +186,7 @@ def _licence_section(licence: str, backbone: str) -> str:
 
 
 def _serving_section(facts: Mapping[str, Any], template: Template) -> str:
-    if template.controls.type_ids:
+    if template.special_tokens.type_ids:
         return _NOT_SERVED
     example = facts["example"]
     return _SERVING.format(

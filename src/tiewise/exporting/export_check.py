@@ -19,8 +19,9 @@ from tiewise.network.model import load_classifier
 from tiewise.network.networks import quiet_transformers
 from tiewise.predicting.scoring import score_rows
 from tiewise.simulation.simulate import simulate
-from tiewise.tokens.rows import TokenRows, load_tokenizer, token_rows
+from tiewise.tokens.rows import TokenRows, token_rows
 from tiewise.tokens.template import Template
+from tiewise.tokens.tokenizer import load_tokenizer
 
 Floats = npt.NDArray[np.float64]
 N_CHECKED = 16

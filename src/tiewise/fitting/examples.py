@@ -11,8 +11,9 @@ import pandas as pd
 
 from tiewise.config.run_config import RunConfig
 from tiewise.network.backbones import backbone_digest, resolve_backbone
-from tiewise.tokens.rows import TextTokenizer, TokenRows, build_template, load_tokenizer, token_rows
-from tiewise.tokens.template import Template
+from tiewise.tokens.rows import TokenRows, token_rows
+from tiewise.tokens.template import Template, build_template
+from tiewise.tokens.tokenizer import TextTokenizer, load_tokenizer
 from tiewise.training_data.targets import Targets, make_targets
 
 

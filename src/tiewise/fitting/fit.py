@@ -115,7 +115,7 @@ def fit_fold(
         return None
     examples = make_examples(config, train, backbone, cache_dir=task.cache_dir)
     classifier = make_classifier(config, backbone.path, device, init_from=init_from)
-    pad_id = backbone.template.controls.pad
+    pad_id = backbone.template.special_tokens.pad
     _train(config, classifier, examples, task, pad_id=pad_id, fit=digest_json(identity))
     # Of weights that processes share, each gives its part before all but the first leave.
     shared = gather(trainable_weights(classifier)) if is_sharded(classifier) else None

@@ -24,8 +24,8 @@ from tiewise.network.model import PairClassifier, load_classifier
 from tiewise.predicting.scoring import predict_pairs
 from tiewise.runs.environment import own_cuda
 from tiewise.runs.folder import Run
-from tiewise.tokens.rows import TextTokenizer, load_tokenizer
 from tiewise.tokens.template import Template
+from tiewise.tokens.tokenizer import TextTokenizer, load_tokenizer
 
 Weights = dict[str, torch.Tensor]
 

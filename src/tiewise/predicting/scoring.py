@@ -35,8 +35,9 @@ from tiewise.predicting.passes import (
     score_batch,
 )
 from tiewise.progress import progress_bar
-from tiewise.tokens.rows import TextTokenizer, TokenRows, token_rows
+from tiewise.tokens.rows import TokenRows, token_rows
 from tiewise.tokens.template import Template
+from tiewise.tokens.tokenizer import TextTokenizer
 
 
 def score_rows(

@@ -1,1 +1,1 @@
-"""Pairs as rows of tokens: template and truncation, the cache, batches. No torch."""
+"""Pairs as rows of token ids: special tokens, templates, the token cache, batches."""

@@ -1,15 +1,15 @@
-"""Which rows share an optimiser step, a process and a micro-batch; and the way back.
+"""Plans of batches: the rows that share an optimiser step, a process and a micro-batch.
 
-A step's rows are fixed by `step_rows` alone. How they are then split (over processes, under a
-token budget, sorted or packed) changes speed and memory and never the rows, so every layout must
-give one gradient. The layouts:
+`step_rows` alone decides the rows of a step. How they are then split (over processes, under a token
+budget, sorted or packed) changes speed and memory but not the rows, so every layout must give the
+same gradient. The layouts:
 
 ``padded``
-    the given order; a micro-batch costs its rows times its longest row.
+    the given order; a micro-batch costs its number of rows times its longest row.
 ``sorted``
-    longest rows first; the same cost. What memory has to bear comes first, not last.
+    longest rows first, at the same cost: a fit that needs too much memory fails at the start.
 ``packed``
-    rows stand end to end without padding; a micro-batch costs the sum of its lengths.
+    rows end to end without padding; a micro-batch costs the sum of its lengths.
 """
 
 from __future__ import annotations
@@ -18,29 +18,20 @@ import functools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, get_args, overload
+from typing import Any, Literal, get_args, overload
 
 import numpy as np
 import numpy.typing as npt
 
 from tiewise.errors import ConfigError
-from tiewise.tokens.packing import IntArray, Layout, divide, fill, spread
+from tiewise.tokens.ragged import IntArray
 
-__all__ = [
-    "IntArray",
-    "Layout",
-    "StepRows",
-    "padding_factor",
-    "plan_batches",
-    "plan_step",
-    "restore_order",
-    "step_rows",
-]
+Layout = Literal["padded", "sorted", "packed"]
 
 
 @dataclass(frozen=True)
 class StepRows(Sequence[IntArray]):
-    """The rows of every optimiser step; any step can be asked for without the ones before it."""
+    """The rows of every optimiser step; any step is computed without those before it."""
 
     n_rows: int
     batch_size: int
@@ -69,18 +60,18 @@ class StepRows(Sequence[IntArray]):
 
 
 def step_rows(n: int, batch_size: int, n_epochs: int, seed: int) -> StepRows:
-    """Deal `n` rows into optimiser steps, in a fresh order each epoch.
+    """Assign `n` rows to optimiser steps, in a new order each epoch.
 
     Parameters
     ----------
     n
         Number of rows, at least 1.
     batch_size
-        Rows of a step (the global batch), at least 1. The last step of an epoch takes what is left.
+        Rows of a step (the global batch), at least 1. The last step of an epoch has the rest.
     n_epochs
-        Times every row is seen.
+        Passes over the rows, at least 0.
     seed
-        Of the permutations, at least 0.
+        Seed of the permutations, at least 0.
 
     Returns
     -------
@@ -119,20 +110,20 @@ def plan_step(
     lengths
         Tokens of each row of the step, shape (n,), integers, at least 1.
     micro_batch_tokens
-        Most tokens (padding included) of a micro-batch. A single longer row stands alone.
+        Maximum tokens of a micro-batch, padding included. A longer row is a micro-batch alone.
     n_micro_batches
-        Exactly so many non-empty micro-batches for each process that has as many rows; with fewer
-        rows, one for each. It replaces the token budget.
+        Replaces the token budget: the number of micro-batches of each process, none of them
+        empty. A process with fewer rows has one for each row.
     layout
         See the module.
     n_processes
-        Processes that share the step. The token load is balanced to within the longest row.
+        Processes that share the step. Their token loads differ by at most the longest row.
 
     Returns
     -------
     list of list of int64 arrays
-        For each process its micro-batches: positions into `lengths`, each exactly once over all.
-        A process without a row gets an empty list.
+        The micro-batches of each process: positions into `lengths`, each exactly once in all. A
+        process without a row has an empty list.
 
     Raises
     ------
@@ -150,10 +141,10 @@ def plan_step(
     """
     _require(n_processes=(n_processes, 1), n_micro_batches=(n_micro_batches or 1, 1))
     lengths = _checked_lengths(lengths, micro_batch_tokens, layout)
-    shares = spread(lengths, n_processes)
+    shares = balance(lengths, n_processes)
     if n_micro_batches is None:
-        return [fill(lengths, share, micro_batch_tokens, layout) for share in shares]
-    return [divide(lengths, share, n_micro_batches, layout) for share in shares]
+        return [pack(lengths, share, micro_batch_tokens, layout) for share in shares]
+    return [split(lengths, share, n_micro_batches, layout) for share in shares]
 
 
 def plan_batches(lengths: npt.ArrayLike, *, max_tokens: int, layout: Layout) -> list[IntArray]:
@@ -164,14 +155,14 @@ def plan_batches(lengths: npt.ArrayLike, *, max_tokens: int, layout: Layout) -> 
     lengths
         Tokens of each row, shape (n,), integers, at least 1.
     max_tokens
-        Most tokens (padding included) of a batch. A single longer row stands alone.
+        Maximum tokens of a batch, padding included. A longer row is a batch alone.
     layout
         See the module.
 
     Returns
     -------
     list of int64 arrays
-        Positions into `lengths`, each exactly once. `restore_order` undoes the order.
+        Positions into `lengths`, each exactly once. `restore_order` reverses the reordering.
 
     Examples
     --------
@@ -179,20 +170,20 @@ def plan_batches(lengths: npt.ArrayLike, *, max_tokens: int, layout: Layout) -> 
     [[1], [2, 0]]
     """
     lengths = _checked_lengths(lengths, max_tokens, layout)
-    return fill(lengths, np.arange(len(lengths)), max_tokens, layout)
+    return pack(lengths, np.arange(len(lengths)), max_tokens, layout)
 
 
 def restore_order(
     batches: Sequence[IntArray], values: Sequence[npt.NDArray[Any]]
 ) -> npt.NDArray[Any]:
-    """Put what was computed batch by batch back into the order of the rows.
+    """Put results computed batch by batch back into the order of the rows.
 
     Parameters
     ----------
     batches
-        As `plan_batches` gave them: together each position in [0, n) exactly once.
+        From `plan_batches`: together each position in [0, n) exactly once.
     values
-        For each batch an array of shape (rows of the batch, …).
+        One array for each batch, of shape (rows of the batch, …).
 
     Returns
     -------
@@ -213,7 +204,7 @@ def restore_order(
 
 
 def padding_factor(lengths: npt.ArrayLike, batches: Sequence[IntArray], layout: Layout) -> float:
-    """Return what `batches` cost in tokens, divided by the tokens that are text: at least 1.
+    """Return the cost of `batches` in tokens, divided by the tokens without padding: at least 1.
 
     Examples
     --------
@@ -228,10 +219,96 @@ def padding_factor(lengths: npt.ArrayLike, batches: Sequence[IntArray], layout: 
     return sum(costs) / real if real else 1.0
 
 
+def balance(lengths: IntArray, n_parts: int) -> list[IntArray]:
+    """Assign rows, longest first, to the part with the least load; parts keep the given order.
+
+    Examples
+    --------
+    >>> [part.tolist() for part in balance(np.array([9, 1, 8, 2]), 2)]
+    [[0, 1], [2, 3]]
+    """
+    if n_parts == 1:
+        return [np.arange(len(lengths))]
+    loads = np.zeros(n_parts, dtype=np.int64)
+    part_of = np.empty(len(lengths), dtype=np.int64)
+    for row in _longest_first(lengths):
+        part_of[row] = loads.argmin()
+        loads[part_of[row]] += lengths[row]
+    return [np.flatnonzero(part_of == part) for part in range(n_parts)]
+
+
+def pack(lengths: IntArray, rows: IntArray, budget: int, layout: Layout) -> list[IntArray]:
+    """Divide `rows` into micro-batches of at most `budget` tokens; a longer row is one alone.
+
+    Examples
+    --------
+    >>> lengths = np.array([3, 9, 4])
+    >>> [part.tolist() for part in pack(lengths, np.arange(3), 9, "packed")]
+    [[1], [2, 0]]
+    """
+    if layout == "padded":
+        return _pack_in_order(lengths, rows, budget)
+    rows = rows[_longest_first(lengths[rows])]
+    if layout == "sorted":
+        return _pack_in_order(lengths, rows, budget)
+    return _pack_first_fit(lengths, rows, budget)
+
+
+def split(lengths: IntArray, rows: IntArray, n_parts: int, layout: Layout) -> list[IntArray]:
+    """Divide `rows` into exactly `n_parts` parts, or one for each row when rows are fewer.
+
+    Examples
+    --------
+    >>> lengths = np.array([3, 9, 4])
+    >>> [part.tolist() for part in split(lengths, np.arange(3), 2, "packed")]
+    [[1], [0, 2]]
+    """
+    if not len(rows):
+        return []
+    n_parts = min(n_parts, len(rows))
+    if layout == "packed":
+        return [rows[part] for part in balance(lengths[rows], n_parts)]
+    if layout == "sorted":
+        rows = rows[_longest_first(lengths[rows])]
+    return list(np.array_split(rows, n_parts))
+
+
+def _longest_first(lengths: IntArray) -> IntArray:
+    return np.argsort(-lengths, kind="stable").astype(np.int64)
+
+
+def _pack_in_order(lengths: IntArray, rows: IntArray, budget: int) -> list[IntArray]:
+    """Cut `rows` where one more row would make rows times longest exceed the budget."""
+    starts, longest = [0] if len(rows) else [], 0
+    for position, length in enumerate(lengths[rows].tolist()):
+        longest = max(longest, length)
+        if position > starts[-1] and (position + 1 - starts[-1]) * longest > budget:
+            starts.append(position)
+            longest = length
+    return np.split(rows, starts[1:]) if starts else []
+
+
+def _pack_first_fit(lengths: IntArray, rows: IntArray, budget: int) -> list[IntArray]:
+    """Put each row, longest first, into the first micro-batch with enough space."""
+    batches: list[list[int]] = []
+    loads = np.zeros(len(rows), dtype=np.int64)
+    shortest, first_open = int(lengths[rows].min(initial=budget)), 0
+    for row in rows.tolist():
+        fits = loads[first_open : len(batches)] + lengths[row] <= budget
+        chosen = first_open + int(fits.argmax()) if fits.any() else len(batches)
+        if chosen == len(batches):
+            batches.append([])
+        batches[chosen].append(row)
+        loads[chosen] += lengths[row]
+        while first_open < len(batches) and loads[first_open] + shortest > budget:
+            first_open += 1
+    return [np.array(batch, dtype=np.int64) for batch in batches]
+
+
 @functools.lru_cache(maxsize=2)
 def _epoch_order(n_rows: int, seed: int, epoch: int) -> IntArray:
     order = np.random.default_rng([seed, epoch]).permutation(n_rows).astype(np.int64)
-    order.flags.writeable = False  # it is shared between the steps of the epoch
+    order.flags.writeable = False  # the steps of the epoch share it
     return order
 
 
@@ -243,14 +320,13 @@ def _cost(lengths: IntArray, layout: Layout) -> int:
 
 def _checked_lengths(lengths: npt.ArrayLike, budget: int, layout: str) -> IntArray:
     if layout not in get_args(Layout):
-        known = ", ".join(get_args(Layout))
-        message = f"Layout {layout!r} is not known; choose one of {known}."
+        message = f"layout is {layout!r}; expected one of {', '.join(get_args(Layout))}."
         raise ConfigError(message)
     _require(max_tokens=(budget, 1))
     lengths = np.asarray(lengths, dtype=np.int64)
     if (lengths < 1).any():
         position = int(np.argmin(lengths))
-        message = f"Row {position} has {lengths[position]} tokens; each row needs at least 1."
+        message = f"Row {position} has {lengths[position]} tokens; expected at least 1."
         raise ConfigError(message)
     return lengths
 
@@ -258,5 +334,5 @@ def _checked_lengths(lengths: npt.ArrayLike, budget: int, layout: str) -> IntArr
 def _require(**numbers: tuple[int, int]) -> None:
     for name, (value, least) in numbers.items():
         if value < least:
-            message = f"{name} is {value}; it must be at least {least}."
+            message = f"{name} is {value}; expected at least {least}."
             raise ConfigError(message)

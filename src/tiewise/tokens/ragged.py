@@ -1,19 +1,40 @@
-"""Arrays of unequal lengths, kept end to end in one flat array."""
+"""Arrays of unequal lengths, stored end to end in one flat array."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 IntArray = npt.NDArray[np.int64]
+Int32Array = npt.NDArray[np.int32]
 
-_CHUNK = 2048  # so that the indices of a chunk stay in the processor's cache
+_CHUNK = 2048  # parts; their indices fit the processor's cache
+
+
+@dataclass(frozen=True)
+class Ragged:
+    """Token ids of n texts, each bounded to its first and last tokens.
+
+    values : int32 (n_tokens,). offsets : int64 (n + 1,): text t is
+    ``values[offsets[t]:offsets[t + 1]]``. n_original : int64 (n,), its tokens before the bound.
+    """
+
+    values: Int32Array
+    offsets: IntArray
+    n_original: IntArray
+
+    def take(self, index: IntArray) -> Ragged:
+        """Return the texts at `index`, in its order, repeated where it repeats."""
+        lengths = np.diff(self.offsets)[index]
+        values = gather(self.values, self.offsets[:-1][index], lengths)
+        return Ragged(values, offsets_of(lengths), self.n_original[index])
 
 
 def offsets_of(lengths: IntArray) -> IntArray:
-    """Return where each part starts and, last, where the last one ends: int64 (n + 1,).
+    """Return the start of each part and, last, the end of the last part: int64 (n + 1,).
 
     Examples
     --------
@@ -38,7 +59,7 @@ def ranges(starts: IntArray, lengths: IntArray) -> IntArray:
 
 
 def chunks(n: int) -> Iterator[slice]:
-    """Cut n parts into slices small enough to work on at once.
+    """Yield slices that cut n parts into chunks small enough to process at once.
 
     Examples
     --------
@@ -48,9 +69,7 @@ def chunks(n: int) -> Iterator[slice]:
     return (slice(start, min(start + _CHUNK, n)) for start in range(0, n, _CHUNK))
 
 
-def gather(
-    values: npt.NDArray[np.int32], starts: IntArray, lengths: IntArray
-) -> npt.NDArray[np.int32]:
+def gather(values: Int32Array, starts: IntArray, lengths: IntArray) -> Int32Array:
     """Return the parts of `values` that begin at `starts`, end to end.
 
     Examples
@@ -61,6 +80,6 @@ def gather(
     offsets = offsets_of(lengths)
     gathered = np.empty(offsets[-1], dtype=np.int32)
     for parts in chunks(len(lengths)):
-        place = slice(offsets[parts.start], offsets[parts.stop])
-        gathered[place] = values[ranges(starts[parts], lengths[parts])]
+        target = slice(offsets[parts.start], offsets[parts.stop])
+        gathered[target] = values[ranges(starts[parts], lengths[parts])]
     return gathered

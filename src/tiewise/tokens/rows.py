@@ -1,61 +1,78 @@
-"""Each turn is tokenised once and stored; rows of ids are assembled from the store.
+"""Assemble rows of token ids from tokenised pairs, by array operations alone.
 
-What is cached: the ids of every turn of every field, bounded to the turn's first and last 4,096
-tokens. By which key: the texts, the tokenizer (without the state that truncating and padding leave
-behind), the code that tokenises and the version of the tokenizers library. Nothing that a template
-decides is part of it, so another length, truncation or order costs no tokenisation.
-
-The ``notebook`` template joins the turns to one string and tokenises that, control tokens parsed,
-as the notebook did; it has entries of its own.
+Template, length, truncation and the order of the responses are applied here, so that changing one
+of them costs no tokenisation. The *stream* of a field is its turns, with the special token `turn`
+between them and `missing` in place of each null. A cut keeps the head and the tail of a stream.
 """
 
 from __future__ import annotations
 
-import dataclasses
-import functools
-import importlib.resources
-import itertools
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
-import tokenizers
 
 from tiewise.errors import TemplateError
-from tiewise.files import digest_bytes, digest_json
-from tiewise.tokens.arrays import Arrays, remember_arrays
-from tiewise.tokens.assembly import (
-    TokenizedPairs,
-    TokenRows,
-    Turns,
-    assemble,
-    assemble_strings,
-    token_lengths,
+from tiewise.tokens.ragged import (
+    Int32Array,
+    IntArray,
+    Ragged,
+    chunks,
+    gather,
+    offsets_of,
+    ranges,
 )
-from tiewise.tokens.columns import Column
-from tiewise.tokens.controls import controls_from_vocabulary
-from tiewise.tokens.template import Cut, Name, Template, Truncation, notebook_template
-from tiewise.tokens.turns import Bound, Ragged, encode_texts
-from tiewise.tokens.vocabulary import TextTokenizer, load_tokenizer
+from tiewise.tokens.template import Template, fill_in_order, share_budget
+from tiewise.tokens.tokenization import (
+    TokenizedPairs,
+    Turns,
+    sum_by_row,
+    token_lengths,
+    tokenize,
+    tokenize_strings,
+)
+from tiewise.tokens.tokenizer import TextTokenizer
 
-__all__ = [
-    "FIELDS",
-    "TextTokenizer",
-    "TokenRows",
-    "TokenizedPairs",
-    "Turns",
-    "assemble",
-    "build_template",
-    "load_tokenizer",
-    "token_lengths",
-    "token_rows",
-    "tokenize",
-]
 
-FIELDS = ("prompt", "response_a", "response_b")
+@dataclass(frozen=True)
+class TokenRows:
+    """One row of ids for each pair, end to end.
 
-_TURN_BOUND = Bound(head=4096, tail=4096)
+    values : int32 (n_tokens,). offsets : int64 (n + 1,). n_truncated : int64 (n,), text tokens
+    that were cut. type_ids : int8 (n_tokens,) or None, segment ids for encoders.
+    """
+
+    values: Int32Array
+    offsets: IntArray
+    n_truncated: IntArray
+    type_ids: npt.NDArray[np.int8] | None = None
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    @property
+    def lengths(self) -> IntArray:
+        """Ids of each row, int64 (n,)."""
+        return np.diff(self.offsets)
+
+    def row(self, position: int) -> Int32Array:
+        """Return the ids of one row, int32 (length,)."""
+        position = range(len(self))[position]
+        return self.values[self.offsets[position] : self.offsets[position + 1]]
+
+    @staticmethod
+    def concatenate(parts: Sequence[TokenRows]) -> TokenRows:
+        """Join the rows of several tables, in this order."""
+        type_ids = [part.type_ids for part in parts if part.type_ids is not None]
+        return TokenRows(
+            values=np.concatenate([part.values for part in parts]),
+            offsets=offsets_of(np.concatenate([part.lengths for part in parts])),
+            n_truncated=np.concatenate([part.n_truncated for part in parts]),
+            type_ids=np.concatenate(type_ids) if len(type_ids) == len(parts) else None,
+        )
 
 
 def token_rows(
@@ -71,149 +88,174 @@ def token_rows(
     Parameters
     ----------
     pairs
-        With columns `prompt`, `response_a`, `response_b`; each cell a list of str or None.
+        With columns `prompt`, `response_a`, `response_b`; each cell is a list of str or None.
     tokenizer
         From `load_tokenizer`.
     template
         From `build_template`, or read back from a run.
     cache_dir
-        Where tokens are remembered; None remembers nothing.
+        Folder of the token cache; None caches nothing.
     is_swapped
-        Show response B first, as A.
+        Whether response B comes first, as A.
 
     Returns
     -------
     TokenRows
         One row for each pair, in the order of `pairs`.
     """
-    if template.name == "fields":
-        tokenized = tokenize(pairs, tokenizer, cache_dir=cache_dir)
-        return assemble(tokenized, template, is_swapped=is_swapped)
-    names = ("prompt", "response_b", "response_a") if is_swapped else FIELDS
-    columns = [Column.of(pairs[name]) for name in names]
-    bound = Bound(head=max(template.max_length, sum(_TURN_BOUND)), tail=0)
-    arrays = remember_arrays(
-        cache_dir,
-        _key("strings", tokenizer, [bound, *(column.digest() for column in columns)]),
-        lambda: _tokenize_strings(_notebook_strings(columns), tokenizer, bound),
-    )
-    return assemble_strings(Ragged(**arrays), template)
+    if template.name == "notebook":
+        strings = tokenize_strings(
+            pairs,
+            tokenizer,
+            max_length=template.max_length,
+            cache_dir=cache_dir,
+            is_swapped=is_swapped,
+        )
+        return assemble_strings(strings, template)
+    tokenized = tokenize(pairs, tokenizer, cache_dir=cache_dir)
+    return assemble(tokenized, template, is_swapped=is_swapped)
 
 
-def tokenize(
-    pairs: pd.DataFrame, tokenizer: TextTokenizer, *, cache_dir: Path | str | None
-) -> TokenizedPairs:
-    """Tokenise every turn of every field, or read it from the cache.
+def assemble(
+    tokenized: TokenizedPairs, template: Template, *, is_swapped: bool = False
+) -> TokenRows:
+    """Render every pair with a ``fields`` template.
 
     Parameters
     ----------
-    pairs, tokenizer, cache_dir
-        See `token_rows`. A field without a turn is a missing turn.
+    tokenized
+        The turns of n pairs.
+    template
+        Special tokens, length and truncation.
+    is_swapped
+        Whether response B comes first, as A.
 
     Returns
     -------
-    TokenizedPairs
-        Its arrays are read-only and memory-mapped when they come from the cache. The original
-        length of a turn is exact up to 49,152 characters and estimated beyond.
-
-    Raises
-    ------
-    PairsError
-        When a text cannot be encoded as UTF-8.
-    """
-    columns = [Column.of(pairs[name]) for name in FIELDS]
-    arrays = remember_arrays(
-        cache_dir,
-        _key("turns", tokenizer, [column.digest() for column in columns]),
-        lambda: _tokenize_columns(columns, tokenizer),
-    )
-    return TokenizedPairs(*(_turns_of(arrays, name) for name in FIELDS))
-
-
-def build_template(
-    tokenizer: TextTokenizer,
-    *,
-    name: Name = "fields",
-    max_length: int = 2048,
-    truncation: Truncation = "balanced",
-    cut: Cut = "middle",
-) -> Template:
-    """Build the template that fits a backbone's tokenizer.
-
-    Parameters
-    ----------
-    tokenizer
-        From `load_tokenizer`.
-    name, max_length, truncation, cut
-        See `Template`; the notebook's template cuts right whatever is asked.
+    TokenRows
+        n rows, each at most ``template.max_length`` long.
 
     Raises
     ------
     TemplateError
-        When the vocabulary has no tokens that can serve, or `max_length` is too short.
+        When a text contains one of the template's special tokens: it was tokenised differently.
     """
-    special = tokenizer.special
-    if name == "notebook":
-        return _notebook_template(tokenizer, max_length)
-    controls = controls_from_vocabulary(
-        tokenizer.reserved, tokenizer.encode, pad=special.get("pad_token")
-    )
-    return Template(controls, name, max_length, truncation, cut)
+    prompt, first, second = tokenized.fields
+    fields = (prompt, second, first) if is_swapped else (prompt, first, second)
+    streams = np.stack([_stream_lengths(field) for field in fields], axis=1)
+    share = share_budget if template.truncation == "balanced" else fill_in_order
+    kept = share(streams, template.budget)
+    starts, offsets = _place_fields(kept, template)
+    values = np.empty(offsets[-1], dtype=np.int32)
+    n_truncated: IntArray = token_lengths(tokenized).sum(axis=1)
+    for slot, field in enumerate(fields):
+        n_truncated -= _write_field(values, field, starts[:, slot], kept[:, slot], template)
+    special = template.special_tokens
+    _write_constant(values, offsets[:-1], special.begin)
+    for slot, ids in enumerate(special.slots):
+        _write_constant(values, starts[:, slot] - len(ids), ids)
+    _write_constant(values, offsets[1:] - len(special.end), special.end)
+    return TokenRows(values, offsets, n_truncated, _type_ids(starts, offsets, template))
 
 
-def _key(kind: str, tokenizer: TextTokenizer, contents: Sequence[object]) -> str:
-    versions = [_digest_code(), tokenizers.__version__]
-    return digest_json([kind, *versions, tokenizer.digest, *contents])
+def assemble_strings(strings: Ragged, template: Template) -> TokenRows:
+    """Render whole tokenised strings with the ``notebook`` template: begin, a right cut, end."""
+    special, lengths = template.special_tokens, np.diff(strings.offsets)
+    kept = np.minimum(lengths, template.budget)
+    offsets = offsets_of(kept + len(special.begin) + len(special.end))
+    values = np.empty(offsets[-1], dtype=np.int32)
+    starts = offsets[:-1] + len(special.begin)
+    for rows in chunks(len(kept)):
+        text = gather(strings.values, strings.offsets[:-1][rows], kept[rows])
+        values[ranges(starts[rows], kept[rows])] = text
+    _write_constant(values, offsets[:-1], special.begin)
+    _write_constant(values, offsets[1:] - len(special.end), special.end)
+    return TokenRows(values, offsets, strings.n_original - kept)
 
 
-@functools.cache
-def _digest_code() -> str:
-    """Digest what decides the ids of a text: code that was changed must not find old entries."""
-    package = importlib.resources.files("tiewise.tokens")
-    names = ("rows.py", "columns.py", "turns.py", "vocabulary.py", "ragged.py")
-    return digest_bytes(b"".join(package.joinpath(name).read_bytes() for name in names))
+def _stream_lengths(field: Turns) -> IntArray:
+    """Return for each row its text tokens, missing tokens and turn tokens together, (n,)."""
+    n_turns = np.diff(field.rows)
+    return sum_by_row(np.diff(field.offsets) + field.missing, field) + n_turns - 1
 
 
-def _tokenize_columns(columns: Sequence[Column], tokenizer: TextTokenizer) -> Arrays:
-    texts = dict.fromkeys(itertools.chain.from_iterable(column.texts for column in columns))
-    position = {text: index for index, text in enumerate(texts)}
-    unique = encode_texts(list(texts), tokenizer.encode_turns, _TURN_BOUND)
-    arrays: Arrays = {}
-    for name, column in zip(FIELDS, columns, strict=True):
-        index = np.fromiter(map(position.__getitem__, column.texts), np.int64, len(column.texts))
-        turns = unique.take(index)
-        parts = {**vars(turns), "rows": column.rows, "missing": column.missing}
-        arrays |= {f"{name}.{part}": array for part, array in parts.items()}
-    return arrays
+def _place_fields(kept: IntArray, template: Template) -> tuple[IntArray, IntArray]:
+    """Return the start of each field's text, (n, 3), and the start of each row, (n + 1,)."""
+    special = template.special_tokens
+    slots = np.array([len(slot) for slot in special.slots])
+    ends = np.cumsum(kept + slots, axis=1) + len(special.begin)
+    offsets = offsets_of(ends[:, -1] + len(special.end))
+    return offsets[:-1, None] + ends - kept, offsets
 
 
-def _turns_of(arrays: Arrays, name: str) -> Turns:
-    parts = (field.name for field in dataclasses.fields(Turns))
-    return Turns(**{part: arrays[f"{name}.{part}"] for part in parts})
+def _write_constant(values: Int32Array, positions: IntArray, ids: tuple[int, ...]) -> None:
+    for shift, token in enumerate(ids):
+        values[positions + shift] = token
 
 
-def _notebook_strings(columns: Sequence[Column]) -> list[str]:
-    headers = ("<prompt>: ", "\n\n<response_a>: ", "\n\n<response_b>: ")
-    fields = (
-        [header + " ".join(turns) for turns in column.cells()]
-        for header, column in zip(headers, columns, strict=True)
-    )
-    return ["".join(parts) for parts in zip(*fields, strict=True)]
+def _write_field(
+    values: Int32Array, field: Turns, starts: IntArray, kept: IntArray, template: Template
+) -> IntArray:
+    """Write the kept part of one field to its place; return the text tokens kept, (n,)."""
+    n_text = np.empty_like(kept)
+    for rows in chunks(len(kept)):
+        stream, offsets, marks = _stream(field, rows, template)
+        heads = kept[rows] if template.cut == "right" else (kept[rows] + 1) // 2
+        tails = np.where(np.diff(offsets) > kept[rows], kept[rows] - heads, 0)
+        heads = kept[rows] - tails
+        parts = np.stack([offsets[:-1], offsets[1:] - tails], axis=1)
+        sources = ranges(parts.ravel(), np.stack([heads, tails], axis=1).ravel())
+        values[ranges(starts[rows], kept[rows])] = stream[sources]
+        n_text[rows] = kept[rows] - _count_kept(marks, offsets, heads, tails)
+    return n_text
 
 
-def _tokenize_strings(strings: list[str], tokenizer: TextTokenizer, bound: Bound) -> Arrays:
-    return dict(vars(encode_texts(strings, tokenizer.encode_strings, bound)))
+def _stream(field: Turns, rows: slice, template: Template) -> tuple[Int32Array, IntArray, IntArray]:
+    """Return the streams of some rows, the start of each row, and the special tokens' positions."""
+    turns = slice(field.rows[rows.start], field.rows[rows.stop])
+    bounds = field.offsets[turns.start : turns.stop + 1]
+    text = field.values[bounds[0] : bounds[-1]]
+    _check_text(text, template)
+    missing, has_separator = field.missing[turns], np.ones(turns.stop - turns.start, dtype=np.int64)
+    first_turns = field.rows[rows.start : rows.stop + 1] - turns.start
+    has_separator[first_turns[:-1]] = 0
+    lengths = np.diff(bounds)
+    ends = np.cumsum(lengths + has_separator + missing)
+    stream = np.empty(ends[-1], dtype=np.int32)
+    stream[ranges(ends - lengths, lengths)] = text
+    nulls = ends[missing] - 1
+    separators = (ends - lengths - missing - has_separator)[has_separator == 1]
+    special = template.special_tokens
+    stream[nulls], stream[separators] = special.missing[0], special.turn[0]
+    offsets = np.concatenate([[0], ends])[first_turns]
+    return stream, offsets, np.concatenate([nulls, separators])
 
 
-def _notebook_template(tokenizer: TextTokenizer, max_length: int) -> Template:
-    special, ids = tokenizer.special, tokenizer.vocabulary
-    begin = ids.get(special.get("bos_token") or special.get("cls_token") or "<bos>")
-    end = ids.get(special.get("eos_token") or special.get("sep_token") or "<eos>")
-    pad = ids.get(special.get("pad_token") or "<pad>", end)
-    if begin is None or end is None or pad is None:
-        message = (
-            "The notebook's template needs a token that begins and one that ends a text; the "
-            f"tokenizer declares {special or 'none'}. Name them in tokenizer_config.json."
-        )
-        raise TemplateError(message)
-    return notebook_template(begin=begin, end=end, pad=pad, max_length=max_length)
+def _count_kept(marks: IntArray, offsets: IntArray, heads: IntArray, tails: IntArray) -> IntArray:
+    """Count for each row the marked positions that lie in its head or its tail."""
+    row = np.searchsorted(offsets, marks, side="right") - 1
+    in_head = marks - offsets[row] < heads[row]
+    in_tail = offsets[row + 1] - marks <= tails[row]
+    return np.bincount(row[in_head | in_tail], minlength=len(heads))
+
+
+def _check_text(text: Int32Array, template: Template) -> None:
+    for token in template.special_tokens.reserved:
+        if (text == token).any():
+            message = (
+                f"A text contains the special token {token}; expected ordinary tokens only. The "
+                "template belongs to another tokenizer; build it again with build_template."
+            )
+            raise TemplateError(message)
+
+
+def _type_ids(
+    starts: IntArray, offsets: IntArray, template: Template
+) -> npt.NDArray[np.int8] | None:
+    special = template.special_tokens
+    if special.type_ids is None:
+        return None
+    later = starts[:, 1:] - [len(slot) for slot in special.slots[1:]]
+    bounds = np.concatenate([offsets[:-1, None], later, offsets[1:, None]], axis=1)
+    segments = np.tile(np.array(special.type_ids, dtype=np.int8), len(starts))
+    return np.repeat(segments, np.diff(bounds, axis=1).ravel())

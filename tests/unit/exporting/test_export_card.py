@@ -49,7 +49,7 @@ def test_the_question_to_the_server_is_one_a_shell_can_ask():
 
 def test_an_encoder_with_token_types_is_not_said_to_be_served():
     """The endpoint has no room for them."""
-    typed = replace(TEMPLATE, controls=replace(TEMPLATE.controls, type_ids=(0, 0, 1)))
+    typed = replace(TEMPLATE, special_tokens=replace(TEMPLATE.special_tokens, type_ids=(0, 0, 1)))
     card = write_card(FACTS, typed)
     assert "vllm serve" not in card
     assert "takes no token types" in card

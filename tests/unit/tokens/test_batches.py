@@ -1,4 +1,4 @@
-"""Splitting rows into steps, processes and micro-batches loses nothing and changes nothing."""
+"""Plans of steps, processes and micro-batches contain every row exactly once."""
 
 import numpy as np
 import pytest
@@ -6,7 +6,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tiewise.errors import ConfigError
-from tiewise.tokens.batches import padding_factor, plan_batches, plan_step, restore_order, step_rows
+from tiewise.tokens.batches import (
+    balance,
+    pack,
+    padding_factor,
+    plan_batches,
+    plan_step,
+    restore_order,
+    split,
+    step_rows,
+)
 
 layouts = st.sampled_from(["padded", "sorted", "packed"])
 lengths_of_rows = st.lists(st.integers(1, 200), max_size=60)
@@ -17,7 +26,7 @@ def cost(lengths, layout):
 
 
 class TestStepRows:
-    """Which rows an optimiser step holds."""
+    """The rows of an optimiser step."""
 
     @given(n=st.integers(1, 60), batch=st.integers(1, 70), epochs=st.integers(0, 3))
     def test_every_epoch_sees_every_row_once(self, n, batch, epochs):
@@ -31,8 +40,8 @@ class TestStepRows:
             assert all(len(rows) == batch for rows in part[:-1])
 
     @given(n=st.integers(1, 60), seed=st.integers(0, 2**32))
-    def test_a_step_is_known_without_those_before_it(self, n, seed):
-        """Resuming at step k reads the rows that an uninterrupted run would read."""
+    def test_steps_are_independent(self, n, seed):
+        """A fit resumed at step k reads the same rows as an uninterrupted fit."""
         whole = [rows.tolist() for rows in step_rows(n, 4, 3, seed)]
         fresh = step_rows(n, 4, 3, seed)
         for step in reversed(range(len(fresh))):
@@ -40,18 +49,18 @@ class TestStepRows:
         assert fresh[-1].tolist() == whole[-1]
 
     def test_epochs_and_seeds_differ(self):
-        """Each epoch and each seed deals its own order."""
+        """Each epoch and each seed has its own order."""
         steps = step_rows(100, 100, 2, seed=0)
         assert steps[0].tolist() != steps[1].tolist()
         assert steps[0].tolist() != step_rows(100, 100, 2, seed=1)[0].tolist()
 
-    def test_a_callers_change_cannot_reach_other_steps(self):
-        """The rows of a step are read-only."""
+    def test_rows_are_read_only(self):
+        """A caller cannot change the rows of other steps."""
         with pytest.raises(ValueError, match="read-only"):
             step_rows(10, 5, 1, seed=0)[0][0] = 3
 
-    def test_out_of_range(self):
-        """Past the last step there is nothing, and impossible numbers are named."""
+    def test_values_out_of_range(self):
+        """A step after the last raises IndexError; an impossible number is named."""
         with pytest.raises(IndexError):
             step_rows(10, 5, 1, seed=0)[2]
         with pytest.raises(ConfigError, match="batch_size is 0"):
@@ -59,11 +68,11 @@ class TestStepRows:
 
 
 class TestPlanStep:
-    """One step over processes and micro-batches."""
+    """One step divided over processes and micro-batches."""
 
     @given(lengths_of_rows, layouts, st.integers(1, 400), st.integers(1, 5))
-    def test_every_row_once_and_no_batch_over_budget(self, lengths, layout, budget, processes):
-        """However a step is split, each row is there once, and only a lone row exceeds."""
+    def test_every_row_within_budget(self, lengths, layout, budget, processes):
+        """Each row occurs once, and only a single row may exceed the budget."""
         plan = plan_step(lengths, micro_batch_tokens=budget, layout=layout, n_processes=processes)
         assert len(plan) == processes
         batches = [batch for share in plan for batch in share]
@@ -72,8 +81,8 @@ class TestPlanStep:
             assert len(batch) == 1 or cost([lengths[row] for row in batch], layout) <= budget
 
     @given(lengths_of_rows, layouts, st.integers(1, 8), st.integers(1, 4))
-    def test_a_forced_number_of_micro_batches_is_met(self, lengths, layout, forced, processes):
-        """A process with enough rows has exactly that many, none of them empty."""
+    def test_number_of_micro_batches(self, lengths, layout, forced, processes):
+        """A process with enough rows has exactly the given number, none of them empty."""
         plan = plan_step(
             lengths,
             micro_batch_tokens=1,
@@ -90,20 +99,20 @@ class TestPlanStep:
 
     @given(lengths_of_rows, layouts, st.integers(1, 5))
     def test_load_is_balanced(self, lengths, layout, processes):
-        """The busiest process has at most one longest row more than the idlest."""
+        """The loads of two processes differ by at most the longest row."""
         plan = plan_step(lengths, micro_batch_tokens=300, layout=layout, n_processes=processes)
         loads = [sum(lengths[row] for batch in share for row in batch) for share in plan]
         assert max(loads) - min(loads) <= max(lengths, default=0)
 
     @given(st.lists(st.integers(1, 9), min_size=1, max_size=3))
-    def test_a_process_without_rows_has_an_empty_list(self, lengths):
-        """With fewer rows than processes nobody gets a row twice."""
+    def test_process_without_rows(self, lengths):
+        """With fewer rows than processes, the others have an empty list."""
         plan = plan_step(lengths, micro_batch_tokens=100, layout="sorted", n_processes=5)
         assert sorted(len(share) for share in plan) == [0] * (5 - len(lengths)) + [1] * len(lengths)
 
     @given(lengths_of_rows, layouts, st.integers(1, 400))
-    def test_the_plan_is_a_function_of_the_lengths(self, lengths, layout, budget):
-        """Two processes that plan alone agree, and one process plans as scoring does."""
+    def test_plan_depends_on_lengths_only(self, lengths, layout, budget):
+        """Two processes make the same plan, and one process plans as scoring does."""
         first, second = (
             plan_step(lengths, micro_batch_tokens=budget, layout=layout) for _ in range(2)
         )
@@ -111,14 +120,14 @@ class TestPlanStep:
         for plan in (second[0], alone):
             assert [batch.tolist() for batch in plan] == [batch.tolist() for batch in first[0]]
 
-    def test_padded_keeps_the_given_order(self):
-        """The notebook's order is what ``padded`` means."""
+    def test_padded_keeps_the_order(self):
+        """The layout ``padded`` keeps the given order, as the notebook does."""
         plan = plan_step([5, 1, 9, 2], micro_batch_tokens=10, layout="padded")
         assert [batch.tolist() for batch in plan[0]] == [[0, 1], [2], [3]]
 
-    def test_impossible_requests_are_named(self):
+    def test_impossible_requests_are_refused(self):
         """An unknown layout, a row without tokens and a zero budget are errors."""
-        with pytest.raises(ConfigError, match="choose one of padded, sorted, packed"):
+        with pytest.raises(ConfigError, match="expected one of padded, sorted, packed"):
             plan_batches([1], max_tokens=1, layout="loose")
         with pytest.raises(ConfigError, match="Row 1 has 0 tokens"):
             plan_batches([1, 0], max_tokens=1, layout="sorted")
@@ -127,19 +136,19 @@ class TestPlanStep:
 
 
 class TestPlanBatches:
-    """Batches for scoring, and the way back."""
+    """Batches for scoring, and the original order of their results."""
 
     @given(lengths_of_rows, layouts, st.integers(1, 400))
-    def test_restore_order_undoes_the_plan(self, lengths, layout, budget):
-        """What was computed for a row ends at that row."""
+    def test_restore_order_reverses_the_plan(self, lengths, layout, budget):
+        """The value computed for a row is found at that row."""
         batches = plan_batches(lengths, max_tokens=budget, layout=layout)
         values = [np.stack([batch, batch * 10], axis=1) for batch in batches]
         restored = restore_order(batches, values)
         assert restored.tolist() == [[row, row * 10] for row in range(len(lengths))] or not lengths
 
     @given(st.lists(st.integers(1, 200), min_size=1, max_size=60), st.integers(1, 2000))
-    def test_packing_wastes_no_room(self, lengths, budget):
-        """The longest row of a batch had no room in any batch before it; nothing is padded."""
+    def test_packing_wastes_no_space(self, lengths, budget):
+        """The longest row of a batch fits no batch before it, and nothing is padded."""
         batches = plan_batches(lengths, max_tokens=budget, layout="packed")
         loads = [sum(lengths[row] for row in batch) for batch in batches]
         for position, batch in enumerate(batches):
@@ -147,10 +156,33 @@ class TestPlanBatches:
             assert all(load + longest > budget for load in loads[:position])
         assert padding_factor(lengths, batches, "packed") == 1.0
 
-    def test_sorting_saves_padding_at_real_lengths(self):
-        """At log-normal lengths random batches of eight waste what sorting keeps."""
+    def test_sorting_saves_padding(self):
+        """At log-normal lengths, sorting removes the padding of random batches of eight."""
         lengths = np.random.default_rng(0).lognormal(6, 0.8, 4000).astype(int) + 1
         given_order = np.array_split(np.arange(4000), 500)
         by_length = plan_batches(lengths, max_tokens=8192, layout="sorted")
         assert padding_factor(lengths, given_order, "padded") > 1.5
         assert padding_factor(lengths, by_length, "sorted") < 1.05
+
+
+row_lengths = st.lists(st.integers(1, 100), max_size=40).map(lambda rows: np.array(rows, np.int64))
+
+
+@given(row_lengths, st.integers(1, 6))
+def test_balance_keeps_the_order(lengths, n_parts):
+    """Parts are ascending, contain every row, and their loads differ by at most one row."""
+    parts = balance(lengths, n_parts)
+    assert sorted(row for part in parts for row in part) == list(range(len(lengths)))
+    assert all((np.diff(part) > 0).all() for part in parts)
+    loads = [lengths[part].sum() for part in parts]
+    assert max(loads) - min(loads) <= lengths.max(initial=0)
+
+
+@given(row_lengths, layouts, st.data())
+def test_pack_and_split_keep_the_rows(lengths, layout, data):
+    """The given rows, and no others, occur once each, in parts that are not empty."""
+    rows = np.flatnonzero(data.draw(st.lists(st.booleans(), min_size=len(lengths), max_size=50)))
+    rows = rows[rows < len(lengths)]
+    for parts in (pack(lengths, rows, 120, layout), split(lengths, rows, 3, layout)):
+        assert sorted(row for part in parts for row in part) == rows.tolist()
+        assert all(len(part) for part in parts)

@@ -1,4 +1,4 @@
-"""Arrays of unequal lengths keep their parts."""
+"""Arrays of unequal lengths are taken apart and joined correctly."""
 
 import numpy as np
 import pytest
@@ -13,7 +13,7 @@ spans = st.lists(st.tuples(st.integers(0, 1000), st.integers(0, 9)), max_size=30
 
 @given(spans)
 def test_ranges_equal_their_definition(spans):
-    """All ranges end to end, empty ones included, in the given order."""
+    """All ranges are listed end to end, empty ones included, in the given order."""
     starts = np.array([start for start, _ in spans], dtype=np.int64)
     lengths = np.array([length for _, length in spans], dtype=np.int64)
     expected = [index for start, length in spans for index in range(start, start + length)]
@@ -22,8 +22,8 @@ def test_ranges_equal_their_definition(spans):
 
 
 @given(spans, st.integers(1, 5))
-def test_gathering_in_chunks_equals_indexing(spans, chunk):
-    """However many parts are worked on at once, the parts come out in order."""
+def test_gather_equals_indexing(spans, chunk):
+    """The chunk size changes nothing, and the parts keep their order."""
     starts = np.array([start for start, _ in spans], dtype=np.int64)
     lengths = np.array([length for _, length in spans], dtype=np.int64)
     values = np.arange(1010, dtype=np.int32)

@@ -1,4 +1,6 @@
-"""Every turn is tokenised once, and rows come out right for any template."""
+"""Assembled rows equal rows rendered one by one, and no delimiter is lost or forged."""
+
+import dataclasses
 
 import numpy as np
 import pandas as pd
@@ -7,19 +9,201 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import Tokenizer
 
-from small_tokenizers import FAMILIES, byte_level, gemma_like, word_piece
+from small_tokenizers import FAMILIES, gemma_like, word_piece
 from strategies import clean_text
-from tiewise.errors import PairsError, TemplateError
-from tiewise.tokens import rows
-from tiewise.tokens.rows import (
-    FIELDS,
-    TextTokenizer,
+from tiewise.errors import TemplateError
+from tiewise.tokens import ragged
+from tiewise.tokens.ragged import Ragged, offsets_of
+from tiewise.tokens.rows import TokenRows, assemble, assemble_strings, token_rows
+from tiewise.tokens.special_tokens import SpecialTokens
+from tiewise.tokens.template import (
+    Template,
     build_template,
-    token_lengths,
-    token_rows,
-    tokenize,
+    fill_in_order,
+    notebook_template,
+    read_segments,
+    share_budget,
 )
-from tiewise.tokens.template import Template, read_segments
+from tiewise.tokens.tokenization import FIELDS, TokenizedPairs, Turns, token_lengths
+from tiewise.tokens.tokenizer import TextTokenizer
+
+SPECIAL = SpecialTokens(
+    begin=(1,), prompt=(2, 50), response_a=(2, 51), response_b=(2, 52), turn=(3,), missing=(4,),
+    end=(5,), pad=0,
+)  # fmt: skip
+turns = st.none() | st.lists(st.integers(100, 110), max_size=12)
+fields = st.lists(turns, min_size=1, max_size=4)
+tables = st.lists(st.tuples(fields, fields, fields), min_size=1, max_size=6)
+templates = st.builds(
+    Template,
+    st.sampled_from([SPECIAL, dataclasses.replace(SPECIAL, begin=(), type_ids=(0, 0, 1))]),
+    max_length=st.integers(11, 90),
+    truncation=st.sampled_from(["balanced", "right"]),
+    cut=st.sampled_from(["middle", "right"]),
+)
+
+
+def pack_field(cells):
+    """Store one field as `tokenize` does."""
+    flat = [turn for cell in cells for turn in cell]
+    lengths = np.array([len(turn or ()) for turn in flat], dtype=np.int64)
+    return Turns(
+        values=np.array([token for turn in flat for token in turn or ()], dtype=np.int32),
+        offsets=offsets_of(lengths),
+        rows=offsets_of(np.array([len(cell) for cell in cells], dtype=np.int64)),
+        missing=np.array([turn is None for turn in flat]),
+        n_original=lengths,
+    )
+
+
+def pack_table(table):
+    return TokenizedPairs(*(pack_field([row[field] for row in table]) for field in range(3)))
+
+
+def stream_of(turns):
+    parts = [[4] if turn is None else turn for turn in turns]
+    return [token for part in parts for token in [3, *part]][1:]
+
+
+def render(template, row):
+    """Render one pair with lists: the second implementation."""
+    special, streams = template.special_tokens, [stream_of(turns) for turns in row]
+    share = share_budget if template.truncation == "balanced" else fill_in_order
+    caps = share([[len(stream) for stream in streams]], template.budget)[0].tolist()
+    ids = list(special.begin)
+    for slot, stream, kept in zip(special.slots, streams, caps, strict=True):
+        tail = kept // 2 if template.cut == "middle" and kept < len(stream) else 0
+        ids += [*slot, *stream[: kept - tail], *stream[len(stream) - tail :]]
+    return [*ids, *special.end]
+
+
+class TestAssemble:
+    """Rows of the ``fields`` template from tokens."""
+
+    @given(tables, templates)
+    def test_assembly_equals_rendering(self, table, template):
+        """Two implementations give the same ids; n_truncated counts exactly the cut text."""
+        rows = assemble(pack_table(table), template)
+        expected = [render(template, row) for row in table]
+        assert [rows.row(i).tolist() for i in range(len(rows))] == expected
+        for position, row in enumerate(table):
+            n_text = sum(len(turn) for turns in row for turn in turns if turn is not None)
+            n_kept = (rows.row(position) >= 100).sum()
+            assert rows.n_truncated[position] == n_text - n_kept
+
+    @given(tables, templates)
+    def test_rows_respect_max_length(self, table, template):
+        """No row is longer than the template allows, and the lengths add up."""
+        rows = assemble(pack_table(table), template)
+        assert rows.lengths.max() <= template.max_length
+        assert rows.lengths.sum() == len(rows.values)
+
+    @given(tables, templates)
+    def test_truncation_commutes_with_swap(self, table, template):
+        """B first gives the row of the swapped pair; a balanced cut keeps the same tokens."""
+        tokenized = pack_table(table)
+        swapped = assemble(tokenized, template, is_swapped=True)
+        of_swapped = assemble(pack_table([(p, b, a) for p, a, b in table]), template)
+        assert swapped.values.tolist() == of_swapped.values.tolist()
+        if template.truncation == "balanced":
+            given_order = assemble(tokenized, template)
+            assert swapped.lengths.tolist() == given_order.lengths.tolist()
+            assert swapped.n_truncated.tolist() == given_order.n_truncated.tolist()
+            for position in range(len(table)):
+                prompt, first, second = read_segments(template, swapped.row(position))
+                expected = read_segments(template, given_order.row(position))
+                assert (prompt, second, first) == expected
+
+    @given(tables)
+    def test_uncut_rows_read_back(self, table):
+        """Turn boundaries and nulls are in the ids, so different pairs have different ids."""
+        template = Template(SPECIAL, max_length=1000)
+        rows = assemble(pack_table(table), template)
+        for position, row in enumerate(table):
+            assert read_segments(template, rows.row(position)) == tuple(row)
+            assert rows.n_truncated[position] == 0
+
+    @given(tables, templates)
+    def test_delimiters_occur_exactly_once(self, table, template):
+        """Every row has three slots and one end, however much is cut."""
+        rows = assemble(pack_table(table), template)
+        for position in range(len(rows)):
+            ids = rows.row(position).tolist()
+            assert ids.count(2) == 3
+            assert ids.count(5) == 1
+            assert ids[-1] == 5
+
+    @given(tables, st.integers(11, 90))
+    def test_every_field_keeps_tokens(self, table, max_length):
+        """A field that has tokens keeps some under a balanced cut."""
+        template = Template(SPECIAL, max_length=max_length)
+        rows = assemble(pack_table(table), template)
+        for position, row in enumerate(table):
+            segments = read_segments(template, rows.row(position))
+            for turns, kept in zip(row, segments, strict=True):
+                assert (stream_of(turns) == []) == (kept == [[]])
+
+    @given(tables, templates, st.integers(1, 3))
+    def test_chunk_size_changes_nothing(self, table, template, chunk):
+        """The number of rows assembled at once does not change them."""
+        whole = assemble(pack_table(table), template)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(ragged, "_CHUNK", chunk)
+            parts = assemble(pack_table(table), template)
+        assert whole.values.tolist() == parts.values.tolist()
+        assert whole.n_truncated.tolist() == parts.n_truncated.tolist()
+
+    @given(tables)
+    def test_type_ids_follow_the_slots(self, table):
+        """Prompt and A are segment 0; B and the end of the row are segment 1."""
+        special = dataclasses.replace(SPECIAL, type_ids=(0, 0, 1))
+        rows = assemble(pack_table(table), Template(special, max_length=60))
+        for position in range(len(rows)):
+            span = slice(rows.offsets[position], rows.offsets[position + 1])
+            ids, type_ids = rows.values[span].tolist(), rows.type_ids[span].tolist()
+            third_slot = [i for i, token in enumerate(ids) if token == 2][2]
+            assert type_ids == [0] * third_slot + [1] * (len(ids) - third_slot)
+
+    @given(tables)
+    def test_lengths_before_any_cut(self, table):
+        """`token_lengths` counts the text tokens of each field."""
+        expected = [[sum(len(turn or ()) for turn in turns) for turns in row] for row in table]
+        assert token_lengths(pack_table(table)).tolist() == expected
+
+    def test_special_token_in_text_is_refused(self):
+        """Tokens of another tokenizer, or of a forged cache, do not become delimiters."""
+        tokenized = pack_table([([[101]], [[102, 5]], [[103]])])
+        with pytest.raises(TemplateError, match="special token 5"):
+            assemble(tokenized, Template(SPECIAL))
+
+    def test_bounded_turns_count_as_truncated(self):
+        """The tokens that the bound removed from a huge turn are counted too."""
+        tokenized = pack_table([([[101]], [[102]], [[103]])])
+        longer = dataclasses.replace(tokenized.response_a, n_original=np.array([10_001]))
+        rows = assemble(dataclasses.replace(tokenized, response_a=longer), Template(SPECIAL))
+        assert rows.n_truncated.tolist() == [10_000]
+
+    @given(tables, templates)
+    def test_tables_of_rows_join(self, table, template):
+        """`concatenate` puts the rows of several tables into one."""
+        rows = assemble(pack_table(table), template)
+        joined = TokenRows.concatenate([rows, rows])
+        assert len(joined) == 2 * len(rows)
+        assert joined.row(len(rows)).tolist() == rows.row(0).tolist()
+        assert joined.row(-1).tolist() == rows.row(-1).tolist()
+        assert (joined.type_ids is None) == (rows.type_ids is None)
+
+
+@given(st.lists(st.lists(st.integers(100, 110), max_size=9), min_size=1, max_size=5))
+def test_strings_are_cut_right(strings):
+    """The notebook's rule: begin, as much of the start as fits, end."""
+    lengths = np.array([len(ids) for ids in strings], dtype=np.int64)
+    flat = np.array([token for ids in strings for token in ids], dtype=np.int32)
+    template = notebook_template(begin=2, end=1, pad=0, max_length=6)
+    rows = assemble_strings(Ragged(flat, offsets_of(lengths), lengths), template)
+    assert [rows.row(i).tolist() for i in range(len(rows))] == [[2, *s[:4], 1] for s in strings]
+    assert rows.n_truncated.tolist() == [max(len(ids) - 4, 0) for ids in strings]
+
 
 BUILT = [family() for family in FAMILIES]
 GEMMA = BUILT[FAMILIES.index(gemma_like)]
@@ -27,8 +211,8 @@ PLAIN_GEMMA = Tokenizer.from_str(GEMMA.state)
 
 
 @st.composite
-def tables(draw, tokenizer):
-    """Pairs whose turns spell control tokens, repeat one another, are empty, missing or none."""
+def pairs_tables(draw, tokenizer):
+    """Draw pairs whose turns spell special tokens, repeat, are empty, missing or absent."""
     pieces = st.sampled_from([*sorted(tokenizer.reserved), "prompt", "Response B\n"])
     text = st.lists(pieces | clean_text(5), max_size=5).map("".join)
     cell = st.lists(st.none() | text, max_size=3)
@@ -37,178 +221,46 @@ def tables(draw, tokenizer):
 
 
 def ids_of(tokenizer, cell):
-    """Give the tokens of a cell's turns, the plain way."""
+    """Return the tokens of a cell's turns, encoded one by one."""
     return [None if turn is None else tokenizer.encode(turn) for turn in cell or [None]]
 
 
-class Spy(TextTokenizer):
-    """Counts the texts it is given."""
-
-    n_texts = 0
-
-    def encode_turns(self, texts):
-        self.n_texts += len(texts)
-        return super().encode_turns(texts)
-
-    encode_strings = encode_turns
-
-
-def spy_on(family):
-    return Spy(family().state, family().special)
-
-
-PAIRS = pd.DataFrame(
-    {
-        "prompt": [["Which of two answers is right?", None], ["How sure is that?"], []],
-        "response_a": [["The first answer.", "longer"], ["The first answer."], [""]],
-        "response_b": [["The second answer is longer, but wrong.", ""], [None], ["null"]],
-    }
-)
-
-
 @pytest.mark.parametrize("tokenizer", BUILT)
-@given(data=st.data())
-def test_segments_can_be_recovered_from_hostile_text(tokenizer, data):
-    """Whatever the texts spell, each row reads back as exactly the tokens of its turns."""
-    pairs = data.draw(tables(tokenizer))
-    template = build_template(tokenizer, max_length=5000)
-    rows = token_rows(pairs, tokenizer, template, cache_dir=None)
-    for position, row in enumerate(pairs.itertuples(index=False)):
-        expected = tuple(ids_of(tokenizer, cell) for cell in row)
-        assert read_segments(template, rows.row(position)) == expected
-    assert rows.n_truncated.sum() == 0
+class TestTokenRows:
+    """Rows of the ``fields`` template from text, with real tokenizers."""
 
+    @given(data=st.data())
+    def test_hostile_text_reads_back(self, tokenizer, data):
+        """Each row reads back as exactly the tokens of its turns, whatever the texts spell."""
+        pairs = data.draw(pairs_tables(tokenizer))
+        template = build_template(tokenizer, max_length=5000)
+        rows = token_rows(pairs, tokenizer, template, cache_dir=None)
+        for position, row in enumerate(pairs.itertuples(index=False)):
+            expected = tuple(ids_of(tokenizer, cell) for cell in row)
+            assert read_segments(template, rows.row(position)) == expected
+        assert rows.n_truncated.sum() == 0
 
-@pytest.mark.parametrize("tokenizer", BUILT)
-@given(data=st.data(), max_length=st.integers(30, 60))
-def test_delimiters_survive_every_cut(tokenizer, data, max_length):
-    """Control ids stand once for each slot, and the last id is never one of the text's."""
-    pairs = data.draw(tables(tokenizer))
-    template = build_template(tokenizer, max_length=max_length)
-    rows = token_rows(pairs, tokenizer, template, cache_dir=None)
-    controls = template.controls
-    expected = [*controls.begin, *(slot[0] for slot in controls.slots), *controls.end]
-    inner = {*controls.turn, *controls.missing}
-    for position in range(len(rows)):
-        found = [token for token in rows.row(position) if token in controls.reserved - inner]
-        assert found == expected
-        assert rows.row(position)[-1] == controls.end[0] != controls.pad
-
-
-@pytest.mark.parametrize("family", FAMILIES)
-class TestCache:
-    """The second call reads."""
-
-    def test_a_second_call_tokenises_nothing(self, tmp_path, family):
-        """Also with another template, length, cut and order: all of them are arrays' work."""
-        first, second = spy_on(family), spy_on(family)
-        template = build_template(family())
-        rows = token_rows(PAIRS, first, template, cache_dir=tmp_path)
-        again = token_rows(PAIRS, second, template, cache_dir=tmp_path)
-        assert first.n_texts == 7  # equal texts once
-        assert again.values.tolist() == rows.values.tolist()
-        for length, truncation, cut in ((30, "balanced", "middle"), (40, "right", "right")):
-            other = Template(template.controls, "fields", length, truncation, cut)
-            token_rows(PAIRS, second, other, cache_dir=tmp_path, is_swapped=True)
-        assert second.n_texts == 0
-
-    def test_using_the_tokenizer_in_between_changes_nothing(self, tmp_path, family):
-        """Truncating and padding leave their state in the caller's object, not in the key."""
-        callers = Tokenizer.from_str(family().state)
-        tokenize(PAIRS, TextTokenizer.from_tokenizer(callers), cache_dir=tmp_path)
-        callers.enable_truncation(5)
-        callers.enable_padding()
-        callers.encode_batch(["a", "b c d e f g h"])
-        spy = Spy(callers.to_str())
-        tokenize(PAIRS, spy, cache_dir=tmp_path)
-        assert spy.n_texts == 0
-
-    def test_the_notebooks_strings_are_cached_too(self, tmp_path, family):
-        """They have entries of their own, for each order one."""
-        template = build_template(family(), name="notebook", max_length=20)
-        first, second = spy_on(family), spy_on(family)
-        for is_swapped in (False, True):
-            arguments = {"cache_dir": tmp_path, "is_swapped": is_swapped}
-            rows = token_rows(PAIRS, first, template, **arguments)
-            again = token_rows(PAIRS, second, template, **arguments)
-            assert rows.values.tolist() == again.values.tolist()
-        assert (first.n_texts, second.n_texts) == (6, 0)
-
-
-@pytest.mark.parametrize(
-    "change",
-    [
-        {"prompt": [["Which of two answers is right?"], [None], ["How sure is that?"]]},
-        {"prompt": [["Which of two answers is right?", ""], ["How sure is that?"], []]},
-        {"prompt": [["Which of two answers is right?", None], ["How sure is tha", "t?"], []]},
-        {"response_a": PAIRS["response_b"], "response_b": PAIRS["response_a"]},
-    ],
-)
-def test_other_texts_find_no_entry(tmp_path, change):
-    """Nulls, boundaries of turns and rows, and which response is A are part of the key."""
-    tokenizer = byte_level()
-    tokenize(PAIRS, tokenizer, cache_dir=tmp_path)
-    changed = PAIRS.assign(**change)
-    cached = tokenize(changed, tokenizer, cache_dir=tmp_path)
-    fresh = tokenize(changed, tokenizer, cache_dir=None)
-    for field, expected in zip(cached.fields, fresh.fields, strict=True):
-        for name, array in vars(expected).items():
-            assert getattr(field, name).tolist() == array.tolist()
-
-
-def test_changed_code_and_libraries_find_no_entry(tmp_path, monkeypatch):
-    """Who changes how texts are tokenised cannot get what the old code made."""
-    tokenize(PAIRS, byte_level(), cache_dir=tmp_path)
-    for name, value in (("_digest_code", lambda: "other"), ("tokenizers.__version__", "9.9")):
-        monkeypatch.setattr(f"tiewise.tokens.rows.{name}", value)
-        spy = spy_on(byte_level)
-        tokenize(PAIRS, spy, cache_dir=tmp_path)
-        assert spy.n_texts == 7
-
-
-@pytest.mark.parametrize("family", FAMILIES)
-def test_long_turns_keep_their_true_ends(family):
-    """The pre-cut reads little of a long text and gets the same tokens at both ends."""
-    tokenizer = family()
-    words = np.random.default_rng(0).choice(["answer", "Which", "1", "\n", "é", "longer,"], 40_000)
-    text = " ".join(words)
-    pairs = pd.DataFrame({"prompt": [[text]], "response_a": [["a"]], "response_b": [["b"]]})
-    tokenized = tokenize(pairs, tokenizer, cache_dir=None)
-    whole = tokenizer.encode(text)
-    assert len(text) > 49_152
-    assert tokenized.prompt.values.tolist() == whole[:4096] + whole[-4096:]
-    estimate = token_lengths(tokenized)[0, 0]
-    assert abs(estimate - len(whole)) < 0.02 * len(whole)
-
-
-def test_a_field_without_turns_is_a_missing_turn():
-    """Nothing there and a null there are one; an empty text is another."""
-    tokenized = tokenize(PAIRS, byte_level(), cache_dir=None)
-    assert tokenized.prompt.missing.tolist() == [False, True, False, True]
-    assert tokenized.response_a.missing.tolist() == [False] * 4
-
-
-def test_half_a_surrogate_pair_is_refused():
-    """Read by hand, such a text would make the tokenizer raise without saying where."""
-    pairs = pd.DataFrame({"prompt": [["\ud83d"]], "response_a": [["a"]], "response_b": [["b"]]})
-    with pytest.raises(PairsError, match="half a surrogate pair"):
-        tokenize(pairs, byte_level(), cache_dir=None)
-
-
-def test_no_pairs():
-    """An empty table gives no rows, with every template."""
-    for name in ("fields", "notebook"):
-        template = build_template(gemma_like(), name=name)
-        assert len(token_rows(PAIRS[:0], gemma_like(), template, cache_dir=None)) == 0
+    @given(data=st.data(), max_length=st.integers(30, 60))
+    def test_delimiters_survive_every_cut(self, tokenizer, data, max_length):
+        """Each delimiter occurs once, and the last id of a row is the end token."""
+        pairs = data.draw(pairs_tables(tokenizer))
+        template = build_template(tokenizer, max_length=max_length)
+        rows = token_rows(pairs, tokenizer, template, cache_dir=None)
+        special = template.special_tokens
+        expected = [*special.begin, *(slot[0] for slot in special.slots), *special.end]
+        outer = special.reserved - {*special.turn, *special.missing}
+        for position in range(len(rows)):
+            assert [token for token in rows.row(position) if token in outer] == expected
+            assert rows.row(position)[-1] == special.end[0] != special.pad
 
 
 class TestNotebook:
-    """The notebook's own ids."""
+    """Rows of the ``notebook`` template."""
 
     @given(data=st.data(), max_length=st.integers(3, 40))
-    def test_ids_are_those_of_the_whole_string(self, data, max_length):
-        """Begin, the string's own tokens cut right, end; control tokens in it are parsed."""
-        pairs = data.draw(tables(GEMMA))
+    def test_ids_of_the_whole_string(self, data, max_length):
+        """Begin, the string's own tokens cut right, end; special tokens in it are parsed."""
+        pairs = data.draw(pairs_tables(GEMMA))
         template = build_template(GEMMA, name="notebook", max_length=max_length)
         rows = token_rows(pairs, GEMMA, template, cache_dir=None)
         for position, row in enumerate(pairs.itertuples(index=False)):
@@ -219,21 +271,24 @@ class TestNotebook:
             assert rows.row(position).tolist() == [2, *ids[: max_length - 2], 1]
             assert rows.n_truncated[position] == max(len(ids) - (max_length - 2), 0)
 
-    def test_encoders_begin_and_end_in_their_own_way(self):
-        """Where there is no beginning of a sequence, [CLS] and [SEP] stand."""
+    def test_encoders_use_cls_and_sep(self):
+        """Without a token that begins a sequence, [CLS] and [SEP] enclose the row."""
         template = build_template(word_piece(), name="notebook")
         vocabulary = word_piece().vocabulary
-        assert template.controls.begin == (vocabulary["[CLS]"],)
-        assert template.controls.end == (vocabulary["[SEP]"],)
+        assert template.special_tokens.begin == (vocabulary["[CLS]"],)
+        assert template.special_tokens.end == (vocabulary["[SEP]"],)
 
-    def test_a_tokenizer_without_an_end_is_refused(self):
-        """The message says what is missing and where it is declared."""
+    def test_tokenizer_without_end_is_refused(self):
+        """The message says which file declares the missing token."""
         undeclared = TextTokenizer(word_piece().state)
         with pytest.raises(TemplateError, match=r"tokenizer_config\.json"):
             build_template(undeclared, name="notebook")
 
 
-def test_the_code_that_tokenises_is_part_of_the_key():
-    """The digest is of this package's own files, and stays equal inside one process."""
-    assert rows._digest_code() == rows._digest_code()
-    assert len(rows._digest_code()) == 64
+@pytest.mark.parametrize("name", ["fields", "notebook"])
+def test_no_pairs_no_rows(name):
+    """An empty table gives no rows."""
+    pairs = pd.DataFrame({field: [] for field in FIELDS})
+    template = build_template(gemma_like(), name=name)
+    rows = token_rows(pairs, gemma_like(), template, cache_dir=None)
+    assert (len(rows), len(rows.values)) == (0, 0)

@@ -1,8 +1,8 @@
-"""A backbone's tokenizer, for text that strangers wrote.
+"""Tokenizer wrapper that never emits special tokens from untrusted text.
 
-`TextTokenizer` works on a private copy of the caller's tokenizer, made from its serialised state
-without truncation and padding; using or changing the caller's object changes nothing here. In the
-copy every control token is left unparsed, also those that the vocabulary adds without calling them
+`TextTokenizer` works on its own copy of the caller's tokenizer, made from the serialised state
+without truncation and padding, so that the caller's object can be used and changed freely. The copy
+does not parse special tokens, including those that the vocabulary adds without marking them as
 special (Gemma's ``<unused0>``): a text that spells ``<eos>`` stays text.
 """
 
@@ -18,18 +18,18 @@ from typing import Any
 from tokenizers import Tokenizer
 
 from tiewise.errors import ModelError
-from tiewise.files import digest_bytes
+from tiewise.files import digest_json
 
-# Added tokens that delimit, mask or wait for a use, though not flagged special. Others that are
-# not flagged (runs of blanks, HTML tags) are ordinary pieces of text that pretraining knew.
-_CONTROL = re.compile(
+# Added tokens that delimit, mask or are unused, but are not marked as special. Other added tokens
+# without the mark (runs of blanks, HTML tags) are ordinary text that pretraining used.
+_SPECIAL = re.compile(
     r"<\|.*\|>|<(unused|reserved|extra_id|special)[-_ ]?\w*>|\[(unused|control)[-_]?\d+\]"
     r"|<mask>|\[MASK\]|<2mass>|\[@BOS@\]"
 )
 
 
 class TextTokenizer:
-    """Turns into ids, with no text able to produce a control id.
+    """Encoder of texts whose ids never contain a special token.
 
     Parameters
     ----------
@@ -42,18 +42,18 @@ class TextTokenizer:
     def __init__(self, state: str, special: Mapping[str, str] | None = None) -> None:
         content = json.loads(state)
         if not (isinstance(content, dict) and isinstance(content.get("model"), dict)):
-            message = "This is not the state of a tokenizer: it has no model."
+            message = "The tokenizer's state has no model; expected the text of a tokenizer.json."
             raise ModelError(message)
         content["truncation"] = content["padding"] = None
         self._content: dict[str, Any] = content
         self.special = dict(special or {})
-        self.digest = digest_bytes(json.dumps(content, sort_keys=True).encode())
+        self.digest = digest_json(content)
 
     @classmethod
     def from_tokenizer(
         cls, tokenizer: Tokenizer, special: Mapping[str, str] | None = None
     ) -> TextTokenizer:
-        """Copy a `tokenizers.Tokenizer` (of a fast transformers one, its ``backend_tokenizer``)."""
+        """Copy a `tokenizers.Tokenizer` (the ``backend_tokenizer`` of a fast transformers one)."""
         return cls(tokenizer.to_str(), special)
 
     @property
@@ -70,22 +70,22 @@ class TextTokenizer:
     def reserved(self) -> dict[str, int]:
         """Token -> id of the tokens that no text can produce."""
         unknown = self._content["model"].get("unk_token")
-        added = [token["content"] for token in self._added if _is_control(token)]
+        added = [token["content"] for token in self._added if _is_special(token)]
         unused = [token for token in self.vocabulary if re.fullmatch(r"\[unused\d+\]", token)]
         tokens = [token for token in dict.fromkeys([*added, *unused]) if token != unknown]
-        return {token: self.vocabulary[token] for token in tokens if not self._is_spelt(token)}
+        return {token: self.vocabulary[token] for token in tokens if not self._can_be_typed(token)}
 
     def encode(self, text: str) -> list[int]:
         """Return the ids of one text; see `encode_turns`."""
         return self.encode_turns([text])[0]
 
     def encode_turns(self, texts: Sequence[str]) -> list[list[int]]:
-        """Return the ids of each text, nothing added, control tokens in it read as text."""
+        """Return the ids of each text, without additions; special tokens in it are read as text."""
         encodings = self._plain.encode_batch_fast(list(texts), add_special_tokens=False)
         return [encoding.ids for encoding in encodings]
 
     def encode_strings(self, texts: Sequence[str]) -> list[list[int]]:
-        """Return the ids of each text as the notebook had them: control tokens are parsed."""
+        """Return the ids of each text as the notebook does: special tokens in it are parsed."""
         encodings = self._parsing.encode_batch_fast(list(texts), add_special_tokens=False)
         return [encoding.ids for encoding in encodings]
 
@@ -100,23 +100,23 @@ class TextTokenizer:
 
     @functools.cached_property
     def _plain(self) -> Tokenizer:
-        added = [{**token, "special": _is_control(token)} for token in self._added]
+        added = [{**token, "special": _is_special(token)} for token in self._added]
         plain = _build({**self._content, "added_tokens": added})
         plain.encode_special_tokens = True
         return plain
 
-    def _is_spelt(self, token: str) -> bool:
+    def _can_be_typed(self, token: str) -> bool:
         spellings = self.encode_turns([token, f" {token} ", f"a{token}b"])
         return any(self.vocabulary[token] in ids for ids in spellings)
 
 
 def load_tokenizer(backbone_dir: Path | str) -> TextTokenizer:
-    """Read the tokenizer of a backbone; unchanged files are read and hashed once per process.
+    """Read the tokenizer of a backbone, once per process while the file is unchanged.
 
     Parameters
     ----------
     backbone_dir
-        A folder with ``tokenizer.json`` and, where there is one, ``tokenizer_config.json``.
+        A folder with ``tokenizer.json`` and, optionally, ``tokenizer_config.json``.
 
     Raises
     ------
@@ -126,7 +126,7 @@ def load_tokenizer(backbone_dir: Path | str) -> TextTokenizer:
     path = Path(backbone_dir) / "tokenizer.json"
     if not path.is_file():
         message = (
-            f"{path} is missing. A backbone needs its fast tokenizer: write it once with "
+            f"{path} is missing; expected the backbone's fast tokenizer. Write it once with "
             "transformers' AutoTokenizer.from_pretrained(...).save_pretrained(folder)."
         )
         raise ModelError(message)
@@ -136,19 +136,19 @@ def load_tokenizer(backbone_dir: Path | str) -> TextTokenizer:
 
 @functools.lru_cache(maxsize=4)
 def _load(path: Path, modified: int, size: int) -> TextTokenizer:
-    del modified, size  # part of the key: another file, another tokenizer
+    del modified, size  # only part of the cache key
     try:
         return TextTokenizer(path.read_text(encoding="utf-8"), _read_special(path.parent))
     except ValueError as error:
-        message = f"{path} is not a tokenizer: {error}. Write it anew, or fetch it again."
+        message = f"{path} is not a tokenizer: {error}. Download the file again."
         raise ModelError(message) from error
 
 
 def _build(content: Mapping[str, Any]) -> Tokenizer:
     try:
         return Tokenizer.from_str(json.dumps(content))
-    except Exception as error:  # the library raises nothing more precise
-        message = f"This is not the state of a tokenizer: {error}. Fetch tokenizer.json again."
+    except Exception as error:  # tokenizers raises bare Exception
+        message = f"The tokenizer's state is damaged: {error}. Download tokenizer.json again."
         raise ModelError(message) from error
 
 
@@ -170,5 +170,5 @@ def _token_roles(config: Mapping[str, Any]) -> dict[str, str]:
     return {role: token for role, token in contents.items() if isinstance(token, str)}
 
 
-def _is_control(token: Mapping[str, Any]) -> bool:
-    return bool(token["special"]) or _CONTROL.fullmatch(token["content"]) is not None
+def _is_special(token: Mapping[str, Any]) -> bool:
+    return bool(token["special"]) or _SPECIAL.fullmatch(token["content"]) is not None

@@ -1,4 +1,4 @@
-"""A private tokenizer whose control ids no text can produce."""
+"""The tokenizer wrapper emits no special token, whatever a text spells."""
 
 import json
 
@@ -10,28 +10,28 @@ from tokenizers import Tokenizer
 from small_tokenizers import FAMILIES, byte_level, gemma_like, word_piece
 from strategies import clean_text
 from tiewise.errors import ModelError
-from tiewise.tokens.vocabulary import TextTokenizer, load_tokenizer
+from tiewise.tokens.tokenizer import TextTokenizer, load_tokenizer
 
 BUILT = [family() for family in FAMILIES]
 
 
 @st.composite
 def hostile_texts(draw, tokenizer):
-    """Text that spells control tokens, whole, broken, glued and doubled."""
+    """Draw texts that spell special tokens between other characters."""
     pieces = st.sampled_from(sorted(tokenizer.reserved)) | clean_text(6)
     return "".join(draw(st.lists(pieces, max_size=8)))
 
 
 @pytest.mark.parametrize("tokenizer", BUILT)
 @given(data=st.data())
-def test_no_text_produces_a_control_id(tokenizer, data):
-    """Whatever a response spells, its ids hold no delimiter."""
+def test_no_text_produces_special_tokens(tokenizer, data):
+    """The ids of a text contain no reserved id."""
     text = data.draw(hostile_texts(tokenizer))
     assert not set(tokenizer.encode(text)) & set(tokenizer.reserved.values())
 
 
-def test_what_is_reserved():
-    """Special tokens, and tokens of that kind that are not flagged; never the unknown token."""
+def test_reserved_tokens():
+    """Special tokens and unmarked tokens of that kind are reserved; the unknown token is not."""
     assert "<unused0>" in gemma_like().reserved
     assert "<unk>" not in gemma_like().reserved
     assert {"[CLS]", "[unused1]"} <= set(word_piece().reserved)
@@ -39,16 +39,16 @@ def test_what_is_reserved():
     assert "<|im_start|>" in byte_level().reserved
 
 
-def test_the_notebooks_way_parses_control_tokens():
-    """Only the notebook preset reads ``<eos>`` in a text as the end."""
+def test_notebook_parses_special_tokens():
+    """The notebook's way reads ``<eos>`` in a text as the end token."""
     tokenizer = gemma_like()
     assert tokenizer.reserved["<eos>"] in tokenizer.encode_strings(["a<eos>b"])[0]
     assert tokenizer.reserved["<unused0>"] in tokenizer.encode_strings(["a<unused0>b"])[0]
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_using_the_callers_tokenizer_changes_nothing(family):
-    """Truncation and padding that somebody switched on are no part of digest or ids."""
+def test_callers_tokenizer_stays_independent(family):
+    """Truncation and padding of the caller's object change neither digest nor ids, nor it."""
     fresh = family()
     callers = Tokenizer.from_str(fresh.state)
     before = TextTokenizer.from_tokenizer(callers)
@@ -65,18 +65,18 @@ def test_using_the_callers_tokenizer_changes_nothing(family):
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_another_vocabulary_has_another_digest(family):
-    """One added token is enough."""
+def test_vocabulary_changes_the_digest(family):
+    """One added token gives another digest."""
     callers = Tokenizer.from_str(family().state)
     callers.add_tokens(["brandnew"])
     assert TextTokenizer.from_tokenizer(callers).digest != family().digest
 
 
 class TestLoading:
-    """Reading a backbone's folder."""
+    """Reading the tokenizer from a backbone's folder."""
 
-    def test_files_are_read_once(self, tmp_path):
-        """An unchanged folder gives the same object, a changed one another."""
+    def test_unchanged_file_is_read_once(self, tmp_path):
+        """An unchanged file gives the same object, a changed one a new tokenizer."""
         path = tmp_path / "tokenizer.json"
         path.write_text(byte_level().state)
         first = load_tokenizer(tmp_path)
@@ -84,7 +84,7 @@ class TestLoading:
         path.write_text(word_piece().state)
         assert load_tokenizer(tmp_path).digest == word_piece().digest
 
-    def test_roles_come_from_the_configuration(self, tmp_path):
+    def test_roles_come_from_configuration(self, tmp_path):
         """Tokens are declared as text or as objects, in either of two files."""
         (tmp_path / "tokenizer.json").write_text(byte_level().state)
         declared = {"eos_token": {"content": "<|im_end|>"}, "model_max_length": 5}
@@ -94,20 +94,20 @@ class TestLoading:
         expected = {"eos_token": "<|im_end|>", "pad_token": "<|im_end|>"}
         assert load_tokenizer(tmp_path).special == expected
 
-    def test_a_missing_file_says_how_to_make_it(self, tmp_path):
-        """A backbone without a fast tokenizer is refused by name."""
+    def test_missing_file_is_refused(self, tmp_path):
+        """The message says how to write the fast tokenizer of a backbone."""
         with pytest.raises(ModelError, match="save_pretrained"):
             load_tokenizer(tmp_path)
 
     @pytest.mark.parametrize("content", ["", "[]", '{"version": "1.0"}', "{}", "\x00", "1"])
-    def test_a_damaged_file_is_refused(self, tmp_path, content):
-        """Anything that is not a tokenizer is an error with the file's name."""
+    def test_damaged_file_is_refused(self, tmp_path, content):
+        """A file that is not a tokenizer is refused by name."""
         (tmp_path / "tokenizer.json").write_text(content)
         with pytest.raises(ModelError, match=r"tokenizer\.json is not a tokenizer"):
             load_tokenizer(tmp_path)
 
-    def test_a_damaged_model_is_refused_when_it_is_built(self, tmp_path):
-        """What only the library can tell is told by the same kind of error."""
+    def test_damaged_model_is_refused(self, tmp_path):
+        """An error of the tokenizers library becomes a ModelError."""
         (tmp_path / "tokenizer.json").write_text('{"version": "1.0", "model": {"type": "BPE"}}')
-        with pytest.raises(ModelError, match="not the state of a tokenizer"):
+        with pytest.raises(ModelError, match="state is damaged"):
             load_tokenizer(tmp_path).encode("a")
