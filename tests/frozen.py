@@ -135,7 +135,9 @@ def token_ids() -> dict[str, Any]:
 def tokenize(pairs: pd.DataFrame, name: str, truncation: str) -> Any:
     """Return the pairs' rows of tokens under a template, 256 tokens each, tiny's tokenizer."""
     from tiewise.network.backbones import resolve_backbone
-    from tiewise.tokens.rows import build_template, load_tokenizer, token_rows
+    from tiewise.tokens.rows import token_rows
+    from tiewise.tokens.template import build_template
+    from tiewise.tokens.tokenizer import load_tokenizer
 
     tokenizer = load_tokenizer(resolve_backbone("tiny:0", cache_dir=Path("artifacts/cache")))
     template = build_template(tokenizer, name=name, max_length=256, truncation=truncation)

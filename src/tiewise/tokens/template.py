@@ -100,8 +100,10 @@ class Template:
         """
         try:
             rest = {**value}
-            tokens = rest.pop("special_tokens", None) or rest.pop("controls")  # before 0.2
-            ids: dict[str, Any] = {key: tuple(v) if isinstance(v, list) else v for key, v in tokens.items()}
+            tokens = rest.pop("special_tokens", None) or rest.pop("controls")  # 0.1
+            ids: dict[str, Any] = {
+                key: tuple(v) if isinstance(v, list) else v for key, v in tokens.items()
+            }
             return cls(SpecialTokens(**ids), **rest)
         except (KeyError, TypeError, AttributeError) as error:
             message = f"This is not a template: {error}. Expected what Template.to_dict returns."
