@@ -138,7 +138,7 @@ def leaderboard(
     If the predicted order agrees with the observed one only until length is controlled, the
     predictor is a length meter.
     """
-    from tiewise.evaluation.ranking import rank_models
+    from tiewise.evaluation.leaderboard import rank_models
 
     judged = _judge(run, data, predictions, artifacts)
     show_result(rank_models(judged.texts(), judged.oof), is_json=json)

@@ -1,14 +1,13 @@
-"""Davidson's model of ties between named models, with or without length as a cause of its own.
+"""Davidson's model of paired comparisons with ties, with or without a weight for length.
 
 With strengths s, a length difference d (logarithm of the ratio) and its weight c, the odds of A
 winning, B winning and a tie are
 
     exp((s_A - s_B + c d) / 2) : exp(-(s_A - s_B + c d) / 2) : exp(t + u |d|).
 
-Without length this is the model that evalica fits as Newman's, and evalica fits it here. With
-length it is a multinomial regression: taken in both orders, scikit-learn's has the same optimum,
-the halves of A and B being each other's negative. Outcomes may be votes or predicted
-probabilities; both count as shares of a vote.
+Without length this is Newman's model, which evalica fits. With length it is a multinomial
+regression, which scikit-learn fits: on every pair in both orders, so that the coefficients of A and
+B are opposite. Outcomes may be labels or predicted probabilities; both count as shares of a vote.
 
 References
 ----------
@@ -33,7 +32,7 @@ from tiewise.errors import TiewiseError
 from tiewise.evaluation.intervals import FloatArray, IntArray
 
 PRIOR_VOTES = 0.1
-"""Of an undecided vote between any two models that met, so that no strength is unbounded."""
+"""Weight of an undecided vote added for any two models that met, which bounds every strength."""
 
 _N_ITERATIONS = 1000
 _INVERSE_PENALTY = 1e4
@@ -41,13 +40,13 @@ _INVERSE_PENALTY = 1e4
 
 @dataclass(frozen=True)
 class Contests:
-    """Who met whom, how it ended, and how much longer the first answer was."""
+    """Models, outcome and length difference of every pair."""
 
     first: IntArray
-    """Index of the model of answer A, (n,)."""
+    """Index of the model of response A, (n,)."""
 
     second: IntArray
-    """Index of the model of answer B, (n,)."""
+    """Index of the model of response B, (n,)."""
 
     outcomes: FloatArray
     """Shares of a vote for A, B, tie, (n, 3)."""
@@ -73,24 +72,26 @@ class Contests:
 
 @dataclass(frozen=True)
 class Fit:
-    """Strengths (n_models,) with mean zero, weight of length, constants of the tie."""
+    """A fitted model."""
 
     strengths: FloatArray
+    """(n_models,), with mean zero."""
+
     length_weight: float
     tie: tuple[float, float]
-    """What is there at equal length, and what each unit of the length gap adds."""
+    """Log odds of a tie at equal length, t, and their change per unit of |d|, u."""
 
     is_controlled: bool
-    """Whether length was given a weight of its own."""
+    """Whether the weight of length was fitted."""
 
     @property
     def parameters(self) -> FloatArray:
-        """All numbers of the fit: strengths, length weight, tie."""
+        """Strengths, length weight and tie constants: (n_models + 3,)."""
         return np.concatenate([self.strengths, [self.length_weight], self.tie])
 
 
 def fit_plain(contests: Contests) -> Fit:
-    """Fit strengths and one tie constant by evalica, length not being looked at.
+    """Fit strengths and one tie constant with evalica, without length.
 
     Raises
     ------
@@ -114,7 +115,7 @@ def fit_plain(contests: Contests) -> Fit:
 
 
 def fit_controlled(contests: Contests) -> Fit:
-    """Fit strengths, the weight of length and ties that depend on it, by scikit-learn."""
+    """Fit strengths, the weight of length and both tie constants with scikit-learn."""
     votes = contests.with_prior()
     directed, undirected = _design(votes)
     features = sparse.hstack([directed, undirected[:, 1:]]).tocsr()
@@ -138,10 +139,10 @@ def fit_controlled(contests: Contests) -> Fit:
 
 
 def influence(contests: Contests, fit: Fit) -> FloatArray:
-    """Return how much each row pulls each parameter of a fit: (n, n_models + 3).
+    """Return the influence of each row on each parameter of a fit: (n, n_models + 3).
 
-    Its sums over groups give a standard error that knows the groups (the sandwich estimator).
-    Parameters that were not fitted are pulled by nothing.
+    Summed within groups, influences give clustered standard errors (the sandwich estimator).
+    Parameters that were not fitted have no influence.
     """
     directed, undirected = _design(contests)
     lead = directed @ fit.parameters[: contests.n_models + 1] / 2
@@ -157,14 +158,14 @@ def influence(contests: Contests, fit: Fit) -> FloatArray:
     if not fit.is_controlled:
         fitted[[contests.n_models, -1]] = False
     information = _information(directed, undirected, probs)[np.ix_(fitted, fitted)]
-    pulled = np.zeros_like(scores)
-    # Only differences of strengths are known, so the information has no inverse, but a pseudo one.
-    pulled[:, fitted] = scores[:, fitted] @ np.linalg.pinv(information, hermitian=True)
-    return pulled
+    found = np.zeros_like(scores)
+    # Strengths are known up to a constant, so the information has only a pseudo-inverse.
+    found[:, fitted] = scores[:, fitted] @ np.linalg.pinv(information, hermitian=True)
+    return found
 
 
 def _design(contests: Contests) -> tuple[Any, FloatArray]:
-    """Lay out what turns sign with the order (models, length) and what does not (one, its size)."""
+    """Return the features that change sign with the order (models, d) and the others (1, |d|)."""
     n, rows = len(contests.first), np.arange(len(contests.first))
     values = np.concatenate([np.ones(n), -np.ones(n), contests.length_gap])
     places = np.concatenate([contests.first, contests.second, np.full(n, contests.n_models)])
@@ -174,7 +175,7 @@ def _design(contests: Contests) -> tuple[Any, FloatArray]:
 
 
 def _information(directed: Any, undirected: FloatArray, probs: FloatArray) -> FloatArray:
-    """Fisher information of strengths, length weight and tie: (n_models + 3,) squared."""
+    """Return the Fisher information of all parameters: (n_models + 3, n_models + 3)."""
     lead, tie = (probs[:, 0] - probs[:, 1]) / 2, probs[:, 2]
     spread = (1 - tie) / 4 - lead**2
     upper = (directed.T @ directed.multiply(spread[:, None])).toarray()
@@ -184,11 +185,11 @@ def _information(directed: Any, undirected: FloatArray, probs: FloatArray) -> Fl
 
 
 def import_evalica() -> ModuleType:
-    """Return the package that fits strengths; TiewiseError where it is not installed."""
+    """Return the package evalica, or raise TiewiseError if it is not installed."""
     try:
         import evalica
     except ImportError as error:
         raise TiewiseError(
-            "A ranking needs the package evalica: pip install 'tiewise[rank]'."
+            "evalica is not installed; a ranking needs it. Run pip install 'tiewise[rank]'."
         ) from error
     return evalica

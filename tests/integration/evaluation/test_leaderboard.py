@@ -8,7 +8,7 @@ import pytest
 from scipy.special import softmax
 
 from tiewise.errors import ScoresError
-from tiewise.evaluation.ranking import rank_models
+from tiewise.evaluation.leaderboard import rank_models
 from tiewise.evaluation.reference_models import LENGTH_COLUMNS, predict_length_only
 from tiewise.pairs.labels import PROB_COLUMNS
 
@@ -86,7 +86,7 @@ def test_only_models_that_met_are_ranked_together(tables):
     boards = rank_models(pd.concat([pairs, elsewhere]), pd.concat([oof, votes]), n_resamples=19)
     assert boards.omitted == ("oak", "yew")
     assert boards.n == 1500
-    assert "never met these: oak, yew" in str(boards)
+    assert "not connected with these by pairs: oak, yew" in str(boards)
 
 
 def test_rows_without_names_or_labels_are_left_out(tables):

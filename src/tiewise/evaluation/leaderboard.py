@@ -1,0 +1,233 @@
+"""Bradley-Terry leaderboards of models, from labels and from predictions, also length-controlled.
+
+Models are ranked by labels and by predictions, each with and without a weight for response length
+(:mod:`tiewise.evaluation.davidson`). A judge that only measures length ranks models as people do
+insofar as longer responses win; with length controlled, the spread of its strengths shrinks to a
+fraction, while the spread from people's labels does not. The order of strengths that are all near
+zero means nothing, so compare the spreads first.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+from scipy.stats import kendalltau
+
+from tiewise.errors import ScoresError
+from tiewise.evaluation.davidson import Contests, Fit, fit_controlled, fit_plain, influence
+from tiewise.evaluation.intervals import (
+    FloatArray,
+    IntArray,
+    Interval,
+    Result,
+    check_confidence,
+    few_groups_mark,
+)
+from tiewise.evaluation.metrics import N_CLASSES, check_labels, check_probs
+from tiewise.evaluation.resampling import check_resamples, group_rows, resampled_totals
+from tiewise.evaluation.slices import count_characters, join_rows
+from tiewise.pairs.labels import PROB_COLUMNS
+
+_TITLES = {
+    "observed": "observed",
+    "predicted": "predicted",
+    "observed_controlled": "observed, length controlled",
+    "predicted_controlled": "predicted, length controlled",
+}
+"""Fields of `Leaderboards` that hold a leaderboard, with their titles."""
+
+
+@dataclass(frozen=True)
+class Leaderboard(Result):
+    """Models and their strengths, the strongest first."""
+
+    models: tuple[str, ...]
+    strengths: tuple[Interval, ...]
+    """Log odds of a win against an average model; their mean is zero."""
+
+    length_weight: Interval | None
+    """Log odds that a unit of the log length ratio adds; None if length is not controlled."""
+
+    spread: Interval
+    """Standard deviation of the strengths; near zero, the models cannot be told apart."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the leaderboard for JSON."""
+        board = zip(self.models, self.strengths, strict=True)
+        found = super().to_dict()
+        del found["strengths"]
+        return found | {"models": [{"model": m, **strength.to_dict()} for m, strength in board]}
+
+    def strength_of(self, model: str) -> float:
+        """Return the strength of a model by name."""
+        return self.strengths[self.models.index(model)].value
+
+    def __str__(self) -> str:
+        width = max(len(model) for model in self.models)
+        board = zip(self.models, self.strengths, strict=True)
+        lines = [f"{place:3}  {m:{width}}  {s:+.3f}" for place, (m, s) in enumerate(board, 1)]
+        return "\n".join(lines)
+
+
+@dataclass(frozen=True)
+class Leaderboards(Result):
+    """Leaderboards from labels and from predictions, without and with length control."""
+
+    n: int
+    n_groups: int
+    observed: Leaderboard
+    predicted: Leaderboard
+    observed_controlled: Leaderboard
+    predicted_controlled: Leaderboard
+    agreement: Interval
+    """Kendall's tau between the predicted and the observed order."""
+
+    agreement_controlled: Interval
+    """The same with length controlled."""
+
+    omitted: tuple[str, ...]
+    """Models that no chain of pairs connects with those ranked."""
+
+    def __str__(self) -> str:
+        lines = [f"{self.n:,} rows in {self.n_groups:,} groups{few_groups_mark(self.n_groups)}"]
+        for name, title in _TITLES.items():
+            board: Leaderboard = getattr(self, name)
+            weight = f", weight of length {board.length_weight:+.3f}" if board.length_weight else ""
+            lines += [f"{title} (spread {board.spread:.3f}{weight})", str(board)]
+        lines.append(
+            f"agreement of order (Kendall's tau) {self.agreement:+.3f}, length controlled "
+            f"{self.agreement_controlled:+.3f}"
+        )
+        if self.omitted:
+            lines.append(f"not connected with these by pairs: {', '.join(self.omitted)}")
+        return "\n".join(lines)
+
+
+def rank_models(
+    pairs: pd.DataFrame,
+    oof: pd.DataFrame,
+    *,
+    confidence_level: float = 0.95,
+    n_resamples: int = 999,
+    seed: int = 0,
+) -> Leaderboards:
+    """Rank the models of a pairs table by labels and by predictions.
+
+    Parameters
+    ----------
+    pairs
+        A pairs table with `model_a` and `model_b`.
+    oof
+        Predictions: `id, label, group, prob_a, prob_b, prob_tie`.
+    confidence_level, n_resamples, seed
+        As in :func:`tiewise.evaluate`. A resample moves the fitted strengths by the influence of
+        its groups (one step of the fit), so the intervals are clustered by group.
+
+    Returns
+    -------
+    Leaderboards
+        Of the largest set of models, by rows, that are connected by a chain of pairs.
+
+    Raises
+    ------
+    ScoresError
+        No labelled row names two different models.
+    TiewiseError
+        evalica is not installed.
+    """
+    check_confidence(confidence_level)
+    check_resamples(n_resamples)
+    table, codes, models, omitted = _connected_rows(join_rows(pairs, oof[oof["label"].notna()]))
+    labels = check_labels(table["label"])
+    probs = check_probs(table[PROB_COLUMNS].to_numpy(), len(labels)).astype(np.float64)
+    grouped = group_rows(table["group"], labels, probs)
+    gap = _length_gap(table)
+    fits: dict[str, Fit] = {}
+    influences = []
+    for name in _TITLES:
+        outcomes = np.eye(N_CLASSES)[labels] if name.startswith("observed") else probs
+        contests = Contests(codes[:, 0], codes[:, 1], outcomes, gap, len(models))
+        fits[name] = (fit_controlled if name.endswith("controlled") else fit_plain)(contests)
+        influences.append(influence(contests, fits[name]))
+    # All four share the resamples, so that the values which are compared move together.
+    sums = grouped.sums(np.hstack(influences))
+    totals = resampled_totals(sums, n_resamples, np.random.default_rng(seed)) - sums.sum(0)
+    moves = dict(zip(_TITLES, np.split(totals, len(fits), axis=1), strict=True))
+    drawn = {name: fit.parameters + moves[name] for name, fit in fits.items()}
+    # Strengths of the sample in the first line, then those of the resamples.
+    strengths = {
+        name: np.vstack([fits[name].parameters, draws])[:, : len(models)]
+        for name, draws in drawn.items()
+    }
+    return Leaderboards(
+        n=len(labels),
+        n_groups=grouped.n_groups,
+        **{name: _board(models, fits[name], drawn[name], confidence_level) for name in _TITLES},
+        agreement=_agreement(strengths["observed"], strengths["predicted"], confidence_level),
+        agreement_controlled=_agreement(
+            strengths["observed_controlled"], strengths["predicted_controlled"], confidence_level
+        ),
+        omitted=omitted,
+    )
+
+
+def _length_gap(table: pd.DataFrame) -> FloatArray:
+    a, b = (table[f"response_{side}"].map(count_characters).to_numpy() for side in "ab")
+    return np.asarray(np.log1p(a) - np.log1p(b), dtype=np.float64)
+
+
+def _connected_rows(
+    table: pd.DataFrame,
+) -> tuple[pd.DataFrame, IntArray, list[str], tuple[str, ...]]:
+    """Keep the rows of the largest connected set of models, and number its models by name.
+
+    Returns the rows, the numbers of their two models (n, 2), and the names ranked and omitted.
+    """
+    is_named = table["model_a"].notna() & table["model_b"].notna()
+    table = table[is_named & (table["model_a"] != table["model_b"])]
+    if not len(table):
+        raise ScoresError(
+            "no labelled row names two different models; expected the columns model_a and model_b."
+        )
+    names, codes = np.unique(table[["model_a", "model_b"]].astype(str), return_inverse=True)
+    codes = codes.reshape(len(table), 2)
+    met = coo_array((np.ones(len(codes)), codes.T), shape=(len(names), len(names)))
+    _, part = connected_components(met, directed=False)
+    is_ranked = part == np.bincount(part[codes[:, 0]]).argmax()
+    is_kept = is_ranked[codes[:, 0]]
+    numbers = np.cumsum(is_ranked) - 1
+    omitted = tuple(names[~is_ranked].tolist())
+    return table[is_kept], numbers[codes[is_kept]], names[is_ranked].tolist(), omitted
+
+
+def _board(models: list[str], fit: Fit, drawn: FloatArray, confidence_level: float) -> Leaderboard:
+    n_models = len(models)
+    spread = fit.strengths.std(keepdims=True), drawn[:, :n_models].std(1, keepdims=True)
+    intervals = _intervals(fit.parameters, drawn, confidence_level)
+    order = sorted(range(n_models), key=lambda k: (-fit.strengths[k], models[k]))
+    return Leaderboard(
+        models=tuple(models[k] for k in order),
+        strengths=tuple(intervals[k] for k in order),
+        length_weight=intervals[n_models] if fit.is_controlled else None,
+        spread=_intervals(*spread, confidence_level)[0].clip(0, np.inf),
+    )
+
+
+def _agreement(observed: FloatArray, predicted: FloatArray, confidence_level: float) -> Interval:
+    """Return Kendall's tau of strengths, (1 + n_resamples, n_models) each, the sample first."""
+    taus = [kendalltau(*both).statistic for both in zip(observed, predicted, strict=True)]
+    values = np.array(taus)[:, None]
+    return _intervals(values[0], values[1:], confidence_level)[0].clip(-1, 1)
+
+
+def _intervals(values: FloatArray, drawn: FloatArray, confidence_level: float) -> list[Interval]:
+    """Return intervals of values (k,) from resamples (n_resamples, k); NaN if they are equal."""
+    half = np.quantile(np.abs(drawn - drawn.mean(0)), confidence_level, axis=0)
+    half = np.where(np.ptp(drawn, axis=0) > 0, half, np.nan)
+    ends = zip(values.tolist(), half.tolist(), strict=True)
+    return [Interval(value, value - width, value + width) for value, width in ends]
