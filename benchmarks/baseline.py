@@ -26,7 +26,7 @@ from sklearn.linear_model import LogisticRegression
 from tiewise.baseline.text_counts import join_turns
 from tiewise.config.loading import load_preset
 from tiewise.config.run_config import RunConfig
-from tiewise.evaluation.reference_models import predict_class_prior, predict_length_only
+from tiewise.evaluation.references import predict_class_prior, predict_length_only
 from tiewise.evaluation.scores import compare, evaluate
 from tiewise.files import write_bytes, write_parquet
 from tiewise.fitting.crossfit import FitOptions, cross_fit, summarise

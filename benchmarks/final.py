@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from tiewise.evaluation.reference_models import reference_probs
+from tiewise.evaluation.references import reference_probs
 from tiewise.evaluation.scores import compare, evaluate
 from tiewise.files import write_bytes
 from tiewise.pairs.labels import PROB_COLUMNS

@@ -18,7 +18,7 @@ from benchmarks.peers import fit_pairjudge
 from tiewise.baseline.feature_model import fit_baseline
 from tiewise.config.loading import load_preset
 from tiewise.config.run_config import RunConfig
-from tiewise.evaluation.reference_models import predict_class_prior, predict_length_only
+from tiewise.evaluation.references import predict_class_prior, predict_length_only
 from tiewise.files import read_json
 from tiewise.fitting.examples import open_backbone
 from tiewise.fitting.fit import fit_fold

@@ -1,114 +1,91 @@
-"""A run held against what it must beat, on the same rows and folds: what ``scores.json`` says.
+"""Reference models, and the scores of a run next to theirs: the contents of ``scores.json``.
 
-References (:mod:`tiewise.evaluation.reference_models`): `uniform`; `class_prior`, the class
-frequencies of the fold's training rows; `length_only`, a logistic regression that sees how long the
-texts are and nothing else; and `bayes`, the true probabilities, where the data are simulated. Where
-several people voted on the same pair, how far they agree stands beside them.
+References are scored on the same rows as the run, each fitted without the rows' own fold:
+`uniform`; `class_prior`, the class frequencies of the training rows; `length_only`, a logistic
+regression on the lengths of the texts; and `bayes`, the true probabilities of simulated data.
+Human agreement is added where several people labelled the same pair.
 """
 
 from __future__ import annotations
 
-import html
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
-from tiewise.errors import ScoresError
 from tiewise.evaluation.agreement import VOTE_COLUMNS, HumanAgreement, agreement_of_votes
-from tiewise.evaluation.intervals import IntArray, Interval
-from tiewise.evaluation.metrics import check_labels
+from tiewise.evaluation.intervals import FloatArray, Interval, Result
+from tiewise.evaluation.metrics import N_CLASSES, check_labels, find_ids
 from tiewise.evaluation.position import PositionBias, measure_position_bias
-from tiewise.evaluation.reference_models import reference_probs
-from tiewise.evaluation.scores import METRICS, Metric, Scores, compare, evaluate
-from tiewise.pairs.labels import PROB_COLUMNS, swap_probs
+from tiewise.evaluation.scores import Metric, Scores, compare, evaluate, tabulate, to_html
+from tiewise.pairs.labels import PROB_COLUMNS, swap_labels, swap_probs
 
 COMPARED: tuple[Metric, ...] = ("log_loss", "accuracy")
+LENGTH_COLUMNS = ["n_chars_prompt", "n_chars_a", "n_chars_b"]
+BAYES_COLUMNS = ["bayes_a", "bayes_b", "bayes_tie"]
+_INVERSE_PENALTY = 0.1
+
+Model = Callable[[pd.DataFrame, pd.DataFrame], FloatArray]
+"""From training rows and rows to predict to probabilities (n, 3)."""
 
 
 @dataclass(frozen=True)
-class RunScores:
-    """A run's scores beside what it must beat."""
+class RunScores(Result):
+    """Scores of a run and of its references."""
 
     scores: Scores
     baselines: dict[str, Scores]
-    """The references' scores on the same rows."""
+    """Scores of the references on the same rows, by name."""
 
     differences: dict[str, dict[str, Interval]]
-    """By reference, then metric: the run's score minus the reference's, paired."""
+    """By reference, then metric: score of the run minus that of the reference, paired by row."""
 
     counts: dict[str, int]
-    """Rows left out, cut, degenerate, ..."""
+    """Number of rows left out, truncated, degenerate, ..."""
 
     position_bias: PositionBias | None = None
-    """Where both orders were scored."""
-
-    omitted: dict[str, str] = field(default_factory=dict)
-    """References that could not be had, and why."""
+    """None unless both orders were scored."""
 
     human_agreement: HumanAgreement | None = None
-    """Where several people voted on the same pair."""
+    """None unless several people labelled the same pair."""
+
+    omitted: dict[str, str] = field(default_factory=dict)
+    """References that are not available, and why."""
 
     def to_dict(self) -> dict[str, Any]:
-        """Return what ``scores.json`` holds; what is not defined is None."""
-        return {
-            **self.scores.to_dict(),
-            "baselines": {name: scores.to_dict() for name, scores in self.baselines.items()},
-            "differences": {
-                name: {metric: interval.to_dict() for metric, interval in metrics.items()}
-                for name, metrics in self.differences.items()
-            },
-            "counts": self.counts,
-            "position_bias": self.position_bias.to_dict() if self.position_bias else None,
-            "human_agreement": self.human_agreement.to_dict() if self.human_agreement else None,
-            "omitted": self.omitted,
-        }
+        """Return the contents of ``scores.json``; numbers that are not defined are None."""
+        found = super().to_dict()
+        return {**found.pop("scores"), **found}
 
     def beats(self, name: str) -> bool:
-        """Whether the run's log loss is below that reference's beyond its interval."""
+        """Whether the log loss is below that of the reference, with the whole interval."""
         return self.differences[name]["log_loss"].high < 0
 
     def __str__(self) -> str:
-        lines = [self.scores.describe(), *("".join(row) for row in self._padded())]
+        table = [["", "this run", *self.baselines], *self._tabulate()]
+        lines = [self.scores.describe()]
+        lines += [f"{row[0]:18}" + "".join(f"{cell:25}" for cell in row[1:]) for row in table]
         for name, metrics in self.differences.items():
             verdict = "beats" if self.beats(name) else "does not beat"
             lines.append(f"{verdict} {name}: {metrics['log_loss']:+.4f} in log loss")
         lines += [f"{name}: omitted, {reason}" for name, reason in self.omitted.items()]
-        if self.human_agreement:
-            lines.append(str(self.human_agreement))
-        if self.position_bias:
-            lines.append(str(self.position_bias))
-        counted = [f"{name.replace('_', ' ')} {n:,}" for name, n in self._told().items()]
-        lines += [f"counted: {', '.join(counted)}"] if counted else []
-        return "\n".join(lines)
-
-    def _told(self) -> dict[str, int]:
-        """Return the counts that say more than how many rows there are."""
-        counts = {name.removeprefix("n_"): n for name, n in self.counts.items() if n}
-        return {name: n for name, n in counts.items() if name != "rows"}
+        lines += [str(part) for part in (self.human_agreement, self.position_bias) if part]
+        counts = {name.removeprefix("n_").replace("_", " "): n for name, n in self.counts.items()}
+        counted = [f"{name} {n:,}" for name, n in counts.items() if n and name != "rows"]
+        return "\n".join(lines + ([f"counted: {', '.join(counted)}"] if counted else []))
 
     def _repr_html_(self) -> str:
-        rows = (
-            "<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>"
-            for row in self._rows()
-        )
-        caption = html.escape(self.scores.describe())
-        return f"<table><caption>{caption}</caption>{''.join(rows)}</table>"
-
-    def _rows(self) -> list[list[str]]:
-        """Lay out a line per metric and a column per predictor, every score with its interval."""
-        columns = [self.scores, *self.baselines.values()]
         header = ["", "this run", *self.baselines]
-        return [header] + [
-            [name.replace("_", " "), *(f"{getattr(scores, name):.4f}" for scores in columns)]
-            for name in METRICS
-        ]
+        return to_html(self.scores.describe(), [header, *self._tabulate()])
 
-    def _padded(self) -> list[list[str]]:
-        return [[f"{row[0]:18}", *(f"{cell:25}" for cell in row[1:])] for row in self._rows()]
+    def _tabulate(self) -> list[list[str]]:
+        return tabulate([self.scores, *self.baselines.values()])
 
 
 def evaluate_tables(
@@ -122,30 +99,30 @@ def evaluate_tables(
     n_resamples: int = 999,
     seed: int = 0,
 ) -> RunScores:
-    """Score a run's out-of-fold predictions beside its references.
+    """Score the out-of-fold predictions of a run and its references.
 
     Parameters
     ----------
     oof
-        The run's ``oof.parquet``: `id, fold, label, group, prob_a, prob_b, prob_tie`, and what else
-        it holds. Rows without a label are left out and counted.
+        The run's ``oof.parquet``: `id, fold, label, group, prob_a, prob_b, prob_tie` and further
+        columns. Rows without a label are left out and counted.
     folds_table
         The run's ``folds.parquet``: `id, fold, label, n_chars_prompt, n_chars_a, n_chars_b` of
-        every row of the data; with `bayes_a, bayes_b, bayes_tie` the true probabilities; with
-        `pair, vote` the votes on the same pair (:func:`tiewise.evaluation.agreement.name_votes`).
+        every row of the data; optionally the true probabilities `bayes_a, bayes_b, bayes_tie`, and
+        `pair, vote` of every label (:func:`tiewise.evaluation.agreement.name_votes`).
     counts
         Further counts to report: rows dropped, repaired, ...
     others
-        Further references by name, probabilities (n, 3) of the rows of `oof`.
+        Further references by name: probabilities (n, 3) of the rows of `oof`.
     omitted
-        Further references that could not be had, and why.
+        Further references that are not available, and why.
     confidence_level, n_resamples, seed
         As in :func:`tiewise.evaluate`.
 
     Raises
     ------
     ScoresError
-        The two tables do not belong together, or nothing can be scored.
+        The tables are of different data, or nothing can be scored.
     """
     options: dict[str, Any] = {
         "confidence_level": confidence_level,
@@ -154,27 +131,27 @@ def evaluate_tables(
     }
     is_labelled = oof["label"].notna().to_numpy()
     scored = oof[is_labelled]
-    labels = check_labels(scored["label"])
-    probs, options["groups"] = scored[PROB_COLUMNS].to_numpy(), scored["group"]
-    positions = _positions(scored["id"], folds_table["id"])
+    labels, probs = check_labels(scored["label"]), scored[PROB_COLUMNS].to_numpy()
+    positions = find_ids(scored["id"], folds_table["id"], name="the folds table")
     references, lacking = reference_probs(folds_table, positions)
     references |= {name: np.asarray(other)[is_labelled] for name, other in (others or {}).items()}
+    clustered = {**options, "groups": scored["group"]}
     return RunScores(
-        scores=evaluate(labels, probs, **options),
-        baselines={name: evaluate(labels, p, **options) for name, p in references.items()},
+        scores=evaluate(labels, probs, **clustered),
+        baselines={name: evaluate(labels, p, **clustered) for name, p in references.items()},
         differences={
-            name: {m: compare(labels, probs, p, metric=m, **options) for m in COMPARED}
+            name: {m: compare(labels, probs, p, metric=m, **clustered) for m in COMPARED}
             for name, p in references.items()
         },
         counts={**count_rows(oof), **(counts or {})},
         position_bias=_position_bias(scored, options),
-        omitted={**lacking, **(omitted or {})},
         human_agreement=_agreement(folds_table.iloc[positions], options),
+        omitted={**lacking, **(omitted or {})},
     )
 
 
 def count_rows(oof: pd.DataFrame) -> dict[str, int]:
-    """Count what happened to the rows of an out-of-fold table, by the columns it has.
+    """Count the rows of an out-of-fold table: all, unlabelled, truncated and degenerate ones.
 
     Examples
     --------
@@ -189,34 +166,13 @@ def count_rows(oof: pd.DataFrame) -> dict[str, int]:
     return counts
 
 
-def _positions(ids: pd.Series, all_ids: pd.Series) -> IntArray:
-    """Where each of `ids` stands in `all_ids`."""
-    index = pd.Index(all_ids.astype(str))
-    if not index.is_unique:
-        repeated = index[index.duplicated()].unique()[:5].tolist()
-        raise ScoresError(
-            f"the folds table holds an id more than once, as {', '.join(repeated)}; "
-            "every row needs its own."
-        )
-    positions = index.get_indexer(pd.Index(ids.astype(str)))
-    unknown = ids[positions < 0].astype(str)
-    if len(unknown):
-        raise ScoresError(
-            f"{len(unknown)} ids of the predictions are not in the folds table, as "
-            f"{', '.join(unknown[:5])}. Do both come from the same run?"
-        )
-    return positions.astype(np.int64)
-
-
 def _agreement(voted: pd.DataFrame, options: dict[str, Any]) -> HumanAgreement | None:
-    """How far people agree on the rows scored; None where nobody voted on another's pair."""
     if not set(VOTE_COLUMNS) <= set(voted) or not voted["pair"].duplicated().any():
         return None
-    return agreement_of_votes(voted, **{k: v for k, v in options.items() if k != "groups"})
+    return agreement_of_votes(voted, **options)
 
 
 def _position_bias(scored: pd.DataFrame, options: dict[str, Any]) -> PositionBias | None:
-    """Position bias of the rows that were scored in both orders; None without any."""
     columns = [f"{name}_{order}" for order in ("given", "swapped") for name in PROB_COLUMNS]
     if not set(columns) <= set(scored):
         return None
@@ -224,6 +180,140 @@ def _position_bias(scored: pd.DataFrame, options: dict[str, Any]) -> PositionBia
     if not len(both):
         return None
     given, permuted = np.split(both[columns].to_numpy(), 2, axis=1)
-    options = {**options, "groups": both["group"]}
-    # The table holds the swapped order permuted back to the row's own A and B.
-    return measure_position_bias(given, swap_probs(permuted), **options)
+    # The table stores the swapped order permuted back to the row's own A and B.
+    return measure_position_bias(given, swap_probs(permuted), groups=both["group"], **options)
+
+
+def reference_probs(
+    folds_table: pd.DataFrame, rows_scored: npt.ArrayLike
+) -> tuple[dict[str, FloatArray], dict[str, str]]:
+    """Predict rows with every available reference, fitted without the rows' own fold.
+
+    Parameters
+    ----------
+    folds_table
+        One row per row of the data: `fold, label` (missing where unlabelled), `n_chars_prompt,
+        n_chars_a, n_chars_b`, and optionally `bayes_a, bayes_b, bayes_tie`.
+    rows_scored
+        Positions in `folds_table` of the rows to predict, (n,).
+
+    Returns
+    -------
+    references
+        Probabilities, float64 (n, 3), by name: uniform, class_prior, length_only, bayes.
+    omitted
+        References that are not available, and why.
+
+    Examples
+    --------
+    >>> table = pd.DataFrame({"fold": [0, 0, 1, 1], "label": [0, 1, 2, 2]})
+    >>> references, omitted = reference_probs(table, [0, 2])
+    >>> references["class_prior"].round(2).tolist()
+    [[0.2, 0.2, 0.6], [0.4, 0.4, 0.2]]
+    >>> omitted
+    {'length_only': 'there is no column n_chars_prompt, n_chars_a, n_chars_b'}
+    """
+    rows = np.asarray(rows_scored, dtype=np.int64)
+    references = {"uniform": np.full((len(rows), N_CLASSES), 1 / N_CLASSES)}
+    omitted = {}
+    models: dict[str, tuple[Model, list[str]]] = {
+        "class_prior": (predict_class_prior, []),
+        "length_only": (predict_length_only, LENGTH_COLUMNS),
+    }
+    for name, (model, columns) in models.items():
+        reason = _obstacle(folds_table, rows, columns)
+        if reason:
+            omitted[name] = reason
+        else:
+            references[name] = _by_fold(folds_table, rows, model)
+    if set(BAYES_COLUMNS) <= set(folds_table):
+        references["bayes"] = folds_table[BAYES_COLUMNS].to_numpy(np.float64)[rows]
+    return references, omitted
+
+
+def predict_class_prior(train: pd.DataFrame, rows: pd.DataFrame) -> FloatArray:
+    """Give every row the class frequencies of the training rows, one more row in each class.
+
+    The additional row (Laplace) keeps the log loss of an unseen class finite.
+
+    Examples
+    --------
+    >>> predict_class_prior(pd.DataFrame({"label": [0, 0, 2]}), pd.DataFrame(index=[0])).round(2)
+    array([[0.5 , 0.17, 0.33]])
+    """
+    counts = np.bincount(check_labels(train["label"]), minlength=N_CLASSES) + 1.0
+    return np.tile(counts / counts.sum(), (len(rows), 1))
+
+
+def predict_length_only(train: pd.DataFrame, rows: pd.DataFrame) -> FloatArray:
+    """Predict from the lengths of prompt and responses by logistic regression.
+
+    Training and prediction use both orders of each pair, so swapping the responses exchanges P(A)
+    and P(B) exactly.
+
+    Parameters
+    ----------
+    train
+        `label` and the length columns, in characters.
+    rows
+        The length columns.
+
+    Examples
+    --------
+    >>> lengths = pd.DataFrame({"n_chars_prompt": 9, "n_chars_a": [50, 9], "n_chars_b": [9, 50]})
+    >>> train = pd.concat([lengths.assign(label=[0, 1])] * 20)
+    >>> probs = predict_length_only(train, lengths)
+    >>> bool(probs[0, 0] > 0.8), bool((probs[0] == probs[1][[1, 0, 2]]).all())
+    (True, True)
+    """
+    labels = check_labels(train["label"])
+    features = np.vstack([_length_features(train), _length_features(_swap(train))])
+    # One row of each class at the mean: the additional rows of `predict_class_prior`.
+    features = np.vstack([features, *[features.mean(0, keepdims=True)] * N_CLASSES])
+    targets = np.concatenate([labels, swap_labels(labels), np.arange(N_CLASSES)])
+    model = make_pipeline(
+        StandardScaler(), LogisticRegression(C=_INVERSE_PENALTY, max_iter=1000)
+    ).fit(features, targets)
+    one = model.predict_proba(_length_features(rows))
+    other = model.predict_proba(_length_features(_swap(rows)))
+    return np.asarray((one + swap_probs(other)) / 2, dtype=np.float64)
+
+
+def _length_features(table: pd.DataFrame) -> FloatArray:
+    """Return log ratio and relative difference, signed and absolute, and both log lengths."""
+    prompt, a, b = table[LENGTH_COLUMNS].to_numpy(np.float64).T
+    ratio = np.log1p(a) - np.log1p(b)
+    relative = (a - b) / (a + b + 1)
+    scale = np.log1p(a) + np.log1p(b)
+    columns = [ratio, relative, np.abs(ratio), np.abs(relative), scale, np.log1p(prompt)]
+    return np.column_stack(columns)
+
+
+def _swap(table: pd.DataFrame) -> pd.DataFrame:
+    return table.rename(columns={"n_chars_a": "n_chars_b", "n_chars_b": "n_chars_a"})
+
+
+def _by_fold(folds_table: pd.DataFrame, rows: npt.NDArray[np.int64], model: Model) -> FloatArray:
+    folds = folds_table["fold"].to_numpy()
+    is_labelled = folds_table["label"].notna().to_numpy()
+    probs = np.empty((len(rows), N_CLASSES))
+    for fold in np.unique(folds[rows]):
+        held_out = folds[rows] == fold
+        train = folds_table[is_labelled & (folds != fold)]
+        probs[held_out] = model(train, folds_table.iloc[rows[held_out]])
+    return probs
+
+
+def _obstacle(
+    folds_table: pd.DataFrame, rows: npt.NDArray[np.int64], columns: list[str]
+) -> str | None:
+    """Return why a model that needs `columns` cannot be fitted, or None."""
+    missing = [name for name in columns if name not in folds_table]
+    if missing:
+        return f"there is no column {', '.join(missing)}"
+    folds = folds_table["fold"].to_numpy()
+    is_labelled = folds_table["label"].notna().to_numpy()
+    for fold in np.unique(folds[rows]):
+        if not (is_labelled & (folds != fold)).any():
+            return f"there is no labelled row outside fold {fold} to fit it on"
+    return None

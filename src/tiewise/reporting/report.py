@@ -14,7 +14,7 @@ import pandas as pd
 
 from tiewise.assessment.beside import score_run
 from tiewise.errors import RunError
-from tiewise.evaluation.reference_models import BAYES_COLUMNS
+from tiewise.evaluation.references import BAYES_COLUMNS
 from tiewise.files import write_bytes
 from tiewise.reporting import bias_chapters, chapters, slice_chapter
 from tiewise.reporting.cases import build_cases

@@ -15,8 +15,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from tiewise.evaluation.intervals import FloatArray, Interval
-from tiewise.evaluation.reference_models import reference_probs
-from tiewise.evaluation.references import RunScores
+from tiewise.evaluation.references import RunScores, reference_probs
 from tiewise.reporting.excerpts import label_text
 from tiewise.runs.folder import Run
 

@@ -9,7 +9,7 @@ from scipy.special import softmax
 
 from tiewise.errors import ScoresError
 from tiewise.evaluation.leaderboard import rank_models
-from tiewise.evaluation.reference_models import LENGTH_COLUMNS, predict_length_only
+from tiewise.evaluation.references import LENGTH_COLUMNS, predict_length_only
 from tiewise.pairs.labels import PROB_COLUMNS
 
 SKILL = pd.Series({"ash": 1.2, "box": 0.5, "elm": -0.4, "fir": -1.3})

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tiewise.evaluation.reference_models import (
+from tiewise.evaluation.references import (
     LENGTH_COLUMNS,
     predict_class_prior,
     predict_length_only,
