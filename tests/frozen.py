@@ -64,7 +64,7 @@ JOBS = {
     "evaluate baseline": "evaluate counted --json",
     "evaluate tiny": "evaluate small --json",
     "compare": "compare counted other --json",
-    "predict tiny": "predict --run shaped --data train.csv --out tiny.csv --no-swap",
+    "predict tiny": "predict --run shaped --data train.csv --out tiny.csv",
     "predict swap": "predict --run shaped --data train.csv --out swap.csv --swap",
     "predict baseline": "predict --run counted --data shaped.csv --out counted.csv",
 }

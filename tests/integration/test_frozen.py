@@ -16,8 +16,14 @@ import pytest
 from frozen import collect
 
 FIXTURE = Path(__file__).parents[1] / "frozen_0_1.json"
-CHANGES: dict[str, str] = {}
+CHANGES: dict[str, str] = {
+    "evaluate baseline/second_orders": "a second order for close calls alone is gone",
+    "evaluate tiny": "draws of its intervals follow from the last digits of `oof small`",
+}
 """Paths of values that differ on purpose, with the reason."""
+ROUNDED = ("oof small", "oof shaped", "predicted tiny", "predicted swap")
+"""Paths of float32 scores that version 0.1 computed as a tree of shared prefixes, now packed: other
+rows share a forward pass, and probabilities differ by up to 1e-6."""
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +59,8 @@ def test_results_equal_version_0_1(frozen, collected):
     for path, before in flatten(frozen):
         if path == "machine" or any(path.startswith(change) for change in CHANGES):
             continue
-        if path not in found or not is_close(before, found[path], tolerance):
+        allowed = max(tolerance, 1e-6) if path in ROUNDED else tolerance
+        if path not in found or not is_close(before, found[path], allowed):
             different.append((path, str(before)[:80], str(found.get(path))[:80]))
     assert not different
 
