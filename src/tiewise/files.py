@@ -1,14 +1,14 @@
-"""Files written whole or not at all, and known by digest.
+"""Atomic files, file locks, JSON and digests.
 
-A reader never sees half a file: bytes go to a temporary name in the same folder, are flushed to
-the disk, and take their place by one rename. A process killed at any moment leaves either the old
-file or the new one, and perhaps a temporary that :func:`remove_temporaries` clears away.
+A reader never sees a partial file: bytes go to a temporary name in the same folder, are flushed to
+disk, and replace the target by one rename. A process killed at any moment leaves the old file or
+the new one, and perhaps a temporary file that :func:`remove_temporaries` removes.
 """
 
 from __future__ import annotations
 
 import contextlib
-import fcntl
+import errno
 import hashlib
 import json
 import os
@@ -34,12 +34,12 @@ def atomic_path(path: Path | str) -> Iterator[Path]:
     Parameters
     ----------
     path
-        Where the finished file shall stand. Its folder is created.
+        Target of the finished file. Its folder is created.
 
     Yields
     ------
     Path
-        A fresh path in the same folder, with the same suffix, to be written by the caller.
+        A new path in the same folder, with the same suffix, for the caller to write.
 
     Examples
     --------
@@ -52,7 +52,7 @@ def atomic_path(path: Path | str) -> Iterator[Path]:
     """
     path = Path(path)
     if not path.name:
-        raise FilesError(f"{path} is a folder; name the file to write.")
+        raise FilesError(f"output path is {path}, a folder; expected a file.")
     path.parent.mkdir(parents=True, exist_ok=True)
     name = f"{_TEMPORARY}{os.getpid()}-{uuid.uuid4().hex[:8]}{path.suffix}"
     temporary = path.with_name(name)
@@ -67,9 +67,9 @@ def atomic_path(path: Path | str) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def atomic_folder(path: Path | str) -> Iterator[Path]:
-    """Yield a temporary folder that takes the place of `path` when the block ends without an error.
+    """Yield a temporary folder that replaces `path` when the block ends without an error.
 
-    What stood at `path` before is removed just before the rename: it is replaced, never mixed.
+    The old folder is removed just before the rename, so that old and new files never mix.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -87,7 +87,7 @@ def atomic_folder(path: Path | str) -> Iterator[Path]:
 
 
 def remove(path: Path) -> None:
-    """Remove whatever stands at `path`, if anything: a folder, a file, or a link to either."""
+    """Remove a folder, a file or a link; do nothing when `path` does not exist."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
     else:
@@ -95,18 +95,18 @@ def remove(path: Path) -> None:
 
 
 def write_bytes(path: Path | str, data: bytes) -> None:
-    """Write `data` to `path`, whole or not at all."""
+    """Write `data` to `path` atomically."""
     with atomic_path(path) as temporary:
         temporary.write_bytes(data)
 
 
 def write_json(path: Path | str, value: Any) -> None:
-    """Write `value` as :func:`json_bytes`, whole or not at all."""
+    """Write `value` to `path` as JSON, atomically."""
     write_bytes(path, json_bytes(value))
 
 
 def json_bytes(value: Any) -> bytes:
-    """Return `value` as indented UTF-8 JSON that ends in a newline; NaN is refused."""
+    """Return `value` as indented UTF-8 JSON with a final newline; NaN raises ValueError."""
     text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)
     return (text + "\n").encode()
 
@@ -117,27 +117,27 @@ def read_json(path: Path | str) -> Any:
     Raises
     ------
     OSError
-        When it cannot be read.
+        When the file cannot be read.
     ValueError
-        When it is not JSON in UTF-8, however it is not.
+        When the file is not JSON in UTF-8.
     """
     try:
         return json.loads(Path(path).read_bytes())
     except RecursionError as error:
-        message = "it is nested too deeply"
+        message = "JSON is nested too deeply"
         raise ValueError(message) from error
 
 
 def write_parquet(path: Path | str, table: pd.DataFrame) -> None:
-    """Write `table` as parquet, whole or not at all."""
+    """Write `table` as parquet, atomically."""
     with atomic_path(path) as temporary:
         table.to_parquet(temporary, index=False)
 
 
 def refuse_existing(path: Path | str, *, is_overwritten: bool) -> None:
-    """Raise FilesError when something stands at `path` and may not be replaced."""
+    """Raise FilesError when `path` exists and may not be replaced."""
     if Path(path).exists() and not is_overwritten:
-        raise FilesError(f"{path} exists. Name another file, or replace it with --overwrite.")
+        raise FilesError(f"{path} exists already. Name another file, or add --overwrite.")
 
 
 def digest_bytes(data: bytes) -> str:
@@ -152,7 +152,7 @@ def digest_file(path: Path | str) -> str:
 
 
 def digest_json(value: Any) -> str:
-    """Return the SHA-256 of `value` as JSON with sorted keys; equal values, equal digests.
+    """Return the SHA-256 of `value` as JSON with sorted keys: 64 hex digits.
 
     Examples
     --------
@@ -163,43 +163,48 @@ def digest_json(value: Any) -> str:
 
 
 @contextlib.contextmanager
-def held(path: Path | str, *, wait: bool = False) -> Iterator[None]:
-    """Hold the lock file `path` inside the block; it is let go when the process ends, however.
+def file_lock(path: Path | str, *, wait: bool = False) -> Iterator[None]:
+    """Lock a file inside the block. The lock ends with the process, even after a crash.
 
     Parameters
     ----------
     path
-        A file that is made when it is not there, and stays.
+        The lock file; it is created and remains.
     wait
-        Wait until nobody holds it.
+        Wait until no other process has the lock.
 
     Raises
     ------
     BlockingIOError
-        When another process holds it and `wait` is false; the message says which.
+        When another process has the lock and `wait` is false; the message names the process.
     """
+    import filelock
+
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a+", encoding="utf-8") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-        except BlockingIOError as error:
-            file.seek(0)
-            raise BlockingIOError(error.errno, f"held by {file.read().strip()}") from None
-        except OSError:  # a file system without locks: better unguarded than unusable
-            pass
-        file.truncate(0)
-        file.write(f"process {os.getpid()} on {platform.node()}\n")
-        file.flush()
+    lock = filelock.FileLock(path, timeout=-1 if wait else 0)
+    try:
+        lock.acquire()
+    except filelock.Timeout:
+        owner = path.read_text(encoding="utf-8").strip() or "another process"
+        raise BlockingIOError(errno.EAGAIN, f"locked by {owner}") from None
+    except (OSError, NotImplementedError):  # the file system has no locks: continue without one
         yield
+        return
+    try:
+        with contextlib.suppress(OSError):  # Windows does not let others write to a locked file
+            path.write_text(f"process {os.getpid()} on {platform.node()}\n", encoding="utf-8")
+        yield
+    finally:
+        lock.release()
 
 
 def remove_temporaries(folder: Path | str) -> int:
-    """Remove what killed writers left below `folder`; return how many files or folders went.
+    """Remove the temporary files and folders of killed writers below `folder`; return the number.
 
-    A temporary of a process that still lives on this machine is left alone.
+    Those of processes that still run on this machine are kept.
     """
-    stale = [path for path in Path(folder).rglob(f"{_TEMPORARY}*") if not _writer_lives(path)]
+    stale = [path for path in Path(folder).rglob(f"{_TEMPORARY}*") if not _writer_is_running(path)]
     for path in stale:
         if path.is_dir():
             shutil.rmtree(path, ignore_errors=True)
@@ -208,7 +213,9 @@ def remove_temporaries(folder: Path | str) -> int:
     return len(stale)
 
 
-def _writer_lives(path: Path) -> bool:
+def _writer_is_running(path: Path) -> bool:
+    if os.name == "nt":  # os.kill(pid, 0) would end the process
+        return True
     process_id = path.name.removeprefix(_TEMPORARY).split("-", 1)[0]
     if not process_id.isdigit():
         return False
@@ -222,6 +229,8 @@ def _writer_lives(path: Path) -> bool:
 
 
 def _flush(path: Path) -> None:
+    if os.name == "nt":  # fsync needs a writable handle, and folders have none
+        return
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -183,7 +183,7 @@ def test_two_fits_of_one_fold_are_one(workplace, undisturbed):
     for flags in ([], ["--resume"], ["--overwrite"]):
         second = fit(workplace, "shared", *flags)
         assert second.end() == 2
-        assert f"held by process {first.id} " in second.messages()
+        assert f"locked by process {first.id} " in second.messages()
         assert "Traceback" not in second.messages()
     first.send(signal.SIGCONT)
     assert first.end() == 0

@@ -15,7 +15,7 @@ from tiewise.files import (
     digest_bytes,
     digest_file,
     digest_json,
-    held,
+    file_lock,
     read_json,
     remove_temporaries,
     write_bytes,
@@ -125,23 +125,23 @@ def test_what_is_no_json_is_a_value_error(tmp_path, content):
         read_json(tmp_path / "a.json")
 
 
-def test_a_held_file_keeps_others_out_until_its_process_ends(tmp_path):
-    """However the holder ends, by SIGKILL too, the next one is let in."""
+def test_lock_ends_with_its_process(tmp_path):
+    """Even after SIGKILL of its owner, the lock can be taken again."""
     code = (
-        "import sys; from tiewise.files import held\n"
-        "with held(sys.argv[1]): print('held', flush=True); input()"
+        "import sys; from tiewise.files import file_lock\n"
+        "with file_lock(sys.argv[1]): print('held', flush=True); input()"
     )
     command = [sys.executable, "-c", code, str(tmp_path / "lock")]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
         assert other.stdout.readline() == b"held\n"
-        with pytest.raises(BlockingIOError, match=f"held by process {other.pid} "):
+        with pytest.raises(BlockingIOError, match=f"locked by process {other.pid} "):
             enter(tmp_path / "lock")
         other.send_signal(signal.SIGKILL)
         other.wait()
-    with held(tmp_path / "lock", wait=True):
+    with file_lock(tmp_path / "lock", wait=True):
         pass
 
 
 def enter(path):
-    with held(path):
+    with file_lock(path):
         pass

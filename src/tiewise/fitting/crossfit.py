@@ -24,7 +24,7 @@ from tiewise.config.loading import load_preset
 from tiewise.config.run_config import BASELINE, RunConfig
 from tiewise.errors import ConfigError, DeviceError, FoldError, RunError, missing_extra
 from tiewise.evaluation.references import RunScores
-from tiewise.files import held, read_json
+from tiewise.files import file_lock, read_json
 from tiewise.pairs.folds import split
 from tiewise.runs.claims import FoldTask, empty_fold, hold_fold, release_fold
 from tiewise.runs.environment import is_first_process
@@ -134,7 +134,7 @@ def summarise(run: Run) -> RunScores:
     RunError
         When no fold is finished.
     """
-    with held(run.lock_path, wait=True):
+    with file_lock(run.lock_path, wait=True):
         finished = run.finished_folds()
         if not finished:
             raise RunError(f"{run.path}: no fold is finished yet. Go on with tiewise fit --resume.")
@@ -151,7 +151,7 @@ def _hold_and_fit(run: Run, fold: int, fit: Callable[[int], bool], options: FitO
         return fit(fold)
     with hold_fold(folder):
         if options.is_overwritten:
-            with held(run.lock_path, wait=True):
+            with file_lock(run.lock_path, wait=True):
                 forget_scores(run)
                 empty_fold(folder)
         try:

@@ -23,7 +23,7 @@ from tiewise.files import (
     atomic_folder,
     digest_file,
     digest_json,
-    held,
+    file_lock,
     read_json,
     remove_temporaries,
 )
@@ -192,7 +192,7 @@ def _check_index(path: Path, name: str) -> None:
 def _make_once(target: Path, make: Callable[[Path], None]) -> Path:
     if checkpoints.find_damage(target) is None:
         return target
-    with held(target.with_name(".lock"), wait=True):
+    with file_lock(target.with_name(".lock"), wait=True):
         damage = checkpoints.find_damage(target)  # another process may have made it meanwhile
         if damage is not None:
             if target.is_dir():

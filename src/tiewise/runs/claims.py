@@ -16,7 +16,7 @@ from typing import Any
 
 from tiewise.config.identity import first_difference
 from tiewise.errors import RunError
-from tiewise.files import held, write_json
+from tiewise.files import file_lock, write_json
 from tiewise.runs.folder import FoldFolder, read_object
 
 
@@ -55,7 +55,7 @@ def hold_fold(fold: FoldFolder) -> Iterator[None]:
     """
     with contextlib.ExitStack() as stack:
         try:
-            stack.enter_context(held(fold.lock_path))
+            stack.enter_context(file_lock(fold.lock_path))
         except BlockingIOError as error:
             raise RunError(
                 f"{fold.path} is being fitted just now, {error.strerror}. Wait for its end, or "

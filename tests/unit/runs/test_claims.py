@@ -52,7 +52,7 @@ def test_a_fold_is_fitted_by_one_process_at_a_time(tmp_path):
     command = [sys.executable, "-c", code, str(fold.path)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
         assert other.stdout.readline() == b"held\n"
-        with pytest.raises(RunError, match=f"held by process {other.pid} "), hold_fold(fold):
+        with pytest.raises(RunError, match=f"locked by process {other.pid} "), hold_fold(fold):
             pass
         other.kill()
         other.wait()
