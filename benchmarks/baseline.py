@@ -23,18 +23,18 @@ from scipy.sparse import csr_matrix, hstack, vstack
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 
-from tiewise.baseline.text_counts import join_turns
 from tiewise.config.loading import load_preset
 from tiewise.config.run_config import RunConfig
+from tiewise.crossfit import FitOptions, cross_fit, summarise
+from tiewise.data.folds import fold_by_group, split
+from tiewise.data.formats import read_many
+from tiewise.data.labels import PROB_COLUMNS
+from tiewise.data.table import text_lengths
 from tiewise.evaluation.references import predict_class_prior, predict_length_only
 from tiewise.evaluation.scores import compare, evaluate
+from tiewise.features.text_counts import join_turns
 from tiewise.files import write_bytes, write_parquet
-from tiewise.fitting.crossfit import FitOptions, cross_fit, summarise
-from tiewise.formats import read_many
-from tiewise.pairs.folds import fold_by_group, split
-from tiewise.pairs.labels import PROB_COLUMNS
-from tiewise.pairs.table import text_lengths
-from tiewise.runs.folder import Run
+from tiewise.runs.folder import RunFolder
 from tiewise.runs.tables import read_folds, read_oof
 
 Model = Callable[[pd.DataFrame, pd.DataFrame, int], np.ndarray]
@@ -85,10 +85,10 @@ def predict_seed(
     return probs
 
 
-def fit_runs(arguments: argparse.Namespace, seed: int) -> Run:
+def fit_runs(arguments: argparse.Namespace, seed: int) -> RunFolder:
     """Fit every fold of the CPU-class model, or find it fitted."""
     config = configure(arguments.data, seed)
-    options = FitOptions(f"human-{seed}", is_resumed=True)
+    options = FitOptions(f"human-{seed}", resume=True)
     run, _ = cross_fit(config, list(range(N_SPLITS)), arguments.artifacts, options)
     summarise(run)
     return run
@@ -104,7 +104,7 @@ def configure(data: Path, seed: int) -> RunConfig:
     )
 
 
-def probs_of(run: Run, pairs: pd.DataFrame) -> np.ndarray:
+def probs_of(run: RunFolder, pairs: pd.DataFrame) -> np.ndarray:
     """Return a run's out-of-fold probabilities in the order of the pairs."""
     return read_oof(run).set_index("id").loc[pairs["id"], PROB_COLUMNS].to_numpy()
 

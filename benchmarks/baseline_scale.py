@@ -19,10 +19,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from tiewise.baseline.feature_model import describe_pairs, fit_baseline, load_baseline
+from tiewise.data.schema import build_pairs
+from tiewise.data.simulation.simulate import simulate
+from tiewise.features.feature_model import describe_pairs, fit_baseline, load_baseline
 from tiewise.files import write_bytes
-from tiewise.pairs.schema import build_pairs
-from tiewise.simulation.simulate import simulate
 
 LENGTHS = Path(__file__).with_name("lengths.csv")
 CHARS_PER_TOKEN = 4.4

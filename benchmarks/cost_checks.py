@@ -7,7 +7,7 @@
 CPU seconds, in turn, on one thread. One mode, scoring in one order, gives the machine's rate; with
 it the model foretells the others.
 
-`memory` asks :func:`tiewise.fitting.memory.estimate_memory` about backbones with the 9B's
+`memory` asks :func:`tiewise.training.memory.estimate_memory` about backbones with the 9B's
 proportions, an eighth and a sixteenth as wide, at two depths, and scales up along straight lines:
 what a graph keeps grows with width and with layers. The last line checks both at another width and
 depth. What grows with the square of a row is left out, since kernels for GPUs keep no attention
@@ -39,11 +39,11 @@ from benchmarks.midsize import (
     write_backbone,
 )
 from tiewise.config.run_config import ModelConfig
-from tiewise.fitting.memory import estimate_memory
-from tiewise.network.attention import collate
-from tiewise.network.model import build_classifier
-from tiewise.network.networks import Checkpointing, quiet_transformers
+from tiewise.models.attention import collate
+from tiewise.models.loading import Checkpointing, quiet_transformers
+from tiewise.models.model import build_classifier
 from tiewise.tokens.rows import TokenRows
+from tiewise.training.memory import estimate_memory
 
 N_LAYERS, N_FROZEN, HIDDEN = 8, 3, 256
 N_ROUNDS, N_ROWS = 3, 4

@@ -19,10 +19,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from tiewise.data.labels import PROB_COLUMNS
 from tiewise.evaluation.references import reference_probs
 from tiewise.evaluation.scores import compare, evaluate
 from tiewise.files import write_bytes
-from tiewise.pairs.labels import PROB_COLUMNS
 from tiewise.runs.folder import open_run
 from tiewise.runs.tables import read_data, read_folds, read_oof
 

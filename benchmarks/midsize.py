@@ -24,8 +24,8 @@ from transformers import (
 from transformers.masking_utils import eager_mask
 
 from tiewise.config.run_config import ModelConfig
-from tiewise.network.model import PairClassifier, build_classifier
-from tiewise.network.networks import quiet_transformers
+from tiewise.models.loading import quiet_transformers
+from tiewise.models.model import PairClassifier, build_classifier
 from tiewise.tokens.ragged import offsets_of
 from tiewise.tokens.rows import TokenRows
 

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from tiewise.network.backbones import resolve_backbone
+from tiewise.models.backbones import resolve_backbone
 
 _WINNERS = ["winner_model_a", "winner_model_b", "winner_tie"]
 

@@ -38,9 +38,9 @@ from benchmarks.midsize import (
     write_backbone,
 )
 from benchmarks.rounds import alternate, compared
-from tiewise.network.attention import collate
-from tiewise.predicting.canonical import take_rows
-from tiewise.predicting.scoring import score_rows
+from tiewise.models.attention import collate
+from tiewise.models.dedup import take_rows
+from tiewise.models.scoring import score_rows
 from tiewise.tokens.rows import TokenRows
 
 BATCH_SIZE = 8

@@ -26,11 +26,11 @@ import pandas as pd
 
 from benchmarks.quality_judges import JUDGES, LEVERS, N_SPLITS, Task
 from benchmarks.quality_table import SEEDS, render_judges, render_levers
+from tiewise.data.folds import fold_by_group, split
+from tiewise.data.formats import read_pairs
+from tiewise.data.labels import PROB_COLUMNS
+from tiewise.data.table import text_lengths
 from tiewise.files import digest_file, write_bytes, write_json, write_parquet
-from tiewise.formats import read_pairs
-from tiewise.pairs.folds import fold_by_group, split
-from tiewise.pairs.labels import PROB_COLUMNS
-from tiewise.pairs.table import text_lengths
 
 EVERY = JUDGES | LEVERS
 

@@ -15,21 +15,21 @@ import numpy as np
 import pandas as pd
 
 from benchmarks.peers import fit_pairjudge
-from tiewise.baseline.feature_model import fit_baseline
 from tiewise.config.loading import load_preset
 from tiewise.config.run_config import RunConfig
+from tiewise.data.extra_data import find_leaking_rows
+from tiewise.data.folds import fold_by_group, split
+from tiewise.data.formats import read_pairs
+from tiewise.data.labels import PROB_COLUMNS
+from tiewise.data.targets import mark_no_tie_rows
 from tiewise.evaluation.references import predict_class_prior, predict_length_only
+from tiewise.features.feature_model import fit_baseline
 from tiewise.files import read_json
-from tiewise.fitting.examples import open_backbone
-from tiewise.fitting.fit import fit_fold
-from tiewise.formats import read_pairs
-from tiewise.pairs.folds import fold_by_group, split
-from tiewise.pairs.labels import PROB_COLUMNS
-from tiewise.runs.claims import FoldTask
+from tiewise.runs.fold_lock import FoldTask
 from tiewise.runs.folder import FoldFolder
 from tiewise.tokens.rows import token_rows
-from tiewise.training_data.extra_data import find_barred
-from tiewise.training_data.targets import mark_no_tie_rows
+from tiewise.training.examples import open_backbone
+from tiewise.training.fit import fit_fold
 
 N_SPLITS = 5
 MAIN = "main"
@@ -61,13 +61,13 @@ class Outcome:
     n_tokens: int
 
 
-Judge = Callable[[Task], Outcome]
+FoldEnsemble = Callable[[Task], Outcome]
 
 
 # ---- judges that count ----------------------------------------------------------------------
 
 
-def simple(predict: Callable[[pd.DataFrame, pd.DataFrame], np.ndarray]) -> Judge:
+def simple(predict: Callable[[pd.DataFrame, pd.DataFrame], np.ndarray]) -> FoldEnsemble:
     """Return a judge that is one function of the rows to learn from and those to predict."""
     return lambda task: Outcome({MAIN: predict(task.train, task.held_out)}, len(task.train), 0)
 
@@ -82,7 +82,7 @@ def fit_with_decisive(task: Task, *, teaches_ties: bool) -> Outcome:
     """Fit the CPU-class model with Arena votes beside, none from a conversation held out."""
     extra = read_pairs(task.data_path.with_name(DECISIVE)).assign(source=DECISIVE)
     in_one_fold = np.zeros(len(task.held_out), dtype=int)
-    is_barred = find_barred(task.held_out, in_one_fold, extra, 1)[:, 0]
+    is_barred = find_leaking_rows(task.held_out, in_one_fold, extra, 1)[:, 0]
     train = pd.concat([task.train, extra[~is_barred]], ignore_index=True)
     train = mark_no_tie_rows(train, [] if teaches_ties else [DECISIVE])
     probs = fit_baseline(train, seed=task.seed).predict(task.held_out)
@@ -92,7 +92,7 @@ def fit_with_decisive(task: Task, *, teaches_ties: bool) -> Outcome:
 # ---- judges that read tokens ----------------------------------------------------------------
 
 
-def adapted(config: RunConfig) -> Judge:
+def adapted(config: RunConfig) -> FoldEnsemble:
     """Return a judge that a configuration of this package describes."""
     return lambda task: fit_configured(config, task)
 
@@ -174,7 +174,7 @@ NOTEBOOK = {
     "n_warmup_steps": 20,
     "swap": False,
 }
-JUDGES: dict[str, Judge] = {
+JUDGES: dict[str, FoldEnsemble] = {
     "class prior": simple(predict_class_prior),
     "length only": simple(predict_length_only),
     "notebook": adapted(recipe(**NOTEBOOK)),
@@ -190,7 +190,7 @@ JUDGES: dict[str, Judge] = {
     "baseline with Arena votes as no ties": lambda task: fit_with_decisive(task, teaches_ties=True),
 }
 """The first page: who predicts best."""
-LEVERS: dict[str, Judge] = {
+LEVERS: dict[str, FoldEnsemble] = {
     "pairjudge at 1e-3": lambda task: Outcome(*fit_pairjudge(task, N_TOKENS, learning_rate=1e-3)),
     "recipe cut on the right": adapted(recipe(truncation="right")),
     "recipe with 128 tokens a row": adapted(recipe(max_length=128)),

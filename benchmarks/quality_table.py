@@ -11,12 +11,12 @@ import numpy as np
 import pandas as pd
 
 from benchmarks.quality_judges import JUDGES, LEVERS, MAIN, N_TOKENS
+from tiewise.data.labels import PROB_COLUMNS
 from tiewise.evaluation.paired import PairedDifference, compare_many
 from tiewise.evaluation.scores import evaluate
 from tiewise.evaluation.slices import adjust_holm
 from tiewise.files import digest_file
-from tiewise.pairs.labels import PROB_COLUMNS
-from tiewise.predicting.mixture import fit_weights, mix
+from tiewise.judges.mixture import fit_weights, mix
 
 SEEDS = (0, 1, 2)
 PRIMARY = "recipe"

@@ -31,7 +31,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from tiewise.pairs.labels import PROB_COLUMNS
+from tiewise.data.labels import PROB_COLUMNS
 
 MAX_LENGTH = 48
 FIT = (
@@ -61,9 +61,9 @@ def run(*, is_quick: bool) -> list[dict[str, Any]]:
 
 def write_data(home: Path, sizes: tuple[int, ...]) -> None:
     """Write the same simulation cut at each size, without winners' truth beside it."""
-    from tiewise.formats import write_pairs
-    from tiewise.pairs.schema import COLUMNS
-    from tiewise.simulation.simulate import simulate
+    from tiewise.data.formats import write_pairs
+    from tiewise.data.schema import COLUMNS
+    from tiewise.data.simulation.simulate import simulate
 
     pairs = simulate(max(sizes), seed=0)[list(COLUMNS)]
     for n in sizes:
@@ -162,7 +162,7 @@ def predict_as_the_notebook(data: str, out: str) -> None:
 
     from benchmarks.midsize import load_theirs
     from benchmarks.tokens import NotebookEncoder, load_notebook_tokenizer
-    from tiewise.network.backbones import resolve_backbone
+    from tiewise.models.backbones import resolve_backbone
 
     backbone_dir = resolve_backbone("tiny:0", cache_dir="artifacts/cache")
     tokenizer = load_notebook_tokenizer(backbone_dir)

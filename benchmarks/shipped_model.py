@@ -3,7 +3,7 @@
     python benchmarks/shipped_model.py ../shared/data
 
 Reads `human_votes.csv`, `llmfao_votes.csv` and `lmsys_decisive.csv` in that folder; writes
-`shipped_model.json` and `shipped_model.md` in `src/tiewise/baseline`. What is held out in the
+`shipped_model.json` and `shipped_model.md` in `src/tiewise/features`. What is held out in the
 card's table is a whole source at a time: the model is meant for texts from elsewhere.
 """
 
@@ -16,11 +16,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from tiewise.baseline.features import PairFeatures, extract_features
-from tiewise.baseline.logistic import Logistic, fit_logistic
-from tiewise.baseline.shipped import MODEL_FILE, Shipped
+from tiewise.data.formats import read_pairs
+from tiewise.features.logistic import Logistic, fit_logistic
+from tiewise.features.pair_features import PairFeatures, extract_features
+from tiewise.features.shipped import MODEL_FILE, Shipped
 from tiewise.files import write_bytes
-from tiewise.formats import read_pairs
 
 PACKAGE_DIR = Path(__file__).resolve().parents[1] / "src" / "tiewise" / "baseline"
 FILES = ("human_votes.csv", "llmfao_votes.csv", "lmsys_decisive.csv")

@@ -34,8 +34,8 @@ import numpy as np
 import pandas as pd
 
 from benchmarks.rounds import alternate, compared
-from tiewise.pairs.parse import parse_turns
-from tiewise.simulation.simulate import simulate
+from tiewise.data.parse import parse_turns
+from tiewise.data.simulation.simulate import simulate
 from tiewise.tokens.rows import TokenRows, token_rows
 from tiewise.tokens.template import build_template
 from tiewise.tokens.tokenization import FIELDS

@@ -5,7 +5,7 @@
 A step has the eight pairs its author trained with. The notebook's way, as it would run today: pairs
 as they come, two by two, padded to the longer; every layer checkpointed and the inputs made to ask
 for gradients, as `prepare_model_for_kbit_training` does; eager attention; the accumulated loss put
-right. Ours is a :class:`~tiewise.network.model.PairClassifier` with packed rows. Dropout is off on
+right. Ours is a :class:`~tiewise.models.model.PairClassifier` with packed rows. Dropout is off on
 both sides, so that the gradients can be compared, which they are, in the very steps that are timed.
 
 `train.notebook`
@@ -48,9 +48,9 @@ from benchmarks.midsize import (
 )
 from benchmarks.rounds import compared
 from tiewise.config.run_config import ModelConfig
-from tiewise.network.attention import collate
-from tiewise.network.model import PairClassifier, build_classifier
-from tiewise.network.networks import quiet_transformers
+from tiewise.models.attention import collate
+from tiewise.models.loading import quiet_transformers
+from tiewise.models.model import PairClassifier, build_classifier
 from tiewise.tokens.batches import Layout, plan_step
 from tiewise.tokens.rows import TokenRows
 

@@ -15,8 +15,8 @@ import pandas as pd
 
 from tiewise.evaluation.references import RunScores, evaluate_tables
 from tiewise.files import write_bytes
-from tiewise.reporting.drawing import VARIABLES, embed_svg, to_svg
-from tiewise.reporting.figures import draw_headline
+from tiewise.report.drawing import VARIABLES, embed_svg, to_svg
+from tiewise.report.figures import draw_headline
 from tiewise.runs.folder import open_run
 from tiewise.runs.tables import read_folds, read_oof
 

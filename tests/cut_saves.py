@@ -21,7 +21,7 @@ class Enough(BaseException):
 def cut_saves(run: str, report_path: Path, stride: int) -> None:
     """Fit as far as the save of STEP, and there try every system call."""
     from tiewise.cli import main
-    from tiewise.fitting.trainer import StepTrainer
+    from tiewise.training.trainer import StepTrainer
 
     save = StepTrainer._save_checkpoint
 

@@ -12,10 +12,10 @@ from torch import Tensor
 from transformers import AutoConfig, AutoModel
 
 from tiewise.config.run_config import ModelConfig
-from tiewise.network.attention import Layout, collate
-from tiewise.network.backbones import resolve_backbone
-from tiewise.network.model import PairClassifier, build_classifier
-from tiewise.network.networks import quiet_transformers
+from tiewise.models.attention import Layout, collate
+from tiewise.models.backbones import resolve_backbone
+from tiewise.models.loading import quiet_transformers
+from tiewise.models.model import PairClassifier, build_classifier
 from tiewise.tokens.batches import plan_step
 from tiewise.tokens.ragged import offsets_of
 from tiewise.tokens.rows import TokenRows

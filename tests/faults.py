@@ -33,9 +33,9 @@ CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload(
     [
         "tiewise.cli",
-        "tiewise.fitting.crossfit",
-        "tiewise.fitting.fit",
-        "tiewise.predicting.judging",
+        "tiewise.crossfit",
+        "tiewise.training.fit",
+        "tiewise.judges.fold_ensemble",
         "transformers.models.gemma2.modeling_gemma2",
         "peft.tuners.lora",
     ]
@@ -170,7 +170,7 @@ def _run(folder: Path, log_path: Path, function: Callable[..., Any], arguments: 
 
 def _pause_after(step: int, *words: str) -> int:
     """Run the command line, which stops itself once it has logged a step."""
-    from tiewise.fitting.callbacks import History
+    from tiewise.training.callbacks import History
 
     log = History.on_log
 

@@ -11,11 +11,11 @@ import torch
 
 from tiewise.config.loading import load_preset
 from tiewise.config.run_config import RunConfig
-from tiewise.network.model import PairClassifier
-from tiewise.pairs.folds import split
-from tiewise.runs.claims import FoldTask
+from tiewise.data.folds import split
+from tiewise.data.simulation.simulate import simulate
+from tiewise.models.model import PairClassifier
+from tiewise.runs.fold_lock import FoldTask
 from tiewise.runs.folder import FoldFolder
-from tiewise.simulation.simulate import simulate
 
 torch.set_num_threads(1)
 
@@ -60,7 +60,7 @@ class Fitter:
     def __call__(
         self, name: str, config: RunConfig | None = None, **options: Any
     ) -> tuple[FoldFolder, pd.DataFrame]:
-        from tiewise.fitting.fit import fit_fold
+        from tiewise.training.fit import fit_fold
 
         config = config or configure()
         train_idx, eval_idx = split(pd.Series(range(len(self.pairs))).to_numpy() % 5, 0)

@@ -134,7 +134,7 @@ def token_ids() -> dict[str, Any]:
 
 def tokenize(pairs: pd.DataFrame, name: str, truncation: str) -> Any:
     """Return the pairs' rows of tokens under a template, 256 tokens each, tiny's tokenizer."""
-    from tiewise.network.backbones import resolve_backbone
+    from tiewise.models.backbones import resolve_backbone
     from tiewise.tokens.rows import token_rows
     from tiewise.tokens.template import build_template
     from tiewise.tokens.tokenizer import load_tokenizer

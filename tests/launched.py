@@ -20,7 +20,7 @@ from torch.distributed.tensor import DTensor
 
 from fitting import Fitter, configure
 from launching import FSDP, read_environment
-from tiewise.fitting.trainer import StepTrainer
+from tiewise.training.trainer import StepTrainer
 
 WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT
 CHANGES = {"os.rename", "os.mkdir", "os.remove", "os.rmdir", "os.truncate"}
@@ -80,7 +80,7 @@ def fit(fitter: Fitter, job: dict[str, Any]) -> list[list[int]]:
         patch.setattr(StepTrainer, "_row_losses", noting_rows)
         patch.setattr(StepTrainer, "training_step", noting_steps)
         try:
-            fitter(job["name"], configure(**job["fields"]), is_resumed=job.get("resume", False))
+            fitter(job["name"], configure(**job["fields"]), resume=job.get("resume", False))
         except Stop:
             assert "stop_after" in job
     return rows

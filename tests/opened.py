@@ -10,8 +10,8 @@ import torch
 
 from tiewise.config.run_config import ModelConfig
 from tiewise.files import write_json
-from tiewise.network.backbones import resolve_backbone
-from tiewise.network.model import PairClassifier, build_classifier
+from tiewise.models.backbones import resolve_backbone
+from tiewise.models.model import PairClassifier, build_classifier
 from tiewise.tokens.rows import TokenRows, token_rows
 from tiewise.tokens.template import Template, build_template
 from tiewise.tokens.tokenizer import TextTokenizer, load_tokenizer

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import json
 
-from tiewise.pairs.parse import repair_text
+from tiewise.data.parse import repair_text
 
 
 def turns_by_eval(text: str) -> list[str]:

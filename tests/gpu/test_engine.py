@@ -4,9 +4,9 @@ import pytest
 import torch
 
 from engines import build_tiny, make_rows
-from tiewise.network.attention import collate
-from tiewise.network.gpu_kernels import can_use_flash
-from tiewise.network.kernels import Rows, Scoring, attend
+from tiewise.models.attention import collate
+from tiewise.models.gpu_kernels import can_use_flash
+from tiewise.models.kernels import Rows, Scoring, attend
 
 
 def run_on(device, classifier, rows, layout):

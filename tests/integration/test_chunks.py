@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tiewise.data.formats import read_chunks, read_pairs, write_pairs
+from tiewise.data.schema import TEXT_COLUMNS, build_pairs
+from tiewise.data.simulation.simulate import simulate, write_simulation
 from tiewise.errors import PairsError
-from tiewise.formats import read_chunks, read_pairs, write_pairs
-from tiewise.pairs.schema import TEXT_COLUMNS, build_pairs
-from tiewise.simulation.simulate import simulate, write_simulation
 
 
 @pytest.fixture(scope="module")

@@ -17,12 +17,12 @@ from safetensors.numpy import load_file, save_file
 import tiewise
 from tiewise.cli import main
 from tiewise.config.loading import PRESETS
-from tiewise.demo.verdicts import judge_answers
-from tiewise.exporting.push import find_model
+from tiewise.data.formats import read_pairs
+from tiewise.data.simulation.simulate import simulate, write_simulation
 from tiewise.files import write_json
-from tiewise.formats import read_pairs
-from tiewise.runs.checkpoints import seal
-from tiewise.simulation.simulate import simulate, write_simulation
+from tiewise.runs.checkpoints import write_manifest
+from tiewise.serving.demo.verdicts import judge_answers
+from tiewise.serving.push import find_model
 
 FIT = ("fit", "--preset", "tiny", "--data", "train.csv")
 WEIGHTS = "adapter_model.safetensors"
@@ -59,7 +59,7 @@ def folder(tmp_path_factory):
     for name, change in {"headless": remove_head, "halved": halve_head, "moved": move}.items():
         copied = shutil.copytree(folder / "artifacts/runs/base", folder / "elsewhere" / name)
         change(copied / "fold0" / "adapter")
-        seal(copied / "fold0" / "adapter")
+        write_manifest(copied / "fold0" / "adapter")
         (folder / name).symlink_to(copied)
     return folder
 
@@ -324,7 +324,7 @@ def test_an_export_is_complete_and_scores_as_the_run_does(here, capsys):
 @pytest.mark.parametrize("words", ["predict --run base --data test.csv", "export base"])
 def test_without_torch_it_is_said_how_to_get_it(here, capsys, monkeypatch, words):
     """A message names the package and the extra; no traceback."""
-    for name in ("tiewise.predicting.judging", "tiewise.exporting.export"):
+    for name in ("tiewise.judges.fold_ensemble", "tiewise.serving.export"):
         monkeypatch.delitem(sys.modules, name, raising=False)
     monkeypatch.setitem(sys.modules, "torch", None)
     assert run(*words.split(), "--out", "never.csv") == 2

@@ -7,8 +7,8 @@ import pytest
 from datasets import Dataset, DatasetDict
 from pandas.testing import assert_frame_equal
 
+from tiewise.data.formats import read_pairs
 from tiewise.errors import PairsError
-from tiewise.formats import read_pairs
 
 RECORDS = [
     {

@@ -17,6 +17,7 @@ from frozen import collect
 
 FIXTURE = Path(__file__).parents[1] / "frozen_0_1.json"
 CHANGES: dict[str, str] = {
+    "compare": "`tiewise compare` prints one schema for two runs and for more",
     "evaluate baseline/second_orders": "a second order for close calls alone is gone",
     "evaluate tiny": "draws of its intervals follow from the last digits of `oof small`",
 }

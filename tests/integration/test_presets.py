@@ -9,10 +9,10 @@ import pytest
 
 from fitting import configure
 from tiewise.config.loading import PRESETS
-from tiewise.fitting.crossfit import FitOptions, cross_fit
-from tiewise.formats import write_pairs
+from tiewise.crossfit import FitOptions, cross_fit
+from tiewise.data.formats import write_pairs
+from tiewise.data.simulation.simulate import simulate
 from tiewise.runs.tables import read_fold_oof
-from tiewise.simulation.simulate import simulate
 
 # What a small backbone has no room for, or a machine without CUDA cannot compute.
 SMALLER = {

@@ -17,7 +17,7 @@ import torch
 
 from documents import PAGES, REASONS, ROOT, read_steps
 from tiewise.cli import main
-from tiewise.simulation.simulate import simulate, write_simulation
+from tiewise.data.simulation.simulate import simulate, write_simulation
 
 STEPS = {path.name: read_steps(path.read_text("utf-8")) for path in PAGES}
 SESSIONS = set(re.findall(r"^def (\w+)\(session", (ROOT / "noxfile.py").read_text("utf-8"), re.M))

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from faults import fit, outcome
-from tiewise.simulation.simulate import simulate, write_simulation
+from tiewise.data.simulation.simulate import simulate, write_simulation
 
 
 @pytest.fixture(scope="session")

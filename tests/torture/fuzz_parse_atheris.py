@@ -16,8 +16,8 @@ import atheris
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-with atheris.instrument_imports(include=["tiewise.pairs.parse"]):
-    from tiewise.pairs.parse import parse_turns
+with atheris.instrument_imports(include=["tiewise.data.parse"]):
+    from tiewise.data.parse import parse_turns
 
 from oracles import turns_by_json
 from tiewise.errors import ParseError

@@ -15,8 +15,8 @@ import pytest
 
 from faults import copy_run, damages, fit, fit_to, fold_of, n_resumed, outcome, scaled, tiewise
 from tiewise.errors import ModelError
-from tiewise.network.backbones import resolve_backbone
-from tiewise.predicting.judging import load_judge
+from tiewise.judges.fold_ensemble import load_judge
+from tiewise.models.backbones import resolve_backbone
 from tiewise.runs import checkpoints
 
 pytestmark = pytest.mark.timeout(3600)
@@ -36,7 +36,9 @@ def broken(workplace):
     process.send(signal.SIGKILL)
     process.end()
     found = checkpoints.list_checkpoints(fold_of(workplace, "broken").checkpoints_dir)
-    newest, before = [path for path in reversed(found) if checkpoints.find_damage(path) is None][:2]
+    newest, before = [
+        path for path in reversed(found) if checkpoints.verify_manifest(path) is None
+    ][:2]
     return newest, before
 
 

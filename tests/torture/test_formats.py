@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 from pandas.testing import assert_frame_equal
 
+from tiewise.data.formats import read_pairs, write_pairs
+from tiewise.data.schema import build_pairs
 from tiewise.errors import PairsError
-from tiewise.formats import read_pairs, write_pairs
-from tiewise.pairs.schema import build_pairs
 
 SCALE = {"full": "5000", "quick": "300"}.get(os.environ.get("TIEWISE_TORTURE", ""), "100")
 N_FILES = int(os.environ.get("TIEWISE_FILES", SCALE))

@@ -149,7 +149,7 @@ def test_a_full_disk_is_a_message_and_costs_nothing(
         assert "Traceback" not in crowded.messages()
         assert re.search("No space left on device|File too large", crowded.messages())
         for checkpoint in checkpoints.list_checkpoints(fold_of(workplace, run).checkpoints_dir):
-            assert checkpoints.find_damage(checkpoint) is None
+            assert checkpoints.verify_manifest(checkpoint) is None
         if small_disk is not None:
             (small_disk / "ballast").unlink()
         resumed = fit(workplace, run, "--resume")

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from oracles import turns_by_json
+from tiewise.data.parse import parse_turns
 from tiewise.errors import ParseError
-from tiewise.pairs.parse import parse_turns
 
 SCALE = {"full": "1000000", "quick": "100000"}.get(os.environ.get("TIEWISE_TORTURE", ""), "20000")
 N_CELLS = int(os.environ.get("TIEWISE_CELLS", SCALE))

@@ -9,7 +9,7 @@ import sys
 import pytest
 
 import tiewise
-from tiewise.simulation.simulate import simulate
+from tiewise.data.simulation.simulate import simulate
 
 LEAVES = "imports torch"
 EXTRAS = {"huggingface_hub", "jinja2", "markupsafe", "matplotlib", "safetensors"}

@@ -64,6 +64,28 @@ def config_from_dict(values: dict[str, Any], *, source: str = "configuration") -
     return config
 
 
+def override(config: RunConfig, **fields: Any) -> RunConfig:
+    """Return a configuration with some fields replaced, each in whatever section holds it.
+
+    Raises
+    ------
+    ConfigError
+        If no section has a field of that name, or its value is invalid.
+
+    Examples
+    --------
+    >>> override(load_preset("tiny"), n_epochs=3).train.n_epochs
+    3
+    """
+    values = config.to_dict()
+    for name, value in fields.items():
+        sections = [section for section in values.values() if name in section]
+        if not sections:
+            raise ConfigError(f"the configuration has no field {name}.")
+        sections[0][name] = value
+    return config_from_dict(values)
+
+
 def _read_text(path: Path) -> str:
     try:
         return path.read_text("utf-8")

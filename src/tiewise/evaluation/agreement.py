@@ -14,6 +14,8 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from tiewise.data.labels import swap_labels
+from tiewise.data.table import row_digests
 from tiewise.errors import ScoresError
 from tiewise.evaluation.intervals import (
     FEW_GROUPS,
@@ -25,8 +27,6 @@ from tiewise.evaluation.intervals import (
 )
 from tiewise.evaluation.metrics import N_CLASSES, check_labels
 from tiewise.evaluation.resampling import bootstrap, group_rows
-from tiewise.pairs.labels import swap_labels
-from tiewise.pairs.table import row_digests
 
 VOTE_COLUMNS = ["pair", "vote"]
 _EXCHANGED = {"response_a": "response_b", "response_b": "response_a"}

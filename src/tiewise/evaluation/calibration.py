@@ -18,6 +18,7 @@ import numpy.typing as npt
 from scipy.optimize import Bounds, minimize
 from scipy.special import log_softmax, softmax
 
+from tiewise.data.folds import fold_by_group
 from tiewise.errors import ScoresError
 from tiewise.evaluation.intervals import (
     FloatArray,
@@ -31,7 +32,6 @@ from tiewise.evaluation.intervals import (
 from tiewise.evaluation.metrics import N_CLASSES, check_labels
 from tiewise.evaluation.resampling import group_codes
 from tiewise.evaluation.scores import compare
-from tiewise.pairs.folds import fold_by_group
 
 METHODS = ("temperature", "bias", "vector")
 N_SPLITS = 5
@@ -66,7 +66,7 @@ NO_CALIBRATION = Calibration("none")
 
 
 @dataclass(frozen=True)
-class CalibrationVerdict(Result):
+class CalibrationResult(Result):
     """Gain of each calibration method, and the calibration that was adopted."""
 
     adopted: Calibration
@@ -188,7 +188,7 @@ def calibrate(
     confidence_level: float = 0.95,
     n_resamples: int = 999,
     seed: int = 0,
-) -> CalibrationVerdict:
+) -> CalibrationResult:
     """Cross-fit each method over groups and adopt the best one if its gain is significant.
 
     Parameters
@@ -221,7 +221,7 @@ def calibrate(
     codes = group_codes(groups, len(labels))
     n_groups = int(codes.max()) + 1
     if n_groups < 2:
-        return CalibrationVerdict(NO_CALIBRATION, {}, before, n_groups)
+        return CalibrationResult(NO_CALIBRATION, {}, before, n_groups)
     names = codes if groups is None else np.asarray(groups)
     folds = fold_by_group(names, labels, min(N_SPLITS, n_groups), seed=seed)
     fitted = {method: _cross_fit(labels, values, folds, method, symmetric) for method in methods}
@@ -240,10 +240,10 @@ def calibrate(
     }
     significant = {method: gain.value for method, gain in gains.items() if gain.low > 0}
     if not significant:
-        return CalibrationVerdict(NO_CALIBRATION, gains, before, n_groups)
+        return CalibrationResult(NO_CALIBRATION, gains, before, n_groups)
     best = max(significant, key=lambda method: significant[method])
     adopted = fit_calibration(labels, values, method=best, symmetric=symmetric)
-    return CalibrationVerdict(adopted, gains, fitted[best], n_groups)
+    return CalibrationResult(adopted, gains, fitted[best], n_groups)
 
 
 def _check_logits(logits: npt.ArrayLike, n_rows: int | None = None) -> FloatArray:

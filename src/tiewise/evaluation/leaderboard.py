@@ -18,6 +18,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from scipy.stats import kendalltau
 
+from tiewise.data.labels import PROB_COLUMNS
 from tiewise.errors import ScoresError
 from tiewise.evaluation.davidson import Contests, Fit, fit_controlled, fit_plain, influence
 from tiewise.evaluation.intervals import (
@@ -31,7 +32,6 @@ from tiewise.evaluation.intervals import (
 from tiewise.evaluation.metrics import N_CLASSES, check_labels, check_probs
 from tiewise.evaluation.resampling import check_resamples, group_rows, resampled_totals
 from tiewise.evaluation.slices import count_characters, join_rows
-from tiewise.pairs.labels import PROB_COLUMNS
 
 _TITLES = {
     "observed": "observed",

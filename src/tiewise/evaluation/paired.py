@@ -13,13 +13,13 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import pandas as pd
 
+from tiewise.data.labels import PROB_COLUMNS
 from tiewise.errors import ScoresError
 from tiewise.evaluation.intervals import FloatArray, Interval, Result, few_groups_mark
 from tiewise.evaluation.metrics import check_labels
 from tiewise.evaluation.resampling import bootstrap, group_rows
 from tiewise.evaluation.scores import paired_terms
 from tiewise.evaluation.slices import adjust_holm, format_p, join_rows, slice_rows, sum_by_slice
-from tiewise.pairs.labels import PROB_COLUMNS
 
 OVERALL = "all rows"
 

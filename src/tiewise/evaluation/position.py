@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from tiewise.data.labels import swap_probs
 from tiewise.evaluation.intervals import FloatArray, Interval, check_confidence
 from tiewise.evaluation.metrics import check_probs
 from tiewise.evaluation.resampling import bootstrap, group_rows, mean_of_sums
-from tiewise.pairs.labels import swap_probs
 
 
 @dataclass(frozen=True)

@@ -19,12 +19,12 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from tiewise.data.labels import PROB_COLUMNS, swap_labels, swap_probs
 from tiewise.evaluation.agreement import VOTE_COLUMNS, HumanAgreement, agreement_of_votes
 from tiewise.evaluation.intervals import FloatArray, Interval, Result
 from tiewise.evaluation.metrics import N_CLASSES, check_labels, find_ids
 from tiewise.evaluation.position import PositionBias, measure_position_bias
 from tiewise.evaluation.scores import Metric, Scores, compare, evaluate, tabulate, to_html
-from tiewise.pairs.labels import PROB_COLUMNS, swap_labels, swap_probs
 
 COMPARED: tuple[Metric, ...] = ("log_loss", "accuracy")
 LENGTH_COLUMNS = ["n_chars_prompt", "n_chars_a", "n_chars_b"]

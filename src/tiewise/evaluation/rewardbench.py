@@ -23,11 +23,11 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from tiewise.data.labels import Winner
 from tiewise.errors import ScoresError
 from tiewise.evaluation.intervals import FEW_GROUPS, FloatArray, Interval, check_confidence
 from tiewise.evaluation.metrics import check_probs
 from tiewise.evaluation.resampling import Statistic, bootstrap, group_rows
-from tiewise.pairs.labels import Winner
 
 SECTIONS = {
     "Chat": "alpacaeval-easy alpacaeval-length alpacaeval-hard mt-bench-easy mt-bench-med",
@@ -121,7 +121,7 @@ def score_rewardbench(
 
     Examples
     --------
-    >>> from tiewise.pairs.schema import build_pairs
+    >>> from tiewise.data.schema import build_pairs
     >>> texts = {name: [["x"], ["y"]] for name in ("prompt", "response_a", "response_b")}
     >>> pairs = build_pairs({"id": [1, 2], **texts, "label": [0, 1], "source": ["hep-go"] * 2})
     >>> score_rewardbench(pairs, [[0.7, 0.2, 0.1], [0.6, 0.3, 0.1]]).overall.value

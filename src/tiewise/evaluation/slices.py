@@ -16,10 +16,10 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from tiewise.data.labels import PROB_COLUMNS
 from tiewise.evaluation.intervals import FEW_GROUPS, FloatArray, Interval, Result, few_groups_mark
 from tiewise.evaluation.metrics import check_labels, check_probs, find_ids, log_losses
 from tiewise.evaluation.resampling import GroupedRows, bootstrap, group_codes, group_rows
-from tiewise.pairs.labels import PROB_COLUMNS
 
 MAX_MODEL_PAIRS = 20
 """Number of model pairs that have a slice: the most frequent ones."""

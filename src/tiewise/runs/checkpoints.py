@@ -58,7 +58,7 @@ def new_checkpoint(folder: Path, step: int, *, fit: str = "") -> Iterator[Path]:
     try:
         with atomic_folder(folder / f"{_PREFIX}{step}") as temporary:
             yield temporary
-            seal(temporary, step=step, fit=fit)
+            write_manifest(temporary, step=step, fit=fit)
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             raise
@@ -96,14 +96,14 @@ def require_room(folder: Path, n_standing: int, *, size: int) -> None:
         )
 
 
-def seal(folder: Path, **about: Any) -> None:
+def write_manifest(folder: Path, **about: Any) -> None:
     """Write the manifest: every file in `folder`, and what the folder is about."""
     files = {name: _describe(folder / name) for name in _names_in(folder)}
     body = {"files": files, "about": about}
     write_json(folder / MANIFEST, body | {"sha256": digest_json(body)})
 
 
-def find_damage(folder: Path, *, is_closed: bool = True, **about: Any) -> str | None:
+def verify_manifest(folder: Path, *, is_closed: bool = True, **about: Any) -> str | None:
     """Return what is wrong with a sealed folder, or None when its manifest holds.
 
     Parameters
@@ -133,7 +133,7 @@ def newest_intact(folder: Path, *, fit: str | None = None) -> Path | None:
     """Return the newest intact checkpoint, of the fit named if one is; others go to the log."""
     about: dict[str, Any] = {} if fit is None else {"fit": fit}
     for checkpoint in reversed(list_checkpoints(folder)):
-        damage = find_damage(checkpoint, step=step_of(checkpoint), **about)
+        damage = verify_manifest(checkpoint, step=step_of(checkpoint), **about)
         if damage is None:
             return checkpoint
         _log.warning("%s is skipped: %s.", checkpoint, damage)

@@ -73,7 +73,7 @@ class FoldFolder:
 
 
 @dataclass(frozen=True)
-class Run:
+class RunFolder:
     """A run folder and the configuration it was made with."""
 
     path: Path
@@ -101,7 +101,7 @@ class Run:
 
     @property
     def rows_path(self) -> Path:
-        """Which folds have not seen which rows (:mod:`tiewise.training_data.teachers`)."""
+        """Which folds have not seen which rows (:mod:`tiewise.runs.teachers`)."""
         return self.path / "rows.parquet"
 
     @property
@@ -134,7 +134,7 @@ class Run:
         return [fold for fold in folds if self.fold(fold).is_finished]
 
 
-def start_run(artifacts_dir: Path, config: RunConfig, *, name: str | None = None) -> Run:
+def start_run(artifacts_dir: Path, config: RunConfig, *, name: str | None = None) -> RunFolder:
     """Make a run folder, or join the one of that name when it has the same configuration.
 
     Parameters
@@ -157,7 +157,7 @@ def start_run(artifacts_dir: Path, config: RunConfig, *, name: str | None = None
     name = name or f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{config.digest()[:8]}"
     if Path(name).name != name or name in {".", ".."}:
         raise RunError(f"--run {name!r} is not a plain name: leave out slashes.")
-    run = Run(artifacts_dir / "runs" / name, config)
+    run = RunFolder(artifacts_dir / "runs" / name, config)
     config_path = run.path / "config.json"
     if config_path.is_file() and run.is_begun:
         _check_same_config(open_run(run.path, artifacts_dir), config)
@@ -167,7 +167,7 @@ def start_run(artifacts_dir: Path, config: RunConfig, *, name: str | None = None
     return run
 
 
-def open_run(name_or_path: str | Path, artifacts_dir: Path) -> Run:
+def open_run(name_or_path: str | Path, artifacts_dir: Path) -> RunFolder:
     """Open a run by its name below `artifacts_dir`, or by the path of its folder.
 
     Raises
@@ -181,7 +181,7 @@ def open_run(name_or_path: str | Path, artifacts_dir: Path) -> Run:
     for folder in (named, path) if is_plain else (path, named):
         if (folder / "config.json").is_file():
             values = read_object(folder / "config.json")
-            return Run(folder, config_from_dict(values, source=f"{folder / 'config.json'}"))
+            return RunFolder(folder, config_from_dict(values, source=f"{folder / 'config.json'}"))
     known = sorted(path.parent.name for path in (artifacts_dir / "runs").glob("*/config.json"))
     listed = f"Runs there: {', '.join(known)}." if known else "There are no runs there yet."
     raise RunError(f"There is no run {name_or_path} in {artifacts_dir / 'runs'}. {listed}")
@@ -204,7 +204,7 @@ def read_object(path: Path) -> dict[str, Any]:
     return value
 
 
-def _check_same_config(existing: Run, config: RunConfig) -> None:
+def _check_same_config(existing: RunFolder, config: RunConfig) -> None:
     difference = first_difference(defining_fields(existing.config), defining_fields(config))
     if difference is not None:
         name, before, now = difference

@@ -13,13 +13,13 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from tiewise.data.labels import LOGIT_COLUMNS, PROB_COLUMNS
 from tiewise.errors import RunError
 from tiewise.files import digest_file, write_json, write_parquet
-from tiewise.pairs.labels import LOGIT_COLUMNS, PROB_COLUMNS
-from tiewise.runs.folder import FoldFolder, Run, read_object
+from tiewise.runs.folder import FoldFolder, RunFolder, read_object
 
 
-def save_folds(run: Run, table: pd.DataFrame) -> None:
+def save_folds(run: RunFolder, table: pd.DataFrame) -> None:
     """Write ``folds.parquet``, or check that it says the same.
 
     Raises
@@ -37,7 +37,7 @@ def save_folds(run: Run, table: pd.DataFrame) -> None:
     write_parquet(run.folds_path, table)
 
 
-def save_data(run: Run, described: dict[str, Any]) -> None:
+def save_data(run: RunFolder, described: dict[str, Any]) -> None:
     """Write ``data.json``, or check that it names the same data.
 
     Raises
@@ -59,7 +59,7 @@ def save_data(run: Run, described: dict[str, Any]) -> None:
     write_json(run.data_path, described | witnesses)
 
 
-def read_data(run: Run) -> dict[str, Any]:
+def read_data(run: RunFolder) -> dict[str, Any]:
     """Return what ``data.json`` says: digest, sources and counts of the run's data."""
     data = read_object(run.data_path)
     if not {"digest", "counts"} <= set(data):
@@ -76,12 +76,12 @@ def pairs_digest(described: Mapping[str, Any]) -> str:
     return str(described.get("pairs_digest", described["digest"]))
 
 
-def read_folds(run: Run) -> pd.DataFrame:
+def read_folds(run: RunFolder) -> pd.DataFrame:
     """Return the table of folds: id, fold, label, group and lengths, a line per row of the data."""
     return _read_table(run.folds_path, run.data_path, "folds_sha256")
 
 
-def read_rows(run: Run) -> pd.DataFrame:
+def read_rows(run: RunFolder) -> pd.DataFrame:
     """Return the table of pairs that the run learned from, and which folds have not seen them."""
     return _read_table(run.rows_path, run.data_path, "rows_sha256")
 
@@ -91,7 +91,7 @@ def read_fold_oof(fold: FoldFolder) -> pd.DataFrame:
     return _read_table(fold.oof_path, fold.scores_path, "oof_sha256")
 
 
-def read_oof(run: Run) -> pd.DataFrame:
+def read_oof(run: RunFolder) -> pd.DataFrame:
     """Return the out-of-fold predictions of all finished folds.
 
     They are joined in ``oof.parquet`` where the run was scored since its last fold was finished;
@@ -115,12 +115,12 @@ def table_logits(table: pd.DataFrame) -> npt.NDArray[np.float64]:
     return np.asarray(np.log(table[PROB_COLUMNS].to_numpy(np.float64)))
 
 
-def digest_predictions(runs: Sequence[Run]) -> dict[str, str]:
+def digest_predictions(runs: Sequence[RunFolder]) -> dict[str, str]:
     """Return the SHA-256 of each run's out-of-fold predictions, by its name."""
     return {run.name: digest_file(run.oof_path) for run in runs}
 
 
-def check_predictions(runs: Sequence[Run], digests: Mapping[str, str]) -> None:
+def check_predictions(runs: Sequence[RunFolder], digests: Mapping[str, str]) -> None:
     """Check that the members of a blend were not fitted again since it was made.
 
     Raises
@@ -136,7 +136,7 @@ def check_predictions(runs: Sequence[Run], digests: Mapping[str, str]) -> None:
             )
 
 
-def is_joined(run: Run) -> bool:
+def is_joined(run: RunFolder) -> bool:
     """Return whether ``oof.parquet`` speaks of exactly the folds that are finished now."""
     if not run.oof_path.is_file():
         return False
@@ -144,18 +144,18 @@ def is_joined(run: Run) -> bool:
     return set(joined["fold"]) == set(run.finished_folds())
 
 
-def join_folds(run: Run, folds: Sequence[int]) -> pd.DataFrame:
+def join_folds(run: RunFolder, folds: Sequence[int]) -> pd.DataFrame:
     """Return the predictions that some finished folds hold, one fold after the other."""
     return pd.concat([read_fold_oof(run.fold(fold)) for fold in folds], ignore_index=True)
 
 
-def forget_scores(run: Run) -> None:
+def delete_scores(run: RunFolder) -> None:
     """Remove the joined predictions and their scores: a fold they speak of is fitted anew."""
     for path in (run.scores_path, run.oof_path):
         path.unlink(missing_ok=True)
 
 
-def save_scored(place: FoldFolder | Run, oof: pd.DataFrame, scores: dict[str, Any]) -> None:
+def save_scored(place: FoldFolder | RunFolder, oof: pd.DataFrame, scores: dict[str, Any]) -> None:
     """Write predictions and, last, their scores with the digest of the predictions.
 
     Predictions that stand there already are not written again: another version of pandas would make

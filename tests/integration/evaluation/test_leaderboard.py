@@ -7,10 +7,10 @@ import pandas as pd
 import pytest
 from scipy.special import softmax
 
+from tiewise.data.labels import PROB_COLUMNS
 from tiewise.errors import ScoresError
 from tiewise.evaluation.leaderboard import rank_models
 from tiewise.evaluation.references import LENGTH_COLUMNS, predict_length_only
-from tiewise.pairs.labels import PROB_COLUMNS
 
 SKILL = pd.Series({"ash": 1.2, "box": 0.5, "elm": -0.4, "fir": -1.3})
 WORDS = pd.Series({"ash": 300, "box": 100, "elm": 400, "fir": 150})

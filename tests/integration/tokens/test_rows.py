@@ -17,8 +17,8 @@ from tokenizers.processors import TemplateProcessing
 from transformers import AutoTokenizer, GemmaTokenizerFast, PreTrainedTokenizerFast
 
 from strategies import clean_text
+from tiewise.data.simulation.simulate import simulate
 from tiewise.files import digest_file
-from tiewise.simulation.simulate import simulate
 from tiewise.tokens.rows import token_rows
 from tiewise.tokens.template import build_template, read_segments
 from tiewise.tokens.tokenization import FIELDS

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from scipy.special import log_softmax, softmax
 from sklearn.linear_model import LogisticRegression
 
+from tiewise.data.labels import swap_probs
 from tiewise.errors import ScoresError
 from tiewise.evaluation.calibration import (
     METHODS,
@@ -19,7 +20,6 @@ from tiewise.evaluation.calibration import (
     fit_temperature,
 )
 from tiewise.evaluation.scores import compare
-from tiewise.pairs.labels import swap_probs
 
 
 def drawn_rows(n=2000, seed=0, *, temperature=1.0, bias=(0, 0, 0), spread=2.0):

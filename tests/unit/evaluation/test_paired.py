@@ -6,10 +6,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from tiewise.data.labels import PROB_COLUMNS
 from tiewise.errors import ScoresError
 from tiewise.evaluation.paired import OVERALL, compare_many
 from tiewise.evaluation.scores import compare
-from tiewise.pairs.labels import PROB_COLUMNS
 
 
 @pytest.fixture

@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given
 
 from strategies import scored_rows
+from tiewise.data.labels import swap_probs
 from tiewise.errors import ScoresError
 from tiewise.evaluation.position import flip_rate, measure_position_bias, position_bias
-from tiewise.pairs.labels import swap_probs
 
 
 @given(scored_rows())

@@ -6,13 +6,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tiewise.data.labels import swap_probs
 from tiewise.evaluation.references import (
     LENGTH_COLUMNS,
     predict_class_prior,
     predict_length_only,
     reference_probs,
 )
-from tiewise.pairs.labels import swap_probs
 
 lengths = st.integers(0, 100_000)
 

@@ -6,10 +6,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from tiewise.data.labels import PROB_COLUMNS, swap_probs
 from tiewise.errors import ScoresError
 from tiewise.evaluation.references import count_rows, evaluate_tables
 from tiewise.evaluation.scores import compare, evaluate
-from tiewise.pairs.labels import PROB_COLUMNS, swap_probs
 
 FEW = 99
 

@@ -8,12 +8,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tiewise.data.formats import read_pairs
+from tiewise.data.labels import swap_probs
+from tiewise.data.schema import build_pairs
+from tiewise.data.table import swap_pairs
 from tiewise.errors import ScoresError
 from tiewise.evaluation.rewardbench import N_CODE, SECTIONS, score_rewardbench
-from tiewise.formats import read_pairs
-from tiewise.pairs.labels import swap_probs
-from tiewise.pairs.schema import build_pairs
-from tiewise.pairs.table import swap_pairs
 
 SUBSETS = ["hep-go", "math-prm", "llmbar-natural", "donotanswer", "alpacaeval-easy"]
 

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from strategies import turns
+from tiewise.data.labels import WINNER_WORDS
 from tiewise.errors import ScoresError
 from tiewise.evaluation.scores import evaluate
 from tiewise.evaluation.slices import (
@@ -21,7 +22,6 @@ from tiewise.evaluation.slices import (
     join_turns,
     slice_rows,
 )
-from tiewise.pairs.labels import WINNER_WORDS
 
 
 def drawn_tables(n=400, seed=0, *, hard=0.0):

@@ -11,13 +11,13 @@ from hypothesis import strategies as st
 from tiewise.errors import RunError
 from tiewise.runs.checkpoints import (
     MANIFEST,
-    find_damage,
     keep_newest,
     list_checkpoints,
     new_checkpoint,
     newest_intact,
     require_room,
     step_of,
+    verify_manifest,
 )
 
 
@@ -32,7 +32,7 @@ def _write(folder, step, content=b"weights", fit=""):
 def test_a_sealed_checkpoint_is_intact(tmp_path):
     """What was just written has no damage, and is the newest."""
     checkpoint = _write(tmp_path, 2)
-    assert find_damage(checkpoint) is None
+    assert verify_manifest(checkpoint) is None
     assert newest_intact(tmp_path) == checkpoint
 
 
@@ -58,8 +58,8 @@ def test_a_file_that_was_not_sealed_is_damage(tmp_path):
     """What somebody put into a checkpoint later is not read, and nothing beside it."""
     checkpoint = _write(tmp_path, 2)
     (checkpoint / "optimizer.pt").write_bytes(b"")
-    assert find_damage(checkpoint) == "optimizer.pt is not in the manifest"
-    assert find_damage(checkpoint, is_closed=False) is None
+    assert verify_manifest(checkpoint) == "optimizer.pt is not in the manifest"
+    assert verify_manifest(checkpoint, is_closed=False) is None
 
 
 @pytest.mark.parametrize("manifest", [b"", b"[]", b"{}", b"1", b'{"sha256": 1}', b"[" * 100_000])
@@ -67,7 +67,7 @@ def test_a_manifest_that_is_none_is_damage(tmp_path, manifest):
     """Whatever stands where the manifest was, it is said and not raised."""
     checkpoint = _write(tmp_path, 2)
     (checkpoint / MANIFEST).write_bytes(manifest)
-    assert find_damage(checkpoint) is not None
+    assert verify_manifest(checkpoint) is not None
 
 
 def _damages():
@@ -103,7 +103,7 @@ def test_no_flipped_bit_passes(tmp_path_factory, data):
     position = data.draw(st.integers(0, len(content) - 1))
     content[position] ^= 1 << data.draw(st.integers(0, 7))
     path.write_bytes(content)
-    assert find_damage(checkpoint) is not None
+    assert verify_manifest(checkpoint) is not None
 
 
 def test_an_interrupted_save_leaves_the_checkpoint_before(tmp_path):
@@ -164,4 +164,4 @@ def test_a_step_written_again_replaces_the_old(tmp_path):
     _write(tmp_path, 2, b"first")
     checkpoint = _write(tmp_path, 2, b"second")
     assert (checkpoint / "state.bin").read_bytes() == b"second"
-    assert find_damage(checkpoint) is None
+    assert verify_manifest(checkpoint) is None

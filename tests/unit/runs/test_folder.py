@@ -9,10 +9,10 @@ import pytest
 from tiewise.config.loading import load_preset
 from tiewise.errors import ConfigError, RunError
 from tiewise.files import digest_file, write_json
-from tiewise.runs.claims import claim_fold
+from tiewise.runs.fold_lock import check_fingerprint
 from tiewise.runs.folder import open_run, read_object, start_run
 from tiewise.runs.tables import (
-    forget_scores,
+    delete_scores,
     read_data,
     read_fold_oof,
     read_folds,
@@ -28,7 +28,7 @@ TINY = load_preset("tiny")
 def begun(tmp_path):
     """Start a run in which a fold was begun."""
     run = start_run(tmp_path, TINY, name="r")
-    claim_fold(run.fold(0), {"fold": 0}, is_resumed=False)
+    check_fingerprint(run.fold(0), {"fold": 0}, resume=False)
     return run
 
 
@@ -191,7 +191,7 @@ def test_predictions_are_those_of_the_folds_that_are_finished(tmp_path):
     finished(run, 1)
     assert read_oof(run)["fold"].tolist() == [0, 1]
     save_scored(run, read_oof(run), {})
-    forget_scores(run)
+    delete_scores(run)
     run.fold(0).scores_path.unlink()
     assert read_oof(run)["fold"].tolist() == [1]
 

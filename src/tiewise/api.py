@@ -1,0 +1,487 @@
+"""The functions behind the command line, for Python: fit, open a run, evaluate, audit, convert.
+
+Every function that takes a run also takes its name or the path of its folder. ``artifacts`` is the
+folder of runs and caches; None means the environment variable ``TIEWISE_ARTIFACTS``, else
+``artifacts`` in the current folder.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from tiewise.config.loading import load_preset, override
+from tiewise.config.run_config import RunConfig
+from tiewise.errors import ConfigError, missing_extra
+from tiewise.files import refuse_existing
+from tiewise.runs.folder import RunFolder, default_artifacts
+from tiewise.runs.folder import open_run as open_run_folder
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from tiewise.data.audit import Audit
+    from tiewise.evaluation.references import RunScores
+    from tiewise.judges.labelled_predictions import LabelledPredictions
+
+Files = str | Path | Sequence[str | Path]
+
+
+class Run(RunFolder):
+    """A run folder: configuration, out-of-fold predictions, scores and report.
+
+    Attributes
+    ----------
+    path
+        The folder.
+    config
+        The resolved configuration.
+    """
+
+    @property
+    def scores(self) -> RunScores:
+        """Scores of all finished folds, with intervals and reference models."""
+        return self.evaluate()
+
+    @property
+    def oof(self) -> pd.DataFrame:
+        """Out-of-fold predictions: id, fold, label, prob_a, prob_b, prob_tie and more."""
+        from tiewise.runs.tables import read_oof
+
+        return read_oof(self)
+
+    def evaluate(self) -> RunScores:
+        """Join the finished folds' predictions, score them, write both to the folder.
+
+        Raises
+        ------
+        RunError
+            If no fold is finished.
+        """
+        from tiewise.crossfit import summarise
+
+        return summarise(self)
+
+    def report(self, *, data: Files = ()) -> Path:
+        """Write report.html and the figures; return the path of the page.
+
+        Parameters
+        ----------
+        data
+            Where the run's data are now, if not where they were.
+        """
+        from tiewise.report.report import write_report
+        from tiewise.runs.dataset import reread_pairs
+
+        return write_report(self, pairs=reread_pairs(self, _as_files(data)))
+
+
+def open_run(run: str | Path | RunFolder, artifacts: str | Path | None = None) -> Run:
+    """Open a run by its name, or by the path of its folder.
+
+    Raises
+    ------
+    RunError
+        If there is no such run; the message lists the existing runs.
+    """
+    if not isinstance(run, RunFolder):
+        run = open_run_folder(run, _artifacts_dir(artifacts))
+    return Run(run.path, run.config)
+
+
+def fit(
+    data: Files = (),
+    *,
+    preset: str = "quickstart",
+    fold: int | None = None,
+    folds: Literal["all"] | None = None,
+    run: str | None = None,
+    resume: bool = False,
+    overwrite: bool = False,
+    init_from: str | Path | None = None,
+    artifacts: str | Path | None = None,
+    **overrides: Any,
+) -> Run:
+    """Fit one fold, or all, and return the run; the same as ``tiewise fit``.
+
+    Parameters
+    ----------
+    data
+        One file or several; when empty, the usual places are searched.
+    preset
+        Name of a preset, or a TOML file.
+    fold, folds
+        The fold to hold out (0 when neither is given), or ``folds="all"``.
+    run
+        Name of the run; made from time and configuration when None.
+    resume, overwrite
+        Continue an unfinished fold, or replace it.
+    init_from
+        Folder of a fold of another run to start from.
+    **overrides
+        Fields of the configuration, such as ``n_epochs=2`` or ``backbone="tiny:0"``.
+
+    Raises
+    ------
+    TiewiseError
+        If the configuration, the data, the device or the run folder do not allow the fit.
+    """
+    config = override(load_preset(preset), **overrides)
+    if files := _as_files(data):
+        config = override(config, data=files)
+    done, _ = fit_config(
+        config,
+        fold=fold,
+        folds=folds,
+        run=run,
+        resume=resume,
+        overwrite=overwrite,
+        init_from=None if init_from is None else Path(init_from),
+        artifacts=artifacts,
+    )
+    done.evaluate()
+    return done
+
+
+def fit_config(
+    config: RunConfig,
+    *,
+    fold: int | None = None,
+    folds: Literal["all"] | None = None,
+    run: str | None = None,
+    resume: bool = False,
+    overwrite: bool = False,
+    init_from: Path | None = None,
+    artifacts: str | Path | None = None,
+) -> tuple[Run, list[int]]:
+    """Fit a resolved configuration; return the run and the folds that were fitted now."""
+    from tiewise.crossfit import FitOptions, cross_fit
+    from tiewise.report.card import write_fold_card
+
+    if fold is not None and folds is not None:
+        raise ConfigError("--fold and --folds contradict each other; give one of them.")
+    wanted = list(range(config.data.n_splits)) if folds else [fold or 0]
+    options = FitOptions(
+        run, resume=resume, overwrite=overwrite, init_from=init_from, describe=write_fold_card
+    )
+    done, fitted = cross_fit(config, wanted, _artifacts_dir(artifacts), options)
+    return Run(done.path, done.config), fitted
+
+
+def audit(
+    data: Files,
+    *,
+    data_format: str | None = None,
+    labelled: bool = True,
+    n_splits: int = 5,
+    backbone: str | None = None,
+    max_length: int = 1024,
+    artifacts: str | Path | None = None,
+) -> Audit:
+    """Read files and report rows, classes, odd rows and the leakage of each fold rule.
+
+    Parameters
+    ----------
+    data
+        One file or several, joined.
+    data_format
+        Name of the files' format; sniffed when None.
+    labelled
+        Whether the files have winners.
+    n_splits
+        Number of folds to try each rule with, at least 2.
+    backbone
+        Count tokens with this backbone's tokenizer, and what `max_length` would cut.
+    max_length
+        Tokens a row may hold, at least 1.
+    """
+    from tiewise.data.audit import audit_pairs
+    from tiewise.data.formats import read_many
+
+    if n_splits < 2:
+        raise ConfigError(f"--n-splits is {n_splits}; expected at least 2.")
+    if max_length < 1:
+        raise ConfigError(f"--max-length is {max_length}; expected at least 1.")
+    pairs = read_many(_as_files(data), format=data_format, labelled=labelled, on_error="skip")
+    lengths = None
+    if backbone is not None:
+        lengths = _count_tokens(pairs, backbone, _artifacts_dir(artifacts) / "cache")
+    return audit_pairs(pairs, n_splits=n_splits, token_lengths=lengths, max_length=max_length)
+
+
+@dataclass(frozen=True)
+class Converted:
+    """Counts of a conversion: rows read, rejected, ties dropped, columns dropped."""
+
+    n_read: int
+    n_rejected: int
+    n_ties_dropped: int
+    columns_dropped: list[str]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the counts as a dictionary that JSON can hold."""
+        return dict(vars(self))
+
+    def __str__(self) -> str:
+        n_rows = self.n_read + self.n_rejected
+        parts = [f"{self.n_read - self.n_ties_dropped} of {n_rows} rows"]
+        parts += [f"{self.n_rejected} rejected"] if self.n_rejected else []
+        parts += [f"{self.n_ties_dropped} ties dropped"] if self.n_ties_dropped else []
+        parts += [f"without the columns {', '.join(self.columns_dropped)}"] * bool(
+            self.columns_dropped
+        )
+        return ", ".join(parts)
+
+
+def convert(
+    data: Files,
+    out: str | Path,
+    *,
+    data_format: str | None = None,
+    labelled: bool = True,
+    on_error: Literal["raise", "skip"] = "raise",
+    overwrite: bool = False,
+) -> Converted:
+    """Write data of any known format as pairs (.parquet, .csv) or as TRL preferences (.jsonl)."""
+    from tiewise.data.formats import read_many, write_pairs, write_preference
+    from tiewise.data.schema import FURTHER_COLUMNS
+
+    path = Path(out)
+    refuse_existing(path, overwrite=overwrite)
+    pairs = read_many(_as_files(data), format=data_format, labelled=labelled, on_error=on_error)
+    n_ties, dropped = 0, []
+    if path.suffix == ".jsonl":
+        n_ties = write_preference(pairs, path)
+        dropped = [name for name in FURTHER_COLUMNS if name in pairs]
+    else:
+        write_pairs(pairs, path)
+    return Converted(len(pairs), len(pairs.attrs["rejected"]), n_ties, dropped)
+
+
+Kind = Literal["scores", "slices", "calibration", "rewardbench", "leaderboard"]
+
+
+def evaluate_run_or_file(
+    run: str | Path | RunFolder | None = None,
+    data: Files = (),
+    predictions: Path | None = None,
+    *,
+    kind: Kind = "scores",
+    artifacts: str | Path | None = None,
+) -> Any:
+    """Score a run, or a table of any judge's predictions against labelled pairs.
+
+    Parameters
+    ----------
+    run
+        A run; None when `predictions` is given.
+    data
+        Labelled pairs: those of `predictions`, or where the run's data are now.
+    predictions
+        Table with id, prob_a, prob_b, prob_tie.
+    kind
+        `scores`: every score with its interval and reference models; `slices`: parts of the data,
+        each compared with all other rows; `calibration`: fit one, and keep it with the run only if
+        it improves held-out log loss; `rewardbench`: accuracy by section and subset;
+        `leaderboard`: the models named in the data by votes and by predictions.
+
+    Raises
+    ------
+    ConfigError
+        Unless exactly one of `run` and `predictions` is given, the latter with `data`.
+    """
+    from tiewise.judges import labelled_predictions
+    from tiewise.runs.tables import is_joined
+
+    files = _as_files(data)
+    if (run is None) != bool(files and predictions) or (run is not None and predictions):
+        raise ConfigError("Give a run, or both --data and --predictions.")
+    opened = None if run is None else open_run(run, artifacts)
+    if opened is not None and kind == "scores":
+        return opened.evaluate()
+    if kind == "rewardbench":
+        if predictions is None:
+            raise ConfigError("--rewardbench needs --data and --predictions.")
+        return labelled_predictions.score_preferences(files, predictions)
+    if opened is not None:
+        if kind == "calibration" and not is_joined(opened):
+            opened.evaluate()
+        judged = labelled_predictions.judge_run(opened, files)
+    else:
+        assert predictions is not None  # noqa: S101 - checked above
+        judged = labelled_predictions.judge_file(files, predictions)
+    return _evaluate_judged(judged, kind, opened)
+
+
+def _evaluate_judged(judged: LabelledPredictions, kind: Kind, run: Run | None) -> Any:
+    if kind == "slices":
+        from tiewise.evaluation.slices import evaluate_slices
+
+        return evaluate_slices(judged.folds if judged.pairs is None else judged.pairs, judged.oof)
+    if kind == "leaderboard":
+        from tiewise.evaluation.leaderboard import rank_models
+
+        return rank_models(judged.texts(), judged.oof)
+    if kind == "calibration":
+        from tiewise.evaluation.calibration import calibrate
+        from tiewise.runs.calibration import log_probs, save_calibration
+
+        rows = judged.oof[judged.oof["label"].notna()]
+        result = calibrate(
+            rows["label"], log_probs(rows), groups=rows["group"], symmetric=judged.is_symmetric
+        )
+        if run is not None:
+            save_calibration(run, result)
+        return result
+    from tiewise.judges.labelled_predictions import score_judged
+
+    return score_judged(judged)
+
+
+def compare_runs(
+    runs: Sequence[str | Path | RunFolder],
+    *,
+    by_slice: bool = False,
+    data: Files = (),
+    artifacts: str | Path | None = None,
+) -> Any:
+    """Compare runs with the last one named, on the rows that both predicted."""
+    from tiewise.judges import comparison
+    from tiewise.judges.labelled_predictions import judge_run
+
+    if len(runs) < 2:
+        raise ConfigError(f"{len(runs)} run is named; expected two or more, the reference last.")
+    if data and not by_slice:
+        raise ConfigError("Texts are only needed for --by-slice: leave out --data, or add it.")
+    files = _as_files(data)
+    *judged, reference = [judge_run(open_run(run, artifacts), files) for run in runs]
+    return comparison.compare_with_reference(judged, reference, by_slice=by_slice)
+
+
+def predict_file(
+    run: str | Path | RunFolder,
+    data: str,
+    out: Path,
+    *,
+    swap: bool | None = None,
+    out_of_fold: bool = False,
+    submission: bool = False,
+    data_format: str | None = None,
+    chunk_rows: int = 1_000,
+    overwrite: bool = False,
+    device: str | None = None,
+    artifacts: str | Path | None = None,
+) -> Any:
+    """Predict every pair of a file; None where another process joins the shards."""
+    from tiewise.data.formats import read_many
+    from tiewise.judges.labelling import label_pairs
+    from tiewise.judges.prediction import predict_file
+    from tiewise.judges.predictors import PredictOptions
+
+    opened, cache_dir = open_run(run, artifacts), _artifacts_dir(artifacts) / "cache"
+    if out_of_fold:
+        pairs = read_many([data], format=data_format, labelled=False)
+        return label_pairs(opened, pairs, out, cache_dir=cache_dir, overwrite=overwrite)
+    done = predict_file(
+        opened,
+        data,
+        out,
+        cache_dir=cache_dir,
+        options=PredictOptions(swap, chunk_rows=chunk_rows, device=device),
+        data_format=data_format,
+        is_submission=submission,
+        overwrite=overwrite,
+    )
+    return done if done.shards.is_joined else None
+
+
+def rank(
+    prompt: str,
+    responses: Sequence[str],
+    *,
+    run: str | Path | None = None,
+    device: str | None = None,
+    artifacts: str | Path | None = None,
+) -> Any:
+    """Rank responses to one prompt with a run, or with the model shipped in the package."""
+    from tiewise.judges.serving import rank as rank_texts
+
+    path = None if run is None else open_run(run, artifacts).path
+    return rank_texts(prompt, responses, run=path, device=device)
+
+
+def blend(
+    runs: Sequence[str | Path | RunFolder],
+    *,
+    run: str | None = None,
+    overwrite: bool = False,
+    artifacts: str | Path | None = None,
+) -> Any:
+    """Blend several runs with weights fitted out of fold, and write the blend as a run."""
+    from tiewise.judges.blending import blend_runs
+
+    members = [open_run(member, artifacts) for member in runs]
+    return blend_runs(members, _artifacts_dir(artifacts), name=run, overwrite=overwrite)
+
+
+def export(
+    run: str | Path | RunFolder,
+    out: Path,
+    *,
+    fold: int | None = None,
+    overwrite: bool = False,
+    device: str | None = None,
+    artifacts: str | Path | None = None,
+) -> Any:
+    """Write one fold of a run as a classifier that transformers and vLLM load."""
+    from tiewise.report.card import write_card
+
+    try:
+        from tiewise.serving.export import export_run
+    except ModuleNotFoundError as error:
+        raise missing_extra("tiewise export", error) from error
+    opened = open_run(run, artifacts)
+    return export_run(
+        opened,
+        out,
+        cache_dir=_artifacts_dir(artifacts) / "cache",
+        fold=fold,
+        overwrite=overwrite,
+        complete=lambda folder, chosen: write_card(folder, opened, fold=chosen),
+        device=device,
+    )
+
+
+def push(
+    model: str | Path,
+    *,
+    repo: str | None,
+    fold: int | None = None,
+    public: bool = False,
+    artifacts: str | Path | None = None,
+) -> tuple[Path, str]:
+    """Upload a fold's adapter or an exported folder; return the folder and its address."""
+    from tiewise.serving.push import find_model, push_folder
+
+    folder = find_model(str(model), _artifacts_dir(artifacts), fold=fold)
+    return folder, push_folder(folder, repo, is_public=public)
+
+
+def _count_tokens(pairs: pd.DataFrame, backbone: str, cache_dir: Path) -> Any:
+    from tiewise.models.backbones import resolve_backbone
+    from tiewise.tokens.tokenization import token_lengths, tokenize
+    from tiewise.tokens.tokenizer import load_tokenizer
+
+    tokenizer = load_tokenizer(resolve_backbone(backbone, cache_dir=cache_dir))
+    return token_lengths(tokenize(pairs, tokenizer, cache_dir=cache_dir))
+
+
+def _as_files(data: Files) -> tuple[str, ...]:
+    files = [data] if isinstance(data, str | Path) else data
+    return tuple(str(file) for file in files)
+
+
+def _artifacts_dir(artifacts: str | Path | None) -> Path:
+    return default_artifacts() if artifacts is None else Path(artifacts)

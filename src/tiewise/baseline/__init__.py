@@ -1,1 +1,0 @@
-"""The CPU-class model: counted features and scikit-learn."""

@@ -1,0 +1,1 @@
+"""Pairs of responses: parsing, labels, prompt groups, folds, formats."""

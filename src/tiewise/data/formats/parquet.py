@@ -1,0 +1,120 @@
+"""Our own parquet: everything a pairs table holds, and a digest of it.
+
+Parquet checks its pages but not its footer, so one flipped bit there can hide rows or rename a
+column. The digest of all names and values, kept among the file's metadata, notices that.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from tiewise.data.labels import PROB_COLUMNS
+from tiewise.data.schema import TEXT_COLUMNS
+from tiewise.errors import PairsError
+from tiewise.files import atomic_path
+
+_DIGEST_KEY = b"tiewise.digest"
+_TEACHER_KEY = b"tiewise.teacher"
+_ROWS_A_BATCH = 256
+_ROWS_A_GROUP = 10_240
+_TYPES = {
+    **dict.fromkeys(TEXT_COLUMNS, pa.large_list(pa.large_string())),
+    **dict.fromkeys((*PROB_COLUMNS, "weight"), pa.float64()),
+    "label": pa.int8(),
+}
+_DAMAGE = (pa.ArrowException, OSError, ValueError, OverflowError)
+
+
+def write_parquet(pairs: pd.DataFrame, path: Path, *, teacher: str | None = None) -> None:
+    """Write a pairs table, whole or not at all, and what is known of its soft labels' teacher.
+
+    `teacher` is any text (:mod:`tiewise.runs.teachers`); the digest is of it too.
+    """
+    schema = pa.schema([(name, _type_of(pairs[name])) for name in pairs.columns])
+    digest = _new_digest(schema.names, teacher)
+    options: dict[str, Any] = {"compression": "zstd", "write_page_checksum": True}
+    with atomic_path(path) as temporary, pq.ParquetWriter(temporary, schema, **options) as writer:
+        for start in range(0, len(pairs), _ROWS_A_GROUP):
+            rows = pairs.iloc[start : start + _ROWS_A_GROUP]
+            arrays = [pa.array(rows[field.name], field.type, from_pandas=True) for field in schema]
+            table = pa.Table.from_arrays(arrays, schema=schema)
+            writer.write_table(table)
+            _update(digest, table.to_pylist())
+        facts = {} if teacher is None else {_TEACHER_KEY: teacher}
+        writer.add_key_value_metadata({_DIGEST_KEY: digest.hexdigest(), **facts})
+
+
+def read_parquet(path: Path) -> tuple[list[str], Iterator[dict[str, Any]]]:
+    """Give the column names and the rows of any parquet file; rows of our own are verified.
+
+    Raises
+    ------
+    PairsError
+        Where the file is damaged: at once, or when the rows have been read to the end.
+    """
+    try:
+        file = pq.ParquetFile(path, page_checksum_verification=True)
+    except _DAMAGE as error:
+        raise PairsError(f"{path}: not a whole parquet file: {error}") from None
+    return file.schema_arrow.names, _read_rows(path, file)
+
+
+def read_teacher(path: Path) -> str | None:
+    """Return what :func:`write_parquet` wrote beside the rows, or None.
+
+    Raises
+    ------
+    PairsError
+        Where the file is damaged.
+    """
+    try:
+        return _teacher_in(pq.read_metadata(path).metadata)
+    except _DAMAGE as error:
+        raise PairsError(f"{path}: not a whole parquet file: {error}") from None
+
+
+def _teacher_in(facts: dict[bytes, bytes] | None) -> str | None:
+    found = (facts or {}).get(_TEACHER_KEY)
+    return None if found is None else found.decode(errors="replace")
+
+
+def _read_rows(path: Path, file: pq.ParquetFile) -> Iterator[dict[str, Any]]:
+    facts = file.metadata.metadata or {}
+    expected = facts.get(_DIGEST_KEY)
+    digest = _new_digest(file.schema_arrow.names, _teacher_in(facts))
+    with file:
+        try:
+            for batch in file.iter_batches(batch_size=_ROWS_A_BATCH):
+                rows = batch.to_pylist()
+                if expected is not None:
+                    _update(digest, rows)
+                yield from rows
+        except _DAMAGE as error:
+            raise PairsError(f"{path}: the parquet file is damaged: {error}") from None
+    if expected not in (None, digest.hexdigest().encode()):
+        raise PairsError(f"{path}: the parquet file is damaged: its rows are not those written")
+
+
+def _new_digest(names: Iterable[str], teacher: str | None) -> Any:
+    content = json.dumps(list(names)) + (teacher or "")
+    return hashlib.blake2b(content.encode(), digest_size=16)
+
+
+def _update(digest: Any, rows: list[dict[str, Any]]) -> None:
+    for row in rows:
+        digest.update(json.dumps(list(row.values()), default=repr).encode())
+
+
+def _type_of(column: pd.Series) -> Any:
+    if column.name in _TYPES:
+        return _TYPES[column.name]
+    return pa.int64() if column.dtype == np.int64 else pa.large_string()

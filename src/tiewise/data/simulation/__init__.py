@@ -1,0 +1,1 @@
+"""Simulated pairs with known label probabilities."""

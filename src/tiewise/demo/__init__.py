@@ -1,1 +1,0 @@
-"""A page to try a model on, for this machine alone."""

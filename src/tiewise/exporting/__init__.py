@@ -1,1 +1,0 @@
-"""An adapter as a plain classifier, and models sent to the hub."""

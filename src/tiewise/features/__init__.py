@@ -1,0 +1,1 @@
+"""The feature model: text counts, logistic regression and boosted trees."""

@@ -1,1 +1,0 @@
-"""One fold or all of them: rows into steps, steps into an adapter."""

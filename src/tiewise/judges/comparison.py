@@ -1,0 +1,90 @@
+"""Comparison of runs, or of predictions of any judge, on the rows that both predicted."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import pandas as pd
+
+from tiewise.errors import RunError
+from tiewise.evaluation.paired import PairedDifferences, compare_many
+from tiewise.judges.labelled_predictions import LabelledPredictions, judge_run
+from tiewise.runs.folder import RunFolder
+from tiewise.runs.tables import read_oof
+
+
+def compare_runs(first: RunFolder, second: RunFolder, **options: Any) -> PairedDifferences:
+    """Compare the out-of-fold predictions of two runs; differences are the first minus the second.
+
+    Parameters
+    ----------
+    first, second
+        Runs with finished folds.
+    **options
+        As for :func:`compare_with_reference`.
+    """
+    return compare_with_reference([judge_run(first)], judge_run(second), **options)
+
+
+def compare_with_reference(
+    judged: Sequence[LabelledPredictions],
+    reference: LabelledPredictions,
+    *,
+    by_slice: bool = False,
+    **options: Any,
+) -> PairedDifferences:
+    """Compare predictions with those of a reference, each on the rows that both predicted.
+
+    Parameters
+    ----------
+    judged, reference
+        Predictions of the same data.
+    by_slice
+        Also compare them on each slice of the rows; this needs the texts of the reference.
+    **options
+        `confidence_level`, `n_resamples`, `seed`, as for :func:`tiewise.compare`.
+
+    Raises
+    ------
+    RunError
+        `by_slice` is set and the texts are not available.
+    ScoresError
+        Predictions share no labelled row with the reference, or their labels differ.
+    """
+    names = [one.name for one in (*judged, reference)]
+    if len(names) > 2 and len(set(names)) < len(names):
+        raise RunError(f"runs are {', '.join(names)}; name each run once, the reference last.")
+    tables = {one.name: one.oof for one in judged}
+    texts = reference.texts() if by_slice else None
+    return compare_many(tables, reference.oof, name=reference.name, pairs=texts, **options)
+
+
+def read_shared(runs: Sequence[RunFolder]) -> list[pd.DataFrame]:
+    """Return the out-of-fold predictions of several runs for the rows that all have predicted.
+
+    Returns
+    -------
+    list of DataFrame
+        One per run, all with the ids of the first run, in its order.
+
+    Raises
+    ------
+    RunError
+        The runs share no row, or have different labels.
+    """
+    tables = [read_oof(run).set_index("id", drop=False).rename_axis(None) for run in runs]
+    shared = tables[0].index
+    for run, table in zip(runs[1:], tables[1:], strict=True):
+        shared = shared[shared.isin(table.index)]
+        if not len(shared):
+            raise RunError(
+                f"{runs[0].name} and {run.name} have no row in common. Name runs of the same data."
+            )
+    chosen = [table.loc[shared].reset_index(drop=True) for table in tables]
+    for run, table in zip(runs[1:], chosen[1:], strict=True):
+        if not chosen[0]["label"].equals(table["label"]):
+            raise RunError(
+                f"{runs[0].name} and {run.name} have different labels. Name runs of the same data."
+            )
+    return chosen

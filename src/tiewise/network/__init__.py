@@ -1,1 +1,0 @@
-"""The classifier of pairs as a network: backbone, adapters, head, attention."""

@@ -1,1 +1,0 @@
-"""Probabilities for pairs: one order or both, files of any size, rankings."""

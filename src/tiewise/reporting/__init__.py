@@ -1,1 +1,0 @@
-"""The report and the cards: sections, figures, pages."""

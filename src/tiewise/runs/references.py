@@ -1,0 +1,121 @@
+"""A run's scores beside what it must beat, the CPU-class model among it where that was fitted.
+
+A run of the model called `baseline` stands beside another run when it was fitted in the same
+artifacts folder on the same data, dealt to the same folds: then each row was predicted by both
+without its own fold, and nothing need be fitted again.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+
+import pandas as pd
+
+from tiewise.config.run_config import BASELINE, RunConfig
+from tiewise.data.labels import PROB_COLUMNS
+from tiewise.errors import TiewiseError
+from tiewise.evaluation.intervals import FloatArray
+from tiewise.evaluation.references import RunScores, evaluate_tables
+from tiewise.runs.folder import RunFolder, open_run
+from tiewise.runs.tables import pairs_digest, read_data, read_folds, read_oof
+
+_log = logging.getLogger(__name__)
+
+
+def score_run(
+    run: RunFolder,
+    oof: pd.DataFrame,
+    *,
+    folds: pd.DataFrame | None = None,
+    counts: Mapping[str, int] | None = None,
+) -> RunScores:
+    """Score out-of-fold predictions of a run beside every reference that can be had.
+
+    Parameters
+    ----------
+    run
+        The run, with its data and folds written.
+    oof
+        Predictions of finished folds.
+    folds
+        The table of folds, if it was read already.
+    counts
+        Further counts to report.
+    """
+    baseline, reason = predict_by_baseline(run, oof["id"])
+    return evaluate_tables(
+        oof,
+        read_folds(run) if folds is None else folds,
+        counts={**read_data(run)["counts"], **(counts or {})},
+        others={} if baseline is None else {BASELINE: baseline},
+        omitted={BASELINE: reason} if reason else {},
+    )
+
+
+def predict_by_baseline(run: RunFolder, ids: pd.Series) -> tuple[FloatArray | None, str]:
+    """Look up what the CPU-class model beside a run says of rows.
+
+    Parameters
+    ----------
+    run
+        The run to be judged.
+    ids
+        Of the rows, (n,).
+
+    Returns
+    -------
+    probs
+        Out-of-fold probabilities, float64 (n, 3); None where there are none.
+    reason
+        Why there are none; empty where there are, or where the run is that model itself.
+    """
+    if run.config.model.backbone == BASELINE:
+        return None, ""
+    oof = _newest_oof(run)
+    if oof is None:
+        return None, "not fitted on these folds: tiewise fit --preset baseline --folds all"
+    table = oof.set_index(oof["id"].astype(str))[PROB_COLUMNS].reindex(ids.astype(str))
+    n_missing = int(table.isna().any(axis=1).sum())
+    if n_missing:
+        return None, f"its run lacks {n_missing:,} of these rows: fit its other folds"
+    return table.to_numpy("float64"), ""
+
+
+def _newest_oof(run: RunFolder) -> pd.DataFrame | None:
+    """Return the predictions of the model's run with most folds finished, the newest of those."""
+    beside = [found for path in run.path.parent.glob("*/scores.json")
+              if (found := _open_beside(run, path.parent)) is not None]  # fmt: skip
+    beside.sort(key=lambda found: (len(found.finished_folds()), _age(found)))
+    for found in reversed(beside):
+        try:
+            return read_oof(found)
+        except (TiewiseError, OSError) as error:  # no reason to stop: it may be half written
+            _log.warning("%s is no reference: %s", found.path, error)
+    return None
+
+
+def _open_beside(run: RunFolder, folder: Path) -> RunFolder | None:
+    """Open a run of the model on the same data and folds; None for any other run."""
+    try:
+        found = open_run(folder, run.path.parent.parent)
+        is_beside = (
+            found.config.model.backbone == BASELINE
+            and _fold_rule(found.config) == _fold_rule(run.config)
+            and pairs_digest(read_data(found)) == pairs_digest(read_data(run))
+        )
+    except (TiewiseError, OSError):  # a run that is damaged is no reference, and no reason to stop
+        return None
+    return found if is_beside else None
+
+
+def _fold_rule(config: RunConfig) -> tuple[str, int, int]:
+    return config.data.fold_rule, config.data.n_splits, config.data.data_seed
+
+
+def _age(run: RunFolder) -> int:
+    try:
+        return run.scores_path.stat().st_mtime_ns
+    except FileNotFoundError:  # it is being written anew
+        return 0

@@ -1,0 +1,1 @@
+"""Export, hub upload and the demo."""

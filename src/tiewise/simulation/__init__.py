@@ -1,1 +1,0 @@
-"""Comparisons whose probabilities are known."""

@@ -1,0 +1,157 @@
+"""A blend is a run: fitted across conversations, scored out of fold, and it predicts."""
+
+import json
+
+import numpy as np
+import pytest
+
+from run_folders import fit_small, simulated_tables, write_run
+from tiewise.cli import main
+from tiewise.crossfit import summarise
+from tiewise.data.labels import LOGIT_COLUMNS, PROB_COLUMNS, swap_probs
+from tiewise.data.simulation.simulate import simulate
+from tiewise.data.table import swap_pairs
+from tiewise.errors import RunError
+from tiewise.evaluation.swap_averaging import log_softmax
+from tiewise.judges.blending import blend_runs
+from tiewise.judges.comparison import compare_runs
+from tiewise.judges.mixture import fit_weights, load_mixture, mix
+from tiewise.judges.predictors import PredictOptions, open_predictor
+from tiewise.runs.folder import open_run
+from tiewise.runs.tables import read_oof
+
+PAIRS, FOLDS, OOF = simulated_tables(240)
+OPTIONS = PredictOptions()
+
+
+def blur(spread, seed=1):
+    """Return predictions that are those of `OOF` with noise."""
+    noise = np.random.default_rng(seed).normal(0, spread, (len(OOF), 3))
+    oof = OOF[[name for name in OOF if not name.endswith(("_given", "_swapped"))]].copy()
+    oof[LOGIT_COLUMNS] = log_softmax(OOF[LOGIT_COLUMNS].to_numpy() + noise)
+    oof[PROB_COLUMNS] = np.exp(oof[LOGIT_COLUMNS])
+    return oof
+
+
+def write_two(folder, first=0.3, second=0.6):
+    """Write two runs of the same rows."""
+    one = write_run(folder, FOLDS, blur(first, 1), name="one", is_scored=False)
+    return one, write_run(folder, FOLDS, blur(second, 2), name="two", is_scored=False)
+
+
+@pytest.fixture(scope="module")
+def blended(tmp_path_factory):
+    """Blend two runs."""
+    folder = tmp_path_factory.mktemp("artifacts")
+    runs = write_two(folder)
+    return folder, runs, blend_runs(runs, folder, name="both", overwrite=False)
+
+
+def test_each_row_is_mixed_with_weights_fitted_on_other_conversations(blended):
+    """What stands in a fold follows from the other folds alone, and no group is in two."""
+    _, runs, blend = blended
+    tables = [read_oof(run).set_index("id") for run in runs]
+    oof = read_oof(blend.run).set_index("id")
+    assert oof.groupby("group")["fold"].nunique().max() == 1
+    assert sorted(oof.index) == sorted(FOLDS["id"])
+    for fold, held in oof.groupby("fold"):
+        others = oof.index[oof["fold"] != fold]
+        log_probs = [log_softmax(table.loc[others, LOGIT_COLUMNS]) for table in tables]
+        weights = fit_weights(oof.loc[others, "label"].to_numpy(int), np.stack(log_probs))
+        held_log_probs = np.stack(
+            [log_softmax(table.loc[held.index, LOGIT_COLUMNS]) for table in tables]
+        )
+        np.testing.assert_allclose(held[LOGIT_COLUMNS], mix(held_log_probs, weights), atol=1e-9)
+
+
+def test_a_blend_is_a_run_like_any_other(blended):
+    """It is opened, evaluated and compared; and says what was left out."""
+    folder, runs, blend = blended
+    run = open_run("both", folder)
+    assert summarise(run).to_dict() == blend.scores.to_dict()
+    difference = compare_runs(run, runs[1])
+    assert difference.overall[0].n == len(FOLDS)
+    assert difference.overall[0].log_loss.value < 0
+    assert blend.against[1] == difference
+    assert blend.n_left_out == {"one": 0, "two": 0}
+
+
+def test_new_rows_get_the_weights_of_all_rows(blended):
+    """The run's own mixture is fitted on everything."""
+    _, _, blend = blended
+    log_probs = np.stack([log_softmax(blur(*pair)[LOGIT_COLUMNS]) for pair in ((0.3, 1), (0.6, 2))])
+    expected = fit_weights(OOF["label"].to_numpy(int), log_probs)
+    assert load_mixture(blend.run.mixture_path) == blend.mixture
+    np.testing.assert_allclose(blend.mixture.weights, expected, atol=1e-9)
+
+
+def test_rows_that_not_all_have_predicted_are_left_out_and_counted(tmp_path):
+    """Fewer rows in one member are fewer rows in the blend, said in the counts and the text."""
+    one = write_run(tmp_path, FOLDS, blur(0.3, 1), name="one", is_scored=False)
+    fewer = blur(0.6, 2).query("fold < 4")
+    two = write_run(tmp_path, FOLDS, fewer, name="two", is_scored=False)
+    blend = blend_runs([one, two], tmp_path, name=None, overwrite=False)
+    n_lost = len(OOF) - len(fewer)
+    assert blend.n_left_out == {"one": n_lost, "two": 0}
+    assert blend.scores.counts["n_left_out_one"] == n_lost
+    assert f"one: {n_lost} rows left out" in str(blend)
+    assert len(read_oof(blend.run)) == len(fewer)
+
+
+def test_what_cannot_be_blended_is_refused(tmp_path):
+    """One run, the same twice, a run elsewhere, other labels, a name that is taken."""
+    one, two = write_two(tmp_path / "here")
+    elsewhere = write_run(tmp_path / "there", FOLDS, blur(0.3), name="elsewhere", is_scored=False)
+    other = blur(0.3).assign(label=(OOF["label"] + 1) % 3)
+    odd = write_run(
+        tmp_path / "here", FOLDS.assign(label=other["label"]), other, name="odd", is_scored=False
+    )
+    cases = [
+        ([one], "two or more"),
+        ([one, one], "two or more different"),
+        ([one, elsewhere], "stands beside its members"),
+        ([one, odd], "different labels"),
+    ]
+    for runs, message in cases:
+        with pytest.raises(RunError, match=message):
+            blend_runs(runs, tmp_path / "here", name="b", overwrite=False)
+    with pytest.raises(RunError, match="its own member"):
+        blend_runs([one, two], tmp_path / "here", name="two", overwrite=True)
+    with pytest.raises(RunError, match="another configuration"):
+        blend_runs([one, two], tmp_path / "here", name="odd", overwrite=True)
+    assert read_oof(odd)["label"].tolist() == other["label"].tolist()
+
+
+def test_the_command_replaces_a_blend_only_when_told(blended, capsys):
+    """Without --overwrite a name is kept; the answer is weights, scores and comparisons."""
+    folder, _, _ = blended
+    words = ["blend", "one", "two", "--run", "both", "--artifacts", str(folder), "--json"]
+    assert main(words) == 2
+    assert "--overwrite" in capsys.readouterr().err
+    assert main([*words, "--overwrite"]) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert set(said["weights"]) == {"one", "two"}
+    assert len(said["fold_weights"]) == 5
+    assert said["log_loss"]["low"] < said["log_loss"]["value"] < said["log_loss"]["high"]
+
+
+def test_a_blend_predicts_and_a_changed_member_is_refused(tmp_path, monkeypatch):
+    """Real members: the blend of baselines is their mixture, symmetric to the last bit."""
+    monkeypatch.setattr("tiewise.features.binary_models._MOST_TREES", 10)
+    runs = [fit_small(tmp_path, name, seed=seed) for name, seed in (("one", 0), ("two", 1))]
+    blend = blend_runs(runs, tmp_path, name="both", overwrite=False)
+    fresh = simulate(40, seed=9)
+    predict = open_predictor(blend.run, cache_dir=tmp_path / "cache")
+    members = [
+        open_predictor(run, cache_dir=tmp_path / "cache")(fresh, OPTIONS)[PROB_COLUMNS]
+        for run in runs
+    ]
+    found = predict(fresh, OPTIONS)
+    expected = np.exp(blend.mixture.apply([np.log(probs) for probs in members]))
+    np.testing.assert_allclose(found[PROB_COLUMNS], expected, atol=1e-12)
+    swapped = predict(swap_pairs(fresh), OPTIONS)[PROB_COLUMNS].to_numpy()
+    assert np.array_equal(swapped, swap_probs(found[PROB_COLUMNS].to_numpy()))
+    changed = read_oof(runs[0]).assign(more=1)
+    changed.to_parquet(runs[0].oof_path)
+    with pytest.raises(RunError, match="has changed since it became a member"):
+        open_predictor(blend.run, cache_dir=tmp_path / "cache")

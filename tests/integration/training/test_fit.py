@@ -1,0 +1,479 @@
+"""A fit is decided by its inputs, and by nothing else."""
+
+import json
+import logging
+import os
+import shutil
+import signal
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from fitting import configure, spoil_gradients
+from tiewise.errors import DeviceError, Interrupted, ModelError, NumericsError, RunError
+from tiewise.files import digest_file
+from tiewise.models.model import PairClassifier, load_classifier
+from tiewise.models.trainable import load_trainable_weights
+from tiewise.runs import checkpoints
+from tiewise.training.examples import make_examples, open_backbone
+from tiewise.training.fit import require_device
+from tiewise.training.trainer import StepTrainer
+
+EXACT = {"dtype": "float64"}
+
+
+def history(folder):
+    lines = folder.history_path.read_text().splitlines()
+    return pd.DataFrame([json.loads(line) for line in lines])
+
+
+def weights(folder):
+    return digest_file(folder.adapter_dir / "adapter_model.safetensors")
+
+
+def same_trajectory(first, second, tolerance):
+    columns = ["step", "loss", "grad_norm", "learning_rate", "rows", "tokens"]
+    np.testing.assert_allclose(
+        history(first)[columns], history(second)[columns], rtol=tolerance, atol=tolerance
+    )
+
+
+def test_the_tiny_preset_does_what_it_promises(fitter, caplog):
+    """60 rows, 4 rows in 4 micro-batches a step, at least 20 steps, every one of them logged."""
+    with caplog.at_level(logging.INFO, "tiewise"):
+        folder, predictions = fitter("tiny")
+    assert "24 steps of 4 pairs; processes: 1" in caplog.text
+    lines = history(folder)
+    assert list(lines.columns) == ["step", "loss", "grad_norm", "learning_rate", "rows", "tokens"]
+    assert lines["step"].tolist() == list(range(1, 25))
+    assert lines["rows"].sum() == 2 * 48
+    np.testing.assert_allclose(predictions[["prob_a", "prob_b", "prob_tie"]].sum(axis=1), 1)
+    assert len(predictions) == 12
+
+
+@pytest.mark.parametrize("n_micro_batches", [2, 8])
+@pytest.mark.parametrize("layout", ["padded", "sorted", "packed"])
+def test_micro_batches_and_layout_do_not_change_the_fit(fitter, n_micro_batches, layout):
+    """The same rows a step give the same losses and gradient norms, however they are split."""
+    fields = EXACT | {"batch_size": 8, "n_epochs": 1}
+    whole, _ = fitter("whole", configure(n_micro_batches=1, layout="padded", **fields))
+    split, _ = fitter("split", configure(n_micro_batches=n_micro_batches, layout=layout, **fields))
+    same_trajectory(whole, split, 1e-9)
+
+
+@pytest.mark.parametrize("checkpointing", ["trainable", "all"])
+def test_recomputed_activations_do_not_change_the_fit(fitter, checkpointing, caplog, monkeypatch):
+    """Checkpointing trades time for memory and nothing else; and it does take place."""
+    modes = []
+    checkpoint = PairClassifier.checkpoint
+    monkeypatch.setattr(
+        PairClassifier,
+        "checkpoint",
+        lambda self, mode: (modes.append(mode), checkpoint(self, mode)),
+    )
+    plain, _ = fitter("plain", configure(checkpointing="none", n_epochs=1, **EXACT))
+    with caplog.at_level(logging.INFO, "tiewise"):
+        thrifty, _ = fitter("thrifty", configure(checkpointing=checkpointing, n_epochs=1, **EXACT))
+    assert set(modes) == {"none", checkpointing}
+    assert f"checkpointing: {checkpointing} (as asked)" in caplog.text
+    same_trajectory(plain, thrifty, 1e-9)
+
+
+def test_checkpointing_is_chosen_by_an_estimate_that_is_printed(fitter, caplog):
+    """Left to itself, a small fit recomputes nothing and says what it needs."""
+    with caplog.at_level(logging.INFO, "tiewise"):
+        fitter("run", configure(n_epochs=1))
+    assert "checkpointing: none (none needs" in caplog.text
+
+
+def test_a_fit_is_repeatable_to_the_bit(fitter):
+    """The same inputs give the same adapter; another seed gives another."""
+    (first, one), (second, two) = fitter("first"), fitter("second")
+    assert weights(first) == weights(second)
+    pd.testing.assert_frame_equal(one, two)
+    other, _ = fitter("other", configure(seed=1))
+    assert weights(first) != weights(other)
+
+
+def test_dropout_is_drawn_by_step(fitter):
+    """With dropout a fit is still repeatable, and differs from one without."""
+    config = configure(lora_dropout=0.2, n_epochs=1)
+    (first, _), (second, _) = fitter("first", config), fitter("second", config)
+    assert weights(first) == weights(second)
+    without, _ = fitter("without", configure(n_epochs=1))
+    assert weights(first) != weights(without)
+
+
+def test_the_loss_is_cross_entropy_over_the_rows_of_the_step(fitter, cache_dir):
+    """The first logged loss is what a plain forward pass and numpy give for the step's rows."""
+    config = configure(batch_size=60, n_epochs=1, n_micro_batches=7, **EXACT)
+    folder, _ = fitter("run", config)
+    from tiewise.models.model import build_classifier
+    from tiewise.models.scoring import score_rows
+
+    backbone = open_backbone(config, cache_dir)
+    train = fitter.pairs[np.arange(60) % 5 != 0]
+    examples = make_examples(config, train, backbone, cache_dir=cache_dir)
+    classifier = build_classifier(config.model, backbone.path, seed=config.train.seed)
+    logits = score_rows(classifier, examples.rows)
+    shifted = logits - logits.max(axis=1, keepdims=True)
+    log_probs = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
+    expected = -np.mean(log_probs[np.arange(48), train["label"].to_numpy(int)])
+    assert history(folder)["loss"][0] == pytest.approx(expected, rel=1e-6)
+
+
+def test_a_weight_of_two_is_a_row_given_twice(fitter):
+    """Weights count rows: in a step of everything, weight 2 equals two copies."""
+    fields = EXACT | {"n_epochs": 2, "n_micro_batches": 1, "batch_size": 200}
+    pairs = fitter.pairs
+    fitter.pairs = pairs.assign(weight=np.where(np.arange(60) % 2, 2.0, 1.0))
+    weighted, _ = fitter("weighted", configure(**fields))
+    order = np.repeat(np.arange(60), np.where(np.arange(60) % 2, 2, 1))
+    copies = pairs.iloc[np.r_[order]].reset_index(drop=True)
+    held_out = np.flatnonzero(order % 5 == 0)
+    kept = np.flatnonzero(order % 5 != 0)
+    from tiewise.runs.fold_lock import FoldTask
+    from tiewise.runs.folder import FoldFolder
+    from tiewise.training.fit import fit_fold
+
+    folder = FoldFolder(fitter.folder / "copied" / "fold0")
+    task = FoldTask(folder, 0, "d", fitter.cache_dir)
+    fit_fold(configure(**fields), copies.iloc[kept], copies.iloc[held_out], task)
+    np.testing.assert_allclose(history(weighted)["loss"], history(folder)["loss"], rtol=1e-9)
+
+
+def test_soft_labels_that_are_one_hot_are_labels(fitter):
+    """Probabilities of 0 and 1 teach what the labels teach."""
+    hard, _ = fitter("hard", configure(n_epochs=1))
+    one_hot = np.eye(3)[fitter.pairs["label"].to_numpy(int)]
+    columns = dict(zip(["prob_a", "prob_b", "prob_tie"], one_hot.T, strict=True))
+    fitter.pairs = fitter.pairs.assign(**columns)
+    soft, _ = fitter("soft", configure(n_epochs=1))
+    assert weights(hard) == weights(soft)
+
+
+def test_both_orders_stand_in_one_step(fitter, cache_dir):
+    """Each step holds its pairs twice, once swapped, with swapped targets."""
+    config = configure(both_orders=True, n_epochs=1)
+    folder, _ = fitter("both", config)
+    assert history(folder)["rows"].sum() == 2 * 48
+    assert history(folder)["rows"][0] == 8
+    backbone = open_backbone(config, cache_dir)
+    examples = make_examples(config, fitter.pairs, backbone, cache_dir=cache_dir)
+    np.testing.assert_array_equal(
+        examples.targets.probs[60:], examples.targets.probs[:60, [1, 0, 2]]
+    )
+    assert examples.rows.lengths[:60].tolist() == examples.rows.lengths[60:].tolist()
+
+
+def test_learning_rates_take_effect(fitter, monkeypatch):
+    """At the first step the Trainer's optimiser has each tensor at the rate of its part."""
+    seen = {}
+    training_step = StepTrainer.training_step
+
+    def look(self, *arguments, **options):
+        names = {id(part): name for name, part in self.classifier.trainable_parameters()}
+        for group in self.optimizer.param_groups:
+            seen.update({names[id(part)]: group["lr"] for part in group["params"]})
+        assert seen.keys() == set(names.values())
+        return training_step(self, *arguments, **options)
+
+    monkeypatch.setattr(StepTrainer, "training_step", look)
+    fitter("rates", configure(head_learning_rate=5e-3, schedule="constant", n_epochs=1))
+    for name, rate in seen.items():
+        assert rate == (1e-3 if ".layers." in name else 5e-3), name
+
+
+class Stop(Exception):
+    pass
+
+
+def stop_after(monkeypatch, n_steps):
+    training_step = StepTrainer.training_step
+
+    def step_or_stop(self, *arguments, **options):
+        if self.state.global_step == n_steps:
+            raise Stop
+        return training_step(self, *arguments, **options)
+
+    monkeypatch.setattr(StepTrainer, "training_step", step_or_stop)
+
+
+@pytest.mark.parametrize(
+    ("n_steps", "optimizer"),
+    [(0, "adamw_torch"), (5, "adamw_torch"), (23, "adamw_torch"), (12, "adamw_8bit")],
+)
+def test_a_resumed_fit_ends_like_an_uninterrupted_one(fitter, n_steps, optimizer):
+    """Whatever step it stopped at, going on gives the same adapter and the same history."""
+    config = configure(lora_dropout=0.1, optimizer=optimizer, schedule="cosine", n_warmup_steps=3)
+    straight, _ = fitter("straight", config)
+    with pytest.MonkeyPatch.context() as patch:
+        stop_after(patch, n_steps)
+        with pytest.raises(Stop):
+            fitter("broken", config)
+    resumed, _ = fitter("broken", config, resume=True)
+    assert weights(resumed) == weights(straight)
+    pd.testing.assert_frame_equal(history(resumed), history(straight))
+
+
+def test_a_line_of_history_is_the_mean_of_its_steps(fitter):
+    """Whatever the line's length, and wherever a fit was broken off and gone on with."""
+    straight, _ = fitter("straight", configure(**EXACT))
+    config = configure(log_steps=7, **EXACT)
+    with pytest.MonkeyPatch.context() as patch:
+        stop_after(patch, 11)
+        with pytest.raises(Stop):
+            fitter("broken", config)
+    coarse, _ = fitter("broken", config, resume=True)
+    lines, steps = history(coarse), history(straight)
+    assert lines["step"].tolist() == [7, 14, 21, 24]
+    parts = [steps[start:end] for start, end in ((0, 7), (7, 14), (14, 21), (21, 24))]
+    np.testing.assert_allclose(lines["loss"], [part["loss"].mean() for part in parts], rtol=1e-12)
+    assert lines["rows"].tolist() == [part["rows"].sum() for part in parts]
+    assert lines["tokens"].tolist() == [part["tokens"].sum() for part in parts]
+
+
+def test_a_fit_that_ended_before_its_adapter_was_written_is_not_trained_further(fitter):
+    """The last checkpoint is the end: nothing is learnt twice."""
+    folder, _ = fitter("run")
+    before = weights(folder)
+    (folder.adapter_dir / "adapter_model.safetensors").unlink()
+    fitter("run", resume=True)
+    assert weights(folder) == before
+
+
+def test_resuming_without_a_checkpoint_says_so(fitter, caplog):
+    """Nothing to go on from: it starts at step 0, in words."""
+    with caplog.at_level(logging.WARNING):
+        fitter("run", configure(n_epochs=1), resume=True)
+    assert "starting at step 0" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"seed": 1}, r"config\.train\.seed"),
+        ({"batch_size": 5}, r"config\.train\.batch_size"),
+        ({"lora_alpha": 1.0}, r"config\.model\.lora_alpha"),
+        ({"learning_rate": 1.0}, r"config\.train\.learning_rate"),
+        ({"max_length": 100}, r"config\.template\.max_length"),
+        ({"backbone": "tiny:1"}, "config.model.backbone"),
+    ],
+)
+def test_resume_refuses_another_configuration(fitter, change, named):
+    """The first field that differs is named."""
+    fitter("run", configure(n_epochs=1))
+    with pytest.raises(RunError, match=named):
+        fitter("run", configure(n_epochs=1, **change), resume=True)
+
+
+@pytest.mark.parametrize("change", [{"data_digest": "other"}, {"fold": 1}])
+def test_resume_refuses_other_data_and_another_fold(fitter, change):
+    """Data and fold are part of the identity."""
+    fitter("run", configure(n_epochs=1))
+    with pytest.raises(RunError, match=next(iter(change)).removesuffix("_digest")):
+        fitter("run", configure(n_epochs=1), resume=True, **change)
+
+
+def test_another_fits_checkpoints_are_not_gone_on_from(fitter, caplog):
+    """Copied into this fold they are whole, and still not this fit's: skipped, with a message."""
+    config = configure(n_epochs=1, save_steps=4)
+    folder, _ = fitter("run", config)
+    before = weights(folder)
+    other, _ = fitter("other", configure(n_epochs=1, save_steps=4, lora_r=2))
+    shutil.rmtree(folder.checkpoints_dir)
+    shutil.copytree(other.checkpoints_dir, folder.checkpoints_dir)
+    shutil.rmtree(folder.adapter_dir)
+    with caplog.at_level(logging.WARNING):
+        fitter("run", config, resume=True)
+    assert "manifest.json says fit" in caplog.text
+    assert "starting at step 0" in caplog.text
+    assert weights(folder) == before
+
+
+def test_tensors_that_do_not_fit_the_model_are_refused():
+    """Even past the identity, tensors of other names or shapes are refused."""
+    model = torch.nn.Linear(2, 3)
+    for wrong in ({}, {"weight": torch.zeros(2, 2), "bias": torch.zeros(3)}):
+        with pytest.raises(RunError, match="does not fit the model"):
+            load_trainable_weights(model, wrong)
+
+
+@pytest.mark.parametrize(
+    ("file", "place", "value", "named"),
+    [
+        ("config.json", ["rms_norm_eps"], 1e-2, "backbone_config"),
+        ("tokenizer.json", ["model", "byte_fallback"], True, "tokenizer"),
+    ],
+)
+def test_resume_refuses_a_changed_backbone_folder(fitter, tmp_path, file, place, value, named):
+    """Equal weights under another config.json or tokenizer.json are another backbone."""
+    backbone = tmp_path / "backbone"
+    shutil.copytree(open_backbone(configure(), fitter.cache_dir).path, backbone)
+    config = configure(n_epochs=1, backbone=str(backbone))
+    fitter("run", config)
+    content = json.loads((backbone / file).read_bytes())
+    inner = content
+    for name in place[:-1]:
+        inner = inner[name]
+    assert inner[place[-1]] != value
+    inner[place[-1]] = value
+    (backbone / file).write_text(json.dumps(content))
+    with pytest.raises(RunError, match=f"{named} was"):
+        fitter("run", config, resume=True)
+
+
+def test_a_loss_that_is_not_finite_stops_the_fit_and_names_the_rows(fitter, monkeypatch):
+    """Not one step further, and the checkpoint before is intact."""
+    forward = PairClassifier.forward
+    calls = iter(range(10_000))
+
+    def poisoned(self, batch):
+        logits = forward(self, batch)
+        return logits * (float("nan") if next(calls) >= 24 else 1.0)
+
+    monkeypatch.setattr(PairClassifier, "forward", poisoned)
+    with pytest.raises(NumericsError, match=r"step 7: the loss of .* rows .*id="):
+        fitter("run", configure(checkpointing="none"))
+    folder = fitter.folder / "run" / "fold0" / "checkpoints"
+    assert checkpoints.step_of(checkpoints.newest_intact(folder)) == 6
+
+
+def test_a_gradient_that_is_not_finite_stops_the_fit(fitter, monkeypatch):
+    """An infinite gradient is caught before the optimiser sees it, and its rows are named."""
+    spoil_gradients(monkeypatch, float("inf"))
+    with pytest.raises(NumericsError, match=r"step 1: the gradient's norm is .* rows \(id=\d+, id"):
+        fitter("run", configure(checkpointing="none"))
+
+
+def test_out_of_memory_halves_the_micro_batch_and_changes_nothing_else(fitter, monkeypatch, caplog):
+    """The step is repeated with the same rows; losses stay, and a message says so."""
+    fields = EXACT | {"n_micro_batches": None, "n_epochs": 1, "micro_batch_tokens": 512}
+    fields |= {"checkpointing": "none"}
+    plain, _ = fitter("plain", configure(**fields))
+    forward = PairClassifier.forward
+
+    def cramped(self, batch):
+        if self.training and batch["input_ids"].numel() > 256:
+            raise torch.OutOfMemoryError
+        return forward(self, batch)
+
+    monkeypatch.setattr(PairClassifier, "forward", cramped)
+    with caplog.at_level(logging.WARNING):
+        small, _ = fitter("small", configure(**fields))
+    assert "micro-batches now hold 256 tokens" in caplog.text
+    same_trajectory(plain, small, 1e-9)
+
+
+def test_out_of_memory_with_one_row_is_a_message(fitter, monkeypatch):
+    """When nothing can be split any more, the way out is named."""
+
+    def never(self, batch):
+        raise torch.OutOfMemoryError
+
+    monkeypatch.setattr(PairClassifier, "forward", never)
+    with pytest.raises(RunError, match="--micro-batch-tokens"):
+        fitter("run", configure(n_micro_batches=None, checkpointing="none"))
+
+
+@pytest.mark.parametrize("optimizer", ["adamw_torch", "sgd"])
+def test_the_room_for_checkpoints_is_known_before_the_first_step(fitter, monkeypatch, optimizer):
+    """What is asked of the disk is no more than they take, and not much less."""
+    asked = []
+    monkeypatch.setattr(
+        checkpoints, "require_room", lambda folder, n, *, size: asked.append((folder, n, size))
+    )
+    fitter("run", configure(n_epochs=1, optimizer=optimizer))
+    [(folder, n_standing, size)] = asked
+    assert n_standing == 3
+    taken = sum(path.stat().st_size for path in checkpoints.newest_intact(folder).iterdir())
+    assert size <= taken <= 1.2 * size + 20_000
+
+
+@pytest.mark.parametrize("n_times", [1, 3])
+def test_a_signal_saves_and_stops_at_the_next_step(fitter, n_times):
+    """SIGTERM: a checkpoint of the step in progress, and going on gives the same end.
+
+    Launchers and schedulers send it more than once; that is still one wish.
+    """
+    straight, _ = fitter("straight")
+    training_step = StepTrainer.training_step
+    with pytest.MonkeyPatch.context() as patch:
+
+        def step_and_signal(self, *arguments, **options):
+            if self.state.global_step == 6:
+                for _ in range(n_times):
+                    os.kill(os.getpid(), signal.SIGTERM)
+            return training_step(self, *arguments, **options)
+
+        patch.setattr(StepTrainer, "training_step", step_and_signal)
+        with pytest.raises(Interrupted) as stopped:
+            fitter("stopped")
+    assert stopped.value.args == (signal.SIGTERM,)
+    folder = fitter.folder / "stopped" / "fold0" / "checkpoints"
+    assert checkpoints.step_of(checkpoints.newest_intact(folder)) == 7
+    resumed, _ = fitter("stopped", resume=True)
+    assert weights(resumed) == weights(straight)
+
+
+def test_a_signal_that_comes_again_later_does_not_wait(monkeypatch):
+    """Whoever asks a second time after a while wants the process gone."""
+    from tiewise.training import callbacks
+
+    monkeypatch.setattr(callbacks, "_SAME_WISH_SECONDS", -1.0)
+    with callbacks.StopOnSignal() as signals:
+        os.kill(os.getpid(), signal.SIGINT)
+        assert signals.received == signal.SIGINT
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_a_fit_can_start_from_another_fits_adapter(fitter, cache_dir):
+    """`--init-from` begins where the other ended: its first loss is the other's last model's."""
+    first, _ = fitter("first", configure(learning_rate=1e-2))
+    config = configure(learning_rate=1e-9, batch_size=48, n_epochs=1)
+    second, _ = fitter("second", config, init_from=first.adapter_dir)
+    backbone = open_backbone(config, cache_dir)
+    kept = load_classifier(first.adapter_dir, backbone.path)
+    again = load_classifier(second.adapter_dir, backbone.path)
+    for (name, one), (_, two) in zip(
+        kept.named_parameters(), again.named_parameters(), strict=True
+    ):
+        torch.testing.assert_close(one, two, atol=1e-6, rtol=0, msg=name)
+
+
+def test_an_adapter_to_start_from_is_found_and_must_be_built_alike(fitter, cache_dir, tmp_path):
+    """A fold's folder will do; another rank or no folder at all is refused, naming it."""
+    first, _ = fitter("first", configure(n_epochs=1))
+    second, _ = fitter("second", configure(n_epochs=1), init_from=first.path)
+    third, _ = fitter("third", configure(n_epochs=1), init_from=first.adapter_dir)
+    assert weights(second) == weights(third) != weights(first)
+    with pytest.raises(ModelError, match="was built with lora_r 4, not 2"):
+        fitter("other", configure(n_epochs=1, lora_r=2), init_from=first.path)
+    with pytest.raises(ModelError, match="no such folder"):
+        fitter("none", configure(n_epochs=1), init_from=tmp_path / "nowhere")
+
+
+def test_cuda_is_asked_for_before_anything_is_fetched():
+    """A preset for CUDA on a machine without: a message that names both ways out."""
+    if torch.cuda.is_available():
+        pytest.fail("this test describes a machine without CUDA")
+    with pytest.raises(DeviceError, match=r"CUDA.*quickstart.*Nothing was downloaded"):
+        require_device(configure("gemma2-9b"))
+
+
+def test_full_fine_tuning_resumes_to_the_bit(fitter):
+    """Every weight trained, not adapters: the same promise."""
+    config = configure(tuning="full", n_epochs=1)
+    straight, _ = fitter("straight", config)
+    with pytest.MonkeyPatch.context() as patch:
+        stop_after(patch, 7)
+        with pytest.raises(Stop):
+            fitter("broken", config)
+    resumed, _ = fitter("broken", config, resume=True)
+    files = {path.name for path in resumed.adapter_dir.glob("*.safetensors")}
+    assert files
+    for name in files:
+        assert digest_file(resumed.adapter_dir / name) == digest_file(straight.adapter_dir / name)

@@ -1,0 +1,147 @@
+"""Memory, estimated and measured."""
+
+import gc
+import weakref
+
+import pytest
+import torch
+from torch.profiler import ProfilerActivity, profile
+
+from engines import build_tiny, make_rows
+from tiewise.models.attention import collate
+from tiewise.training import memory
+from tiewise.training.memory import choose_checkpointing, estimate_memory, free_memory
+
+LENGTHS = (600, 400, 300, 700)
+
+CASES = {
+    "all-linear": {"backbone": "tiny:0"},
+    "notebook": {
+        "backbone": "tiny:0",
+        "lora_targets": ("q_proj", "k_proj", "v_proj"),
+        "n_frozen_layers": 2,
+    },
+    "llama": {"backbone": "tiny-llama:0", "n_frozen_layers": 0},
+    "full": {"backbone": "tiny:0", "tuning": "full", "n_frozen_layers": 0},
+    "encoder": {"backbone": "tiny-bert:0", "lengths": (300, 200, 400)},
+    "nf4": {"backbone": "tiny:0", "quantization": "nf4"},
+    "bfloat16": {"backbone": "tiny:0", "dtype": "bfloat16"},
+}
+
+WITH_IDLE_POOLER = {"backbone": "tiny-bert:0", "tuning": "full", "head": "responses"}
+
+
+def measure_peak(classifier, rows):
+    """Return the most bytes that tensors made in a step hold at one time."""
+    batch = collate(
+        rows, range(len(rows)), layout="packed" if classifier.can_pack else "padded", pad_id=0
+    )
+    classifier(batch).sum().backward()  # gradients are there from now on
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as record:
+        classifier(batch).sum().backward()
+    events = record.profiler.kineto_results.events()
+    changes = sorted(
+        (event.start_ns(), event.nbytes()) for event in events if event.name() == "[memory]"
+    )
+    peak = held = 0
+    for _, size in changes:
+        held += size
+        peak = max(peak, held)
+    return peak
+
+
+@pytest.mark.parametrize("mode", ["none", "trainable"])
+@pytest.mark.parametrize("case", CASES)
+def test_the_estimate_is_what_is_measured(case, mode, cache_dir):
+    """Activations and working memory are never under 90 % and never over 170 % of the truth."""
+    fields = {"dtype": "float32", "cache_dir": cache_dir} | CASES[case]
+    lengths = fields.pop("lengths", LENGTHS)
+    classifier = build_tiny(**fields, checkpointing=mode)
+    n_tokens = sum(lengths) if classifier.can_pack else len(lengths) * max(lengths)
+    estimate = estimate_memory(classifier, n_tokens=n_tokens, longest=max(lengths), mode=mode)
+    measured = measure_peak(classifier, make_rows(lengths))
+    ratio = (estimate.activations + estimate.working) / measured
+    assert 0.9 < ratio < 1.7
+
+
+def test_weights_and_moments_are_counted(cache_dir):
+    """AdamW holds two moments a trained number, in 8 bits two bytes; gradients come on top."""
+    classifier = build_tiny("tiny:0", cache_dir, dtype="float32")
+    options = {"n_tokens": 100, "longest": 100, "mode": "none"}
+    wide = estimate_memory(classifier, **options)
+    narrow = estimate_memory(classifier, **options, optimizer="paged_adamw_8bit")
+    n_trained = classifier.trainable_summary()["n_trainable"]
+    assert wide.training == 12 * n_trained
+    assert narrow.training == 6 * n_trained
+    assert wide.weights >= sum(part.nbytes for part in classifier.parameters())
+    assert wide.total == wide.weights + wide.training + wide.activations + wide.working
+
+
+def test_estimating_leaves_everything_as_it_was(cache_dir):
+    """No gradient, no draw, no change of mode."""
+    classifier = build_tiny("tiny:0", cache_dir, checkpointing="trainable", lora_dropout=0.5)
+    classifier.eval()
+    state = torch.get_rng_state()
+    estimate_memory(classifier, n_tokens=1000, longest=100, mode="none")
+    assert torch.equal(torch.get_rng_state(), state)
+    assert classifier.checkpointing == "trainable"
+    assert not classifier.training
+    assert all(part.grad is None for part in classifier.parameters())
+    assert classifier.layers[2].gradient_checkpointing
+
+
+@pytest.mark.parametrize("mode", ["none", "trainable", "all"])
+@pytest.mark.parametrize(
+    "case",
+    [*(CASES[name] for name in ("all-linear", "full", "encoder", "nf4")), WITH_IDLE_POOLER],
+    ids=["all-linear", "full", "encoder", "nf4", "idle pooler"],
+)
+def test_what_was_estimated_lets_go_of_the_model(case, mode, cache_dir):
+    """The next fold's model needs the room; a graph that nobody ran backward would keep it.
+
+    An encoder whose head looks at the responses has a part, its pooler, that nothing runs backward.
+    """
+    fields = {"dtype": "float32", "n_frozen_layers": 0, "cache_dir": cache_dir} | case
+    fields.pop("lengths", None)
+    classifier = build_tiny(**fields)
+    held = [weakref.ref(part) for part in (*classifier.layers, *classifier.parameters())]
+    estimate_memory(classifier, n_tokens=64, longest=16, mode=mode)
+    del classifier
+    gc.collect()
+    assert [part() for part in held] == [None] * len(held)
+
+
+def test_layers_recompute_only_when_memory_asks(cache_dir):
+    """With room to spare nothing is recomputed; short of it the trainable layers are."""
+    classifier = build_tiny("tiny:0", cache_dir)
+    options = {"n_tokens": 2000, "longest": 500, "optimizer": "adamw_torch"}
+    assert choose_checkpointing(classifier, **options)[0] == "none"
+    estimate = estimate_memory(classifier, n_tokens=2000, longest=500, mode="none")
+    needed = estimate.total - estimate.weights
+    mode, reason = choose_checkpointing(classifier, **options, free=needed)
+    assert mode == "trainable"
+    assert str(estimate) in reason
+    assert "MiB are free" in reason
+    assert choose_checkpointing(classifier, **options, free=2 * needed)[0] == "none"
+
+
+def test_free_memory_is_that_of_the_machine_and_its_group(monkeypatch, tmp_path):
+    """What is free is positive, and no more than the control group still allows."""
+    free = free_memory(torch.device("cpu"))
+    assert free > 2**20
+    for name, value in (("memory.max", "3000"), ("memory.current", "1000")):
+        (tmp_path / name).write_text(f"{value}\n")
+    monkeypatch.setattr(memory, "_GROUP", tmp_path)
+    assert free_memory(torch.device("cpu")) == 2000
+    (tmp_path / "memory.max").write_text("max\n")
+    assert free_memory(torch.device("cpu")) > 2**20
+    monkeypatch.setattr(memory, "_MACHINE", tmp_path / "none")
+    assert free_memory(torch.device("cpu")) > 2**20
+
+
+def test_sizes_are_said_as_a_person_reads_them():
+    """Small ones in MiB, large ones in GiB."""
+    estimate = memory.MemoryEstimate(5 * 2**30, 2**20, 300 * 2**20, 0)
+    assert str(estimate) == (
+        "5.3 GiB (weights 5.0 GiB, training 1 MiB, activations 300 MiB, working 0 MiB)"
+    )

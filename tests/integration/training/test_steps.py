@@ -1,0 +1,78 @@
+"""A step's rows, dealt out to processes."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from engines import make_rows
+from tiewise.config.run_config import TrainConfig
+from tiewise.data.targets import Targets
+from tiewise.tokens.batches import step_rows
+from tiewise.training.examples import Examples
+from tiewise.training.steps import StepDataset
+
+
+@given(
+    lengths=st.lists(st.integers(1, 40), min_size=1, max_size=12),
+    batch_size=st.integers(1, 6),
+    n_processes=st.integers(1, 4),
+    n_micro_batches=st.sampled_from([None, 1, 2, 8]),
+    both_orders=st.booleans(),
+)
+def test_processes_keep_pace_and_share_every_row(
+    lengths, batch_size, n_processes, n_micro_batches, both_orders
+):
+    """All run equally many micro-batches; each row weighs once, in both its orders or in one."""
+    n = len(lengths)
+    copies = 2 if both_orders else 1
+    rows = make_rows(lengths * copies)
+    weights = np.arange(1.0, n * copies + 1)
+    targets = Targets(np.zeros((len(weights), 3)), weights, 0 * weights, 0 * weights)
+    examples = Examples(rows, targets, np.arange(n * copies))
+    config = TrainConfig(
+        micro_batch_tokens=50, n_micro_batches=n_micro_batches, both_orders=both_orders
+    )
+    steps = step_rows(n, batch_size, 1, seed=0)
+    shares = [
+        StepDataset(
+            examples, steps, config, layout="packed", pad_id=0,
+            process_index=index, n_processes=n_processes,
+        )
+        for index in range(n_processes)
+    ]  # fmt: skip
+    seen = []
+    for step in zip(*([share[k] for k in range(len(steps))] for share in shares), strict=True):
+        assert len({len(own.micro_batches) for own in step}) == 1
+        assert len({own.weight for own in step}) == 1
+        counted = [
+            row
+            for own in step
+            for position, part in enumerate(own.micro_batches)
+            if not own.is_idle(position)
+            for row in part.tolist()
+        ]
+        assert step[0].weight == pytest.approx(len(counted) * weights.mean())
+        if both_orders:
+            assert {row + n for row in counted if row < n} == {row for row in counted if row >= n}
+        seen += counted
+    assert sorted(seen) == list(range(n * copies))
+
+
+@given(weights=st.lists(st.floats(0.01, 9), min_size=1, max_size=12), batch_size=st.integers(1, 6))
+def test_a_row_counts_as_its_weight_whatever_it_shares_a_step_with(weights, batch_size):
+    """Its share of an epoch's gradient, against a row of weight 1, is its weight."""
+    targets = Targets(np.zeros((len(weights), 3)), np.array(weights), *np.zeros((2, len(weights))))
+    examples = Examples(make_rows([5] * len(weights)), targets, np.arange(len(weights)))
+    steps = StepDataset(
+        examples,
+        step_rows(len(weights), batch_size, 1, seed=0),
+        TrainConfig(),
+        layout="packed",
+        pad_id=0,
+    )
+    shares = np.empty(len(weights))
+    for k in range(len(steps)):
+        rows = steps.rows_of(k)
+        shares[rows] = targets.weights[rows] / steps[k].weight * len(rows)
+    np.testing.assert_allclose(shares, np.array(weights) / np.mean(weights))

@@ -1,0 +1,218 @@
+"""The pairs table: one shape, checked, and the same comparison under the swap of A and B."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pandas.testing import assert_frame_equal
+
+from strategies import clean_text, pairs_columns, pairs_tables, turns
+from tiewise.data.folds import derive_groups
+from tiewise.data.labels import label_from_winner, swap_labels
+from tiewise.data.schema import COLUMNS, as_ids, build_pairs, check_pairs
+from tiewise.data.table import is_degenerate, row_digests, swap_pairs, text_lengths
+from tiewise.errors import PairsError
+
+
+def one_pair(**columns):
+    given_columns = {
+        "id": [7],
+        "prompt": [["2+2?"]],
+        "response_a": [["4"]],
+        "response_b": [["5"]],
+        "winner": ["model_a"],
+    }
+    return build_pairs(given_columns | columns)
+
+
+@given(columns=pairs_columns())
+def test_a_built_table_has_the_schema_and_keeps_what_it_was_given(columns):
+    """Columns that are given come back, empty words as missing, in order, and pass the check."""
+    pairs = build_pairs(columns)
+    check_pairs(pairs)
+    assert tuple(pairs.columns[: len(COLUMNS)]) == COLUMNS
+    assert list(map(str, pairs["id"])) == list(map(str, columns.pop("id")))
+    for name, values in columns.items():
+        expected = [pd.NA if value is None or value == "" else value for value in values]
+        for kept, value in zip(pairs[name], expected, strict=True):
+            assert kept is pd.NA if value is pd.NA else kept == value
+    words = columns.get("winner", [None] * len(pairs))
+    labels = [None if word is None else label_from_winner(word) for word in words]
+    assert [None if pd.isna(label) else label for label in pairs["label"]] == labels
+    assert pairs["group"].tolist() == derive_groups(pairs).tolist()
+    assert pairs["label"].dtype == "Int8"
+
+
+@given(labels=st.lists(st.sampled_from([0, 1, 2, None]), max_size=5))
+def test_winner_follows_from_the_label(labels):
+    """A label alone gives the plain word; no label gives none."""
+    texts = [[""]] * len(labels)
+    pairs = build_pairs(
+        {
+            "id": range(len(labels)),
+            "prompt": texts,
+            "response_a": texts,
+            "response_b": texts,
+            "label": labels,
+        }
+    )
+    words = {0: "model_a", 1: "model_b", 2: "tie", None: None}
+    assert [None if pd.isna(word) else word for word in pairs["winner"]] == [
+        words[label] for label in labels
+    ]
+
+
+@given(pairs=pairs_tables())
+def test_swapping_twice_changes_nothing(pairs):
+    """The swap is an involution, type by type, and keeps the schema."""
+    swapped = swap_pairs(pairs)
+    check_pairs(swapped)
+    assert_frame_equal(swap_pairs(swapped), pairs)
+
+
+@given(pairs=pairs_tables())
+def test_swapping_moves_everything_that_has_a_side(pairs):
+    """Responses, models, soft labels, label and word change sides together; the rest stays."""
+    swapped = swap_pairs(pairs)
+    exchanged = {"response_a", "response_b", "model_a", "model_b", "prob_a", "prob_b"}
+    for name in pairs.columns.drop(["label", "winner"]):
+        other = {"a": "b", "b": "a"}[name[-1]] if name in exchanged else ""
+        origin = name[:-1] + other if other else name
+        pd.testing.assert_series_equal(swapped[name], pairs[origin], check_names=False)
+    is_known = pairs["label"].notna().to_numpy()
+    known = pairs["label"][is_known].to_numpy(dtype=np.int8)
+    assert swapped["label"][is_known].tolist() == swap_labels(known).tolist()
+    assert swapped["label"].isna().tolist() == (~is_known).tolist()
+
+
+@given(pairs=pairs_tables())
+def test_swapping_commutes_with_everything_symmetric(pairs):
+    """A pair is as degenerate, as long and of the same group whichever response is called A."""
+    swapped = swap_pairs(pairs)
+    assert is_degenerate(swapped).tolist() == is_degenerate(pairs).tolist()
+    lengths, swapped_lengths = text_lengths(pairs), text_lengths(swapped)
+    assert swapped_lengths["n_chars_a"].tolist() == lengths["n_chars_b"].tolist()
+    assert swapped_lengths["n_chars_prompt"].tolist() == lengths["n_chars_prompt"].tolist()
+    assert derive_groups(swapped).tolist() == derive_groups(pairs).tolist()
+
+
+def test_swapping_leaves_its_argument_alone():
+    """The table that was passed in is not changed, nor its attributes lost."""
+    pairs = one_pair()
+    pairs.attrs["rejected"] = []
+    swapped = swap_pairs(pairs)
+    assert pairs["label"].tolist() == [0]
+    assert swapped.attrs == pairs.attrs
+
+
+@given(response_a=turns(), response_b=turns())
+def test_degenerate_is_same_or_blank(response_a, response_b):
+    """A row leaves nothing to prefer when both responses are equal, or both are blank."""
+    pairs = one_pair(response_a=[response_a], response_b=[response_b])
+    texts = [[turn or "" for turn in response] for response in (response_a, response_b)]
+    is_blank = not "".join(texts[0] + texts[1]).strip()
+    assert is_degenerate(pairs).tolist() == [is_blank or texts[0] == texts[1]]
+
+
+@pytest.mark.parametrize("blank", [[], [None], [""], [" \n", None]])
+def test_two_blank_responses_are_degenerate_and_one_is_not(blank):
+    """A blank response against a real one is a comparison."""
+    pairs = one_pair(response_a=[blank], response_b=[[]])
+    assert is_degenerate(pairs).tolist() == [True]
+    assert is_degenerate(one_pair(response_a=[blank])).tolist() == [False]
+
+
+@given(rows=st.lists(st.tuples(turns(2), turns(2), turns(2)), max_size=6))
+def test_digests_are_equal_exactly_where_the_texts_are(rows):
+    """No two different rows share a digest, even where their joined texts are the same."""
+    columns = {"prompt": [], "response_a": [], "response_b": []}
+    for row in [*rows, *rows]:
+        for name, cell in zip(columns, row, strict=True):
+            columns[name].append(cell)
+    digests = row_digests(pd.DataFrame(columns))
+    assert digests[: len(rows)].tolist() == digests[len(rows) :].tolist()
+    assert len(set(digests.tolist())) == len({repr(row) for row in rows})
+
+
+def test_a_moved_boundary_is_another_row():
+    """Turn boundaries, fields and missing turns all count."""
+    texts = [["ab"], ["a", "b"], ["a", None, "b"], ["a", "", "b"], ["ab", None]]
+    frames = [one_pair(prompt=[text]) for text in texts] + [one_pair(response_a=[["ab"]])]
+    assert len({row_digests(frame)[0] for frame in frames}) == len(frames)
+
+
+@given(pairs=pairs_tables())
+def test_lengths_count_characters(pairs):
+    """Lengths are code points over the turns of a field, with the table's own index."""
+    pairs.index = pairs.index + 10
+    lengths = text_lengths(pairs)
+    assert lengths.index.equals(pairs.index)
+    for name, field in [("n_chars_prompt", "prompt"), ("n_chars_b", "response_b")]:
+        assert lengths[name].tolist() == [
+            len("".join(turn or "" for turn in cell)) for cell in pairs[field]
+        ]
+
+
+@given(values=st.lists(st.integers(-(10**18) + 1, 10**18 - 1)))
+def test_integer_ids_are_integers_however_they_are_spelled(values):
+    """Ids as text and as integers give the same column."""
+    assert as_ids(values).tolist() == values
+    assert as_ids(map(str, values)).tolist() == values
+    assert as_ids(values).dtype == np.int64
+
+
+@given(values=st.lists(clean_text(4) | st.none(), min_size=1))
+def test_other_ids_stay_as_they_are(values):
+    """One id that is no integer makes all of them text, unchanged: zeros in front are kept."""
+    ids = as_ids([*values, "007"])
+    assert [None if pd.isna(value) else value for value in ids] == [*values, "007"]
+
+
+@pytest.mark.parametrize(
+    ("columns", "match"),
+    [
+        ({"prompt": ["2+2?"]}, "prompt must be a list"),
+        ({"prompt": [[1]]}, "prompt must be a list"),
+        ({"prompt": [("a",)]}, "prompt must be a list"),
+        ({"response_a": [["\ud800"]]}, "response_a must be a list"),
+        ({"response_b": [None]}, "response_b must be a list"),
+        ({"id": [None]}, "id is missing"),
+        ({"winner": ["A"]}, "winner is none of model_a"),
+        ({"winner": ["model_a"], "label": [1]}, "contradict"),
+        ({"label": [3], "winner": [None]}, "label is none of"),
+        ({"prob_a": [0.5], "prob_b": [0.5]}, "soft labels need"),
+        ({"prob_a": [0.5], "prob_b": [0.4], "prob_tie": [0.2]}, "sum 1"),
+        ({"prob_a": [1.5], "prob_b": [-0.5], "prob_tie": [0.0]}, "sum 1"),
+        ({"prob_a": [float("nan")], "prob_b": [0.5], "prob_tie": [0.5]}, "sum 1"),
+        ({"weight": [-1]}, "weight is negative"),
+        ({"weight": [float("inf")]}, "weight is negative or not finite"),
+        ({"model_a": ["x", "y"]}, "equally long"),
+    ],
+)
+def test_refuses_what_is_no_pair(columns, match):
+    """Each of these breaks the schema, and the row is named."""
+    with pytest.raises(PairsError, match=match):
+        one_pair(**columns)
+
+
+def test_names_the_first_rows_and_counts_the_rest():
+    """A message stays short however many rows are wrong."""
+    pairs = pd.concat([one_pair(id=[row]) for row in range(20)], ignore_index=True)
+    pairs["winner"] = "nobody"
+    with pytest.raises(
+        PairsError, match=r"row 0 \(id=0\), .* row 2 \(id=2\), and 17 more rows: winner"
+    ):
+        check_pairs(pairs)
+
+
+def test_refuses_missing_or_reordered_columns():
+    """The fixed columns come first and in order."""
+    pairs = one_pair()
+    for broken in (pairs.drop(columns="group"), pairs[["label", *pairs.columns.drop("label")]]):
+        with pytest.raises(PairsError, match="starts with the columns id, prompt"):
+            check_pairs(broken)
+    with pytest.raises(PairsError, match="need the columns response_b"):
+        build_pairs({"id": [1], "prompt": [[""]], "response_a": [[""]]})

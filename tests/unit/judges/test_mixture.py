@@ -1,0 +1,91 @@
+"""A mixture holds every member, and its fitted weights are the best ones."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
+
+from tiewise.data.labels import swap_probs
+from tiewise.errors import RunError
+from tiewise.evaluation.swap_averaging import log_softmax
+from tiewise.judges.mixture import Mixture, fit_weights, load_mixture, mix
+
+members = arrays.arrays(
+    np.float64,
+    st.tuples(st.integers(1, 3), st.integers(1, 6), st.just(3)),
+    elements=st.floats(-9, 9),
+)
+
+
+def loss(labels, log_probs, weights):
+    """Mean log loss of the mixture, and what the prior adds to it."""
+    log_loss = -mix(log_probs, weights)[np.arange(len(labels)), labels].mean()
+    return float(log_loss + ((weights - 1 / len(weights)) ** 2).sum() / (2 * len(labels)))
+
+
+@given(members)
+def test_a_member_is_the_mixture_that_gives_it_everything(logits):
+    """Weight one for one member and none for the others is that member."""
+    log_probs = np.stack([log_softmax(part) for part in logits])
+    for k, part in enumerate(log_probs):
+        np.testing.assert_allclose(mix(log_probs, np.eye(len(logits))[k]), part, atol=1e-12)
+
+
+@given(members, st.data())
+def test_mixing_commutes_with_the_swap_bit_for_bit(logits, data):
+    """Whatever the weights, exchanged members give the exchanged mixture."""
+    weights = data.draw(arrays.arrays(np.float64, len(logits), elements=st.floats(0, 3)))
+    log_probs = np.stack([log_softmax(part) for part in logits])
+    swapped = np.stack([swap_probs(part) for part in log_probs])
+    assert np.array_equal(mix(swapped, weights), swap_probs(mix(log_probs, weights)))
+
+
+@given(st.integers(0, 10_000))
+def test_no_other_weights_do_better(seed):
+    """Neither a member alone nor a step in any direction lowers the loss of the rows fitted on."""
+    generator = np.random.default_rng(seed)
+    logits = generator.normal(size=(3, 40, 3))
+    labels = generator.integers(0, 3, 40)
+    log_probs = np.stack([log_softmax(part) for part in logits])
+    weights = fit_weights(labels, log_probs)
+    best = loss(labels, log_probs, weights)
+    assert weights.min() >= 0
+    others = [*np.eye(3), *np.maximum(weights + generator.normal(0, 0.1, (20, 3)), 0)]
+    assert all(best <= loss(labels, log_probs, other) + 1e-7 for other in others)
+
+
+def test_a_member_that_hardly_says_anything_is_not_made_much_of():
+    """Few rows do not sharpen a faint member tenfold; many may."""
+    generator = np.random.default_rng(0)
+    labels = generator.integers(0, 3, 6000)
+    faint = 0.05 * (np.eye(3)[labels] + generator.normal(size=(6000, 3)))
+    log_probs = log_softmax(faint)[None]
+    few, many = (fit_weights(labels[:n], log_probs[:, :n])[0] for n in (40, 6000))
+    assert few < 3 < many
+
+
+def test_the_better_of_two_members_counts_more():
+    """A member that knows the answer outweighs one that guesses."""
+    generator = np.random.default_rng(0)
+    labels = generator.integers(0, 3, 300)
+    knowing = generator.normal(size=(300, 3)) + 2 * np.eye(3)[labels]
+    guessing = generator.normal(size=(300, 3))
+    weights = fit_weights(labels, np.stack([log_softmax(knowing), log_softmax(guessing)]))
+    assert weights[0] > 0.5 > 5 * weights[1]
+
+
+def test_it_is_read_as_it_was_written(tmp_path):
+    """JSON holds a mixture to the last bit."""
+    mixture = Mixture(("one", "two"), (1 / 3, 0.1))
+    mixture.save(tmp_path / "mixture.json")
+    assert load_mixture(tmp_path / "mixture.json") == mixture
+
+
+@pytest.mark.parametrize("content", [None, "{", "{}", '{"members": ["a"], "weights": []}', "[]"])
+def test_a_damaged_mixture_is_a_message(tmp_path, content):
+    """Whatever stands there, it is said in words."""
+    if content is not None:
+        (tmp_path / "mixture.json").write_text(content)
+    with pytest.raises(RunError, match="Blend the runs again"):
+        load_mixture(tmp_path / "mixture.json")

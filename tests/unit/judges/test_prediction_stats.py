@@ -1,0 +1,77 @@
+"""Truths about what is said of predictions."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from tiewise.evaluation.swap_averaging import tabulate_both_orders, tabulate_one_order
+from tiewise.judges.prediction_stats import Tally
+
+LOGITS = st.integers(1, 8).flatmap(
+    lambda n: hnp.arrays(np.float64, (2, n, 3), elements=st.floats(-20, 20))
+)
+
+
+def make_table(logits: np.ndarray) -> pd.DataFrame:
+    """Give predictions of both orders."""
+    table = tabulate_both_orders(*logits)
+    n = len(table)
+    return table.assign(
+        id=np.arange(n), n_tokens=10 + np.arange(n), n_truncated=np.arange(n) % 2,
+        is_degenerate=np.arange(n) % 3 == 0,
+    )  # fmt: skip
+
+
+@given(LOGITS, st.integers(1, 8))
+def test_counting_in_chunks_is_counting_at_once(logits, size):
+    """However a table is cut, the sums are the same; tables pass through untouched."""
+    table = make_table(logits)
+    whole, parts = Tally(), Tally()
+    assert whole.add(table) is table
+    for start in range(0, len(table), size):
+        parts.add(table.iloc[start : start + size])
+    assert parts.describe() == pytest.approx(whole.describe())
+
+
+@given(LOGITS)
+def test_swapping_every_pair_leaves_the_bias_as_it_is(logits):
+    """What comes first is still first, whatever it is called."""
+    one, other = Tally(), Tally()
+    one.add(make_table(logits))
+    table = make_table(logits)
+    names = {
+        f"prob_{x}_{old}": f"prob_{y}_{new}"
+        for x, y in zip(("a", "b", "tie"), ("b", "a", "tie"), strict=True)
+        for old, new in (("given", "swapped"), ("swapped", "given"))
+    }
+    other.add(table.rename(columns=names))
+    names = ["n_swapped", "bias"]
+    assert [getattr(one, name) for name in names] == pytest.approx(
+        [getattr(other, name) for name in names]
+    )
+
+
+def test_a_judge_that_always_prefers_what_comes_first_has_a_bias_of_one():
+    """Both orders say «the first»: bias 1, and every row flips."""
+    first = np.tile([50.0, 0.0, 0.0], (4, 1))
+    tally = Tally()
+    tally.add(make_table(np.stack([first, first])))
+    assert tally.describe() == pytest.approx(
+        {
+            "n_rows": 4, "n_truncated": 2, "n_degenerate": 2,
+            "n_swapped": 4, "flip_rate": 1.0, "position_bias": 1.0,
+        }
+    )  # fmt: skip
+
+
+def test_one_order_alone_has_no_bias_to_speak_of():
+    """Without second orders only the rows are described."""
+    table = tabulate_one_order(np.zeros((3, 3))).assign(is_degenerate=False, n_truncated=0)
+    tally = Tally()
+    tally.add(table)
+    assert tally.describe() == {"n_rows": 3, "n_truncated": 0, "n_degenerate": 0}

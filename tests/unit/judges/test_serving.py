@@ -1,0 +1,88 @@
+"""Truths about comparing several responses, whoever judges."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from strategies import clean_text
+from tiewise.data.formats import write_pairs
+from tiewise.data.labels import PROB_COLUMNS, swap_probs
+from tiewise.data.schema import TEXT_COLUMNS, build_pairs
+from tiewise.data.simulation.simulate import simulate
+from tiewise.data.table import is_degenerate, swap_pairs
+from tiewise.errors import PairsError
+from tiewise.judges.predictors import PredictOptions
+from tiewise.judges.serving import compare_all, predict, rank, score
+
+
+def prefer_longer(pairs: pd.DataFrame, _: PredictOptions) -> pd.DataFrame:
+    """Judge by the number of characters alone."""
+    n_a, n_b = (
+        pairs[name].map(lambda turns: sum(len(turn or "") for turn in turns)) + 1
+        for name in ("response_a", "response_b")
+    )
+    total = n_a + n_b + 1
+    return pd.DataFrame({"prob_a": n_a / total, "prob_b": n_b / total, "prob_tie": 1 / total})
+
+
+@given(st.lists(clean_text(), min_size=2, max_size=6))
+def test_every_two_responses_are_compared_once(responses):
+    """[i, j] is the judge's word on i against j, [j, i] its swap, and the diagonal is empty."""
+    probs = compare_all(prefer_longer, "Which?", responses)
+    np.testing.assert_array_equal(probs.transpose(1, 0, 2)[..., [1, 0, 2]], probs)
+    for i, j in np.ndindex(len(responses), len(responses)):
+        if i == j:
+            assert np.isnan(probs[i, j]).all()
+            continue
+        lengths = np.array([len(responses[i]) + 1, len(responses[j]) + 1, 1])
+        np.testing.assert_allclose(probs[i, j], lengths / lengths.sum())
+
+
+def test_turns_may_be_lists_and_missing():
+    """A response is a text or a list of turns; half a surrogate pair is repaired."""
+    probs = compare_all(prefer_longer, ["Hi", None], ["abc", ["a", None, "\ud83d"]])
+    np.testing.assert_allclose(probs[0, 1], swap_probs(probs[1, 0][None])[0])
+    assert probs[0, 1, 0] == pytest.approx(4 / 8)
+
+
+def test_the_model_in_the_package_judges_when_no_run_is_named():
+    """Its word on a pair is the same in a score and in a ranking; more than two can be ranked."""
+    answers = ["It is 4.", "I cannot help with that.", "2 + 2 = 4, as counting shows."]
+    ranking = rank("What is 2 + 2?", answers, n_resamples=20)
+    probs = score("What is 2 + 2?", answers[1], answers[2])
+    np.testing.assert_array_equal(ranking.probs[1, 2], probs)
+    np.testing.assert_array_equal(score("What is 2 + 2?", answers[2], answers[1]), probs[[1, 0, 2]])
+    assert ranking.order[-1] == 1
+
+
+def test_a_table_is_predicted_as_its_pairs_are_scored(tmp_path):
+    """Order and duplicate ids are kept; a file and a frame in another spelling are the same."""
+    pairs = simulate(6, seed=1).iloc[[3, 0, 3, 5]].assign(id=[7, 8, 7, 9])
+    table = predict(pairs)
+    assert table["id"].tolist() == [7, 8, 7, 9]
+    for row, probs in zip(pairs.itertuples(), table[PROB_COLUMNS].to_numpy(), strict=True):
+        np.testing.assert_allclose(score(row.prompt, row.response_a, row.response_b), probs)
+    swapped = predict(swap_pairs(pairs))
+    np.testing.assert_array_equal(swap_probs(swapped[PROB_COLUMNS].to_numpy()), table[PROB_COLUMNS])
+    write_pairs(pairs, tmp_path / "pairs.csv")
+    pd.testing.assert_frame_equal(predict(tmp_path / "pairs.csv"), table)
+    cells = pd.read_csv(tmp_path / "pairs.csv")
+    pd.testing.assert_frame_equal(predict(cells[["id", *TEXT_COLUMNS]]), table)
+
+
+def test_degenerate_rows_are_flagged():
+    """Identical and blank responses leave nothing to prefer."""
+    texts = {"response_a": [["4"], ["4"], [None]], "response_b": [["5"], ["4"], [" "]]}
+    pairs = build_pairs({"id": [1, 2, 3], "prompt": [["?"]] * 3, **texts})
+    np.testing.assert_array_equal(predict(pairs)["is_degenerate"], is_degenerate(pairs))
+
+
+@pytest.mark.parametrize("responses", [[], ["one"], "two"])
+def test_fewer_than_two_responses_are_refused(responses):
+    """One text is not taken for a list of letters."""
+    with pytest.raises(PairsError, match="at least two responses"):
+        compare_all(prefer_longer, "Which?", responses)

@@ -1,0 +1,193 @@
+"""Truths about predictions that are made chunk by chunk."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from exact import read_csv
+from tiewise.errors import PairsError, RunError
+from tiewise.judges.streaming import SUFFIXES, predict_stream, write_table
+
+TABLES = st.integers(1, 40).map(
+    lambda n: pd.DataFrame({"id": np.arange(n), "length": np.arange(n) % 7})
+)
+
+
+def predict(pairs: pd.DataFrame) -> pd.DataFrame:
+    """Give three probabilities that depend on the row alone."""
+    weights = np.stack([pairs["length"] + 1, pairs["length"] * 0 + 2, pairs["length"] * 0 + 3], 1)
+    probs = weights / weights.sum(axis=1, keepdims=True)
+    return pd.DataFrame(
+        {"id": pairs["id"], "prob_a": probs[:, 0], "prob_b": probs[:, 1], "prob_tie": probs[:, 2]}
+    )
+
+
+def cut(table: pd.DataFrame, size: int) -> list:
+    """Cut a table into chunks that are made when they are asked for."""
+    starts = range(0, len(table), size)
+    return [lambda start=start: table.iloc[start : start + size] for start in starts]
+
+
+def read(path) -> pd.DataFrame:
+    """Read a prediction file by its suffix."""
+    if path.suffix == ".parquet":
+        return pd.read_parquet(path)
+    if path.suffix == ".csv":
+        return read_csv(path)
+    return pd.DataFrame([json.loads(line) for line in path.read_text().splitlines()])
+
+
+@given(
+    TABLES, st.integers(1, 9), st.integers(1, 4), st.sampled_from([".csv", ".parquet", ".jsonl"])
+)
+def test_any_number_of_processes_and_any_chunks_give_one_file(
+    tmp_path_factory, table, size, n_processes, suffix
+):
+    """The joined file equals the direct prediction to the last bit, in the input's order."""
+    path = tmp_path_factory.mktemp("stream") / f"out{suffix}"
+    for index in reversed(range(n_processes)):
+        report = predict_stream(
+            cut(table, size), path, predict,
+            identity={}, process_index=index, n_processes=n_processes,
+        )  # fmt: skip
+        assert report.is_joined <= path.exists()
+        assert report.is_joined == (index == 0)
+    pd.testing.assert_frame_equal(read(path), predict(table), check_exact=True)
+    assert report.n_rows == len(table)
+    assert [found.name for found in path.parent.iterdir()] == [path.name]
+
+
+def test_a_process_without_a_chunk_leaves_nothing_behind(tmp_path):
+    """It may come when the others have joined everything and gone."""
+    table = pd.DataFrame({"id": [1], "length": [1]})
+    for index in (0, 1):
+        report = predict_stream(
+            cut(table, 1), tmp_path / "out.csv", predict,
+            identity={}, process_index=index, n_processes=2,
+        )  # fmt: skip
+        assert report.is_joined == (index == 0)
+    assert [found.name for found in tmp_path.iterdir()] == ["out.csv"]
+
+
+@given(st.integers(0, 5))
+@settings(max_examples=6, deadline=None)
+def test_a_killed_job_goes_on_at_the_first_missing_shard(tmp_path_factory, n_before):
+    """Shards that stand are not computed again, and their chunks are not read."""
+    path = tmp_path_factory.mktemp("stream") / "out.csv"
+    table = pd.DataFrame({"id": np.arange(12), "length": np.arange(12)})
+    calls = []
+
+    def die_after(pairs):
+        if len(calls) == n_before:
+            raise KeyboardInterrupt
+        calls.append(len(pairs))
+        return predict(pairs)
+
+    with pytest.raises(KeyboardInterrupt):
+        predict_stream(cut(table, 2), path, die_after, identity={"model": "x"})
+    assert not path.exists()
+    report = predict_stream(cut(table, 2), path, predict, identity={"model": "x"})
+    assert (report.n_found, report.n_written) == (n_before, 6 - n_before)
+    pd.testing.assert_frame_equal(read(path), predict(table), check_exact=True)
+
+
+@given(
+    damage=st.sampled_from(["flip", "zero", "cut", "empty", "of another"]),
+    place=st.floats(0, 1, exclude_max=True),
+)
+def test_a_damaged_shard_is_predicted_anew(tmp_path_factory, damage, place):
+    """Whatever happened to it on the disk, the joined file is the direct prediction."""
+    path = tmp_path_factory.mktemp("stream") / "out.csv"
+    table = pd.DataFrame({"id": np.arange(12), "length": np.arange(12)})
+    job = {"identity": {}, "n_processes": 2}
+    predict_stream(cut(table, 2), path, predict, process_index=0, **job)
+    shard, other, _ = sorted(path.with_name("out.csv.shards").glob("shard-*"))
+    content = bytearray(shard.read_bytes())
+    start = int(place * len(content))
+    if damage == "flip":
+        content[start] ^= 1 << start % 8
+    elif damage == "zero":
+        content[start : start + 64] = bytes(len(content[start : start + 64]))
+    elif damage == "cut":
+        del content[start:]
+    else:
+        content = b"" if damage == "empty" else other.read_bytes()
+    is_changed = bytes(content) != shard.read_bytes()
+    shard.write_bytes(content)
+    report = predict_stream(cut(table, 2), path, predict, process_index=1, **job)
+    assert report.is_joined == (not is_changed)
+    report = predict_stream(cut(table, 2), path, predict, process_index=0, **job)
+    assert report.n_rows == 12
+    pd.testing.assert_frame_equal(read(path), predict(table), check_exact=True)
+
+
+def test_shards_of_another_job_are_refused(tmp_path):
+    """Unfinished predictions of another model are named and left alone."""
+    table = pd.DataFrame({"id": [1, 2], "length": [1, 2]})
+    options = {"process_index": 0, "n_processes": 2}
+    predict_stream(cut(table, 1), tmp_path / "out.csv", predict, identity={"run": "a"}, **options)
+    with pytest.raises(RunError, match=r"another job \(run differs\)"):
+        predict_stream(
+            cut(table, 1), tmp_path / "out.csv", predict, identity={"run": "b"}, **options
+        )
+
+
+def test_a_process_that_comes_late_finds_the_finished_file(tmp_path):
+    """Of two processes that both see the last shard, the second counts what the first joined."""
+    from tiewise.judges.streaming import _join_if_complete
+
+    path = tmp_path / "out.jsonl"
+    table = pd.DataFrame({"id": [1, 2, 3], "length": [1, 2, 3]})
+    predict_stream(cut(table, 1), path, predict, identity={})
+    assert _join_if_complete(tmp_path / "out.jsonl.shards", 3, path, lambda part: part) == 3
+
+
+def test_ids_that_are_numbers_in_one_chunk_and_words_in_the_next_become_words(tmp_path):
+    """The joined file has one type of id."""
+    table = pd.DataFrame({"id": [1, 2], "length": [1, 2]})
+    words = pd.DataFrame({"id": ["x", "y"], "length": [1, 2]})
+    chunks = [lambda: table, lambda: words]
+    predict_stream(chunks, tmp_path / "out.parquet", predict, identity={})
+    assert read(tmp_path / "out.parquet")["id"].tolist() == ["1", "2", "x", "y"]
+
+
+def test_an_empty_input_and_an_unknown_suffix_are_refused(tmp_path):
+    """Both are named before anything is written."""
+    with pytest.raises(PairsError, match="no rows"):
+        predict_stream([], tmp_path / "out.csv", predict, identity={})
+    with pytest.raises(PairsError, match=r"\.xlsx"):
+        predict_stream([], tmp_path / "out.xlsx", predict, identity={})
+
+
+@given(
+    st.lists(st.floats(allow_infinity=False, allow_nan=False) | st.none(), min_size=1, max_size=10),
+    st.sampled_from([".csv", ".parquet", ".jsonl"]),
+)
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_floats_round_trip(tmp_path, values, suffix):
+    """Every float reads back equal to the last bit, and a missing one stays missing."""
+    table = pd.DataFrame({"id": range(len(values)), "prob_a": np.array(values, dtype=float)})
+    path = tmp_path / f"out{suffix}"
+    write_table([table, table], path)
+    if suffix == ".csv":  # pandas' own reader may be off by one in the last bit
+        lines = path.read_text().splitlines()[1:]
+        again = np.array([float(line.split(",")[1] or "nan") for line in lines])
+    else:
+        again = read(path)["prob_a"].to_numpy(dtype=float)
+    np.testing.assert_array_equal(again, np.tile(table["prob_a"].to_numpy(), 2))
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_tables_of_different_columns_make_no_file(tmp_path, suffix):
+    """Values would stand under another column's name; nothing is written."""
+    path = tmp_path / f"out{suffix}"
+    table = pd.DataFrame({"id": [1], "prob_a": [0.5]})
+    with pytest.raises(PairsError, match="make no one file"):
+        write_table([table, table.assign(more=1)], path)
+    assert not path.exists()

@@ -1,0 +1,93 @@
+"""What is not meant for the page does not reach it."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tiewise.serving.demo.guard import Guard
+
+HERE = {"host": "127.0.0.1:7860"}
+
+
+def ask(headers, *chunks, kind="http", max_bytes=100):
+    """Return the status of a request and what of its body the application read."""
+    read, sent = [], []
+
+    async def app(scope, receive, send):
+        while True:
+            message = await receive()
+            read.append(message["body"])
+            if not message["more_body"]:
+                break
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+
+    bodies = iter([{"body": chunk, "more_body": True} for chunk in chunks])
+
+    async def receive():
+        return next(bodies, {"body": b"", "more_body": False})
+
+    async def send(message):
+        sent.append(message)
+
+    raw = [(name.encode(), value.encode()) for name, value in headers.items()]
+    asyncio.run(Guard(app, max_bytes=max_bytes)({"type": kind, "headers": raw}, receive, send))
+    return sent[0]["status"], b"".join(read)
+
+
+@given(chunks=st.lists(st.binary(min_size=20, max_size=40), max_size=6), is_announced=st.booleans())
+def test_a_small_body_passes_whole_and_a_large_one_does_not(chunks, is_announced):
+    """Announced or not, no more than the limit is read."""
+    n_bytes = sum(map(len, chunks))
+    headers = HERE | ({"content-length": str(n_bytes)} if is_announced else {})
+    status, read = ask(headers, *chunks)
+    assert status == (200 if n_bytes <= 100 else 413)
+    assert len(read) <= 100
+    if status == 200:
+        assert read == b"".join(chunks)
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {},
+        {"host": "evil.example"},
+        {"host": "127.0.0.1.evil.example:7860"},
+        HERE | {"origin": "https://evil.example"},
+        HERE | {"origin": "null"},
+        HERE | {"origin": "http://127.0.0.1:8000"},
+        HERE | {"origin": "https://127.0.0.1:7860"},
+        HERE | {"sec-fetch-site": "cross-site"},
+        HERE | {"sec-fetch-site": "same-site"},
+    ],
+)
+def test_strangers_are_refused_unread(headers):
+    """Another name for this machine, another origin, a request that another page caused."""
+    assert ask(headers, b"x") == (403, b"")
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        HERE,
+        {"host": "localhost"},
+        HERE | {"origin": "http://127.0.0.1:7860", "sec-fetch-site": "same-origin"},
+    ],
+)
+def test_the_page_itself_is_served(headers):
+    """By either of its names, from itself or by hand."""
+    assert ask(headers, b"x") == (200, b"x")
+
+
+@pytest.mark.parametrize("length", ["101", "-1", "1e1", "x"])
+def test_a_length_that_is_none_is_refused(length):
+    """Too much is refused before it is sent."""
+    assert ask(HERE | {"content-length": length}, b"x") == (413, b"")
+
+
+def test_a_web_socket_is_refused():
+    """The page needs none."""
+    assert ask(HERE, kind="websocket")[0] == 403
