@@ -8,7 +8,7 @@ from hypothesis import given
 
 from strategies import text_fields
 from tiewise.data.simulation.simulate import simulate
-from tiewise.features import parts
+from tiewise.features import binary_models as parts
 from tiewise.features.binary_models import Part, fit_part
 from tiewise.features.pair_features import PairFeatures, extract_features
 

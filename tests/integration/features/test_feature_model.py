@@ -15,7 +15,7 @@ from tiewise.data.schema import build_pairs
 from tiewise.data.simulation.simulate import simulate
 from tiewise.data.table import swap_pairs
 from tiewise.errors import ModelError
-from tiewise.features import parts
+from tiewise.features import binary_models as parts
 from tiewise.features.feature_model import Baseline, fit_baseline, load_baseline
 
 PAIRS = simulate(400, seed=5)

@@ -19,7 +19,7 @@ from tiewise.data.schema import COLUMNS
 from tiewise.data.simulation.simulate import simulate
 from tiewise.data.table import swap_pairs
 from tiewise.errors import PairsError, RunError
-from tiewise.features import parts
+from tiewise.features import binary_models as parts
 from tiewise.judges.labelling import label_pairs
 from tiewise.runs.tables import read_data, read_folds, read_oof
 from tiewise.runs.teachers import find_seen_by_start, open_teacher
