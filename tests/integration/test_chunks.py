@@ -1,4 +1,4 @@
-"""Chunks are the file, a few rows at a time."""
+"""Files are read in chunks."""
 
 import tracemalloc
 
@@ -21,15 +21,15 @@ def path(tmp_path_factory):
 
 
 @given(size=st.integers(1, 30))
-def test_the_chunks_joined_are_the_file(path, size):
-    """Whatever their size, the chunks hold the rows of the file, in order."""
+def test_joined_chunks_are_the_file(path, size):
+    """Chunks of any size hold the rows of the file, in order."""
     tables = [load() for load in read_chunks(path, size=size)]
     assert all(len(table) == size for table in tables[:-1])
     pd.testing.assert_frame_equal(pd.concat(tables, ignore_index=True), read_pairs(path))
 
 
-def test_a_wrong_row_is_named_by_its_place_in_the_file(path, tmp_path):
-    """The count goes on from chunk to chunk."""
+def test_wrong_row_has_file_position(path, tmp_path):
+    """Rows are counted over all chunks."""
     table = pd.read_csv(path, dtype=str)
     table.loc[17, "winner_tie"] = "7"
     broken = tmp_path / "broken.csv"
@@ -41,8 +41,8 @@ def test_a_wrong_row_is_named_by_its_place_in_the_file(path, tmp_path):
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".parquet", ".jsonl"])
-def test_memory_holds_a_chunk_and_not_the_file(tmp_path, suffix):
-    """Reading three times as many rows takes no more of it."""
+def test_memory_holds_one_chunk(tmp_path, suffix):
+    """Reading three times as many rows takes no more memory."""
     peaks = []
     for n in (600, 1800):
         texts = {name: [["word"]] * n for name in TEXT_COLUMNS}

@@ -1,4 +1,4 @@
-"""Data sets of the library ``datasets`` are read without importing it."""
+"""Data sets of the library ``datasets`` are read."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ RECORDS = [
 ]
 
 
-def test_a_dataset_is_the_table_that_it_was_made_of(tmp_path):
+def test_dataset_and_its_files_agree(tmp_path):
     """A Dataset, and the parquet and JSON files it writes, give the same pairs."""
     dataset = Dataset.from_list(RECORDS)
     dataset.to_parquet(tmp_path / "arena.parquet")
@@ -43,8 +43,8 @@ def test_a_dataset_is_the_table_that_it_was_made_of(tmp_path):
         assert_frame_equal(read_pairs(path), pairs)
 
 
-def test_a_preference_dataset_is_read():
-    """TRL's own columns need no format to be named."""
+def test_preference_dataset_is_read():
+    """TRL's own columns need no format."""
     messages = {name: [{"role": "assistant", "content": name}] for name in ("chosen", "rejected")}
     record = {"prompt": [{"role": "user", "content": "Sky?"}], **messages}
     pairs = read_pairs(Dataset.from_list([record]))
@@ -52,8 +52,8 @@ def test_a_preference_dataset_is_read():
     assert pairs["prompt"].tolist() == [["Sky?"]]
 
 
-def test_splits_are_asked_for():
-    """Several splits at once are refused, and named."""
+def test_several_splits_are_refused():
+    """The message names the splits."""
     splits = DatasetDict({"train": Dataset.from_list(RECORDS)})
     with pytest.raises(PairsError, match="the splits train"):
         read_pairs(splits)
@@ -73,8 +73,8 @@ MORE = {
 
 
 @pytest.mark.parametrize("name", MORE)
-def test_a_dataset_of_any_format_is_read_as_a_frame_is(name):
-    """The columns tell the format, whatever holds them."""
+def test_dataset_equals_frame(name):
+    """The columns identify the format, in a Dataset as in a frame."""
     dataset = Dataset.from_list([MORE[name]])
     pairs = read_pairs(dataset)
     assert pairs.attrs["format"] == name

@@ -1,113 +1,66 @@
-"""Values out of a record: turns, words, winners, each what it says or an error that says why."""
+"""Read the cells of one record: turns, conversations, words, numbers, winners.
+
+A record maps column names to cells of any type. Each function returns the content of a cell, or
+raises an error that says what is wrong with it.
+
+A conversation is a list of messages with a `role` and a `content`. One exchange is everything on
+the user's side (`system` and `developer` messages included, since the assistant answers them too)
+and the assistant's answer to it; neighbouring messages of one side are joined by an empty line.
+Content is text or blocks of text. An image or any other block is an error, so that no part of a
+response is lost.
+"""
 
 from __future__ import annotations
 
 import math
 import numbers
-from collections.abc import Mapping
-from typing import Any
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
+from tiewise.data.formats.sources import parse_json
 from tiewise.data.labels import PROB_COLUMNS, WORD_OF_WINNER, Winner, label_from_winner
 from tiewise.data.parse import Cell, parse_cell, repair_text
-from tiewise.errors import LabelError, PairsError, ParseError
+from tiewise.errors import LabelError, PairsError, TiewiseError
 
 Record = Mapping[str, Any]
 Row = dict[str, Any]
+"""One pair: columns of a pairs table, and `is_repaired`."""
+
+Message = dict[str, Any]
+Turns = list[str | None]
 
 ONE_HOT_COLUMNS = ("winner_model_a", "winner_model_b", "winner_tie")
 _FLAGS = {"0": 0, "1": 1, "0.0": 0, "1.0": 1, "false": 0, "true": 1}
-_SHOWN = 40
+_MAX_SHOWN = 40
+_SIDES = {"user": 0, "system": 0, "developer": 0, "assistant": 1}
+_SPEAKERS = {"Human": "user", "Assistant": "assistant"}
+_split_speakers = re.compile(r"(?:\A|\n\n)(Human|Assistant): ?").split
+_MEDIA = ("image", "image_url", "audio", "video", "file")
 
 
 def is_missing(value: Any) -> bool:
-    """Tell whether a cell holds nothing: None, NaN, <NA>, or the empty string."""
+    """Return whether a cell holds nothing: None, NaN, <NA> or the empty string."""
     if isinstance(value, str):
         return not value
     return value is None or (pd.api.types.is_scalar(value) and bool(pd.isna(value)))
 
 
 def as_word(value: object) -> str | None:
-    """Return a cell as text that encodes, or None where it is missing."""
+    """Return a cell as text that encodes to UTF-8, or None where it is missing."""
     return None if is_missing(value) else repair_text(str(value))
 
 
-def json_cell(record: Record, name: str) -> Cell:
-    """Return the turns of a column whose cells are JSON lists, or lists already."""
-    value = record[name]
-    try:
-        return parse_cell(value) if isinstance(value, str) else list_cell(value)
-    except ParseError as error:
-        raise PairsError(f"{name}: {error}") from None
-
-
-def plain_cell(record: Record, name: str) -> Cell:
-    """Return the one turn of a column whose cells are plain text."""
-    value = record[name]
-    if not isinstance(value, str):
-        raise PairsError(f"{name}: expected text, found {shown(value)}")
-    return list_cell([value])
-
-
-def list_cell(value: object) -> Cell:
-    """Return the turns of a cell that is a list of strings and nulls."""
-    if not isinstance(value, list | tuple | np.ndarray):
-        raise ParseError(f"expected a list of turns, found {shown(value)}")
-    turns = [None if is_null(turn) else turn for turn in value]
-    for turn in turns:
-        if turn is not None and not isinstance(turn, str):
-            raise ParseError(f"a turn is a string or null, found {shown(turn)}")
-    repaired = [turn if turn is None else repair_text(turn) for turn in turns]
-    return Cell(repaired, is_repaired=repaired != turns)
-
-
-def is_null(value: object) -> bool:
-    """Tell whether a turn is missing; the empty string is not."""
-    return not isinstance(value, str) and is_missing(value)
-
-
-def winner_of(record: Record) -> str | None:
-    """Return the winner's word, from a word, from one-hot columns or from both, which must agree.
-
-    A record without any of them has no winner when it holds soft labels instead.
-    """
-    word = as_word(record.get("winner"))
-    claims = [] if word is None else [label_from_winner(word)]
-    if any(name in record for name in ONE_HOT_COLUMNS):
-        claims.append(one_hot_winner([record.get(name) for name in ONE_HOT_COLUMNS]))
-    return agreed_winner(record, word, claims)
-
-
-def agreed_winner(record: Record, word: str | None, claims: list[Winner]) -> str | None:
-    """Return the word for the one winner that all claims name."""
-    if len(set(claims)) > 1:
-        listed = " and ".join(WORD_OF_WINNER[claim] for claim in claims)
-        raise LabelError(f"the winner is said to be {listed}")
-    if not claims and PROB_COLUMNS[0] not in record:
-        raise LabelError("winner is missing")
-    return word or (WORD_OF_WINNER[claims[0]] if claims else None)
-
-
-def soft_labels(record: Record) -> Row:
-    """Return the soft labels that a record holds."""
-    names = [name for name in PROB_COLUMNS if name in record]
-    probs = {name: as_number(record, name) for name in names}
-    is_distribution = len(probs) == 3 and abs(sum(probs.values()) - 1) < 1e-6
-    if probs and not (is_distribution and min(probs.values()) >= 0):
-        raise LabelError(f"{', '.join(PROB_COLUMNS)} must be three probabilities with sum 1")
-    return probs
-
-
-def weight_of(record: Record) -> Row:
-    """Return the weight that a record holds."""
-    if "weight" not in record:
-        return {}
-    weight = as_number(record, "weight")
-    if weight < 0:
-        raise PairsError(f"weight: expected 0 or more, found {weight:g}")
-    return {"weight": weight}
+def as_turn(value: object, what: str) -> str | None:
+    """Return text as it is and a missing value as None; the empty string is not missing."""
+    if isinstance(value, str):
+        return value
+    if is_missing(value):
+        return None
+    raise PairsError(f"{what} is {shown(value)}; expected text or null")
 
 
 def as_number(record: Record, name: str) -> float:
@@ -117,15 +70,158 @@ def as_number(record: Record, name: str) -> float:
     except (TypeError, ValueError, OverflowError):
         number = math.nan
     if not math.isfinite(number):
-        raise PairsError(f"{name}: expected a number, found {shown(record[name])}")
+        raise PairsError(f"{name} is {shown(record[name])}; expected a number")
     return number
 
 
-def one_hot_winner(cells: list[Any]) -> Winner:
-    """Return which of three cells is 1, the other two being 0."""
+def shown(value: object) -> str:
+    """Return a value as messages show it: short and on one line."""
+    text = str(value) if isinstance(value, numbers.Number) else ascii(value)
+    return text if len(text) <= _MAX_SHOWN else f"{text[:_MAX_SHOWN]}…"
+
+
+def is_list(value: object) -> bool:
+    """Return whether a cell is a list in any of the types that tables use for one."""
+    return isinstance(value, list | tuple | np.ndarray)
+
+
+def json_cell(record: Record, name: str) -> Cell:
+    """Return the turns of a cell that is a list of turns or its JSON text."""
+    value = record[name]
+    try:
+        return parse_cell(value) if isinstance(value, str) else list_cell(value)
+    except TiewiseError as error:
+        raise PairsError(f"{name}: {error}") from None
+
+
+def plain_cell(record: Record, name: str) -> Cell:
+    """Return the one turn of a cell that is plain text."""
+    if not isinstance(record[name], str):
+        raise PairsError(f"{name} is {shown(record[name])}; expected text")
+    return list_cell([record[name]])
+
+
+def list_cell(value: Any) -> Cell:
+    """Return the turns of a list of strings and nulls."""
+    if not is_list(value):
+        raise PairsError(f"found {shown(value)}; expected a list of turns")
+    turns = [as_turn(turn, "a turn") for turn in value]
+    repaired = [turn if turn is None else repair_text(turn) for turn in turns]
+    return Cell(repaired, is_repaired=repaired != turns)
+
+
+class Exchanges(NamedTuple):
+    """The two sides of a conversation, equally long."""
+
+    prompt: Turns
+    response: Turns
+    is_repaired: bool
+
+
+def read_messages(cell: Any) -> list[Message]:
+    """Return the messages of a cell: a list of them, or JSON text of such a list."""
+    if isinstance(cell, str):
+        try:
+            cell = parse_json(cell)
+        except ValueError as error:
+            raise PairsError(f"the conversation {error}") from None
+    if not is_list(cell):
+        raise PairsError(f"a conversation is {shown(cell)}; expected a list of messages")
+    for message in cell:
+        if not isinstance(message, dict) or not {"role", "content"} <= set(message):
+            raise PairsError(f"a message is {shown(message)}; expected a role and a content")
+    return list(cell)
+
+
+def split_messages(messages: Iterable[Message]) -> Exchanges:
+    """Split a conversation into the user's turns and the assistant's."""
+    exchanges: list[tuple[Turns, Turns]] = []
+    last_side = 1
+    for message in messages:
+        side = _side_of(message)
+        if not exchanges or (side == 0 and last_side == 1):
+            exchanges.append(([], []))
+        exchanges[-1][side].append(_text_of(message["content"]))
+        last_side = side
+    prompt, response = (
+        list_cell([_join(exchange[side]) for exchange in exchanges]) for side in (0, 1)
+    )
+    return Exchanges(prompt.turns, response.turns, prompt.is_repaired or response.is_repaired)
+
+
+def join_messages(prompt: Turns, response: Turns) -> list[Message]:
+    """Make a conversation of two equally long sides; a missing turn becomes an empty message."""
+    messages = []
+    for user, assistant in zip(prompt, response, strict=True):
+        messages.append({"role": "user", "content": user or ""})
+        messages.append({"role": "assistant", "content": assistant or ""})
+    return messages
+
+
+def read_transcript(text: str) -> list[Message] | None:
+    """Return the messages of text written "Human: … Assistant: …", and None for other text."""
+    start, *parts = _split_speakers(text)
+    if start.strip() or not parts:
+        return None
+    return [
+        {"role": _SPEAKERS[speaker], "content": content}
+        for speaker, content in zip(parts[::2], parts[1::2], strict=True)
+    ]
+
+
+def common_prompt(names: Sequence[str], sides: Sequence[Exchanges]) -> Turns:
+    """Return the user's turns of two conversations, which must be the same."""
+    if sides[0].prompt != sides[1].prompt:
+        raise PairsError(f"the user's turns differ between {names[0]} and {names[1]}")
+    return sides[0].prompt
+
+
+def read_weight(record: Record) -> Row:
+    """Return the column `weight` of a record that has one."""
+    if "weight" not in record:
+        return {}
+    weight = as_number(record, "weight")
+    if weight < 0:
+        raise PairsError(f"weight is {weight:g}; expected 0 or more")
+    return {"weight": weight}
+
+
+def read_labels(record: Record, *, has_label: bool = False) -> Row:
+    """Return a record's soft labels, and its winner as a word.
+
+    Every column that names the winner (`winner`, one-hot columns, and `label` if `has_label`) must
+    name the same one. A record with soft labels needs none.
+    """
+    row: Row = _read_soft_labels(record)
+    word = as_word(record.get("winner"))
+    named = [] if word is None else [label_from_winner(word)]
+    if any(name in record for name in ONE_HOT_COLUMNS):
+        named.append(_one_hot_winner(record))
+    if has_label and not is_missing(record["label"]):
+        if record["label"] not in tuple(Winner):
+            raise LabelError(f"label is {shown(record['label'])}; expected 0, 1 or 2")
+        named.append(Winner(record["label"]))
+    if len(set(named)) > 1:
+        listed = " and ".join(WORD_OF_WINNER[winner] for winner in named)
+        raise LabelError(f"the columns name {listed} as winners; expected one")
+    if not named and not row:
+        raise LabelError("winner is missing")
+    return row | {"winner": word or (WORD_OF_WINNER[named[0]] if named else None)}
+
+
+def _read_soft_labels(record: Record) -> Row:
+    probs = {name: as_number(record, name) for name in PROB_COLUMNS if name in record}
+    is_distribution = len(probs) == 3 and abs(sum(probs.values()) - 1) < 1e-6
+    if probs and not (is_distribution and min(probs.values()) >= 0):
+        raise LabelError(f"{', '.join(PROB_COLUMNS)} must be three probabilities with sum 1")
+    return probs
+
+
+def _one_hot_winner(record: Record) -> Winner:
+    cells = [record.get(name) for name in ONE_HOT_COLUMNS]
     flags = [_as_flag(cell) for cell in cells]
     if sorted(flags, key=str) != [0, 0, 1]:
-        listed = ", ".join(shown(cell) for cell in cells)
+        listed = ", ".join(map(shown, cells))
         raise LabelError(f"{', '.join(ONE_HOT_COLUMNS)} are {listed}; exactly one must be 1")
     return Winner(flags.index(1))
 
@@ -138,7 +234,32 @@ def _as_flag(cell: object) -> int | None:
     return None
 
 
-def shown(value: object) -> str:
-    """Return a value as a message can bear it: short, on one line."""
-    text = str(value) if isinstance(value, numbers.Number) else ascii(value)
-    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
+def _side_of(message: Message) -> int:
+    role = message["role"]
+    if not isinstance(role, str) or role not in _SIDES:
+        raise PairsError(f"a message's role is {shown(role)}; expected one of {', '.join(_SIDES)}")
+    return _SIDES[role]
+
+
+def _text_of(content: Any) -> str | None:
+    if isinstance(content, str) or is_missing(content):
+        return as_turn(content, "content")
+    blocks = [content] if isinstance(content, dict) else content
+    if not is_list(blocks):
+        raise PairsError(f"a message's content is {shown(content)}; expected text or blocks")
+    return _join([_text_of_block(block) for block in blocks])
+
+
+def _text_of_block(block: Any) -> str | None:
+    if not isinstance(block, dict):
+        raise PairsError(f"a block is {shown(block)}; expected a type and a text")
+    kind = block.get("type", "text")
+    media = next((name for name in _MEDIA if not is_missing(block.get(name))), None)
+    if kind != "text" or media is not None:
+        raise PairsError(f"a message holds a block of type {media or kind}; expected text alone")
+    return as_turn(block.get("text"), "a block's text")
+
+
+def _join(texts: Turns) -> str | None:
+    known = [text for text in texts if text is not None]
+    return "\n\n".join(known) if known else None

@@ -1,7 +1,7 @@
-"""Our own parquet: everything a pairs table holds, and a digest of it.
+"""Write pairs tables to parquet with a digest of all rows, and verify it when they are read.
 
-Parquet checks its pages but not its footer, so one flipped bit there can hide rows or rename a
-column. The digest of all names and values, kept among the file's metadata, notices that.
+Parquet has checksums of its pages but not of its footer, where one flipped bit can hide rows or
+rename a column. A digest of all names and values in the file's metadata detects that.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from tiewise.files import atomic_path
 
 _DIGEST_KEY = b"tiewise.digest"
 _TEACHER_KEY = b"tiewise.teacher"
-_ROWS_A_BATCH = 256
-_ROWS_A_GROUP = 10_240
+_BATCH_ROWS = 256
+_GROUP_ROWS = 10_240
 _TYPES = {
     **dict.fromkeys(TEXT_COLUMNS, pa.large_list(pa.large_string())),
     **dict.fromkeys((*PROB_COLUMNS, "weight"), pa.float64()),
@@ -35,16 +35,13 @@ _DAMAGE = (pa.ArrowException, OSError, ValueError, OverflowError)
 
 
 def write_parquet(pairs: pd.DataFrame, path: Path, *, teacher: str | None = None) -> None:
-    """Write a pairs table, whole or not at all, and what is known of its soft labels' teacher.
-
-    `teacher` is any text (:mod:`tiewise.runs.teachers`); the digest is of it too.
-    """
+    """Write a pairs table, and a text that describes the teacher of its soft labels."""
     schema = pa.schema([(name, _type_of(pairs[name])) for name in pairs.columns])
     digest = _new_digest(schema.names, teacher)
     options: dict[str, Any] = {"compression": "zstd", "write_page_checksum": True}
     with atomic_path(path) as temporary, pq.ParquetWriter(temporary, schema, **options) as writer:
-        for start in range(0, len(pairs), _ROWS_A_GROUP):
-            rows = pairs.iloc[start : start + _ROWS_A_GROUP]
+        for start in range(0, len(pairs), _GROUP_ROWS):
+            rows = pairs.iloc[start : start + _GROUP_ROWS]
             arrays = [pa.array(rows[field.name], field.type, from_pandas=True) for field in schema]
             table = pa.Table.from_arrays(arrays, schema=schema)
             writer.write_table(table)
@@ -54,37 +51,29 @@ def write_parquet(pairs: pd.DataFrame, path: Path, *, teacher: str | None = None
 
 
 def read_parquet(path: Path) -> tuple[list[str], Iterator[dict[str, Any]]]:
-    """Give the column names and the rows of any parquet file; rows of our own are verified.
+    """Return the column names and the rows of any parquet file.
 
-    Raises
-    ------
-    PairsError
-        Where the file is damaged: at once, or when the rows have been read to the end.
+    PairsError is raised for a damaged file: at once, or after the last row of a file of ours.
     """
-    try:
-        file = pq.ParquetFile(path, page_checksum_verification=True)
-    except _DAMAGE as error:
-        raise PairsError(f"{path}: not a whole parquet file: {error}") from None
+    file = _open(path)
     return file.schema_arrow.names, _read_rows(path, file)
 
 
 def read_teacher(path: Path) -> str | None:
-    """Return what :func:`write_parquet` wrote beside the rows, or None.
+    """Return the `teacher` that :func:`write_parquet` wrote, or None."""
+    with _open(path) as file:
+        return _teacher_in(file.metadata.metadata or {})
 
-    Raises
-    ------
-    PairsError
-        Where the file is damaged.
-    """
+
+def _open(path: Path) -> pq.ParquetFile:
     try:
-        return _teacher_in(pq.read_metadata(path).metadata)
+        return pq.ParquetFile(path, page_checksum_verification=True)
     except _DAMAGE as error:
-        raise PairsError(f"{path}: not a whole parquet file: {error}") from None
+        raise PairsError(f"{path} is damaged or no parquet file: {error}") from None
 
 
-def _teacher_in(facts: dict[bytes, bytes] | None) -> str | None:
-    found = (facts or {}).get(_TEACHER_KEY)
-    return None if found is None else found.decode(errors="replace")
+def _teacher_in(facts: dict[bytes, bytes]) -> str | None:
+    return facts[_TEACHER_KEY].decode(errors="replace") if _TEACHER_KEY in facts else None
 
 
 def _read_rows(path: Path, file: pq.ParquetFile) -> Iterator[dict[str, Any]]:
@@ -93,15 +82,15 @@ def _read_rows(path: Path, file: pq.ParquetFile) -> Iterator[dict[str, Any]]:
     digest = _new_digest(file.schema_arrow.names, _teacher_in(facts))
     with file:
         try:
-            for batch in file.iter_batches(batch_size=_ROWS_A_BATCH):
+            for batch in file.iter_batches(batch_size=_BATCH_ROWS):
                 rows = batch.to_pylist()
                 if expected is not None:
                     _update(digest, rows)
                 yield from rows
         except _DAMAGE as error:
-            raise PairsError(f"{path}: the parquet file is damaged: {error}") from None
+            raise PairsError(f"{path} is damaged: {error}") from None
     if expected not in (None, digest.hexdigest().encode()):
-        raise PairsError(f"{path}: the parquet file is damaged: its rows are not those written")
+        raise PairsError(f"{path} is damaged: its rows differ from those that were written")
 
 
 def _new_digest(names: Iterable[str], teacher: str | None) -> Any:

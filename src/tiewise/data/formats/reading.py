@@ -1,69 +1,41 @@
-"""From any file or table of pairs to the pairs table."""
+"""Read pairs tables from sources of any known format.
+
+Each record becomes one or more rows, is refused with a message that names it, or is repaired and
+counted. No row is lost and no label is guessed without a message.
+"""
 
 from __future__ import annotations
 
 import functools
 import logging
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-import numpy as np
 import pandas as pd
 
-from tiewise.data.formats.arena import read_arena, read_mt_bench
-from tiewise.data.formats.cells import ONE_HOT_COLUMNS, Record, Row, is_missing, shown
-from tiewise.data.formats.kaggle import read_kaggle, read_own, read_wsdm
-from tiewise.data.formats.preference import read_preference, read_rewardbench
+from tiewise.data.folds import derive_groups, merge_groups
+from tiewise.data.formats.cells import ONE_HOT_COLUMNS, Row, is_list, is_missing, read_labels, shown
+from tiewise.data.formats.records import FORMATS, Format, find_format
 from tiewise.data.formats.sources import ParsedRecord, Source, open_source
 from tiewise.data.labels import PROB_COLUMNS
 from tiewise.data.parse import repair_text
-from tiewise.data.schema import COLUMNS, TEXT_COLUMNS, build_pairs
+from tiewise.data.schema import COLUMNS, FURTHER_COLUMNS, as_ids, build_pairs, check_pairs
 from tiewise.errors import PairsError, TiewiseError
 
 _log = logging.getLogger(__name__)
 OnError = Literal["raise", "skip"]
-_SHOWN = 3
-_PEEKED = 20
-_TEST_FILE = (
-    "Is this the test file? tiewise predict takes it as it is; audit, convert and label do with "
-    "--unlabelled, and read_pairs with labelled=False."
+_MAX_NAMED = 3
+_HEAD_ROWS = 20
+_LABEL_COLUMNS = (ONE_HOT_COLUMNS, ("winner",), tuple(PROB_COLUMNS))
+_UNLABELLED = (
+    "For a test file without winners: tiewise predict reads it as it is; give --unlabelled to "
+    "other commands and labelled=False to read_pairs."
 )
-_LEAVE_OUT = (
-    "To leave such rows out, add --on-error skip (fit, convert) or read with on_error='skip'."
-)
+_SKIP = "To skip such rows, give --on-error skip (fit, convert) or on_error='skip'."
 _is_integral = re.compile(r"-?(?:0|[1-9][0-9]{0,14})(?:\.0*)?").fullmatch
-
-
-class Format(NamedTuple):
-    """One spelling of a data set of pairs."""
-
-    read: Callable[..., Iterator[Row]]
-    needs: tuple[str, ...]
-    """The columns without which a file is not of this format."""
-    labels: tuple[tuple[str, ...], ...] = ()
-    """Groups of columns, one of which must be there when labels are asked for."""
-    never: tuple[str, ...] = ()
-    """Columns that tell another format of the same columns apart."""
-
-
-_LABELS = (ONE_HOT_COLUMNS, ("winner",), tuple(PROB_COLUMNS))
-_JUDGED = ("question_id", "judge", "turn")
-_CONVERSATIONS = ("conversation_a", "conversation_b")
-FORMATS = {
-    "pairs": Format(read_own, COLUMNS),
-    "rewardbench": Format(read_rewardbench, ("id", "prompt", "chosen", "rejected", "subset")),
-    "preference": Format(read_preference, ("chosen", "rejected")),
-    "mt_bench": Format(
-        read_mt_bench, (*_CONVERSATIONS, *_JUDGED), _LABELS, ("anony", "tstamp", "language")
-    ),
-    "arena": Format(read_arena, _CONVERSATIONS, _LABELS),
-    "kaggle": Format(read_kaggle, COLUMNS[:4], _LABELS),
-    "wsdm": Format(read_wsdm, COLUMNS[:4], _LABELS),
-}
-"""Every format by name, the more special before the more general."""
 
 
 def read_pairs(
@@ -79,28 +51,28 @@ def read_pairs(
     ----------
     path
         A file that ends in .csv, .tsv, .parquet, .jsonl or .json; a data set of the hub as
-        ``hf://datasets/OWNER/NAME``, with ``@REVISION`` or ``/FILE`` where they are meant; a pandas
-        frame; or a table with a ``to_pandas`` method, such as a ``datasets.Dataset``.
+        ``hf://datasets/OWNER/NAME`` with an optional ``@REVISION`` and ``/FILE``; a data frame;
+        or a table with a ``to_pandas`` method, such as a ``datasets.Dataset``.
     format
-        A name in ``FORMATS``; told from the columns when None.
+        A name in ``FORMATS``; found from the columns when None.
     labelled
-        False reads files without winners, and leaves the label out of files that have them.
+        False reads files without winners, and ignores the winners of files that have them.
     on_error
-        "raise" refuses the file when any row is wrong; "skip" leaves such rows out.
+        "raise" refuses the file when any row cannot be read; "skip" skips such rows.
 
     Returns
     -------
     DataFrame
-        A pairs table, one row for each comparison in the order of the file. ``attrs`` says what
-        happened on the way: ``format`` the format's name; ``rejected`` a list with one message for
-        each row left out; ``repaired`` the number of rows that had to be mended, because of lone
-        surrogates in a text or integer ids spelled as floats.
+        A pairs table, one row for each pair in the order of the file. Its ``attrs`` are ``format``,
+        the format's name; ``rejected``, a list with one message for each skipped row; and
+        ``repaired``, the number of rows with lone surrogates in a text or an integer id that was
+        written as a float.
 
     Raises
     ------
     PairsError
-        Where the file or a row of it cannot be read; the message names the first rows, and how
-        many there are.
+        When the file or a row of it cannot be read. The message counts the rows and names the
+        first.
     """
     opened = _open(path, format, labelled=labelled, on_error=on_error)
     return _build(opened, enumerate(opened.records))
@@ -114,7 +86,7 @@ def read_chunks(
     labelled: bool = True,
     on_error: OnError = "raise",
 ) -> Iterator[Callable[[], pd.DataFrame]]:
-    """Read pairs a few at a time, for inputs that memory does not hold.
+    """Read pairs in chunks, for inputs larger than memory.
 
     Parameters
     ----------
@@ -126,24 +98,85 @@ def read_chunks(
     Yields
     ------
     Callable
-        For each chunk, in the order of the file, a function that parses it to a pairs table. What
-        need not be parsed is not.
+        For each chunk, in the order of the file, a function that parses it to a pairs table.
+        A chunk whose function is not called is not parsed.
 
     Raises
     ------
     PairsError
-        As :func:`read_pairs`, when the chunk that is wrong is reached.
+        As :func:`read_pairs`, when the chunk with the error is reached.
     """
     opened = _open(path, format, labelled=labelled, on_error=on_error)
     numbered = enumerate(opened.records)
-    # Whether `1.0` is the integer 1 is a question to the whole file, asked where one is met.
-    are_integral = functools.cache(lambda: all(map(_is_integral, _spelled_ids(path))))
+    # `1.0` is the integer 1 only if every id of the file is an integer.
+    are_integral = functools.cache(lambda: all(map(_is_integral, _written_ids(path))))
     while chunk := list(islice(numbered, size)):
         yield functools.partial(_build, opened, chunk, are_integral)
 
 
+def read_many(
+    paths: Sequence[str | Path],
+    *,
+    format: str | None = None,  # noqa: A002
+    labelled: bool = True,
+    on_error: OnError = "raise",
+) -> pd.DataFrame:
+    """Read several files into one pairs table.
+
+    Parameters
+    ----------
+    paths
+        At least one file, each as for :func:`read_pairs`.
+    format, labelled, on_error
+        As for :func:`read_pairs`, for every file.
+
+    Returns
+    -------
+    DataFrame
+        The rows of all files in order. ``source`` names the file of each row that has no source of
+        its own. Groups are united across the files. Where two files use the same id, all ids are
+        ``file:id``. ``attrs`` sum up those of the files.
+    """
+    if not paths:
+        raise PairsError("there is no file to read; name at least one")
+    names, tables = name_files(paths), []
+    for name, path in zip(names, paths, strict=True):
+        table = read_pairs(path, format=format, labelled=labelled, on_error=on_error)
+        tables.append(table.assign(source=table["source"].fillna(name)))
+    joined = pd.concat(align_pairs(_with_unique_ids(names, tables)), ignore_index=True)
+    joined["id"] = as_ids(joined["id"])
+    groups = merge_groups(derive_groups(joined).tolist(), joined["group"])
+    joined["group"] = pd.array(groups, dtype="string")
+    joined.attrs = {
+        "format": " ".join(dict.fromkeys(table.attrs["format"] for table in tables)),
+        "rejected": [
+            f"{name}, {why}"
+            for name, table in zip(names, tables, strict=True)
+            for why in table.attrs["rejected"]
+        ],
+        "repaired": sum(table.attrs["repaired"] for table in tables),
+    }
+    check_pairs(joined)
+    return joined
+
+
+def name_files(paths: Sequence[str | Path]) -> list[str]:
+    """Return the files' names, or their whole paths where two names are equal."""
+    names = [Path(path).name for path in paths]
+    return names if len(set(names)) == len(names) else [str(path) for path in paths]
+
+
+def align_pairs(tables: Sequence[pd.DataFrame]) -> list[pd.DataFrame]:
+    """Give every table the optional columns of any: weight 1, and the label as a soft label."""
+    names = [name for name in FURTHER_COLUMNS if any(name in table for table in tables)]
+    return [
+        table.assign(**{name: _default(table, name) for name in names if name not in table})
+        for table in tables
+    ]
+
+
 class _Opened(NamedTuple):
-    """A source whose format is known, and how its records shall be read."""
+    """A source with a known format, and how to read its records."""
 
     name: str
     format: str
@@ -152,14 +185,38 @@ class _Opened(NamedTuple):
     on_error: OnError
 
 
-def _open(path: Any, wanted: str | None, *, labelled: bool, on_error: OnError) -> _Opened:
+def _open(path: Any, format_name: str | None, *, labelled: bool, on_error: OnError) -> _Opened:
     if on_error not in ("raise", "skip"):
-        raise PairsError(f"on_error must be 'raise' or 'skip', found {on_error!r}")
+        raise PairsError(f"on_error is {on_error!r}; expected 'raise' or 'skip'")
     source = open_source(path)
-    head = list(islice(source.records, _PEEKED))
-    name = wanted or _sniff(source, head)
-    _check_format(source, name, labelled=labelled)
-    return _Opened(source.name, name, chain(head, source.records), labelled, on_error)
+    head = list(islice(source.records, _HEAD_ROWS))
+    if format_name is None:
+        if not source.columns:
+            problem = head[0].problem if head else "there is no row"
+            raise PairsError(f"{source.name}: row 0: {problem}")
+        records = [entry.values for entry in head]
+        format_name = find_format(source.name, source.columns, records)
+    _check_format(source, format_name, labelled=labelled)
+    return _Opened(source.name, format_name, chain(head, source.records), labelled, on_error)
+
+
+def _check_format(source: Source, format_name: str, *, labelled: bool) -> None:
+    if format_name not in FORMATS:
+        raise PairsError(f"format is {format_name!r}; expected one of {', '.join(FORMATS)}")
+    known, found = FORMATS[format_name], f"found {', '.join(source.columns)}"
+    missing = [column for column in known.needs if column not in source.columns]
+    if missing:
+        raise PairsError(
+            f"{source.name}: the columns {', '.join(missing)} are missing for the format "
+            f"{format_name}; {found}"
+        )
+    has_labels = any(set(group) <= set(source.columns) for group in _LABEL_COLUMNS)
+    if labelled and not (known.is_choice or has_labels):
+        expected = ", or ".join(", ".join(group) for group in _LABEL_COLUMNS)
+        raise PairsError(
+            f"{source.name}: no column names the winner; expected {expected}; {found}\n"
+            f"{_UNLABELLED}"
+        )
 
 
 def _build(
@@ -167,90 +224,32 @@ def _build(
     numbered: Iterable[tuple[int, ParsedRecord]],
     are_others_integral: Callable[[], bool] = lambda: True,
 ) -> pd.DataFrame:
-    rows, rejected = _read_rows(numbered, FORMATS[opened.format], labelled=opened.labelled)
-    if rejected and opened.on_error == "raise":
-        raise _rejection(opened.name, rejected)
+    rows: list[Row] = []
+    rejected: list[str] = []
+    for position, entry in numbered:
+        try:
+            rows += _read_rows(entry, FORMATS[opened.format], position, labelled=opened.labelled)
+        except TiewiseError as error:
+            rejected.append(f"{_name_row(entry, position)}: {error}")
     if rejected:
-        told = (opened.name, _count(rejected), _listed(rejected))
-        _log.warning("%s: left out %s, which cannot be read:\n  %s", *told)
-    n_repaired = _mend_ids(rows, are_others_integral)
-    pairs = build_pairs(_as_columns(rows))
+        _report(opened, rejected)
+    n_repaired = _repair_ids(rows, are_others_integral)
+    names = dict.fromkeys(chain(COLUMNS[:4], *rows))
+    pairs = build_pairs({name: [row.get(name) for row in rows] for name in names})
     pairs.attrs = {"format": opened.format, "rejected": rejected, "repaired": n_repaired}
     return pairs
 
 
-def _sniff(source: Source, head: list[ParsedRecord]) -> str:
-    columns = set(source.columns)
-    if not columns:
-        problem = head[0].problem if head else "there is no row"
-        raise PairsError(f"{source.name}: row 0: {problem}")
-    fitting = [
-        name
-        for name, known in FORMATS.items()
-        if columns.issuperset(known.needs) and columns.isdisjoint(known.never)
-    ]
-    if not fitting:
-        needs = "\n".join(f"  {name}: {', '.join(known.needs)}" for name, known in FORMATS.items())
-        raise PairsError(
-            f"{source.name}: no known format has the columns {', '.join(source.columns)}. "
-            f"Each format needs at least:\n{needs}"
-        )
-    if fitting[0] == "kaggle" and not columns.issuperset(ONE_HOT_COLUMNS):
-        # Without one-hot winners only the texts tell lists of turns from plain text.
-        return "kaggle" if any(_looks_like_lists(record.values) for record in head) else "wsdm"
-    return fitting[0]
-
-
-def _looks_like_lists(record: Record) -> bool:
-    # Broken lists count: they are to be refused as such, not read as plain text.
-    cells = (record.get(name) for name in TEXT_COLUMNS)
-    return all(
-        cell.strip().startswith("[") and cell.strip().endswith("]")
-        if isinstance(cell, str)
-        else isinstance(cell, list | tuple | np.ndarray)
-        for cell in cells
-    )
-
-
-def _check_format(source: Source, name: str, *, labelled: bool) -> None:
-    if name not in FORMATS:
-        raise PairsError(f"unknown format {name!r}; the known ones are {', '.join(FORMATS)}")
-    missing = [column for column in FORMATS[name].needs if column not in source.columns]
-    if missing:
-        raise PairsError(
-            f"{source.name}: the columns {', '.join(missing)} are missing for the format {name}; "
-            f"found {', '.join(source.columns)}"
-        )
-    labels = FORMATS[name].labels
-    if labelled and labels and not any(set(group) <= set(source.columns) for group in labels):
-        needed = ", or ".join(", ".join(group) for group in labels)
-        raise PairsError(
-            f"{source.name}: there is no winner among the columns {', '.join(source.columns)}; "
-            f"expected {needed}.\n{_TEST_FILE}"
-        )
-
-
-def _read_rows(
-    numbered: Iterable[tuple[int, ParsedRecord]], known: Format, *, labelled: bool
-) -> tuple[list[Row], list[str]]:
-    rows: list[Row] = []
-    rejected: list[str] = []
-    for position, record in numbered:
-        try:
-            rows.extend(_rows_of(record, known, position, labelled=labelled))
-        except TiewiseError as error:
-            has_id = not is_missing(record.values.get("id"))
-            named = f" (id={repair_text(str(record.values['id']))})" if has_id else ""
-            rejected.append(f"row {position}{named}: {error}")
-    return rows, rejected
-
-
-def _rows_of(record: ParsedRecord, known: Format, position: int, *, labelled: bool) -> list[Row]:
-    if record.problem is not None:
-        raise PairsError(record.problem)
-    rows = list(known.read(record.values, position=position, labelled=labelled))
+def _read_rows(entry: ParsedRecord, known: Format, position: int, *, labelled: bool) -> list[Row]:
+    if entry.problem is not None:
+        raise PairsError(entry.problem)
+    rows: list[Row] = [{"id": position} | row for row in known.read(entry.values)]
+    labels: Row = {} if labelled else {"winner": None}
+    if labelled and not known.is_choice:
+        labels = read_labels(entry.values, has_label="label" in known.needs)
     for row in rows:
-        if isinstance(row["id"], list | tuple | dict | np.ndarray):
+        row.update(labels)
+        if is_list(row["id"]) or isinstance(row["id"], dict):
             raise PairsError(f"id is {shown(row['id'])}; expected a number or text")
         if is_missing(row["id"]):
             raise PairsError("id is missing")
@@ -259,41 +258,56 @@ def _rows_of(record: ParsedRecord, known: Format, position: int, *, labelled: bo
     return rows
 
 
-def _rejection(name: str, rejected: list[str]) -> PairsError:
-    hint = f"\n{_TEST_FILE}" if all(map(_has_no_winner, rejected)) else ""
-    return PairsError(
-        f"{name}: {_count(rejected)} cannot be read:\n  {_listed(rejected)}\n{_LEAVE_OUT}{hint}"
-    )
+def _name_row(entry: ParsedRecord, position: int) -> str:
+    name = entry.values.get("id")
+    return f"row {position}" + ("" if is_missing(name) else f" (id={repair_text(str(name))})")
 
 
-def _count(rejected: list[str]) -> str:
-    return "1 row" if len(rejected) == 1 else f"{len(rejected)} rows"
-
-
-def _listed(rejected: list[str]) -> str:
-    more = len(rejected) - _SHOWN
-    return "\n  ".join([*rejected[:_SHOWN], *([f"and {more} more"] if more > 0 else [])])
+def _report(opened: _Opened, rejected: list[str]) -> None:
+    """Log the skipped rows, or raise an error for them."""
+    count = "1 row" if len(rejected) == 1 else f"{len(rejected)} rows"
+    more = len(rejected) - _MAX_NAMED
+    lines = [*rejected[:_MAX_NAMED], *([f"and {more} more"] if more > 0 else [])]
+    listed = "\n  ".join(lines)
+    if opened.on_error == "skip":
+        _log.warning("%s: skipped %s that cannot be read:\n  %s", opened.name, count, listed)
+        return
+    hint = f"\n{_UNLABELLED}" if all(map(_has_no_winner, rejected)) else ""
+    raise PairsError(f"{opened.name}: {count} cannot be read:\n  {listed}\n{_SKIP}{hint}")
 
 
 def _has_no_winner(why: str) -> bool:
     return "winner is missing" in why or "winner_tie are 0, 0, 0;" in why.replace("'", "")
 
 
-def _spelled_ids(path: Any) -> Iterator[str]:
-    return (str(record.values.get("id")) for record in open_source(path).records)
+def _written_ids(path: Any) -> Iterator[str]:
+    return (str(entry.values.get("id")) for entry in open_source(path).records)
 
 
-def _mend_ids(rows: list[Row], are_others_integral: Callable[[], bool]) -> int:
-    """Turn integer ids spelled as floats into integers; count the rows mended here or before."""
+def _repair_ids(rows: list[Row], are_others_integral: Callable[[], bool]) -> int:
+    """Make integers of integer ids written as floats; return how many rows were repaired."""
     words = [str(row["id"]) for row in rows]
-    is_mended = any("." in word for word in words)
-    if all(map(_is_integral, words)) and (not is_mended or are_others_integral()):
+    has_floats = any("." in word for word in words)
+    if all(map(_is_integral, words)) and (not has_floats or are_others_integral()):
         for row, word in zip(rows, words, strict=True):
             row["is_repaired"] |= "." in word
             row["id"] = int(word.partition(".")[0])
     return sum(row.pop("is_repaired") for row in rows)
 
 
-def _as_columns(rows: list[Row]) -> dict[str, list[Any]]:
-    names = dict.fromkeys(chain(COLUMNS[:4], *rows))
-    return {name: [row.get(name) for row in rows] for name in names}
+def _with_unique_ids(names: list[str], tables: list[pd.DataFrame]) -> list[pd.DataFrame]:
+    ids = pd.concat([pd.Series(table["id"].astype(str).unique()) for table in tables])
+    if ids.is_unique:
+        return [table.astype({"id": object}) for table in tables]
+    return [
+        table.assign(id=f"{name}:" + table["id"].astype(str))
+        for name, table in zip(names, tables, strict=True)
+    ]
+
+
+def _default(table: pd.DataFrame, name: str) -> Any:
+    if name in PROB_COLUMNS:
+        return (table["label"] == PROB_COLUMNS.index(name)).astype("Float64").astype(float)
+    if name in ("session", "teacher"):
+        return pd.Series(pd.NA, index=table.index, dtype="string")
+    return pd.Series(1.0, index=table.index)

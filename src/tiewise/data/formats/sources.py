@@ -1,9 +1,13 @@
-"""Records out of files and tables, one at a time, each with what is wrong with it, if anything.
+"""Read records from files, tables and hub data sets, one at a time.
 
-A csv file is read strictly: a quote that is never closed, or closed in the middle of a field, ends
-the reading, because nothing after it can be trusted. A row with too few or too many fields, or
-with bytes that are not UTF-8, is handed on with its problem and leaves the others alone. No value
-is ever taken for missing because of how it is spelled: ``null`` and ``NA`` are text.
+A csv file is read strictly: a quote that is not closed, or that ends inside a field, is an error,
+because no row after it can be trusted. A row with too few or too many fields, or with bytes that
+are not UTF-8, is passed on with its problem, and the other rows are still read. No text means a
+missing value: ``null`` and ``NA`` are text.
+
+A hub path is ``hf://datasets/OWNER/NAME[@REVISION][/FILE]``. Without a file it means the training
+files of the data set, or all its files where no name contains ``train``. Several files are the
+shards of one table. The hub's own client downloads and caches them.
 """
 
 from __future__ import annotations
@@ -12,17 +16,20 @@ import codecs
 import csv
 import json
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import chain
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TextIO
 
 import pandas as pd
 
-from tiewise.data.formats.hub import fetch, is_hub_path
 from tiewise.data.formats.parquet import read_parquet
 from tiewise.errors import PairsError
 
+_SCHEME = "hf://"
+_match_address = re.compile(
+    r"hf://datasets/(?P<repo>[\w.-]+/[\w.-]+)(@(?P<revision>[^/]+))?(/(?P<file>.+))?", re.ASCII
+).fullmatch
 _FIELD_LIMIT = 2**31 - 1
 _MAX_DEPTH = 100
 _ENCODINGS = (
@@ -31,47 +38,145 @@ _ENCODINGS = (
     (codecs.BOM_UTF16_LE, "utf-16"),
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
+_NOT_UTF8 = "is not UTF-8; convert the file to UTF-8"
 
 
 class ParsedRecord(NamedTuple):
-    """A record, or why there is none."""
+    """A record, and why it cannot be read, if it cannot."""
 
     values: dict[str, Any]
     problem: str | None = None
 
 
 class Source(NamedTuple):
-    """Where records come from."""
+    """A name for messages, the columns, and the records with exactly these columns."""
 
     name: str
     columns: tuple[str, ...]
     records: Iterator[ParsedRecord]
 
 
+_Opened = tuple[tuple[str, ...], Iterator[ParsedRecord]]
+
+
 def open_source(path: object) -> Source:
-    """Open a file by its suffix, an ``hf://`` path, a frame, or anything that has ``to_pandas``.
+    """Open a file by its suffix, a hub path, a data frame, or an object with ``to_pandas``.
 
     Raises
     ------
     PairsError
-        Where there is no such file, its suffix is unknown, or it is damaged.
+        When there is no such file, its suffix is unknown, or it is damaged.
     """
     if not isinstance(path, str | Path):
         return _open_table(path)
-    if isinstance(path, str) and is_hub_path(path):
-        return _join(path, [_open_file(file) for file in fetch_files(path)])
-    return _open_file(Path(path))
+    if not is_hub_path(path):
+        return _open_file(Path(path))
+    shards = [_open_file(file) for file in fetch_files(path)]
+    columns = shards[0].columns
+    for shard in shards:
+        if set(shard.columns) != set(columns):
+            raise PairsError(
+                f"{path}: {shard.name} and {shards[0].name} have different columns; name one file"
+            )
+    return Source(str(path), columns, chain.from_iterable(shard.records for shard in shards))
+
+
+def is_hub_path(path: object) -> bool:
+    """Return whether a path names a data set on the hub.
+
+    Examples
+    --------
+    >>> is_hub_path("hf://datasets/lmsys/mt_bench_human_judgments"), is_hub_path("train.csv")
+    (True, False)
+    """
+    return isinstance(path, str) and path.startswith(_SCHEME)
 
 
 def fetch_files(path: str | Path) -> list[Path]:
-    """Return the files on this disk that a path names; from the hub where they were not here.
+    """Return the local files that a path names, after downloading those of a hub path.
+
+    Raises
+    ------
+    PairsError
+        When the hub path is malformed, the hub does not provide it, or it has no readable file.
 
     Examples
     --------
     >>> [file.name for file in fetch_files("votes.csv")]
     ['votes.csv']
     """
-    return fetch(str(path), tuple(_OPENERS)) if is_hub_path(path) else [Path(path)]
+    if not is_hub_path(path):
+        return [Path(path)]
+    repo, revision, file = split_hub_path(str(path))
+    try:
+        found = _download(repo, revision, file)
+    except ImportError as error:
+        raise PairsError(
+            f"{path}: the hub needs huggingface_hub. Run pip install 'tiewise[train]'."
+        ) from error
+    except (OSError, ValueError) as error:
+        reason = (str(error).strip().splitlines() or [repr(error)])[0]
+        raise PairsError(
+            f"{path}: the hub did not provide it: {reason} Check the name and the network. A gated "
+            "data set needs `hf auth login` first. Without a network, name a file."
+        ) from error
+    if file is not None:
+        return [found]
+    names = [str(each.relative_to(found)) for each in found.rglob("*") if each.is_file()]
+    chosen = choose_files(names)
+    if not chosen:
+        raise PairsError(f"{path} holds no file that ends in {', '.join(_OPENERS)}")
+    return [found / name for name in chosen]
+
+
+def split_hub_path(path: str) -> tuple[str, str | None, str | None]:
+    """Return the repository, revision and file of a hub path."""
+    found = _match_address(path)
+    if found is None:
+        raise PairsError(
+            f"{path} is no hub path; expected hf://datasets/OWNER/NAME with an optional @REVISION "
+            "and /FILE"
+        )
+    return found["repo"], found["revision"], found["file"]
+
+
+def choose_files(names: Sequence[str]) -> list[str]:
+    """Return the files of a data set that make up its table: training files where there are any.
+
+    Examples
+    --------
+    >>> choose_files(["train-1.parquet", "train-0.parquet", "test.parquet", "a.csv"])
+    ['train-0.parquet', 'train-1.parquet']
+    """
+    known = sorted(name for name in names if Path(name).suffix in _OPENERS)
+    training = [name for name in known if "train" in Path(name).name] or known
+    if len({Path(name).suffix for name in training}) > 1:
+        raise PairsError(f"the data set has several tables; name one file: {', '.join(training)}")
+    return training
+
+
+def parse_json(text: str) -> Any:
+    """Parse JSON; refuse text that is nested too deeply, is not UTF-8, or repeats a key."""
+    if not _encodes(text):
+        raise PairsError(_NOT_UTF8)
+    if text.count("[") + text.count("{") > _MAX_DEPTH and _depth(text) > _MAX_DEPTH:
+        raise PairsError(f"is nested more than {_MAX_DEPTH} deep")
+    return json.loads(text, object_pairs_hook=_object_of)
+
+
+def _download(repo: str, revision: str | None, file: str | None) -> Path:
+    """Return the local path of one file, or of the folder of all files that can be read."""
+    import huggingface_hub
+
+    if file is not None:
+        found = huggingface_hub.hf_hub_download(repo, file, repo_type="dataset", revision=revision)
+        return Path(found)
+    patterns = [f"*{suffix}" for suffix in _OPENERS]
+    return Path(
+        huggingface_hub.snapshot_download(
+            repo, repo_type="dataset", revision=revision, allow_patterns=patterns
+        )
+    )
 
 
 def _open_file(path: Path) -> Source:
@@ -84,141 +189,116 @@ def _open_file(path: Path) -> Source:
     return Source(path.name, columns, records)
 
 
-def _join(name: str, shards: list[Source]) -> Source:
-    strange = [shard.name for shard in shards if set(shard.columns) != set(shards[0].columns)]
-    if strange:
-        raise PairsError(f"{name}: {strange[0]} has other columns than {shards[0].name}; name one")
-    records = chain.from_iterable(shard.records for shard in shards)
-    return Source(name, shards[0].columns, records)
-
-
-Opened = tuple[tuple[str, ...], Iterator[ParsedRecord]]
-
-
-def _open_table(table: object) -> Source:
+def _open_table(table: Any) -> Source:
     if hasattr(table, "to_pandas"):
         table = table.to_pandas()
     if isinstance(table, dict):
-        raise PairsError(f"expected one table, found the splits {', '.join(map(str, table))}")
+        raise PairsError(f"found the splits {', '.join(map(str, table))}; expected one table")
     if not isinstance(table, pd.DataFrame):
-        raise PairsError(f"expected a path or a table, found {type(table).__name__}")
-    columns = _checked_columns("the table", [str(name) for name in table.columns])
+        raise PairsError(f"found {type(table).__name__}; expected a path or a table")
+    columns = _check_columns("the table", [str(name) for name in table.columns])
     rows = zip(*(table[name].tolist() for name in table.columns), strict=True)
-    return Source(
-        "the table", columns, (ParsedRecord(dict(zip(columns, row, strict=True))) for row in rows)
-    )
+    records = (ParsedRecord(dict(zip(columns, row, strict=True))) for row in rows)
+    return Source("the table", columns, records)
 
 
-def _open_csv(path: Path) -> Opened:
+def _open_csv(path: Path) -> _Opened:
     lines = _read_csv(path)
     header = next(lines, None)
     if header is None:
         raise PairsError(f"{path}: the file is empty")
-    columns = _checked_columns(path, [name.strip() for name in header])
-    return columns, (_as_record(columns, fields) for fields in lines if fields)
+    columns = _check_columns(path, [name.strip() for name in header])
+    return columns, (_as_entry(columns, fields) for fields in lines if fields)
 
 
 def _read_csv(path: Path) -> Iterator[list[str]]:
-    # The limit is of the whole process; it is only ever raised.
+    # The limit is global to the process, so it is only ever raised.
     csv.field_size_limit(max(_FIELD_LIMIT, csv.field_size_limit()))
     delimiter = "\t" if path.suffix.lower() == ".tsv" else ","
-    with path.open(encoding=_encoding(path), errors="surrogateescape", newline="") as file:
+    with _open_text(path, newline="") as file:
         reader = csv.reader(file, delimiter=delimiter, strict=True)
         try:
             yield from reader
         except csv.Error as error:
             raise PairsError(
                 f"{path}, line {reader.line_num}: {error}. A quote is not closed, or not doubled "
-                "inside a field; write the file again with every field quoted"
+                "inside a field. Write the file again with every field quoted."
             ) from None
         except UnicodeError as error:
             raise PairsError(f"{path}, line {reader.line_num}: {error}") from None
 
 
-def _as_record(columns: Sequence[str], fields: list[str]) -> ParsedRecord:
+def _as_entry(columns: Sequence[str], fields: list[str]) -> ParsedRecord:
     values = dict(zip(columns, fields, strict=False))
     if len(fields) != len(columns):
         return ParsedRecord(values, f"has {len(fields)} fields where the header has {len(columns)}")
-    if not all(field.isascii() or _encodes(field) for field in fields):
-        return ParsedRecord(values, "is not UTF-8; convert the file, or find out what it is")
-    return ParsedRecord(values)
+    return ParsedRecord(values, None if all(map(_encodes, fields)) else _NOT_UTF8)
 
 
-def _encodes(field: str) -> bool:
-    try:
-        field.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
-def _encoding(path: Path) -> str:
-    with path.open("rb") as file:
-        start = file.read(4)
-    return next((name for mark, name in _ENCODINGS if start.startswith(mark)), "utf-8-sig")
-
-
-def _open_parquet(path: Path) -> Opened:
-    names, rows = read_parquet(path)
-    return _checked_columns(path, names), map(ParsedRecord, rows)
-
-
-def _open_json(path: Path) -> Opened:
-    records = list(_read_json(path))
-    return _fill(records, records)
-
-
-def _open_json_lines(path: Path) -> Opened:
-    # Read twice: a key may first appear in the last line, and memory need not hold them all.
-    return _fill(_read_json_lines(path), _read_json_lines(path))
-
-
-def _fill(seen: Iterable[ParsedRecord], records: Iterable[ParsedRecord]) -> Opened:
-    """Give each record every key that any of them has."""
-    columns = dict.fromkeys(name for record in seen for name in record.values)
-    blank = dict.fromkeys(columns)
-    return tuple(columns), (record._replace(values=blank | record.values) for record in records)
-
-
-def _read_json(path: Path) -> Iterator[ParsedRecord]:
-    with path.open(encoding=_encoding(path), errors="surrogateescape") as file:
-        yield from _parse_array(path, file.read())
-
-
-def _read_json_lines(path: Path) -> Iterator[ParsedRecord]:
-    with path.open(encoding=_encoding(path), errors="surrogateescape") as file:
-        yield from (_parse_object(line) for line in file if line.strip())
-
-
-def _parse_object(line: str) -> ParsedRecord:
-    try:
-        value = parse_json(line)
-    except ValueError as error:
-        return ParsedRecord({}, str(error))
-    if not isinstance(value, dict):
-        return ParsedRecord({}, "is not a JSON object")
-    return ParsedRecord(value)
-
-
-def _parse_array(path: Path, text: str) -> Iterator[ParsedRecord]:
+def _open_json(path: Path) -> _Opened:
+    with _open_text(path) as file:
+        text = file.read()
     try:
         values = parse_json(text)
     except ValueError as error:
         raise PairsError(f"{path}: {error}") from None
     if not isinstance(values, list):
         raise PairsError(f"{path}: expected a JSON list of objects")
-    for value in values:
-        is_object = isinstance(value, dict)
-        yield ParsedRecord(value) if is_object else ParsedRecord({}, "is not a JSON object")
+    return _with_all_keys(lambda: map(_as_object, values))
 
 
-def parse_json(text: str) -> Any:
-    """Parse JSON, refusing what would recurse too deep, be no UTF-8, or name a key twice."""
-    if not _encodes(text):
-        raise PairsError("is not UTF-8; convert the file, or find out what it is")
-    if text.count("[") + text.count("{") > _MAX_DEPTH and _depth(text) > _MAX_DEPTH:
-        raise PairsError(f"is nested more than {_MAX_DEPTH} deep")
-    return json.loads(text, object_pairs_hook=_object_of)
+def _open_json_lines(path: Path) -> _Opened:
+    def read() -> Iterator[ParsedRecord]:
+        with _open_text(path) as file:
+            for line in filter(str.strip, file):
+                try:
+                    yield _as_object(parse_json(line))
+                except ValueError as error:
+                    yield ParsedRecord({}, str(error))
+
+    return _with_all_keys(read)
+
+
+def _as_object(value: Any) -> ParsedRecord:
+    return (
+        ParsedRecord(value) if isinstance(value, dict) else ParsedRecord({}, "is not a JSON object")
+    )
+
+
+def _with_all_keys(read: Callable[[], Iterator[ParsedRecord]]) -> _Opened:
+    """Give every record the keys of all; read twice, so that memory need not hold all records."""
+    columns = dict.fromkeys(name for entry in read() for name in entry.values)
+    blank = dict.fromkeys(columns)
+    return tuple(columns), (entry._replace(values=blank | entry.values) for entry in read())
+
+
+def _open_parquet(path: Path) -> _Opened:
+    names, rows = read_parquet(path)
+    return _check_columns(path, names), map(ParsedRecord, rows)
+
+
+def _open_text(path: Path, newline: str | None = None) -> TextIO:
+    with path.open("rb") as file:
+        start = file.read(4)
+    encoding = next((name for mark, name in _ENCODINGS if start.startswith(mark)), "utf-8-sig")
+    return path.open(encoding=encoding, errors="surrogateescape", newline=newline)
+
+
+def _check_columns(where: object, columns: Sequence[str]) -> tuple[str, ...]:
+    if any("\x00" in name for name in columns):
+        raise PairsError(f"{where} looks like UTF-16 without a byte order mark; write UTF-8")
+    repeated = {name for name in columns if columns.count(name) > 1}
+    if repeated:
+        raise PairsError(f"{where}: the columns {', '.join(sorted(repeated))} occur twice")
+    return tuple(columns)
+
+
+def _encodes(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _object_of(items: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -234,15 +314,6 @@ def _depth(text: str) -> int:
         depth += {"[": 1, "{": 1, "]": -1, "}": -1}.get(match[0], 0)
         deepest = max(deepest, depth)
     return deepest
-
-
-def _checked_columns(where: object, columns: Sequence[str]) -> tuple[str, ...]:
-    if any("\x00" in name for name in columns):
-        raise PairsError(f"{where}: this looks like UTF-16 without a byte order mark; write UTF-8")
-    repeated = {name for name in columns if columns.count(name) > 1}
-    if repeated:
-        raise PairsError(f"{where}: the columns {', '.join(sorted(repeated))} occur twice")
-    return tuple(columns)
 
 
 _OPENERS = {

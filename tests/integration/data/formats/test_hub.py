@@ -60,7 +60,7 @@ def test_shards_are_one_table_and_are_kept(tmp_path, shards):
     assert again.returncode == 0, again.stderr
     missing = run_at(hub.address, tmp_path, "audit", "hf://datasets/me/else/x.csv", online=False)
     assert missing.returncode == 2
-    assert "the hub did not give it" in missing.stderr
+    assert "the hub did not provide it" in missing.stderr
 
 
 def test_a_table_on_the_hub_is_predicted_like_the_file_it_is_of(tmp_path, shards):

@@ -1,4 +1,4 @@
-"""The arenas of every year and MT-bench are read as what was said and who won."""
+"""Chatbot Arena data sets of every year and MT-bench are read."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tiewise.errors import PairsError
 
 
 def talk(*contents):
-    """Give a conversation of alternating roles."""
+    """Return a conversation with alternating roles."""
     return [
         {"role": ("user", "assistant")[place % 2], "content": content}
         for place, content in enumerate(contents)
@@ -22,7 +22,7 @@ def talk(*contents):
 
 
 def blocks(*contents):
-    """Give a conversation whose contents are blocks, as the 140k set has them."""
+    """Return a conversation with content blocks, as in the 140k data set."""
     return [
         message
         | {
@@ -103,8 +103,8 @@ MT_BENCH = [
 EVERY = {"33k": ARENA_33K, "100k": ARENA_100K, "140k": ARENA_140K, "mt_bench": MT_BENCH}
 
 
-def test_33k():
-    """Turns, words, models and language; «both bad» is a tie that stays told apart."""
+def test_arena_33k_is_read():
+    """Turns, words, models and language; the word for both bad is kept with a tie."""
     pairs = read_pairs(pd.DataFrame(ARENA_33K))
     assert pairs.attrs["format"] == "arena"
     assert pairs["id"].tolist() == [record["question_id"] for record in ARENA_33K]
@@ -115,8 +115,8 @@ def test_33k():
     assert pairs["language"].tolist() == ["English", "NA"]
 
 
-def test_140k():
-    """Content blocks are flattened, and a session is one group."""
+def test_arena_140k_is_read():
+    """Content blocks are joined, and a session is one group."""
     pairs = read_pairs(pd.DataFrame(ARENA_140K))
     assert pairs["prompt"].tolist() == [["Hi"], ["Go on"], ["Bye"]]
     assert pairs["response_b"].tolist() == [["two"]] * 3
@@ -125,8 +125,8 @@ def test_140k():
     assert pairs["group"][0] == pairs["group"][1] != pairs["group"][2]
 
 
-def test_mt_bench():
-    """A vote on the first turn concerns the first exchange; ids tell repeated judgments apart."""
+def test_mt_bench_is_read():
+    """A vote on the first turn is about the first exchange; ids are unique."""
     pairs = read_pairs(pd.DataFrame(MT_BENCH))
     assert pairs.attrs["format"] == "mt_bench"
     assert pairs["prompt"].tolist() == [["Write"], ["Write", "Rewrite"], ["Write"]]
@@ -136,7 +136,7 @@ def test_mt_bench():
 
 
 @pytest.mark.parametrize("records", EVERY.values(), ids=EVERY)
-def test_every_container_gives_the_same_table(tmp_path, records):
+def test_containers_give_equal_tables(tmp_path, records):
     """Parquet, JSON lines, a frame, and conversations as JSON text are read alike."""
     frame = pd.DataFrame(records)
     expected = read_pairs(frame)
@@ -154,18 +154,18 @@ def test_every_container_gives_the_same_table(tmp_path, records):
 
 @pytest.mark.parametrize("records", EVERY.values(), ids=EVERY)
 @pytest.mark.parametrize("suffix", ["parquet", "csv"])
-def test_read_write_read_is_the_identity(tmp_path, records, suffix):
-    """What was read is written and read as the same table."""
+def test_read_write_read_is_identity(tmp_path, records, suffix):
+    """A table that was read is written and read as the same table."""
     pairs = read_pairs(pd.DataFrame(records))
     write_pairs(pairs, tmp_path / f"pairs.{suffix}")
     assert_frame_equal(read_pairs(tmp_path / f"pairs.{suffix}"), pairs)
 
 
 def test_unlabelled_needs_no_winner():
-    """Battles that nobody judged yet are read for prediction."""
+    """Pairs without votes are read for prediction."""
     frame = pd.DataFrame(ARENA_33K).drop(columns="winner")
     assert read_pairs(frame, labelled=False)["label"].isna().all()
-    with pytest.raises(PairsError, match="no winner among the columns"):
+    with pytest.raises(PairsError, match="no column names the winner"):
         read_pairs(frame)
 
 
@@ -187,12 +187,12 @@ def test_unlabelled_needs_no_winner():
             },
             "of type image",
         ),
-        ({"conversation_a": None}, "a conversation is a list of messages, found None"),
+        ({"conversation_a": None}, "a conversation is None; expected a list of messages"),
         ({"question_id": None}, "id is missing"),
     ],
 )
-def test_a_wrong_row_is_refused_by_name(change, match):
-    """One bad battle names itself, and can be left out."""
+def test_wrong_row_is_refused(change, match):
+    """One wrong pair is named, and can be skipped."""
     records = [ARENA_33K[1], ARENA_33K[0] | change]
     with pytest.raises(PairsError, match=rf"row 1.*{match}"):
         read_pairs(pd.DataFrame(records))
@@ -200,8 +200,8 @@ def test_a_wrong_row_is_refused_by_name(change, match):
 
 
 @pytest.mark.parametrize("turn", [0, 3, None, 1.5, True, [1], np.array([1, 2])])
-def test_mt_bench_judges_one_turn_or_two(turn):
+def test_mt_bench_has_two_turns(turn):
     """A judgment of another turn is refused."""
     frame = pd.DataFrame([MT_BENCH[0] | {"turn": turn}]).astype({"turn": object})
-    with pytest.raises(PairsError, match="turn must be 1 or 2"):
+    with pytest.raises(PairsError, match=r"turn is .*; expected 1 or 2"):
         read_pairs(frame)

@@ -1,4 +1,4 @@
-"""Messages become turns, and what is not text is refused by name."""
+"""Lists of messages are converted to turns and back."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 
 from strategies import any_text, conversations
-from tiewise.data.formats.conversations import (
+from tiewise.data.formats.cells import (
     join_messages,
     read_messages,
     read_transcript,
@@ -19,7 +19,7 @@ from tiewise.errors import PairsError
 
 
 def said(*contents, roles=("user", "assistant")):
-    """Give messages whose roles alternate."""
+    """Return messages with alternating roles."""
     return [
         {"role": roles[place % len(roles)], "content": content}
         for place, content in enumerate(contents)
@@ -27,16 +27,16 @@ def said(*contents, roles=("user", "assistant")):
 
 
 @given(sides=conversations())
-def test_splitting_undoes_joining(sides):
-    """The turns of a conversation made of turns are those turns."""
+def test_split_inverts_join(sides):
+    """A conversation made of turns is split into the same turns."""
     exchanges = split_messages(join_messages(*sides))
     assert (exchanges.prompt, exchanges.response) == sides
     assert not exchanges.is_repaired
 
 
 @given(sides=conversations())
-def test_blocks_and_text_are_the_same_content(sides):
-    """Content blocks, as lists, arrays or JSON text, say what plain text says."""
+def test_blocks_equal_plain_text(sides):
+    """Content blocks, as lists, arrays or JSON text, are read like plain text."""
     messages = join_messages(*sides)
     blocks = [
         message | {"content": [{"type": "text", "text": message["content"], "image": None}]}
@@ -48,15 +48,15 @@ def test_blocks_and_text_are_the_same_content(sides):
 
 
 @given(content=any_text())
-def test_every_turn_encodes(content):
-    """Lone surrogates in a message are mended and said to be."""
+def test_turns_encode_to_utf8(content):
+    """Lone surrogates in a message are repaired, and the flag says so."""
     exchanges = split_messages(said(content))
     exchanges.prompt[0].encode()
     assert exchanges.is_repaired == (exchanges.prompt != [content])
 
 
-def test_a_system_message_is_part_of_what_was_asked():
-    """It stands before the user's first turn; several messages of one side are one turn."""
+def test_system_message_joins_user_turn():
+    """It comes before the user's first turn; neighbouring messages of one side are one turn."""
     messages = [
         *said("Be brief.", "Hi", roles=("system", "user")),
         *said("Hello", "there", roles=("assistant",)),
@@ -67,7 +67,7 @@ def test_a_system_message_is_part_of_what_was_asked():
     assert exchanges.response == ["Hello\n\nthere", None]
 
 
-def test_missing_messages_are_missing_turns():
+def test_missing_messages_are_none():
     """No answer, no question and null content are None, not the empty string."""
     assert split_messages(said("Hi"))[:2] == (["Hi"], [None])
     assert split_messages(said("Hi", roles=("assistant",)))[:2] == ([None], ["Hi"])
@@ -76,7 +76,7 @@ def test_missing_messages_are_missing_turns():
     assert split_messages([])[:2] == ([], [])
 
 
-def test_blocks_of_text_are_joined():
+def test_text_blocks_are_joined():
     """Two blocks of one message are one turn."""
     blocks = [{"type": "text", "text": "one"}, {"type": "text", "text": "two"}]
     assert split_messages(said(blocks)).prompt == ["one\n\ntwo"]
@@ -86,37 +86,37 @@ def test_blocks_of_text_are_joined():
 @pytest.mark.parametrize(
     ("content", "match"),
     [
-        ([{"type": "image", "image": "data:"}], "a block of type image; only text"),
-        ([{"type": "text", "text": "x", "image": "data:"}], "a block of type image; only text"),
+        ([{"type": "image", "image": "data:"}], "a block of type image; expected text"),
+        ([{"type": "text", "text": "x", "image": "data:"}], "a block of type image; expected text"),
         ([{"type": "image_url", "image_url": {"url": "u"}}], "of type image_url"),
         ([{"type": "tool_use"}], "of type tool_use"),
-        (["text"], "a block has a type and a text"),
-        ([{"type": "text", "text": 3}], "a block's text is text"),
-        (3, "content is text or blocks"),
+        (["text"], "a block is .*; expected a type and a text"),
+        ([{"type": "text", "text": 3}], "a block's text is 3; expected text"),
+        (3, "content is 3; expected text or blocks"),
     ],
 )
-def test_what_is_not_text_is_refused_by_name(content, match):
-    """An image is never left out in silence."""
+def test_content_must_be_text(content, match):
+    """An image or any other block is refused by its type."""
     with pytest.raises(PairsError, match=match):
         split_messages(said(content))
 
 
 @pytest.mark.parametrize("role", ["tool", "function", "User", None, 1, ["user"]])
 def test_unknown_roles_are_refused(role):
-    """Only roles whose side is known are read."""
-    with pytest.raises(PairsError, match="role is one of user, system, developer, assistant"):
+    """Only roles with a known side are read."""
+    with pytest.raises(PairsError, match=r"role is .*; expected one of user, system"):
         split_messages([{"role": role, "content": "x"}])
 
 
 @pytest.mark.parametrize("cell", [None, 3, "Hi", "[" * 100_000, "[1]", [1], [{"role": "user"}], {}])
-def test_what_is_no_conversation_is_refused(cell):
-    """A cell is a list of messages or JSON of one; nothing recurses."""
+def test_conversation_must_be_messages(cell):
+    """A cell is a list of messages or JSON of one; deep nesting is refused."""
     with pytest.raises(PairsError, match=r"conversation|message"):
         read_messages(cell)
 
 
-def test_transcripts_are_conversations():
-    """Text written «Human: … Assistant: …» has turns; other text has none."""
+def test_transcripts_are_read():
+    """Text written "Human: … Assistant: …" has turns; other text has none."""
     text = "\n\nHuman: Hi\n\nAssistant: Hello\n\nstill me\n\nHuman: Bye\n\nAssistant:"
     exchanges = split_messages(read_transcript(text))
     assert exchanges.prompt == ["Hi", "Bye"]

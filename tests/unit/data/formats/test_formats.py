@@ -1,4 +1,4 @@
-"""A file becomes a pairs table, is refused by name, or is mended and counted."""
+"""Each row of a file is read, refused by name, or repaired and counted."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def written(folder, text, name="train.csv", encoding="utf-8"):
 
 
 def kaggle_rows(*rows, header=KAGGLE_HEADER):
-    """Give a csv of the Kaggle columns, each row's cells quoted as they must be."""
+    """Return a csv with the Kaggle columns and these rows."""
     file = io.StringIO()
     writer = csv.writer(file, lineterminator="\n")
     writer.writerow(header.split(","))
@@ -46,7 +46,7 @@ def kaggle_rows(*rows, header=KAGGLE_HEADER):
 
 
 def kaggle_row(**cells):
-    """Give the cells of one right row, but for those that are given."""
+    """Return the cells of one correct row, with some replaced."""
     right = dict(
         zip(
             KAGGLE_HEADER.split(","),
@@ -58,16 +58,16 @@ def kaggle_row(**cells):
 
 
 def json_row(**cells):
-    """Give a line of JSON with one right row, but for the cells that are given."""
+    """Return a line of JSON with one correct row, with some cells replaced."""
     right = dict(zip(KAGGLE_HEADER.split(","), kaggle_row(), strict=True))
     return json.dumps(right | cells)
 
 
 class TestKaggle:
-    """The competition's own csv."""
+    """The csv of the LMSYS competition."""
 
-    def test_reads_every_column(self, tmp_path):
-        """Turns, nulls, emoji, labels, words and models are what the file says."""
+    def test_every_column_is_read(self, tmp_path):
+        """Turns, nulls, emoji, labels, words and models are as in the file."""
         pairs = read_pairs(written(tmp_path, KAGGLE))
         assert tuple(pairs.columns) == COLUMNS
         assert pairs["id"].tolist() == [30192, 53567, 65089]
@@ -82,8 +82,8 @@ class TestKaggle:
         assert pairs["group"][0] == pairs["group"][2] != pairs["group"][1]
         assert pairs.attrs == {"format": "kaggle", "rejected": [], "repaired": 0}
 
-    def test_unlabelled_leaves_the_label_out(self, tmp_path):
-        """A test file has no winners; those of a training file are not read when not asked for."""
+    def test_unlabelled_ignores_winners(self, tmp_path):
+        """A test file has no winners; those of a training file are ignored with labelled=False."""
         test = 'id,prompt,response_a,response_b\n1,[null],[],"[""x""]"\n'
         for text in (test, KAGGLE):
             pairs = read_pairs(written(tmp_path, text), labelled=False)
@@ -91,27 +91,27 @@ class TestKaggle:
             assert pairs["winner"].isna().all()
         assert read_pairs(written(tmp_path, test), labelled=False)["response_a"].tolist() == [[]]
 
-    def test_a_test_file_read_as_training_says_how_to_read_it(self, tmp_path):
+    def test_missing_winner_columns_are_named(self, tmp_path):
         """Without winners the message names labelled=False."""
-        with pytest.raises(PairsError, match=r"no winner among the columns id.*\n.*labelled=False"):
+        with pytest.raises(PairsError, match=r"no column names the winner[\s\S]*labelled=False"):
             read_pairs(written(tmp_path, "id,prompt,response_a,response_b\n1,[],[],[]\n"))
 
-    def test_a_header_alone_is_an_empty_table(self, tmp_path):
-        """No rows is a table with no rows, of the right columns and types."""
+    def test_header_alone_is_empty_table(self, tmp_path):
+        """A file without rows gives a table without rows, with the right columns and types."""
         pairs = read_pairs(written(tmp_path, KAGGLE_HEADER + "\n"))
         assert len(pairs) == 0
         check_pairs(pairs)
 
     def test_duplicate_ids_are_kept(self, tmp_path):
-        """Prediction answers every row, whatever its id."""
+        """A prediction needs every row, whatever its id."""
         pairs = read_pairs(written(tmp_path, kaggle_rows(kaggle_row(), kaggle_row())))
         assert pairs["id"].tolist() == [7, 7]
 
     @pytest.mark.parametrize(
         "form", ["table", "lists", "arrays", "dataset", "jsonl", "json", "parquet", "tsv"]
     )
-    def test_every_container_gives_the_same_table(self, tmp_path, form):
-        """A csv, a parquet file, JSON, a frame of text or of lists, or a data set: one table."""
+    def test_containers_give_equal_tables(self, tmp_path, form):
+        """csv, tsv, parquet, JSON, a frame of text or of lists, and a data set are read alike."""
         expected = read_pairs(written(tmp_path, KAGGLE))
         frame = pd.read_csv(io.StringIO(KAGGLE), keep_default_na=False)
         texts = ["prompt", "response_a", "response_b"]
@@ -143,8 +143,8 @@ class TestKaggle:
         assert_frame_equal(read_pairs(source), expected)
 
     @pytest.mark.parametrize("suffix", ["csv", "parquet"])
-    def test_read_write_read_is_the_identity(self, tmp_path, suffix):
-        """What was read is written and read as the same table (arena-human-preference-55k too)."""
+    def test_read_write_read_is_identity(self, tmp_path, suffix):
+        """A table that was read is written and read as the same table."""
         pairs = read_pairs(written(tmp_path, KAGGLE))
         write_pairs(pairs, tmp_path / f"pairs.{suffix}")
         read = read_pairs(tmp_path / f"pairs.{suffix}")
@@ -153,7 +153,7 @@ class TestKaggle:
 
 
 class TestPlainText:
-    """The multilingual competition's files, one turn a field."""
+    """The files of the WSDM competition, one turn in a field."""
 
     ROWS = (
         ("a1", "Hi", "[1, 2]", "null", "model_b", "m", "n", "English"),
@@ -161,8 +161,8 @@ class TestPlainText:
     )
     HEADER = "id,prompt,response_a,response_b,winner,model_a,model_b,language"
 
-    def test_texts_are_what_they_are(self, tmp_path):
-        """Nothing in a plain text is parsed, taken for missing, or mended."""
+    def test_plain_texts_are_kept(self, tmp_path):
+        """Plain text is never parsed, taken for missing or repaired."""
         pairs = read_pairs(written(tmp_path, kaggle_rows(*self.ROWS, header=self.HEADER)))
         assert pairs.attrs["format"] == "wsdm"
         assert pairs["prompt"].tolist() == [["Hi"], ["[x]"]]
@@ -172,22 +172,22 @@ class TestPlainText:
         assert pairs["language"].tolist() == ["English", "NA"]
 
     @pytest.mark.parametrize("suffix", ["csv", "parquet"])
-    def test_read_write_read_is_the_identity(self, tmp_path, suffix):
-        """What was read is written and read as the same table."""
+    def test_read_write_read_is_identity(self, tmp_path, suffix):
+        """A table that was read is written and read as the same table."""
         pairs = read_pairs(written(tmp_path, kaggle_rows(*self.ROWS, header=self.HEADER)))
         write_pairs(pairs, tmp_path / f"pairs.{suffix}")
         assert_frame_equal(read_pairs(tmp_path / f"pairs.{suffix}"), pairs)
 
-    def test_the_test_file_has_no_winner(self, tmp_path):
-        """Without a winner the texts alone tell plain text from lists of turns."""
+    def test_plain_test_file_is_found(self, tmp_path):
+        """Without a winner only the texts tell plain text from lists of turns."""
         text = kaggle_rows(
             ("a1", "Hi", "x", "y", "1"), header="id,prompt,response_a,response_b,scored"
         )
         pairs = read_pairs(written(tmp_path, text), labelled=False)
         assert (pairs.attrs["format"], pairs["response_b"].tolist()) == ("wsdm", [["y"]])
 
-    def test_broken_lists_are_no_plain_text(self, tmp_path):
-        """A file of Python literals is refused, not read as text with brackets."""
+    def test_malformed_lists_are_refused(self, tmp_path):
+        """A file of Python literals is refused, not read as plain text with brackets."""
         row = ("1", "['Hi']", "['x']", "['y']")
         text = kaggle_rows(row, header="id,prompt,response_a,response_b")
         with pytest.raises(PairsError, match=r"row 0.*prompt: expected a string or null"):
@@ -195,15 +195,15 @@ class TestPlainText:
         pairs = read_pairs(written(tmp_path, text), labelled=False, format="wsdm")
         assert pairs["prompt"].tolist() == [["['Hi']"]]
 
-    def test_a_missing_text_is_refused(self):
-        """A frame's missing cell is not the empty text."""
+    def test_missing_text_is_refused(self):
+        """A missing cell of a frame is not the empty text."""
         frame = pd.DataFrame([self.ROWS[0]], columns=self.HEADER.split(","))
         for missing in (None, float("nan"), pd.NA):
-            with pytest.raises(PairsError, match="response_a: expected text"):
+            with pytest.raises(PairsError, match=r"response_a is .*; expected text"):
                 read_pairs(frame.assign(response_a=pd.Series([missing], dtype=object)))
 
-    def test_lists_with_a_word_for_the_winner_are_read_as_lists(self, tmp_path):
-        """The texts decide, not the spelling of the winner."""
+    def test_lists_with_winner_word_are_lists(self, tmp_path):
+        """The texts decide between lists and plain text, not how the winner is written."""
         row = ("1", '["Hi"]', "[null]", "[]", "tie")
         text = kaggle_rows(row, header="id,prompt,response_a,response_b,winner")
         pairs = read_pairs(written(tmp_path, text))
@@ -211,7 +211,7 @@ class TestPlainText:
 
 
 class TestWinners:
-    """A label is never guessed."""
+    """Columns that name the winner."""
 
     @pytest.mark.parametrize(
         ("flags", "label"),
@@ -223,8 +223,8 @@ class TestWinners:
             (" 1 0 0", 0),
         ],
     )
-    def test_every_spelling_of_one_and_zero(self, tmp_path, flags, label):
-        """Integers, floats and booleans are what tables write."""
+    def test_flags_of_every_type_are_read(self, tmp_path, flags, label):
+        """Tables write 0 and 1 as integers, floats or booleans."""
         cells = dict(zip(KAGGLE_HEADER.split(",")[6:], flags.rsplit(" ", 2), strict=True))
         pairs = read_pairs(written(tmp_path, kaggle_rows(kaggle_row(**cells))))
         assert pairs["label"].tolist() == [label]
@@ -234,8 +234,8 @@ class TestWinners:
             *[st.sampled_from(["0", "1", "", "nan", "0.7", "2", "-1", "yes", "null"])] * 3
         )
     )
-    def test_anything_but_one_one_is_refused_by_name(self, flags):
-        """All zero, two ones, missing, fractions, words: the row is named and has no label."""
+    def test_wrong_flags_are_refused(self, flags):
+        """All zero, two ones, missing, fractions, words: the row is refused by its id."""
         cells = dict(zip(KAGGLE_HEADER.split(",")[6:], flags, strict=True))
         frame = pd.read_csv(
             io.StringIO(kaggle_rows(kaggle_row(**cells))), dtype=str, keep_default_na=False
@@ -247,8 +247,8 @@ class TestWinners:
                 read_pairs(frame)
 
     @pytest.mark.parametrize("flag", [float("nan"), None, pd.NA, 0.7, 2, "True!", [1], b"1"])
-    def test_a_frame_may_hold_anything(self, flag):
-        """Values that are neither 0 nor 1 are refused whatever their type."""
+    def test_flags_of_wrong_type_are_refused(self, flag):
+        """Values other than 0 and 1 are refused, whatever their type."""
         columns = dict(zip(KAGGLE_HEADER.split(","), kaggle_row(), strict=True))
         frame = pd.DataFrame(
             {name: pd.Series([cell], dtype=object) for name, cell in columns.items()}
@@ -257,49 +257,49 @@ class TestWinners:
         with pytest.raises(PairsError, match="id=7"):
             read_pairs(frame)
 
-    def test_all_zero_winners_ask_whether_it_is_the_test_file(self, tmp_path):
-        """What the notebook takes for ties is refused, with the way out."""
+    def test_all_zero_winners_are_refused(self, tmp_path):
+        """The notebook takes them for ties; here the message names --unlabelled."""
         text = kaggle_rows(kaggle_row(winner_model_a="0"))
         with pytest.raises(
             PairsError, match=r"are '0', '0', '0'; exactly one must be 1[\s\S]*--unlabelled"
         ):
             read_pairs(written(tmp_path, text))
 
-    def test_a_word_beside_the_columns_must_agree(self, tmp_path):
-        """«Both bad» is kept as a word; a contradiction is refused."""
+    def test_winner_word_and_flags_must_agree(self, tmp_path):
+        """The word for both bad is kept; a contradiction is refused."""
         header = f"{KAGGLE_HEADER},winner"
         tie = {"winner_model_a": "0", "winner_tie": "1"}
         text = kaggle_rows([*kaggle_row(**tie), "tie (bothbad)"], header=header)
         pairs = read_pairs(written(tmp_path, text))
         assert (pairs["winner"][0], pairs["label"][0]) == ("tie (bothbad)", 2)
         text = kaggle_rows([*kaggle_row(**tie), "model_a"], header=header)
-        with pytest.raises(PairsError, match="model_a and tie"):
+        with pytest.raises(PairsError, match="name model_a and tie as winners"):
             read_pairs(written(tmp_path, text))
 
-    def test_no_wrong_column_is_taken_for_a_winner(self, tmp_path):
+    def test_two_winner_columns_are_refused(self, tmp_path):
         """Two of the three columns are not enough."""
         text = kaggle_rows(kaggle_row()[:-1], header=KAGGLE_HEADER.rsplit(",", 1)[0])
-        with pytest.raises(PairsError, match="no winner among the columns"):
+        with pytest.raises(PairsError, match="no column names the winner"):
             read_pairs(written(tmp_path, text))
 
 
 class TestHostileFiles:
-    """Files as they come from people and from accidents."""
+    """Damaged and unusual csv files."""
 
     @pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-32"])
-    def test_a_byte_order_mark_is_understood(self, tmp_path, encoding):
-        """Files that say their encoding are read in it."""
+    def test_byte_order_marks_are_read(self, tmp_path, encoding):
+        """Files with a byte order mark are read in its encoding."""
         expected = read_pairs(written(tmp_path, KAGGLE))
         assert_frame_equal(read_pairs(written(tmp_path, KAGGLE, encoding=encoding)), expected)
 
     @pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be"])
-    def test_utf_16_without_a_mark_is_refused(self, tmp_path, encoding):
+    def test_utf_16_without_mark_is_refused(self, tmp_path, encoding):
         """Its columns have no known name."""
         with pytest.raises(PairsError, match="UTF-16"):
             read_pairs(written(tmp_path, KAGGLE, encoding=encoding))
 
-    def test_the_wrong_encoding_is_refused_by_row(self, tmp_path):
-        """Bytes that are not UTF-8 are never turned into some other character."""
+    def test_wrong_encoding_is_refused(self, tmp_path):
+        """Bytes that are not UTF-8 are never read as other characters; the row is named."""
         text = kaggle_rows(kaggle_row(id=1), kaggle_row(id=2, prompt='["café"]'))
         path = written(tmp_path, text, encoding="latin-1")
         with pytest.raises(PairsError, match=r"row 1 \(id=2\): is not UTF-8"):
@@ -318,28 +318,28 @@ class TestHostileFiles:
         ],
     )
     def test_unbalanced_quotes_are_refused(self, tmp_path, cut):
-        """After a quote that is not closed no row can be trusted; the line is named."""
+        """No row after a quote that is not closed can be trusted; the line is named."""
         for on_error in ("raise", "skip"):
             with pytest.raises(PairsError, match=r"line \d+: .* quote is not closed"):
                 read_pairs(written(tmp_path, cut), on_error=on_error)
 
     @pytest.mark.parametrize("row", [kaggle_row()[:-1], [*kaggle_row(), "more"], kaggle_row()[:1]])
-    def test_rows_of_another_width_are_refused_by_name(self, tmp_path, row):
-        """A field too few or too many shifts nothing into another column."""
+    def test_wrong_field_counts_are_refused(self, tmp_path, row):
+        """A field too few or too many moves no value into another column."""
         text = kaggle_rows(kaggle_row(id=1), row)
         with pytest.raises(
             PairsError, match=r"row 1 \(id=7\): has \d+ fields where the header has 9"
         ):
             read_pairs(written(tmp_path, text))
 
-    def test_an_unquoted_null_or_na_is_text_that_is_no_list(self, tmp_path):
-        """What pandas would eat as missing is refused, never taken for an empty text."""
+    def test_null_and_na_are_text(self, tmp_path):
+        """Cells that pandas would read as missing are refused, never read as empty text."""
         for cell in ("null", "NA", "", "nan"):
             with pytest.raises(PairsError, match=r"row 0 \(id=7\): prompt"):
                 read_pairs(written(tmp_path, kaggle_rows(kaggle_row(prompt=cell))))
 
-    def test_ids_that_are_floats_are_mended_and_counted(self, tmp_path):
-        """A table that made floats of integer ids is read as integers; text ids stay text."""
+    def test_float_ids_are_repaired(self, tmp_path):
+        """Integer ids written as floats are read as integers and counted; text ids stay text."""
         text = kaggle_rows(kaggle_row(id="7.0"), kaggle_row(id="8"), kaggle_row(id="-9.00"))
         pairs = read_pairs(written(tmp_path, text))
         assert (pairs["id"].tolist(), pairs.attrs["repaired"]) == ([7, 8, -9], 2)
@@ -350,33 +350,33 @@ class TestHostileFiles:
         assert (pairs["id"].tolist(), pairs.attrs["repaired"]) == (["7.0", "a", "007"], 0)
 
     @pytest.mark.parametrize("others", [["7.0", "8.0", "9.0"], ["7.0", "8.0", "a"]])
-    def test_ids_are_the_same_however_many_rows_are_read_at_a_time(self, tmp_path, others):
-        """Whether 7.0 is the integer is a question to the whole file."""
+    def test_chunk_size_changes_no_id(self, tmp_path, others):
+        """Whether 7.0 is an integer depends on the whole file, not on the chunk."""
         path = written(tmp_path, kaggle_rows(*(kaggle_row(id=name) for name in others)))
         ids = [str(name) for name in read_pairs(path)["id"]]
         for size in (1, 2, 3):
             chunks = [load() for load in read_chunks(path, size=size)]
             assert [str(name) for chunk in chunks for name in chunk["id"]] == ids
 
-    def test_a_missing_id_is_refused(self, tmp_path):
-        """A prediction must be able to name its row."""
+    def test_missing_id_is_refused(self, tmp_path):
+        """A prediction is joined with its row by id."""
         with pytest.raises(PairsError, match="row 0: id is missing"):
             read_pairs(written(tmp_path, kaggle_rows(kaggle_row(id=""))))
 
-    def test_lone_surrogates_are_mended_and_counted(self, tmp_path):
-        """What no encoding accepts becomes U+FFFD, and the row counts as repaired."""
+    def test_lone_surrogates_are_repaired(self, tmp_path):
+        """They become U+FFFD, and the row counts as repaired."""
         text = kaggle_rows(kaggle_row(), kaggle_row(prompt='["\\ud83d"]'))
         pairs = read_pairs(written(tmp_path, text))
         assert (pairs["prompt"][1], pairs.attrs["repaired"]) == (["\ufffd"], 1)
 
-    def test_a_ten_megabyte_field_is_read(self, tmp_path):
-        """A long field is long, not wrong."""
+    def test_ten_megabyte_field_is_read(self, tmp_path):
+        """A long field is no error."""
         prompt = json.dumps(["x" * 10_000_000])
         pairs = read_pairs(written(tmp_path, kaggle_rows(kaggle_row(prompt=prompt))))
         assert len(pairs["prompt"][0][0]) == 10_000_000
 
-    def test_skip_leaves_out_and_names(self, tmp_path, caplog):
-        """Right rows stay in order; each wrong one has a message, and the log has the first."""
+    def test_skipped_rows_are_named(self, tmp_path, caplog):
+        """Other rows stay in order; each skipped one has a message, and the log has the first."""
         rows = [kaggle_row(id=number) for number in range(6)]
         rows[1], rows[4] = kaggle_row(id=1, prompt="x"), kaggle_row(id=4, winner_tie="1")
         path = written(tmp_path, kaggle_rows(*rows))
@@ -386,11 +386,11 @@ class TestHostileFiles:
             "row 1 (id=1)",
             "row 4 (id=4)",
         ]
-        assert "left out 2 rows, which cannot be read:\n  row 1 (id=1): " in caplog.text
+        assert "skipped 2 rows that cannot be read:\n  row 1 (id=1): " in caplog.text
         with pytest.raises(PairsError, match=r"2 rows cannot be read:\n  row 1 .*\n  row 4"):
             read_pairs(path)
 
-    def test_the_message_stays_short(self, tmp_path):
+    def test_message_stays_short(self, tmp_path):
         """A file of wrong rows names three and counts the rest."""
         path = written(tmp_path, kaggle_rows(*[kaggle_row(prompt="x" * 999)] * 50))
         with pytest.raises(PairsError, match="and 47 more") as caught:
@@ -406,22 +406,22 @@ class TestHostileFiles:
             (KAGGLE.replace("response_b", "answer_b", 1), "no known format"),
         ],
     )
-    def test_a_file_of_other_columns_is_refused(self, tmp_path, text, match):
-        """The message lists what was found and what each format needs."""
+    def test_unknown_columns_are_refused(self, tmp_path, text, match):
+        """The message lists the columns that were found and those that each format needs."""
         with pytest.raises(PairsError, match=match):
             read_pairs(written(tmp_path, text))
 
-    def test_a_path_that_leads_nowhere_is_refused(self, tmp_path):
-        """No file, an unknown suffix, no table at all: each is said plainly."""
+    def test_wrong_arguments_are_refused(self, tmp_path):
+        """No file, an unknown suffix, no table, an unknown format: each has its message."""
         with pytest.raises(PairsError, match="no such file"):
             read_pairs(tmp_path / "absent.csv")
         with pytest.raises(PairsError, match=r"ends in \.csv, \.tsv, \.parquet"):
             read_pairs(tmp_path / "train.xlsx")
-        with pytest.raises(PairsError, match="expected a path or a table, found int"):
+        with pytest.raises(PairsError, match="found int; expected a path or a table"):
             read_pairs(3)
         with pytest.raises(PairsError, match="the splits train, test"):
             read_pairs({"train": 1, "test": 2})
-        with pytest.raises(PairsError, match="unknown format 'lmsys'"):
+        with pytest.raises(PairsError, match="format is 'lmsys'"):
             read_pairs(written(tmp_path, KAGGLE), format="lmsys")
         with pytest.raises(PairsError, match="on_error"):
             read_pairs(written(tmp_path, KAGGLE), on_error="ignore")
@@ -430,11 +430,11 @@ class TestHostileFiles:
 
 
 class TestHostileJson:
-    """JSON files are as strange as cells."""
+    """Damaged and unusual JSON files."""
 
     @pytest.mark.parametrize("id_", [[1, 2], {"a": 1}, []])
-    def test_an_id_that_is_no_id_is_refused_by_row(self, tmp_path, id_):
-        """A list or an object names nothing."""
+    def test_lists_are_no_ids(self, tmp_path, id_):
+        """A list or an object as id is refused."""
         row = dict(zip(KAGGLE_HEADER.split(","), kaggle_row(), strict=True)) | {"id": id_}
         path = written(tmp_path, json.dumps(row), "pairs.jsonl")
         with pytest.raises(PairsError, match=r"row 0 .*expected a number or text"):
@@ -450,7 +450,7 @@ class TestHostileJson:
             ('{"id": ' + "9" * 5000 + "}", "row 1"),
         ],
     )
-    def test_a_wrong_line_is_refused_by_row(self, tmp_path, line, match):
+    def test_wrong_json_line_is_refused(self, tmp_path, line, match):
         """Depth, repeated keys, huge numbers: the row is named and the others are read."""
         right = json.dumps(dict(zip(KAGGLE_HEADER.split(","), kaggle_row(), strict=True)))
         path = written(tmp_path, f"{right}\n{line}\n", "pairs.jsonl")
@@ -460,27 +460,27 @@ class TestHostileJson:
         with pytest.raises(PairsError, match="row 0" if match == "row 1" else match):
             read_pairs(written(tmp_path, line, "first.jsonl"))
 
-    def test_a_number_beyond_every_float_is_no_weight(self, tmp_path):
-        """As a word is none."""
-        with pytest.raises(PairsError, match="weight: expected a number"):
+    def test_huge_weight_is_refused(self, tmp_path):
+        """A number beyond the range of float64 is no weight."""
+        with pytest.raises(PairsError, match=r"weight is 1.*; expected a number"):
             read_pairs(written(tmp_path, json_row(weight=10**400), "pairs.jsonl"))
 
-    def test_an_id_that_does_not_encode_is_mended_like_any_word(self, tmp_path):
-        """A lone surrogate becomes U+FFFD; a wrong row of that name can be named."""
+    def test_ids_with_surrogates_are_repaired(self, tmp_path):
+        """A lone surrogate becomes U+FFFD, also in the message about a wrong row."""
         pairs = read_pairs(written(tmp_path, json_row(id="\ud83d"), "pairs.jsonl"))
         assert pairs["id"].tolist() == ["\ufffd"]
         line = json_row(id="\ud83d", prompt=3)
         with pytest.raises(PairsError, match="id=\ufffd"):
             read_pairs(written(tmp_path, line, "pairs.jsonl"))
 
-    def test_a_deep_array_is_refused(self, tmp_path):
-        """A JSON file that is no list of objects is refused whole."""
+    def test_json_without_objects_is_refused(self, tmp_path):
+        """A JSON file that is no list of objects is refused as a whole."""
         for text in ("[" * 100_000, "{}", '[{"id": 1}', "\ud83d"):
             with pytest.raises(PairsError):
                 read_pairs(written(tmp_path, text.encode("utf-8", "surrogatepass"), "pairs.json"))
 
-    def test_brackets_in_texts_are_no_depth(self, tmp_path):
-        """Only brackets outside of strings nest."""
+    def test_brackets_in_texts_do_not_nest(self, tmp_path):
+        """Only brackets outside strings count for the depth."""
         record = dict(zip(KAGGLE_HEADER.split(","), kaggle_row(), strict=True))
         record["prompt"] = ["[{" * 500 + '"']
         pairs = read_pairs(written(tmp_path, json.dumps(record), "pairs.jsonl"))
@@ -488,10 +488,10 @@ class TestHostileJson:
 
 
 class TestParquet:
-    """Our own format checks itself."""
+    """Parquet files of this package."""
 
-    def test_damage_is_noticed(self, tmp_path):
-        """A truncated, zeroed or flipped file is refused; it never reads as other pairs."""
+    def test_damaged_parquet_is_refused(self, tmp_path):
+        """A truncated, zeroed or flipped file is refused, or read as the same pairs."""
         path = tmp_path / "pairs.parquet"
         expected = read_pairs(written(tmp_path, KAGGLE))
         write_pairs(expected, path)
@@ -516,11 +516,11 @@ class TestParquet:
 
 
 class TestRoundTrip:
-    """Read, write, read is the identity."""
+    """Written tables are read as the same tables."""
 
     @given(pairs=pairs_tables().filter(len))
-    def test_parquet_gives_the_same_table_back(self, pairs):
-        """Everything a table can hold survives, attributes of the reading aside."""
+    def test_parquet_round_trip(self, pairs):
+        """Parquet keeps everything that a table can hold."""
         labelled = "prob_a" in pairs or bool(pairs["label"].notna().all())
         if not labelled:
             pairs = pairs.assign(label=pd.array([pd.NA] * len(pairs), "Int8"), winner=pd.NA)
@@ -528,38 +528,38 @@ class TestRoundTrip:
         assert_same(round_trip(pairs, "pairs.parquet", labelled=labelled), pairs)
 
     @given(pairs=pairs_tables().filter(len))
-    def test_csv_gives_the_same_table_back(self, pairs):
-        """The Kaggle columns and those that follow them lose nothing either."""
+    def test_csv_round_trip(self, pairs):
+        """The Kaggle columns and those after them keep everything."""
         assume(pairs["label"].notna().any())
         pairs = pairs[pairs["label"].notna()].reset_index(drop=True)
         pairs["id"] = pd.Series(range(len(pairs)), dtype=np.int64)
         assert_same(round_trip(pairs, "pairs.csv", labelled=True), pairs)
 
-    def test_a_csv_cannot_hold_some_labels_only(self, tmp_path):
-        """Rows without a label beside rows with one are refused, not written as ties."""
+    def test_csv_refuses_some_missing_labels(self, tmp_path):
+        """Rows without a label among rows with one are refused, not written as ties."""
         columns = {name: [["x"]] * 2 for name in ("prompt", "response_a", "response_b")}
         pairs = build_pairs({"id": [1, 2], **columns, "label": [0, None]})
         with pytest.raises(PairsError, match="1 of 2 rows have no label"):
             write_pairs(pairs, tmp_path / "pairs.csv")
         assert list(tmp_path.iterdir()) == []
 
-    def test_a_submission_is_called_a_csv(self, tmp_path):
-        """What is written is a csv, whatever it is called."""
+    def test_submission_needs_csv_suffix(self, tmp_path):
+        """Any other suffix is refused."""
         with pytest.raises(PairsError, match=r"ends in \.csv"):
             write_submission([7], [[1, 0, 0]], tmp_path / "submission.parquet")
 
-    def test_another_suffix_is_refused(self, tmp_path):
-        """Two spellings are written."""
+    def test_write_refuses_other_suffix(self, tmp_path):
+        """The message names both formats that are written."""
         with pytest.raises(PairsError, match=r"\.parquet or \.csv"):
             write_pairs(read_pairs(written(tmp_path, KAGGLE)), tmp_path / "pairs.txt")
 
     @pytest.mark.parametrize("suffix", ["parquet", "csv"])
-    def test_columns_of_ones_own_are_left_out_by_name(self, tmp_path, caplog, suffix):
-        """Whatever they hold: a number, a truth value."""
+    def test_unknown_columns_are_not_written(self, tmp_path, caplog, suffix):
+        """Other columns, whatever they hold, are named in the log and not written."""
         pairs = read_pairs(written(tmp_path, KAGGLE))
         path = tmp_path / f"pairs.{suffix}"
         write_pairs(pairs.assign(fold=1, mine=0.5, seen=True), path)
-        assert "without fold, mine, seen" in caplog.text
+        assert "no such columns: fold, mine, seen" in caplog.text
         assert_same(read_pairs(path), read_pairs(written(tmp_path, KAGGLE)))
 
 
@@ -570,16 +570,16 @@ def round_trip(pairs, name, *, labelled):
 
 
 def assert_same(read, expected):
-    """Compare two tables, but for what the reading says about itself."""
+    """Compare two tables without their attributes."""
     read.attrs = {}
     assert_frame_equal(read, expected)
 
 
 class TestSubmission:
-    """A submission says what the model said."""
+    """Kaggle submissions."""
 
     @given(prob_array=probs(6))
-    def test_numbers_round_trip(self, prob_array):
+    def test_submission_round_trip(self, prob_array):
         """Every float64 reads back as itself, under Kaggle's header, in the order given."""
         ids = [f"{number % 3}" for number in range(len(prob_array))]
         with tempfile.TemporaryDirectory() as folder:
@@ -604,18 +604,18 @@ class TestSubmission:
             [1, 0, 0],
         ],
     )
-    def test_what_is_no_distribution_is_refused(self, tmp_path, prob_array):
-        """Logits, NaN, or rows that do not match the ids never reach a file."""
+    def test_submission_needs_distributions(self, tmp_path, prob_array):
+        """Logits, NaN, or rows that do not match the ids are never written."""
         with pytest.raises(PairsError):
             write_submission([7], prob_array, tmp_path / "submission.csv")
         assert list(tmp_path.iterdir()) == []
 
 
 class TestManyFiles:
-    """Several files are one table."""
+    """Several files in one table."""
 
-    def test_sources_groups_and_ids_are_joined(self, tmp_path):
-        """Each row names its file; equal prompts share a group; clashing ids name the file too."""
+    def test_sources_groups_ids_are_joined(self, tmp_path):
+        """Rows name their file; equal prompts share a group; repeated ids get the file's name."""
         second = kaggle_rows(kaggle_row(id=65089, prompt='["hi"]'))
         paths = [written(tmp_path, KAGGLE, "a.csv"), written(tmp_path, second, "b.csv")]
         pairs = read_many(paths)
@@ -624,8 +624,8 @@ class TestManyFiles:
         assert pairs["group"][0] == pairs["group"][3]
         check_pairs(pairs)
 
-    def test_ids_that_do_not_clash_stay(self, tmp_path):
-        """One file, or files of different ids, keep the ids they have."""
+    def test_unique_ids_are_kept(self, tmp_path):
+        """One file, or files with different ids, keep their ids."""
         paths = [
             written(tmp_path, KAGGLE, "a.csv"),
             written(tmp_path, kaggle_rows(kaggle_row()), "b.csv"),
@@ -634,7 +634,7 @@ class TestManyFiles:
         one = read_many(paths[:1])
         assert_frame_equal(one.drop(columns="source"), read_pairs(paths[0]).drop(columns="source"))
 
-    def test_further_columns_are_filled_in(self, tmp_path):
+    def test_optional_columns_get_defaults(self, tmp_path):
         """A file without soft labels or weights gets its labels as such, and weight 1."""
         header = f"{KAGGLE_HEADER},prob_a,prob_b,prob_tie,weight,session"
         soft = kaggle_rows([*kaggle_row(), 0.5, 0.25, 0.25, 2, "s"], header=header)
@@ -646,7 +646,7 @@ class TestManyFiles:
         assert pairs["weight"].tolist() == [1, 1, 1, 2]
         assert pairs["session"].isna().tolist() == [True, True, True, False]
 
-    def test_what_was_rejected_names_its_file(self, tmp_path):
+    def test_skipped_rows_name_their_file(self, tmp_path):
         """Counts and messages of all files are kept."""
         wrong = kaggle_rows(kaggle_row(prompt="x"), kaggle_row(id="7.0"))
         paths = [written(tmp_path, KAGGLE, "a.csv"), written(tmp_path, wrong, "b.csv")]
@@ -654,7 +654,7 @@ class TestManyFiles:
         assert pairs.attrs["rejected"][0].startswith("b.csv, row 0 (id=7): prompt")
         assert (pairs.attrs["repaired"], pairs.attrs["format"]) == (1, "kaggle")
 
-    def test_no_file_is_refused(self):
-        """An empty list is a mistake."""
+    def test_empty_file_list_is_refused(self):
+        """At least one file is needed."""
         with pytest.raises(PairsError, match="at least one"):
             read_many([])

@@ -1,4 +1,4 @@
-"""A chosen and a rejected response are a pair whose order says nothing about the choice."""
+"""Chosen and rejected responses become pairs in an order that does not show the choice."""
 
 from __future__ import annotations
 
@@ -59,14 +59,14 @@ EVERY = {
 
 
 def by_choice(pairs):
-    """Give each row's chosen and rejected response."""
+    """Return each row's chosen and rejected response."""
     rows = zip(pairs["response_a"], pairs["response_b"], pairs["label"], strict=True)
     return [(a, b) if label == 0 else (b, a) for a, b, label in rows]
 
 
 @pytest.mark.parametrize(("record", "prompt", "chosen", "rejected"), EVERY.values(), ids=EVERY)
-def test_every_spelling(record, prompt, chosen, rejected):
-    """The prompt, the chosen and the rejected response are what the record says."""
+def test_every_layout_is_read(record, prompt, chosen, rejected):
+    """The prompt, the chosen and the rejected response are as in the record."""
     pairs = read_pairs(pd.DataFrame([record]))
     assert pairs["prompt"].tolist() == [prompt]
     assert by_choice(pairs) == [(chosen, rejected)]
@@ -74,16 +74,16 @@ def test_every_spelling(record, prompt, chosen, rejected):
 
 @pytest.mark.parametrize("record", [case[0] for case in EVERY.values()] + [REWARDBENCH_2])
 @pytest.mark.parametrize("suffix", ["parquet", "csv"])
-def test_read_write_read_is_the_identity(tmp_path, record, suffix):
-    """What was read is written and read as the same table."""
+def test_read_write_read_is_identity(tmp_path, record, suffix):
+    """A table that was read is written and read as the same table."""
     pairs = read_pairs(pd.DataFrame([record]))
     write_pairs(pairs, tmp_path / f"pairs.{suffix}")
     assert_frame_equal(read_pairs(tmp_path / f"pairs.{suffix}"), pairs)
 
 
 @pytest.mark.parametrize("record", [EXPLICIT_MESSAGES, IMPLICIT_MESSAGES, MIXED])
-def test_messages_may_be_spelled_as_text(record):
-    """A csv file holds them as JSON; other text in brackets stays text."""
+def test_messages_as_json_text(record):
+    """A csv file holds messages as JSON; other text in brackets stays text."""
     spelled = {
         key: value if isinstance(value, str) else json.dumps(value) for key, value in record.items()
     }
@@ -93,7 +93,7 @@ def test_messages_may_be_spelled_as_text(record):
     assert {found["response_a"][0][0], found["response_b"][0][0]} == {'[{"a": 1}]', "[{]"}
 
 
-def test_rewardbench_1():
+def test_rewardbench_1_is_read():
     """Models follow their responses, and the subset is the source."""
     pairs = read_pairs(pd.DataFrame([REWARDBENCH_1]))
     assert pairs.attrs["format"] == "rewardbench"
@@ -102,8 +102,8 @@ def test_rewardbench_1():
     assert pairs.loc[0, ["id", "source"]].tolist() == [30, "hep-python"]
 
 
-def test_rewardbench_2():
-    """Every chosen response meets every rejected one, and the rows are named after both."""
+def test_rewardbench_2_is_read():
+    """Every chosen response is paired with every rejected one; ids name both."""
     pairs = read_pairs(pd.DataFrame([REWARDBENCH_2]))
     assert by_choice(pairs) == [
         ([right], [wrong]) for right in ("blue", "azure") for wrong in ("green", "red", "brown")
@@ -117,14 +117,14 @@ def test_rewardbench_2():
         assert pairs[f"model_{side}"].tolist() == expected
 
 
-def test_rewardbench_2_without_matching_models_has_none():
-    """A list of models of another length is not guessed at."""
+def test_rewardbench_2_needs_matching_models():
+    """A list of models of another length is not used."""
     pairs = read_pairs(pd.DataFrame([REWARDBENCH_2 | {"models": ["m0"]}]))
     assert pairs["model_a"].isna().all()
 
 
 @given(prompt=clean_text(), chosen=clean_text(), rejected=clean_text())
-def test_the_order_does_not_depend_on_the_choice(prompt, chosen, rejected):
+def test_order_ignores_the_choice(prompt, chosen, rejected):
     """Choosing the other response changes the label and nothing else."""
     one, other = (
         read_pairs(pd.DataFrame([{"prompt": prompt, "chosen": first, "rejected": second}]))
@@ -135,8 +135,8 @@ def test_the_order_does_not_depend_on_the_choice(prompt, chosen, rejected):
     assert chosen == rejected or one["label"][0] + other["label"][0] == 1
 
 
-def test_the_choice_is_as_often_a_as_b():
-    """Over many rows neither position wins, whether or not the responses differ."""
+def test_choice_is_balanced():
+    """Over many rows A and B are chosen equally often, also for equal responses."""
     for rejected in ("no", "yes"):
         records = [
             {"prompt": f"{number}?", "chosen": "yes", "rejected": rejected}
@@ -146,8 +146,8 @@ def test_the_choice_is_as_often_a_as_b():
 
 
 @given(shared=clean_text(), chosen=clean_text(), rejected=clean_text())
-def test_an_implicit_prompt_loses_nothing(shared, chosen, rejected):
-    """Prompt and response together are the text that was given, cut before a space."""
+def test_implicit_prompt_is_complete(shared, chosen, rejected):
+    """Prompt and response together are the text that was given, split before a space."""
     record = {"chosen": shared + chosen, "rejected": shared + rejected}
     pairs = read_pairs(pd.DataFrame([record]))
     if "Human:" in shared + chosen + rejected:
@@ -158,8 +158,8 @@ def test_an_implicit_prompt_loses_nothing(shared, chosen, rejected):
     assert prompt == "" or all(response[:1].isspace() or response == "" for response in responses)
 
 
-def test_an_implicit_prompt_is_not_cut_inside_a_word():
-    """TRL cuts at the first character that differs; a response then begins within a word."""
+def test_implicit_prompt_ends_before_space():
+    """TRL splits at the first different character, so a response begins within a word."""
     record = {"chosen": "The sky is blue.", "rejected": "The sky is bright."}
     pairs = read_pairs(pd.DataFrame([record]))
     assert pairs["prompt"][0] == ["The sky is"]
@@ -189,7 +189,7 @@ def test_messages_keep_every_turn(sides, other):
 
 
 def messages_of(pairs, n_shared):
-    """Write one pair by hand as messages with an explicit prompt."""
+    """Return one pair as messages with an explicit prompt."""
     prompt, chosen, rejected = (pairs[name][0] for name in ("prompt", "response_a", "response_b"))
 
     def conversation(responses):
@@ -207,8 +207,8 @@ def messages_of(pairs, n_shared):
 
 
 @given(pairs=pairs_tables())
-def test_what_was_written_for_trl_reads_back(tmp_path_factory, pairs):
-    """Every decided row keeps its texts, choice, models and id; ties are counted."""
+def test_preference_round_trip(tmp_path_factory, pairs):
+    """Every row with a winner keeps its texts, choice, models and id; ties are counted."""
     pairs = pairs[pairs["label"].notna()].reset_index(drop=True)
     pairs = with_right_turns(pairs)
     path = tmp_path_factory.mktemp("trl") / "pairs.jsonl"
@@ -225,7 +225,7 @@ def test_what_was_written_for_trl_reads_back(tmp_path_factory, pairs):
 
 
 def with_right_turns(pairs):
-    """Give every row as many answers as questions, none missing and none empty."""
+    """Return the rows with as many answers as questions, none of them missing or empty."""
     columns = {"id": pairs["id"], "label": pairs["label"]}
     for name in ("prompt", "response_a", "response_b"):
         columns[name] = [
@@ -235,8 +235,8 @@ def with_right_turns(pairs):
     return build_pairs(columns)
 
 
-def test_write_preference_needs_labels_and_its_suffix(tmp_path):
-    """A row without a label is neither chosen nor rejected."""
+def test_write_preference_needs_labels(tmp_path):
+    """Rows without a label and other suffixes are refused."""
     texts = {name: [["x"]] for name in ("prompt", "response_a", "response_b")}
     with pytest.raises(PairsError, match="1 rows have no label"):
         write_preference(build_pairs({"id": [1], **texts}), tmp_path / "pairs.jsonl")
@@ -245,15 +245,15 @@ def test_write_preference_needs_labels_and_its_suffix(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_unlabelled_keeps_the_order_and_drops_the_choice():
-    """Read for prediction, a preference is two responses in the order of their digests."""
+def test_unlabelled_ignores_the_choice():
+    """Read for prediction, the two responses keep the order of their digests."""
     frame = pd.DataFrame([EXPLICIT_STRINGS])
     pairs = read_pairs(frame, labelled=False)
     assert pairs["label"].isna().all()
     assert pairs["response_a"].tolist() == read_pairs(frame)["response_a"].tolist()
 
 
-def test_ids_are_the_rows_where_none_are_given(tmp_path):
+def test_missing_ids_are_positions(tmp_path):
     """A data set without ids is numbered; one with ids keeps them."""
     path = tmp_path / "pairs.jsonl"
     lines = [EXPLICIT_STRINGS, EXPLICIT_STRINGS | {"id": 9}]
@@ -266,20 +266,23 @@ def test_ids_are_the_rows_where_none_are_given(tmp_path):
     ("record", "match"),
     [
         ({"chosen": [USER, BLUE], "rejected": [USER | {"content": "?"}, GREEN]}, "turns differ"),
-        ({"chosen": "text", "rejected": [USER, GREEN]}, "both text or both messages"),
+        (
+            {"chosen": "text", "rejected": [USER, GREEN]},
+            "are both text or messages",
+        ),
         (
             {"prompt": "Other?", "chosen": [USER, BLUE], "rejected": [USER, GREEN]},
             "none of the user",
         ),
         (
             {"prompt": "Sky?", "chosen": None, "rejected": "x"},
-            "a conversation is a list of messages",
+            "a conversation is None; expected a list of messages",
         ),
-        (REWARDBENCH_2 | {"rejected": []}, "rejected: expected a list of responses"),
-        (REWARDBENCH_2 | {"chosen": [1]}, "a turn is a string or null"),
+        (REWARDBENCH_2 | {"rejected": []}, "rejected is .*; expected a list of responses"),
+        (REWARDBENCH_2 | {"chosen": [1]}, "a turn is 1; expected text or null"),
     ],
 )
-def test_a_wrong_row_is_refused_by_name(record, match):
-    """What is no preference is said to be none."""
+def test_wrong_row_is_refused(record, match):
+    """A record that is no preference is refused with the reason."""
     with pytest.raises(PairsError, match=rf"row 0.*{match}"):
         read_pairs(pd.DataFrame([record]))

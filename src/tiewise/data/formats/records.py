@@ -1,0 +1,291 @@
+"""Turn a record of each known format into rows, and find out the format of a source.
+
+`FORMATS` is the table of formats. To add one, write a function from a record to its rows and list
+it there with the columns that identify it.
+
+Where a record names a chosen and a rejected response, digests of the texts decide which of the two
+is A. So the position says nothing about the label, and the same two responses to the same prompt
+have the same order in every file.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import product, takewhile
+from typing import Any, NamedTuple
+
+from tiewise.data.formats.cells import (
+    ONE_HOT_COLUMNS,
+    Exchanges,
+    Message,
+    Record,
+    Row,
+    Turns,
+    as_word,
+    common_prompt,
+    is_list,
+    is_missing,
+    json_cell,
+    list_cell,
+    plain_cell,
+    read_messages,
+    read_transcript,
+    read_weight,
+    shown,
+    split_messages,
+)
+from tiewise.data.formats.sources import parse_json
+from tiewise.data.parse import Cell
+from tiewise.data.schema import COLUMNS, TEXT_COLUMNS, WORD_COLUMNS
+from tiewise.errors import PairsError
+
+_CONVERSATIONS = ("conversation_a", "conversation_b")
+_CHOICES = ("chosen", "rejected")
+_WORDS = {name: name for name in (*WORD_COLUMNS, "session", "teacher") if name != "winner"}
+_ARENA_WORDS = {name: name for name in ("model_a", "model_b", "language", "source")}
+_ARENA_WORDS["evaluation_session_id"] = "session"
+_CHOICE_WORDS = {name: name for name in ("language", "source", "session")}
+
+
+def read_kaggle(record: Record) -> Iterator[Row]:
+    """Read the columns of the LMSYS competition and our own: texts are JSON lists of turns."""
+    yield _read_flat(record, json_cell)
+
+
+def read_wsdm(record: Record) -> Iterator[Row]:
+    """Read the columns of the WSDM competition: texts are plain, one turn each."""
+    yield _read_flat(record, plain_cell)
+
+
+def read_arena(record: Record) -> Iterator[Row]:
+    """Read two conversations with the same user turns, as all Chatbot Arena data sets hold them."""
+    row = _read_conversations(record)
+    named = next((name for name in ("id", "question_id") if name in record), None)
+    yield row if named is None else row | {"id": record[named]}
+
+
+def read_mt_bench(record: Record) -> Iterator[Row]:
+    """Read a judgment of MT-bench; one of the first turn is about the first exchange alone."""
+    row = _read_conversations(record)
+    n_turns = record["turn"]
+    if str(n_turns) not in {"1", "2", "1.0", "2.0"}:
+        raise PairsError(f"turn is {shown(n_turns)}; expected 1 or 2")
+    yield row | {name: row[name][: int(float(n_turns))] for name in TEXT_COLUMNS}
+
+
+def read_preference(record: Record) -> Iterator[Row]:
+    """Read a chosen and a rejected response, as text or messages, in TRL's columns.
+
+    The prompt may have its own column or begin both responses. Where it begins two plain texts, it
+    ends at the last space before they differ. Texts written "Human: … Assistant: …" are
+    conversations.
+    """
+    found = [_read_choice(record, name) for name in _CHOICES]
+    sides = [side for side in found if side is not None]
+    if len(sides) < len(found):
+        sides = _split_shared_start([record[name] for name in _CHOICES])
+    models = [as_word(record.get(f"{name}_model")) for name in _CHOICES]
+    row = _order_responses(common_prompt(_CHOICES, sides), [s.response for s in sides], models)
+    row["is_repaired"] = any(side.is_repaired for side in sides)
+    if not is_missing(record.get("id")):
+        row["id"] = record["id"]
+    yield row | _read_words(record, _CHOICE_WORDS) | read_weight(record)
+
+
+def read_rewardbench(record: Record) -> Iterator[Row]:
+    """Read RewardBench; the subset is the source.
+
+    RewardBench 1 has one chosen and one rejected response. RewardBench 2 has lists: each chosen
+    response makes a row with each rejected one, with the id ``id/i/j``.
+    """
+    source = {"source": as_word(record["subset"])}
+    if isinstance(record["chosen"], str):
+        yield from (row | source for row in read_preference(record))
+        return
+    chosen, rejected = (_read_responses(record, name) for name in _CHOICES)
+    models = _read_models(record, len(chosen) + len(rejected))
+    prompt = list_cell([record["prompt"]])
+    for (i, right), (j, wrong) in product(enumerate(chosen), enumerate(rejected)):
+        pair_models = [models[i], models[len(chosen) + j]]
+        row = _order_responses(prompt.turns, [[right], [wrong]], pair_models)
+        row |= {"id": f"{record['id']}/{i}/{j}", "is_repaired": prompt.is_repaired}
+        yield row | source
+
+
+class Format(NamedTuple):
+    """One way to write pairs."""
+
+    read: Callable[[Record], Iterator[Row]]
+    needs: tuple[str, ...]
+    """Columns that a source of this format has."""
+    excludes: tuple[str, ...] = ()
+    """Columns that a source of this format does not have."""
+    is_choice: bool = False
+    """Whether the texts' columns name the winner; else columns of their own do."""
+
+
+FORMATS = {
+    "pairs": Format(read_kaggle, COLUMNS),
+    "rewardbench": Format(read_rewardbench, ("id", "prompt", *_CHOICES, "subset"), is_choice=True),
+    "preference": Format(read_preference, _CHOICES, is_choice=True),
+    "mt_bench": Format(
+        read_mt_bench,
+        (*_CONVERSATIONS, "question_id", "judge", "turn"),
+        excludes=("anony", "tstamp", "language"),
+    ),
+    "arena": Format(read_arena, _CONVERSATIONS),
+    "kaggle": Format(read_kaggle, COLUMNS[:4]),
+    "wsdm": Format(read_wsdm, COLUMNS[:4]),
+}
+"""Every format by name; of several that fit, the first is meant."""
+
+
+def find_format(name: str, columns: Sequence[str], records: Iterable[Record]) -> str:
+    """Return the name of the format that has these columns.
+
+    Parameters
+    ----------
+    name
+        Of the source, for messages.
+    columns
+        The source's columns.
+    records
+        Its first records. They tell lists of turns from plain text where no other column does.
+
+    Raises
+    ------
+    PairsError
+        When no format has these columns.
+    """
+    fitting = [
+        key
+        for key, known in FORMATS.items()
+        if set(known.needs) <= set(columns) and set(known.excludes).isdisjoint(columns)
+    ]
+    if not fitting:
+        needs = "\n".join(f"  {key}: {', '.join(known.needs)}" for key, known in FORMATS.items())
+        raise PairsError(
+            f"{name}: no known format has the columns {', '.join(columns)}. "
+            f"Each format needs at least:\n{needs}"
+        )
+    if fitting[0] == "kaggle" and not set(ONE_HOT_COLUMNS) <= set(columns):
+        return "kaggle" if any(map(_has_lists, records)) else "wsdm"
+    return fitting[0]
+
+
+def _has_lists(record: Record) -> bool:
+    # Malformed lists count too: they are refused as such and not read as plain text.
+    cells = [record.get(name) for name in TEXT_COLUMNS]
+    return all(
+        cell.strip()[:1] == "[" and cell.strip()[-1:] == "]"
+        if isinstance(cell, str)
+        else is_list(cell)
+        for cell in cells
+    )
+
+
+def _read_flat(record: Record, read_cell: Callable[[Record, str], Cell]) -> Row:
+    cells = {name: read_cell(record, name) for name in TEXT_COLUMNS}
+    row: Row = {name: cell.turns for name, cell in cells.items()}
+    row["is_repaired"] = any(cell.is_repaired for cell in cells.values())
+    return row | {"id": record["id"]} | _read_words(record, _WORDS) | read_weight(record)
+
+
+def _read_conversations(record: Record) -> Row:
+    sides = [split_messages(read_messages(record[name])) for name in _CONVERSATIONS]
+    row: Row = {"prompt": common_prompt(_CONVERSATIONS, sides)}
+    row |= {f"response_{name}": side.response for name, side in zip("ab", sides, strict=True)}
+    row["is_repaired"] = any(side.is_repaired for side in sides)
+    return row | _read_words(record, _ARENA_WORDS) | read_weight(record)
+
+
+def _read_words(record: Record, names: dict[str, str]) -> Row:
+    return {ours: as_word(record[theirs]) for theirs, ours in names.items() if theirs in record}
+
+
+def _read_choice(record: Record, name: str) -> Exchanges | None:
+    """Return the conversation that ends with a response; None for plain text with its prompt."""
+    prompt, response = (_decode_messages(record.get(key)) for key in ("prompt", name))
+    if isinstance(response, str):
+        if isinstance(prompt, str):
+            return _as_exchange(prompt, response)
+        if is_missing(prompt):
+            transcript = read_transcript(response)
+            return None if transcript is None else split_messages(transcript)
+        response = [{"role": "assistant", "content": response}]
+    return split_messages(_with_prompt(prompt, read_messages(response)))
+
+
+def _decode_messages(cell: Any) -> Any:
+    """Return the messages whose JSON text a cell is, as in a csv file; else the cell as it is."""
+    if not isinstance(cell, str) or not cell.lstrip().startswith("[{"):
+        return cell
+    try:
+        return read_messages(parse_json(cell))
+    except ValueError:
+        return cell
+
+
+def _with_prompt(prompt: Any, messages: list[Message]) -> list[Message]:
+    """Put the prompt before the messages, unless they begin with it."""
+    if is_missing(prompt):
+        return messages
+    if isinstance(prompt, str):
+        asked = [message["content"] for message in messages if message["role"] == "user"]
+        if asked and prompt not in asked:
+            raise PairsError("the prompt is none of the user's messages in the conversation")
+        return messages if asked else [{"role": "user", "content": prompt}, *messages]
+    before = read_messages(prompt)
+    is_there = split_messages(messages[: len(before)]) == split_messages(before)
+    return messages if is_there and len(messages) > len(before) else [*before, *messages]
+
+
+def _split_shared_start(texts: Sequence[Any]) -> list[Exchanges]:
+    """Take the beginning that two texts share, up to a space, as their prompt."""
+    for text in texts:
+        if not isinstance(text, str):
+            raise PairsError(f"found {shown(text)}; chosen and rejected are both text or messages")
+    shared = takewhile(lambda pair: pair[0] == pair[1], zip(*texts, strict=False))
+    cut = max(
+        (place for place, (character, _) in enumerate(shared) if character.isspace()), default=0
+    )
+    return [_as_exchange(text[:cut], text[cut:]) for text in texts]
+
+
+def _as_exchange(prompt: str, response: str) -> Exchanges:
+    cell = list_cell([prompt, response])
+    return Exchanges(cell.turns[:1], cell.turns[1:], cell.is_repaired)
+
+
+def _order_responses(
+    prompt: Turns, responses: Sequence[Turns], models: Sequence[str | None]
+) -> Row:
+    """Return the row of the chosen and the rejected response; the smaller digest is A.
+
+    Two equal responses have one digest; its parity decides.
+    """
+    first, second = (_digest([prompt, response]) for response in responses)
+    is_chosen_a = first < second or (first == second and first[0] % 2 == 0)
+    row: Row = {"prompt": prompt, "winner": "model_a" if is_chosen_a else "model_b"}
+    for side, place in zip("ab", (0, 1) if is_chosen_a else (1, 0), strict=True):
+        row |= {f"response_{side}": responses[place], f"model_{side}": models[place]}
+    return row
+
+
+def _digest(turns: list[Turns]) -> bytes:
+    return hashlib.blake2b(json.dumps(turns).encode(), digest_size=16).digest()
+
+
+def _read_responses(record: Record, name: str) -> Turns:
+    if not is_list(record[name]) or not len(record[name]):
+        raise PairsError(f"{name} is {shown(record[name])}; expected a list of responses")
+    return list_cell(record[name]).turns
+
+
+def _read_models(record: Record, n: int) -> list[str | None]:
+    models: Any = record.get("models")
+    if not is_list(models) or len(models) != n:
+        return [None] * n
+    return [as_word(model) for model in models]
