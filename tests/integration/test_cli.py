@@ -214,7 +214,7 @@ REFUSED = {
     "audit train.csv --data-format nonsense": "format is 'nonsense'",
     "audit train.csv --n-splits 1": "--n-splits is 1",
     "audit train.csv --max-length -5": "--max-length is -5",
-    "convert test.csv --out new.csv": "convert and label do with --unlabelled",
+    "convert test.csv --out new.csv": "give --unlabelled to other commands",
     "simulate --n 5 --out new.tsv": "ends in .csv",
     "simulate --n 5 --out .": "ends in .csv",
     "simulate --n 0 --out new.csv": "--n",
