@@ -25,7 +25,7 @@ from sklearn.linear_model import LogisticRegression
 
 from tiewise.config.loading import load_preset
 from tiewise.config.run_config import RunConfig
-from tiewise.crossfit import FitOptions, cross_fit, summarise
+from tiewise.crossfit import cross_fit
 from tiewise.data.folds import fold_by_group, split
 from tiewise.data.formats import read_many
 from tiewise.data.labels import PROB_COLUMNS
@@ -35,6 +35,7 @@ from tiewise.evaluation.scores import compare, evaluate
 from tiewise.features.text_counts import join_turns
 from tiewise.files import write_bytes, write_parquet
 from tiewise.runs.folder import RunFolder
+from tiewise.runs.references import score_finished_folds
 from tiewise.runs.tables import read_folds, read_oof
 
 Model = Callable[[pd.DataFrame, pd.DataFrame, int], np.ndarray]
@@ -88,9 +89,10 @@ def predict_seed(
 def fit_runs(arguments: argparse.Namespace, seed: int) -> RunFolder:
     """Fit every fold of the CPU-class model, or find it fitted."""
     config = configure(arguments.data, seed)
-    options = FitOptions(f"human-{seed}", resume=True)
-    run, _ = cross_fit(config, list(range(N_SPLITS)), arguments.artifacts, options)
-    summarise(run)
+    run, _ = cross_fit(
+        config, range(N_SPLITS), arguments.artifacts, name=f"human-{seed}", resume=True
+    )
+    score_finished_folds(run)
     return run
 
 

@@ -14,13 +14,14 @@ import numpy as np
 import pandas as pd
 
 from tiewise.config.loading import load_preset
-from tiewise.crossfit import FitOptions, cross_fit, summarise
+from tiewise.crossfit import cross_fit
 from tiewise.data.folds import fold_by_group
 from tiewise.data.simulation.simulate import BAYES_COLUMNS, simulate, write_simulation
 from tiewise.data.table import text_lengths
 from tiewise.evaluation.references import evaluate_tables
 from tiewise.files import write_json
 from tiewise.runs.folder import RunFolder, start_run
+from tiewise.runs.references import score_finished_folds
 from tiewise.runs.tables import save_data, save_folds, save_scored
 
 N_SPLITS = 5
@@ -95,8 +96,8 @@ def fit_small(artifacts_dir: Path, name: str, *, seed: int = 0) -> RunFolder:
         train=replace(config.train, seed=seed),
     )
     folds = list(range(config.data.n_splits))
-    run, _ = cross_fit(config, folds, artifacts_dir, FitOptions(name))
-    summarise(run)
+    run, _ = cross_fit(config, folds, artifacts_dir, name=name)
+    score_finished_folds(run)
     return run
 
 

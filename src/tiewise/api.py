@@ -60,9 +60,9 @@ class Run(RunFolder):
         RunError
             If no fold is finished.
         """
-        from tiewise.crossfit import summarise
+        from tiewise.runs.references import score_finished_folds
 
-        return summarise(self)
+        return score_finished_folds(self)
 
     def report(self, *, data: Files = ()) -> Path:
         """Write report.html and the figures; return the path of the page.
@@ -157,16 +157,22 @@ def fit_config(
     artifacts: str | Path | None = None,
 ) -> tuple[Run, list[int]]:
     """Fit a resolved configuration; return the run and the folds that were fitted now."""
-    from tiewise.crossfit import FitOptions, cross_fit
+    from tiewise.crossfit import cross_fit
     from tiewise.report.card import write_fold_card
 
     if fold is not None and folds is not None:
         raise ConfigError("--fold and --folds contradict each other; give one of them.")
     wanted = list(range(config.data.n_splits)) if folds else [fold or 0]
-    options = FitOptions(
-        run, resume=resume, overwrite=overwrite, init_from=init_from, describe=write_fold_card
+    done, fitted = cross_fit(
+        config,
+        wanted,
+        _artifacts_dir(artifacts),
+        name=run,
+        resume=resume,
+        overwrite=overwrite,
+        init_from=init_from,
+        write_card=write_fold_card,
     )
-    done, fitted = cross_fit(config, wanted, _artifacts_dir(artifacts), options)
     return Run(done.path, done.config), fitted
 
 

@@ -165,7 +165,7 @@ REFUSED_FITS = {
     "--preset folder.csv": "presets are",
     "--preset baseline --init-from artifacts/runs/base/fold0": "--init-from needs a network",
     "--resume --overwrite": "contradict",
-    "--run base": "begun before",
+    "--run base": "started before",
     "--run base --seed 4": "train.seed was 0 and is now 4",
     "--run base --data one_class.csv --resume": "other",
 }

@@ -9,7 +9,7 @@ import pytest
 
 from fitting import configure
 from tiewise.config.loading import PRESETS
-from tiewise.crossfit import FitOptions, cross_fit
+from tiewise.crossfit import cross_fit
 from tiewise.data.formats import write_pairs
 from tiewise.data.simulation.simulate import simulate
 from tiewise.runs.tables import read_fold_oof
@@ -37,7 +37,7 @@ def test_a_preset_walks_its_whole_path(preset, tmp_path, cache_dir):
     artifacts_dir.mkdir()
     (artifacts_dir / "cache").symlink_to(cache_dir)
     config = configure(preset, data=(str(tmp_path / "pairs.csv"),), **SMALLER[preset])
-    run, fitted = cross_fit(config, [0], artifacts_dir, FitOptions("whole"))
+    run, fitted = cross_fit(config, [0], artifacts_dir, name="whole")
     assert fitted == [0]
     oof = read_fold_oof(run.fold(0))
     probs = oof[["prob_a", "prob_b", "prob_tie"]].to_numpy()

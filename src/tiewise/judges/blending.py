@@ -19,7 +19,6 @@ import numpy as np
 import pandas as pd
 
 from tiewise.config.run_config import BLEND, ModelConfig, RunConfig
-from tiewise.crossfit import summarise
 from tiewise.data.folds import fold_by_group, split
 from tiewise.data.labels import LOGIT_COLUMNS, PROB_COLUMNS
 from tiewise.errors import RunError
@@ -32,6 +31,7 @@ from tiewise.judges.mixture import Mixture, fit_weights, mix
 from tiewise.judges.prediction_stats import add_costs
 from tiewise.runs.fold_lock import check_fingerprint, lock_fold
 from tiewise.runs.folder import RunFolder, open_run, start_run
+from tiewise.runs.references import score_finished_folds
 from tiewise.runs.tables import (
     digest_predictions,
     pairs_digest,
@@ -139,7 +139,7 @@ def blend_runs(
         run,
         mixture,
         tuple(tuple(part.tolist()) for part in weights),
-        summarise(run),
+        score_finished_folds(run),
         tuple(compare_runs(run, member) for member in runs),
         {member.name: _count_rows(member) - len(known) for member in runs},
     )

@@ -1,7 +1,7 @@
-"""Whose a fold is: one process fits it at a time, and only what it was begun with goes on.
+"""Lock a fold to one process, and check that a resumed fit has the same configuration and data.
 
-A fold's ``identity.json`` names every input by digest before the first step, and nothing is resumed
-whose identity differs.
+A fold's ``identity.json`` is its fingerprint: every input by digest, written before the first step.
+Of the processes of a launch only the first locks, checks and writes.
 """
 
 from __future__ import annotations
@@ -14,10 +14,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
 from tiewise.config.identity import first_difference
 from tiewise.errors import RunError
 from tiewise.files import file_lock, write_json
-from tiewise.runs.folder import FoldFolder, read_object
+from tiewise.runs.environment import is_first_process
+from tiewise.runs.folder import FoldFolder, RunFolder, read_object
+from tiewise.runs.tables import delete_scores, save_scored
 
 
 @dataclass(frozen=True)
@@ -25,15 +29,15 @@ class FoldTask:
     """One fold to be fitted.
 
     folder
-        Where its files go.
+        Folder of its files.
     fold, data_digest
-        Its number and the digest of the data: parts of its identity.
+        Its number and the digest of the data: parts of its fingerprint.
     cache_dir
-        Where tokens and converted weights are cached.
+        Folder of cached tokens and converted weights.
     resume
-        Go on from the newest intact checkpoint.
+        Continue from the newest valid checkpoint.
     init_from
-        Folder of another fit's adapter to start from.
+        Folder of a fold of another run, or of an adapter, to start from.
     """
 
     folder: FoldFolder
@@ -46,42 +50,62 @@ class FoldTask:
 
 @contextlib.contextmanager
 def lock_fold(fold: FoldFolder) -> Iterator[None]:
-    """Keep other processes from fitting the same fold at the same time.
+    """Keep other processes from fitting the same fold; release a fold that failed at once.
 
     Raises
     ------
     RunError
-        When another process is fitting it.
+        If another process is fitting it.
     """
+    if not is_first_process():
+        yield
+        return
     with contextlib.ExitStack() as stack:
         try:
             stack.enter_context(file_lock(fold.lock_path))
         except BlockingIOError as error:
             raise RunError(
-                f"{fold.path} is being fitted just now, {error.strerror}. Wait for its end, or "
-                "take another --run name."
+                f"{fold.path} is being fitted now, {error.strerror}. Wait until it ends, or choose "
+                "another --run name."
             ) from error
-        yield
+        try:
+            yield
+        except BaseException:
+            release_fold(fold)
+            raise
 
 
-def empty_fold(fold: FoldFolder) -> None:
-    """Remove everything an earlier fit left in a fold that this process holds."""
-    for path in fold.path.iterdir():
-        if path.is_dir():
-            shutil.rmtree(path)
-        elif path != fold.lock_path:
-            path.unlink()
+def clear_fold(run: RunFolder, fold: int) -> None:
+    """Delete the files of a fold that this process has locked, and the scores of the run."""
+    if not is_first_process():
+        return
+    with file_lock(run.lock_path, wait=True):
+        delete_scores(run)
+        folder = run.fold(fold)
+        for path in folder.path.iterdir():
+            if path.is_dir():
+                shutil.rmtree(path)
+            elif path != folder.lock_path:
+                path.unlink()
+
+
+def finish_fold(fold: FoldFolder, oof: pd.DataFrame, scores: dict[str, Any]) -> None:
+    """Write a fold's predictions and, last, its scores; delete its checkpoints."""
+    save_scored(fold, oof, scores)
+    shutil.rmtree(fold.checkpoints_dir, ignore_errors=True)
 
 
 def check_fingerprint(fold: FoldFolder, identity: dict[str, Any], *, resume: bool) -> None:
-    """Write a fold's identity, or check that the one written before is the same.
+    """Write a fold's fingerprint, or check that the one in its folder is the same.
 
     Raises
     ------
     RunError
-        When the fold was begun with other inputs (the first difference is named), or was begun
+        If the fold was started with other inputs (the first difference is named), or was started
         before and is not being resumed.
     """
+    if not is_first_process():
+        return
     if not fold.identity_path.is_file():
         write_json(fold.identity_path, identity)
         return
@@ -89,18 +113,18 @@ def check_fingerprint(fold: FoldFolder, identity: dict[str, Any], *, resume: boo
     if difference is not None:
         name, before, now = difference
         raise RunError(
-            f"{fold.path} belongs to another run: {name} was {before} and is now {now}. Take "
-            "another --run name, or give what the run was begun with."
+            f"{fold.path} belongs to another run: {name} was {before} and is now {now}. Choose "
+            "another --run name, or give the inputs that the run was started with."
         )
     if not resume:
         raise RunError(
-            f"{fold.path} was begun before. Go on with --resume, begin anew with --overwrite, or "
-            "take another --run name."
+            f"{fold.path} was started before. Continue with --resume, start over with "
+            "--overwrite, or choose another --run name."
         )
 
 
 def release_fold(fold: FoldFolder) -> None:
-    """Give a fold up that failed before its first checkpoint: nothing was computed there."""
+    """Delete the fingerprint of a fold that failed before its first checkpoint."""
     if not fold.is_finished and not any(fold.checkpoints_dir.glob("*")):
         fold.identity_path.unlink(missing_ok=True)
         fold.history_path.unlink(missing_ok=True)

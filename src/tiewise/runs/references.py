@@ -8,18 +8,27 @@ without its own fold, and nothing need be fitted again.
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
 
 from tiewise.config.run_config import BASELINE, RunConfig
 from tiewise.data.labels import PROB_COLUMNS
-from tiewise.errors import TiewiseError
+from tiewise.errors import RunError, TiewiseError
 from tiewise.evaluation.intervals import FloatArray
 from tiewise.evaluation.references import RunScores, evaluate_tables
+from tiewise.files import file_lock, read_json
 from tiewise.runs.folder import RunFolder, open_run
-from tiewise.runs.tables import pairs_digest, read_data, read_folds, read_oof
+from tiewise.runs.tables import (
+    join_folds,
+    pairs_digest,
+    read_data,
+    read_folds,
+    read_oof,
+    save_scored,
+)
+from tiewise.runs.training_rows import LEAKS, START_LEAKS
 
 _log = logging.getLogger(__name__)
 
@@ -52,6 +61,33 @@ def score_run(
         others={} if baseline is None else {BASELINE: baseline},
         omitted={BASELINE: reason} if reason else {},
     )
+
+
+def score_finished_folds(run: RunFolder) -> RunScores:
+    """Join the predictions of the finished folds, score them, and write both.
+
+    Raises
+    ------
+    RunError
+        If no fold is finished.
+    """
+    with file_lock(run.lock_path, wait=True):
+        finished = run.finished_folds()
+        if not finished:
+            raise RunError(
+                f"{run.path}: no fold is finished yet. Continue with tiewise fit --resume."
+            )
+        oof = join_folds(run, finished)
+        scores = score_run(run, oof, counts=_sum_leaks(run, finished))
+        save_scored(run, oof, scores.to_dict())
+    return scores
+
+
+def _sum_leaks(run: RunFolder, folds: Sequence[int]) -> dict[str, int]:
+    """Add up the held-out rows that teachers or starting models have seen."""
+    counts = [read_json(run.fold(fold).scores_path).get("counts", {}) for fold in folds]
+    found = {name: [own[name] for own in counts if name in own] for name in (LEAKS, START_LEAKS)}
+    return {name: sum(leaks) for name, leaks in found.items() if leaks}
 
 
 def predict_by_baseline(run: RunFolder, ids: pd.Series) -> tuple[FloatArray | None, str]:

@@ -1,8 +1,8 @@
-"""What each fold of a run learns from: the rows it does not hold out, and extra rows.
+"""Training rows of each fold: the rows that it does not hold out, and extra rows.
 
-Three things are settled here for all folds at once, said in the log and counted in ``data.json``:
-which extra rows a fold must not see, which sources teach A against B alone, and whether a teacher's
-soft labels may be learned from.
+Three decisions are made here for all folds at once, logged, and counted in ``data.json``: the extra
+rows that a fold must not see, the sources that teach A against B only, and whether a teacher's soft
+labels may be used.
 """
 
 from __future__ import annotations
@@ -24,8 +24,10 @@ from tiewise.data.table import pair_digests
 from tiewise.data.targets import choose_no_tie_sources, mark_no_tie_rows
 from tiewise.errors import PairsError
 from tiewise.files import digest_file, digest_json
-from tiewise.runs.dataset import Dataset, find_data
+from tiewise.runs.dataset import Dataset, Fallback, assign_folds, find_data, load_dataset
+from tiewise.runs.environment import is_first_process
 from tiewise.runs.folder import RunFolder
+from tiewise.runs.tables import save_data, save_folds
 from tiewise.runs.teachers import (
     Teacher,
     find_leaks,
@@ -37,27 +39,37 @@ from tiewise.runs.teachers import (
 
 LEAKS = "n_held_out_seen_by_teacher"
 START_LEAKS = "n_held_out_seen_by_start"
+_LEAK_WARNINGS = (
+    (
+        START_LEAKS,
+        "the model it starts from",
+        "Start each fold from the same fold of a run over the same folds.",
+    ),
+    (LEAKS, "the teacher", "Label each fold with the teacher's same fold to avoid it."),
+)
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class TrainingRows:
-    """What a run learns from, fold by fold.
+    """The rows of a run, fold by fold.
 
-    pairs, folds
-        The n rows that are held out in turn, and where: shape (n,).
+    pairs
+        The n rows that are each held out in one fold.
+    table
+        The table of folds, n rows (:func:`tiewise.runs.dataset.assign_folds`).
     extra
-        The m rows that are only learned from.
+        The m rows that are only trained on.
     is_barred
-        Which extra rows a fold may not see: shape (m, n_splits).
+        Extra rows that a fold must not see: bool, shape (m, n_splits).
     described
-        What ``data.json`` says of all this.
+        The content of ``data.json``.
     teachers
-        Whose soft labels there are.
+        The teachers of the soft labels.
     """
 
     pairs: pd.DataFrame
-    folds: npt.NDArray[np.int64]
+    table: pd.DataFrame
     extra: pd.DataFrame
     is_barred: npt.NDArray[np.bool_]
     described: dict[str, Any]
@@ -65,87 +77,137 @@ class TrainingRows:
 
     @property
     def digest(self) -> str:
-        """Digest of everything that may be learned from."""
+        """Digest of all rows."""
         return str(self.described["digest"])
 
+    @property
+    def folds(self) -> npt.NDArray[np.int64]:
+        """Fold of each of the n rows, shape (n,)."""
+        return self.table["fold"].to_numpy(np.int64)
+
+    def held_out_idx(self, fold: int) -> npt.NDArray[np.int64]:
+        """Return the positions of the rows that `fold` holds out."""
+        return split(self.folds, fold)[1]
+
+    def held_out(self, fold: int) -> pd.DataFrame:
+        """Return the rows that `fold` holds out."""
+        return self.pairs.iloc[self.held_out_idx(fold)]
+
     def of(self, fold: int) -> pd.DataFrame:
-        """Return the rows to learn from where `fold` is held out; extra rows stand last."""
-        train = self.pairs.iloc[split(self.folds, fold)[0]]
+        """Return the rows to train on when `fold` is held out; extra rows come last."""
+        train_idx, held_out_idx = split(self.folds, fold)
+        train = self.pairs.iloc[train_idx]
+        _log.info("fold %d: %d training rows, %d held out", fold, len(train), len(held_out_idx))
         if self.extra.empty:
             return train
         is_barred = self.is_barred[:, fold]
+        n_barred = int(is_barred.sum())
         _log.info(
-            "fold %d: %d extra rows to learn from; %d left out, their conversation is held out",
-            *(fold, (~is_barred).sum(), is_barred.sum()),
+            "fold %d: %d extra training rows; %d skipped, because their prompt group is held out",
+            fold,
+            len(is_barred) - n_barred,
+            n_barred,
         )
         return pd.concat(align_pairs([train, self.extra[~is_barred]]), ignore_index=True)
 
-    def count_leaks(self, fold: int, train: pd.DataFrame) -> dict[str, int]:
-        """Count the rows held out in `fold` that the teacher of its soft labels has learned from.
+    def count_leaks(
+        self, fold: int, train: pd.DataFrame, init_from: Path | None = None
+    ) -> dict[str, int]:
+        """Count training rows, and held-out rows that earlier models of this fit were trained on.
 
-        Nothing is counted where there is no teacher. Through the labels of other rows it hands on
-        what it learned: scores on these rows flatter the student.
+        Parameters
+        ----------
+        fold
+            The fold that is held out.
+        train
+            Its training rows.
+        init_from
+            Folder of the fold that the fit starts from.
+
+        Returns
+        -------
+        dict
+            `n_learned_from`; `n_held_out_seen_by_teacher` if there are soft labels of a teacher;
+            `n_held_out_seen_by_start` if the fit starts from a fold with known training rows.
+            Scores on rows that were seen are too good, so both are also logged as warnings.
         """
-        if not self.teachers:
-            return {}
-        held_out = self.pairs.iloc[split(self.folds, fold)[1]]
-        n_leaks = int(find_leaks(held_out, train, self.teachers).sum())
-        if n_leaks:
-            _log.warning(
-                "fold %d: the teacher has learned from %d of %d held-out rows; scores on them "
-                "flatter the student. Label with tiewise label --folds %d to avoid it.",
-                *(fold, n_leaks, len(held_out), fold),
-            )
-        return {LEAKS: n_leaks}
+        held_out = self.held_out(fold)
+        counts = {"n_learned_from": len(train)}
+        if init_from is not None:
+            is_seen = find_seen_by_start(init_from, held_out)
+            if is_seen is None:
+                _log.warning("fold %d: the training rows of %s are not known.", fold, init_from)
+            else:
+                counts[START_LEAKS] = int(is_seen.sum())
+        if self.teachers:
+            counts[LEAKS] = int(find_leaks(held_out, train, self.teachers).sum())
+        for name, source, advice in _LEAK_WARNINGS:
+            if counts.get(name):
+                _log.warning(
+                    "fold %d: %s was trained on %d of %d held-out rows; scores on them are too "
+                    "good. %s",
+                    fold,
+                    source,
+                    counts[name],
+                    len(held_out),
+                    advice,
+                )
+        return counts
 
-    def count_start_leaks(self, fold: int, start: Path | None) -> dict[str, int]:
-        """Count the rows held out in `fold` that the fold a fit starts from has learned from.
+    def save(self, run: RunFolder) -> None:
+        """Write the folds, the rows each fold has not seen, and the description of the data.
 
-        Nothing is counted where a fit starts afresh, or where it is not known what was learned.
+        Raises
+        ------
+        RunError
+            If the run was started with other data or folds.
         """
-        if start is None:
-            return {}
-        held_out = self.pairs.iloc[split(self.folds, fold)[1]]
-        is_seen = find_seen_by_start(start, held_out)
-        if is_seen is None:
-            _log.warning("fold %d: what %s has learned from is not known.", fold, start)
-            return {}
-        if is_seen.any():
-            _log.warning(
-                "fold %d: %s has learned from %d of %d held-out rows; scores on them flatter this "
-                "fit. Start each fold from the same fold of a run over the same folds.",
-                *(fold, start, is_seen.sum(), len(held_out)),
-            )
-        return {START_LEAKS: int(is_seen.sum())}
-
-    def save_seen(self, run: RunFolder) -> None:
-        """Note in the run's folder which folds have not seen which rows."""
+        if not is_first_process():
+            return
+        save_folds(run, self.table)
         own = np.eye(self.is_barred.shape[1], dtype=bool)[self.folds]
         rows = pd.concat([self.pairs, self.extra])
         save_seen(run, rows, np.concatenate([own, self.is_barred]))
+        save_data(run, self.described)
 
 
-def gather_training_rows(
-    config: DataConfig, dataset: Dataset, folds: npt.NDArray[np.int64]
-) -> TrainingRows:
-    """Read the extra files and settle what each fold may learn from.
+def load_training_rows(config: DataConfig, *, fallback: Fallback = "sample") -> TrainingRows:
+    """Read the rows of a run, assign them to folds, and gather the training rows of each fold.
+
+    Parameters
+    ----------
+    config
+        Files, formats and folds.
+    fallback
+        Data to use if no file is named or found.
+
+    Raises
+    ------
+    PairsError, FoldError, ConfigError
+        If the data cannot be read or split.
+    """
+    dataset = load_dataset(config, fallback=fallback)
+    return gather_training_rows(config, dataset, assign_folds(dataset, config))
+
+
+def gather_training_rows(config: DataConfig, dataset: Dataset, table: pd.DataFrame) -> TrainingRows:
+    """Read the extra files and decide the training rows of each fold.
 
     Parameters
     ----------
     config
         Names the extra files and the sources without ties.
-    dataset, folds
-        The rows that are held out in turn, and where.
+    dataset, table
+        The rows that are held out, and their table of folds.
 
     Raises
     ------
     PairsError
-        When an extra file cannot be read.
-    PairsError
-        When a teacher was trained on rows that it gives soft labels for.
+        If an extra file cannot be read, or a teacher was trained on rows that it labels.
     ConfigError
-        When a source without ties is named that there is not, or that has ties.
+        If a source without ties is named that does not exist or has ties.
     """
+    folds = table["fold"].to_numpy()
     extra, lines = _read_extra(config, dataset.pairs)
     everything = pd.concat(align_pairs([dataset.pairs, extra]), ignore_index=True)
     teachers = read_teachers([*find_data(config), *config.extra_data])
@@ -163,7 +225,7 @@ def gather_training_rows(
     counts |= _count_repeated(dataset.pairs, extra)
     counts |= _count_extra(is_barred) | _count_no_tie_rows(sources, pairs, extra)
     described |= {"counts": dataset.counts | counts}
-    return TrainingRows(pairs, folds, extra, is_barred, described, teachers)
+    return TrainingRows(pairs, table, extra, is_barred, described, teachers)
 
 
 def _read_extra(config: DataConfig, pairs: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:

@@ -109,8 +109,7 @@ def fit_fold(
         "fold": task.fold,
         "init_from": init_from and digest_adapter(init_from),
     }
-    if is_first_process():
-        check_fingerprint(task.folder, identity, resume=task.resume)
+    check_fingerprint(task.folder, identity, resume=task.resume)
     if task.resume and task.folder.is_finished:
         return None
     examples = make_examples(config, train, backbone, cache_dir=task.cache_dir)
@@ -133,7 +132,7 @@ def fit_fold(
         is_swapped=config.predict.swap,
         cache_dir=task.cache_dir,
         batch_tokens=config.predict.score_batch_tokens,
-    )
+    ).drop(columns="id")
 
 
 def save_adapter(classifier: PairClassifier, backbone: Backbone, adapter_dir: Path) -> None:

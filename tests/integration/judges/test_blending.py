@@ -7,7 +7,6 @@ import pytest
 
 from run_folders import fit_small, simulated_tables, write_run
 from tiewise.cli import main
-from tiewise.crossfit import summarise
 from tiewise.data.labels import LOGIT_COLUMNS, PROB_COLUMNS, swap_probs
 from tiewise.data.simulation.simulate import simulate
 from tiewise.data.table import swap_pairs
@@ -18,6 +17,7 @@ from tiewise.judges.comparison import compare_runs
 from tiewise.judges.mixture import fit_weights, load_mixture, mix
 from tiewise.judges.predictors import PredictOptions, open_predictor
 from tiewise.runs.folder import open_run
+from tiewise.runs.references import score_finished_folds
 from tiewise.runs.tables import read_oof
 
 PAIRS, FOLDS, OOF = simulated_tables(240)
@@ -68,7 +68,7 @@ def test_a_blend_is_a_run_like_any_other(blended):
     """It is opened, evaluated and compared; and says what was left out."""
     folder, runs, blend = blended
     run = open_run("both", folder)
-    assert summarise(run).to_dict() == blend.scores.to_dict()
+    assert score_finished_folds(run).to_dict() == blend.scores.to_dict()
     difference = compare_runs(run, runs[1])
     assert difference.overall[0].n == len(FOLDS)
     assert difference.overall[0].log_loss.value < 0

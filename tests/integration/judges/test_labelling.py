@@ -11,7 +11,7 @@ import pytest
 
 from tiewise.cli import main
 from tiewise.config.loading import config_from_dict
-from tiewise.crossfit import FitOptions, cross_fit, summarise
+from tiewise.crossfit import cross_fit
 from tiewise.data.formats import read_pairs, write_pairs
 from tiewise.data.formats.parquet import write_parquet
 from tiewise.data.labels import PROB_COLUMNS
@@ -21,6 +21,7 @@ from tiewise.data.table import swap_pairs
 from tiewise.errors import PairsError, RunError
 from tiewise.features import binary_models as parts
 from tiewise.judges.labelling import label_pairs
+from tiewise.runs.references import score_finished_folds
 from tiewise.runs.tables import read_data, read_folds, read_oof
 from tiewise.runs.teachers import find_seen_by_start, open_teacher
 
@@ -37,8 +38,8 @@ def fit(folder, name, data, folds=(0, 1, 2), **fields):
             "train": fields,
         }
     )
-    run, _ = cross_fit(config, list(folds), folder, FitOptions(name))
-    summarise(run)
+    run, _ = cross_fit(config, list(folds), folder, name=name)
+    score_finished_folds(run)
     return run
 
 

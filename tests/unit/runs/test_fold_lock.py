@@ -9,7 +9,7 @@ from tiewise.config.identity import defining_fields
 from tiewise.config.loading import load_preset
 from tiewise.errors import RunError
 from tiewise.files import write_json
-from tiewise.runs.fold_lock import check_fingerprint, empty_fold, lock_fold, release_fold
+from tiewise.runs.fold_lock import check_fingerprint, clear_fold, lock_fold, release_fold
 from tiewise.runs.folder import start_run
 
 TINY = load_preset("tiny")
@@ -62,11 +62,12 @@ def test_a_fold_is_fitted_by_one_process_at_a_time(tmp_path):
 
 def test_an_emptied_fold_keeps_its_lock_and_nothing_else(tmp_path):
     """Beginning anew removes what was there, but not the lock that guards the removal."""
-    fold = start_run(tmp_path, TINY, name="r").fold(0)
+    run = start_run(tmp_path, TINY, name="r")
+    fold = run.fold(0)
     with lock_fold(fold):
         write_json(fold.identity_path, {})
         write_json(fold.checkpoints_dir / "checkpoint-2" / "a.json", {})
-        empty_fold(fold)
+        clear_fold(run, 0)
         assert list(fold.path.iterdir()) == [fold.lock_path]
 
 
@@ -78,5 +79,5 @@ def test_a_fold_that_failed_before_its_first_checkpoint_is_free_again(tmp_path):
     check_fingerprint(fold, {"fold": "another"}, resume=False)
     write_json(fold.checkpoints_dir / "checkpoint-2" / "a.json", {})
     release_fold(fold)
-    with pytest.raises(RunError, match="begun before"):
+    with pytest.raises(RunError, match="started before"):
         check_fingerprint(fold, {"fold": "another"}, resume=False)

@@ -36,8 +36,7 @@ def gather(tmp_path):
         data = {"data": [str(tmp_path / "main.parquet")], "n_splits": 3, "extra_data": paths}
         config = config_from_dict({"data": data | fields}).data
         dataset = load_dataset(config)
-        folds = assign_folds(dataset, config)["fold"].to_numpy()
-        return gather_training_rows(config, dataset, folds)
+        return gather_training_rows(config, dataset, assign_folds(dataset, config))
 
     return of
 
@@ -66,7 +65,7 @@ def test_extra_rows_are_learned_from_but_where_their_conversation_is_held_out(ga
         assert counts[f"n_extra_left_out_of_fold{fold}"] == n_barred
         with caplog.at_level(logging.INFO, "tiewise"):
             train = rows.of(fold)
-        assert f"{50 - n_barred} extra rows to learn from; {n_barred} left out" in caplog.text
+        assert f"{50 - n_barred} extra training rows; {n_barred} skipped" in caplog.text
         assert not held_out & set(train["group"])
         assert (train["weight"] == 0.5).sum() == 50 - n_barred
         assert (train["weight"] == 1.0).sum() == (rows.folds != fold).sum()
@@ -87,7 +86,7 @@ def test_weight_columns_are_read(tmp_path, suffix):
     config = config_from_dict({"data": fields}).data
     dataset = load_dataset(config)
     folds = np.arange(len(dataset.pairs)) // (len(dataset.pairs) - 1)
-    train = gather_training_rows(config, dataset, folds).of(1)
+    train = gather_training_rows(config, dataset, pd.DataFrame({"fold": folds})).of(1)
     assert train["weight"].tolist() == [*tables["data"]["weight"], *[1.0] * 8, *[2.5] * 10]
     assert make_targets(train).weights.tolist() == train["weight"].tolist()
 
