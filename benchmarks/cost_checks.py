@@ -40,8 +40,8 @@ from benchmarks.midsize import (
 )
 from tiewise.config.run_config import ModelConfig
 from tiewise.models.attention import collate
+from tiewise.models.build import build_classifier
 from tiewise.models.loading import Checkpointing, quiet_transformers
-from tiewise.models.model import build_classifier
 from tiewise.tokens.rows import TokenRows
 from tiewise.training.memory import estimate_memory
 

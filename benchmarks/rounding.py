@@ -31,7 +31,7 @@ from benchmarks.train import (
     step_ours,
     step_theirs,
 )
-from tiewise.models.trainable import load_trainable_weights, trainable_weights
+from tiewise.models.state import load_trainable_weights, trainable_weights
 from tiewise.tokens.batches import Layout
 
 N_LAYERS, N_FROZEN = 6, 2

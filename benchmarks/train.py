@@ -49,8 +49,9 @@ from benchmarks.midsize import (
 from benchmarks.rounds import compared
 from tiewise.config.run_config import ModelConfig
 from tiewise.models.attention import collate
+from tiewise.models.build import build_classifier
 from tiewise.models.loading import quiet_transformers
-from tiewise.models.model import PairClassifier, build_classifier
+from tiewise.models.model import PairClassifier
 from tiewise.tokens.batches import Layout, plan_step
 from tiewise.tokens.rows import TokenRows
 

@@ -14,8 +14,9 @@ from transformers import AutoConfig, AutoModel
 from tiewise.config.run_config import ModelConfig
 from tiewise.models.attention import Layout, collate
 from tiewise.models.backbones import resolve_backbone
+from tiewise.models.build import build_classifier
 from tiewise.models.loading import quiet_transformers
-from tiewise.models.model import PairClassifier, build_classifier
+from tiewise.models.model import PairClassifier
 from tiewise.tokens.batches import plan_step
 from tiewise.tokens.ragged import offsets_of
 from tiewise.tokens.rows import TokenRows

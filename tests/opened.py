@@ -11,7 +11,8 @@ import torch
 from tiewise.config.run_config import ModelConfig
 from tiewise.files import write_json
 from tiewise.models.backbones import resolve_backbone
-from tiewise.models.model import PairClassifier, build_classifier
+from tiewise.models.build import build_classifier
+from tiewise.models.model import PairClassifier
 from tiewise.tokens.rows import TokenRows, token_rows
 from tiewise.tokens.template import Template, build_template
 from tiewise.tokens.tokenizer import TextTokenizer, load_tokenizer

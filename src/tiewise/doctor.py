@@ -158,7 +158,7 @@ def _find_kernels(torch: Any, device: str) -> dict[str, str]:
 
 
 def _name_gpu_kernel(torch: Any) -> str:
-    from tiewise.models.gpu_kernels import can_use_flash
+    from tiewise.models.kernels import can_use_flash
 
     has_flash = can_use_flash(torch.bfloat16)
     return "flash-attention; flex attention in float32" if has_flash else "flex attention"

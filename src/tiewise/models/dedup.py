@@ -1,9 +1,9 @@
-"""One place for every row, whatever order the rows came in.
+"""Find equal rows of tokens, and an order of rows that depends only on their contents.
 
-Floating-point sums depend on which rows share a batch. So nothing is left to the order of the file:
-equal rows are scored once, and rows are laid out by length and content. Swapping pairs, shuffling
-them or repeating some then leads to the very same forward passes, and to results equal to the last
-bit.
+Floating-point sums depend on which rows share a batch. Therefore nothing depends on the order of
+the file: equal rows are scored once, and rows are batched by length and content. Swapping pairs,
+shuffling them or repeating some leads to the same forward passes, and to results that are equal to
+the last bit.
 """
 
 from __future__ import annotations
@@ -26,17 +26,17 @@ if TYPE_CHECKING:
 def find_distinct(
     rows: TokenRows,
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Find the distinct rows, in an order that their contents alone decide.
+    """Find the distinct rows, in an order that depends only on their contents.
 
     Parameters
     ----------
     rows
-        Token rows, n of them.
+        n rows of tokens.
 
     Returns
     -------
     representatives : int64 array, shape (m,)
-        One row of each distinct content, by length, then by digest.
+        One row for each distinct content, ordered by length, then by digest.
     inverse : int64 array, shape (n,)
         ``representatives[inverse[i]]`` has the same content as row i.
     """
@@ -46,12 +46,6 @@ def find_distinct(
     place = {key: position for position, key in enumerate(ordered)}
     representatives = np.array([first[key] for key in ordered], dtype=np.int64)
     return representatives, np.array([place[key] for key in keys], dtype=np.int64)
-
-
-def _contents(rows: TokenRows) -> Iterator[bytes]:
-    for start, stop in itertools.pairwise(rows.offsets.tolist()):
-        types = b"" if rows.type_ids is None else rows.type_ids[start:stop].tobytes()
-        yield rows.values[start:stop].tobytes() + types
 
 
 def take_rows(rows: TokenRows, indices: npt.NDArray[np.int64]) -> TokenRows:
@@ -65,3 +59,9 @@ def take_rows(rows: TokenRows, indices: npt.NDArray[np.int64]) -> TokenRows:
         n_truncated=rows.n_truncated[indices],
         type_ids=None if rows.type_ids is None else rows.type_ids[tokens],
     )
+
+
+def _contents(rows: TokenRows) -> Iterator[bytes]:
+    for start, stop in itertools.pairwise(rows.offsets.tolist()):
+        types = b"" if rows.type_ids is None else rows.type_ids[start:stop].tobytes()
+        yield rows.values[start:stop].tobytes() + types

@@ -1,11 +1,10 @@
-"""The head: the layers above a backbone that turn what it says of a row into three logits.
-
-This module is a leaf: it imports torch, and nothing below imports it.
-"""
+"""Classification heads: from a backbone's hidden states to the logits of A, B and tie."""
 
 from __future__ import annotations
 
-from typing import Any
+import functools
+from collections.abc import Callable
+from typing import Any, Final
 
 import torch
 from torch import Tensor, nn
@@ -13,12 +12,12 @@ from torch import Tensor, nn
 from tiewise.config.run_config import ModelConfig
 from tiewise.errors import ModelError
 
-CLASSES = ("A", "B", "tie")
+CLASSES: Final = ("A", "B", "tie")
 _NAMES = ("score", "classifier")
 
 
 def head_name(network: Any) -> str:
-    """Return the attribute that holds the head."""
+    """Return the name of the attribute that holds the head."""
     for name in _NAMES:
         if hasattr(network, name):
             return name
@@ -26,52 +25,81 @@ def head_name(network: Any) -> str:
 
 
 def reset_head(network: Any, config: ModelConfig) -> None:
-    """Put a fresh head in the place of transformers' own, unless that is more than one layer."""
+    """Replace a linear head of transformers by ours; draw new values for any other head."""
     name = head_name(network)
     if config.head == "responses" and name == "score":
         raise ModelError(
-            f"--head responses is for encoders; {network.config.model_type} is a decoder. Use "
-            "--head linear."
+            f"--head is responses, which is for encoders; {network.config.model_type} is a "
+            "decoder. Use --head linear."
         )
-    if isinstance(getattr(network, name), nn.Linear):
-        size = getattr(network, name).in_features
-        spread = getattr(network.config, "initializer_range", 0.02)
-        setattr(network, name, _new_head(config.head, size, spread, has_bias=name == "classifier"))
+    head = getattr(network, name)
+    if isinstance(head, nn.Linear):
+        n_inputs = head.in_features * (2 if config.head == "responses" else 1)
+        head = nn.Linear(n_inputs, len(CLASSES), bias=name == "classifier")
+        setattr(network, name, head)
     elif config.head != "linear":
         raise ModelError(
             f"--head {config.head} cannot replace the head of {network.config.model_type}, which "
-            "has layers of its own. Use --head linear."
+            "has several layers of its own. Use --head linear."
         )
-    else:  # what the backbone's files hold of it belongs to another question
-        _draw(getattr(network, name), getattr(network.config, "initializer_range", 0.02))
-
-
-def _new_head(kind: str, size: int, spread: float, *, has_bias: bool) -> nn.Module:
-    n_inputs = size if kind == "linear" else 2 * size
-    head = nn.Linear(n_inputs, len(CLASSES), bias=has_bias)
-    _draw(head, spread)
-    return head
-
-
-def _draw(head: nn.Module, spread: float) -> None:
     for part in head.modules():
         if isinstance(part, nn.Linear):
-            nn.init.normal_(part.weight, std=spread)
+            nn.init.normal_(part.weight, std=getattr(network.config, "initializer_range", 0.02))
             if part.bias is not None:
                 nn.init.zeros_(part.bias)
 
 
 def keep_precision(module: nn.Module, dtype: torch.dtype) -> None:
-    """Let a module take inputs of any floating dtype and compute in its own, under autocast too."""
-    entered: list[Any] = []
+    """Make a module compute in `dtype`, whatever its inputs' dtype and also under autocast."""
+    # A partial of a bound method, not a closure: peft copies the module deeply, and a closure in
+    # the copy would still call the original.
+    module.forward = functools.partial(_forward_in, module.forward, dtype)
 
-    def enter(_: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        entered.append(torch.autocast(inputs[0].device.type, enabled=False))
-        entered[-1].__enter__()
-        return tuple(part.to(dtype) for part in inputs)
 
-    def leave(*_: object) -> None:
-        entered.pop().__exit__(None, None, None)
+def _forward_in(forward: Callable[..., Tensor], dtype: torch.dtype, *inputs: Tensor) -> Tensor:
+    with torch.autocast(inputs[0].device.type, enabled=False):
+        return forward(*(part.to(dtype) for part in inputs))
 
-    module.register_forward_pre_hook(enter)
-    module.register_forward_hook(leave, always_call=True)
+
+def compare_responses(states: Tensor, batch: dict[str, Tensor]) -> Tensor:
+    """Return the features of the head `responses`: the difference of the mean hidden states.
+
+    The mean over a response's tokens already describes the response in small encoders trained for
+    sentence similarity, so a linear head on the difference can separate A from B from the first
+    step. The first token would need many pairs to learn the comparison.
+
+    Parameters
+    ----------
+    states
+        Hidden states, `(n_rows, width, hidden)`.
+    batch
+        Collated rows, padded. The prompt and both responses must end in the same separator token,
+        as in the templates of encoders.
+
+    Returns
+    -------
+    Tensor
+        `(n_rows, 2 * hidden)`: the mean of response A minus the mean of B, and its absolute value.
+
+    Raises
+    ------
+    ModelError
+        When a row does not have exactly three separators.
+    """
+    ids, lengths = batch["input_ids"], batch["lengths"].to(states.device)
+    is_token = torch.arange(ids.shape[1], device=states.device) < lengths[:, None]
+    separator = ids.gather(1, lengths[:, None] - 1)
+    ends = (ids == separator) & is_token
+    if not bool((ends.sum(1) == 3).all()):
+        raise ModelError(
+            "--head responses needs an encoder whose template ends the prompt and each response "
+            "with one separator token. Use --head linear."
+        )
+    field = ends.cumsum(1) - ends.long()  # 0 prompt, 1 response A, 2 response B
+    a, b = (_mean(states, (field == number) & is_token) for number in (1, 2))
+    return torch.cat([a - b, (a - b).abs()], dim=1)
+
+
+def _mean(states: Tensor, chosen: Tensor) -> Tensor:
+    total: Tensor = torch.einsum("nwh,nw->nh", states, chosen.to(states.dtype))
+    return total / chosen.sum(1, keepdim=True)

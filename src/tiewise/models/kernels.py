@@ -1,34 +1,35 @@
-"""Causal attention over rows that lie end to end: the arithmetic.
+"""Causal attention over rows that are packed end to end, on the CPU and on CUDA.
 
 Every function takes queries `(n_queries, n_heads, head_dim)` and keys and values
 `(n_keys, n_key_heads, head_dim)` of many rows without padding. The queries of a row are its last
 positions: all of them in most layers, one where only the pooled token is needed.
 
-On a CPU rows are taken one by one and queries in blocks, so little above the diagonal (or outside
-the window) is computed or kept, and keys are never repeated for grouped heads.
-
-This module is a leaf: it imports torch, and nothing below imports it.
+The CPU kernel takes rows one by one and queries in blocks, so it computes and keeps little above
+the diagonal (or outside the window) and never repeats keys for grouped heads. On CUDA,
+flash-attention is used where it is installed and fits, otherwise flex attention.
 """
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator
+import importlib.util
+import inspect
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-
-from tiewise.models import gpu_kernels
+from torch.nn.attention.flex_attention import create_block_mask, flex_attention
 
 _BLOCK = 96
-"""Queries of one block; the area computed above the diagonal grows with it."""
+"""Queries in one block; the area computed above the diagonal grows with it."""
+_WIDEST_HEAD, _ENOUGH_SHARED_MEMORY = 128, 160 * 1024
+"""flex attention's default tiles fit up to this head size, or from this many bytes per block."""
 
 
 @dataclass(frozen=True, eq=False)
 class Rows:
-    """Where each row's queries and keys begin and end, and how scores are formed."""
+    """Numbers of queries and keys in each row of a batch."""
 
     query_lengths: tuple[int, ...]
     key_lengths: tuple[int, ...]
@@ -36,57 +37,59 @@ class Rows:
     @functools.cached_property
     def blocks(self) -> list[_Block]:
         """Blocks of queries with the keys they may see; all positions are absolute."""
-        return list(self._iterate_blocks())
-
-    def _iterate_blocks(self) -> Iterator[_Block]:
+        blocks: list[_Block] = []
         query_start = key_start = 0
         for n_queries, n_keys in zip(self.query_lengths, self.key_lengths, strict=True):
-            hidden = n_keys - n_queries
+            n_before = n_keys - n_queries
             for first in range(0, n_queries, _BLOCK):
                 last = min(first + _BLOCK, n_queries)
-                yield _Block(
-                    slice(query_start + first, query_start + last), key_start, hidden + first
-                )
+                queries = slice(query_start + first, query_start + last)
+                blocks.append(_Block(queries, key_start, n_before + first))
             query_start += n_queries
             key_start += n_keys
+        return blocks
 
 
 class _Block(NamedTuple):
     queries: slice
     key_start: int
-    """Where the row's keys begin."""
+    """Where the keys of the row begin."""
     position: int
-    """The first query's position in its row."""
+    """Position of the first query in its row."""
 
     def keys(self, window: int | None) -> slice:
-        """Return the keys that some query of the block may see."""
+        """Return the keys that at least one query of the block sees."""
         n_queries = self.queries.stop - self.queries.start
         first = 0 if window is None else max(0, self.position - window + 1)
         return slice(self.key_start + first, self.key_start + self.position + n_queries)
 
 
 class Scoring(NamedTuple):
-    """How a layer turns queries and keys into weights."""
+    """How a layer turns queries and keys into attention weights."""
 
     scale: float
     softcap: float | None = None
     window: int | None = None
-    """A query sees this many positions, its own included; None: all before it."""
+    """A query sees this many positions including its own; all earlier ones when None."""
 
 
 def attend(query: Tensor, key: Tensor, value: Tensor, rows: Rows, scoring: Scoring) -> Tensor:
     """Return causal attention within each row, `(n_queries, n_heads, head_dim)`."""
     if query.is_cuda:
-        return gpu_kernels.attend(query, key, value, rows, scoring)
+        on_cuda = attend_flash if can_use_flash(query.dtype) else attend_flex
+        return on_cuda(query, key, value, rows, scoring)
     is_kept = torch.is_grad_enabled() and any(part.requires_grad for part in (query, key, value))
     apply: Any = _BlockAttention.apply
-    # Half precision is for storing; a CPU computes faster and better in float32.
+    # Half precision only saves memory here: a CPU computes faster and better in float32.
     wide = [part.to(torch.promote_types(part.dtype, torch.float32)) for part in (query, key, value)]
     return apply(*wide, rows, scoring, is_kept).to(query.dtype)  # type: ignore[no-any-return]
 
 
+# ---- CPU ------------------------------------------------------------------------------------
+
+
 class _BlockAttention(torch.autograd.Function):
-    """Attention block by block; weights are kept for the backward pass, never the square."""
+    """Attention block by block; keeps the weights of each block for the backward pass."""
 
     @staticmethod
     def forward(
@@ -101,11 +104,11 @@ class _BlockAttention(torch.autograd.Function):
         out, kept = torch.empty_like(query), []
         for block in rows.blocks:
             keys = block.keys(scoring.window)
-            scores, slope = _scores(query, key, block, keys, scoring)
+            scores, sigmoid = _scores(query, key, block, keys, scoring)
             weights = torch.softmax(scores, -1)
-            _scatter(out, block.queries, weights @ _by_head(value[keys]))
+            _scatter(out, block.queries, weights @ value[keys].transpose(0, 1))
             if is_kept:
-                kept += [weights] if slope is None else [weights, slope]
+                kept += [weights] if sigmoid is None else [weights, sigmoid]
         ctx.save_for_backward(query, key, value, *kept)
         ctx.rows, ctx.scoring = rows, scoring
         return out
@@ -119,67 +122,65 @@ class _BlockAttention(torch.autograd.Function):
         for block in ctx.rows.blocks:
             keys, weights = block.keys(scoring.window), next(remaining)
             out_grad = _gather(grad, block.queries, key.shape[1])
-            _by_head(grads[2][keys]).baddbmm_(weights.mT, out_grad)
-            weight_grad = out_grad @ _by_head(value[keys]).mT
+            grads[2][keys].transpose(0, 1).baddbmm_(weights.mT, out_grad)
+            weight_grad = out_grad @ value[keys].transpose(0, 1).mT
+            # Private in torch 2.13, which has no public backward of softmax; written out in
+            # public operations it takes two more passes over the weights.
             score_grad = torch._softmax_backward_data(weight_grad, weights, -1, weights.dtype)
             if scoring.softcap is not None:
-                score_grad.mul_(_bend_slope(next(remaining)))
+                score_grad.mul_(_softcap_slope(next(remaining)))
             score_grad.mul_(scoring.scale)
-            _scatter(grads[0], block.queries, score_grad @ _by_head(key[keys]))
+            _scatter(grads[0], block.queries, score_grad @ key[keys].transpose(0, 1))
             own = _gather(query, block.queries, key.shape[1])
-            _by_head(grads[1][keys]).baddbmm_(score_grad.mT, own)
+            grads[1][keys].transpose(0, 1).baddbmm_(score_grad.mT, own)
         return *grads, None, None, None
 
 
 def _scores(
     query: Tensor, key: Tensor, block: _Block, keys: slice, scoring: Scoring
 ) -> tuple[Tensor, Tensor | None]:
-    """Return scores `(n_key_heads, group * n_queries, n_keys)`, and the sigmoid they come from.
+    """Return scores `(n_key_heads, group * n_queries, n_keys)` and the sigmoid behind a soft cap.
 
-    A capped score is cap * tanh(x / cap) = 2 cap * sigmoid(2 x / cap) - cap. The softmax does not
-    see the shift, and a sigmoid costs a twentieth of a tanh here.
+    A capped score is cap * tanh(x / cap) = 2 cap * sigmoid(2 x / cap) - cap. The softmax ignores
+    the constant, and a sigmoid costs a twentieth of a tanh on a CPU.
     """
     cap = scoring.softcap
     factor = scoring.scale if cap is None else 2 * scoring.scale / cap
-    raw = (_gather(query, block.queries, key.shape[1]) * factor) @ _by_head(key[keys]).mT
+    raw = (_gather(query, block.queries, key.shape[1]) * factor) @ key[keys].transpose(0, 1).mT
     sigmoid = None if cap is None else raw.sigmoid_()
     scores = raw if cap is None else raw * (2 * cap)
-    _hide(scores, block, keys, scoring.window)
+    _mask(scores, block, keys, scoring.window)
     return scores, sigmoid
 
 
-def _bend_slope(sigmoid: Tensor) -> Tensor:
+def _softcap_slope(sigmoid: Tensor) -> Tensor:
     """Return the slope of a capped score, 1 - tanh^2 = 4 sigmoid (1 - sigmoid)."""
     return torch.addcmul(sigmoid, sigmoid, sigmoid, value=-1).mul_(4.0)
 
 
-def _hide(scores: Tensor, block: _Block, keys: slice, window: int | None) -> None:
-    """Write minus infinity where a query may not look: above the diagonal, left of the window."""
+def _mask(scores: Tensor, block: _Block, keys: slice, window: int | None) -> None:
+    """Add minus infinity above the diagonal and left of the window, in place."""
     n_queries, n_keys = block.queries.stop - block.queries.start, keys.stop - keys.start
     if n_queries == 1:
         return
     square = scores.view(scores.shape[0], -1, n_queries, n_keys)
-    square[..., n_keys - n_queries :] += _ahead(n_queries, scores.dtype)
+    square[..., n_keys - n_queries :] += _future(n_queries, scores.dtype)
     if window is not None and n_keys > window:
         n_left = n_keys - window
-        square[..., :n_left] += _behind(n_queries, n_left, scores.dtype)
+        square[..., :n_left] += _past(n_queries, n_left, scores.dtype)
 
 
 @functools.lru_cache(maxsize=1024)
-def _ahead(size: int, dtype: torch.dtype) -> Tensor:
-    """Return `(size, size)`: minus infinity above the diagonal, else zero."""
+def _future(size: int, dtype: torch.dtype) -> Tensor:
+    """Return `(size, size)`: minus infinity above the diagonal, otherwise zero."""
     return torch.full((size, size), -torch.inf, dtype=dtype).triu_(1)
 
 
 @functools.lru_cache(maxsize=1024)
-def _behind(n_queries: int, n_left: int, dtype: torch.dtype) -> Tensor:
-    """Return `(n_queries, n_left)`: minus infinity on keys that a query's window has left."""
+def _past(n_queries: int, n_left: int, dtype: torch.dtype) -> Tensor:
+    """Return `(n_queries, n_left)`: minus infinity on keys before a query's window."""
     left = torch.full((n_queries, n_left), -torch.inf, dtype=dtype)
     return left.tril_(n_left - n_queries)
-
-
-def _by_head(tensor: Tensor) -> Tensor:
-    return tensor.transpose(0, 1)
 
 
 def _gather(tensor: Tensor, queries: slice, n_key_heads: int) -> Tensor:
@@ -190,8 +191,119 @@ def _gather(tensor: Tensor, queries: slice, n_key_heads: int) -> Tensor:
 
 
 def _scatter(target: Tensor, queries: slice, values: Tensor) -> None:
-    """Write `(n_key_heads, group * n_queries, head_dim)` back to the block's place."""
+    """Write `(n_key_heads, group * n_queries, head_dim)` to the place of the block's queries."""
     block = target[queries]
     n_key_heads, _, head_dim = values.shape
     grouped = values.view(n_key_heads, -1, block.shape[0], head_dim).permute(2, 0, 1, 3)
     block.view(block.shape[0], n_key_heads, -1, head_dim).copy_(grouped)
+
+
+# ---- CUDA -----------------------------------------------------------------------------------
+
+
+def can_use_flash(dtype: torch.dtype) -> bool:
+    """Return whether flash-attention is installed, runs on this GPU and computes in `dtype`."""
+    return dtype in (torch.bfloat16, torch.float16) and _has_flash()
+
+
+@functools.cache
+def _has_flash() -> bool:
+    """Tell whether flash-attention can cap scores (2.6 and later) and the GPU runs it."""
+    if importlib.util.find_spec("flash_attn") is None or not torch.cuda.is_available():
+        return False
+    kernel = getattr(importlib.import_module("flash_attn"), "flash_attn_varlen_func", None)
+    if kernel is None or "softcap" not in inspect.signature(kernel).parameters:
+        return False
+    return torch.cuda.get_device_capability() >= (8, 0)
+
+
+def attend_flash(query: Tensor, key: Tensor, value: Tensor, rows: Rows, scoring: Scoring) -> Tensor:
+    """Attend with flash-attention's kernel for rows of different lengths."""
+    flash_attn: Any = importlib.import_module("flash_attn")
+    window = (-1, -1) if scoring.window is None else (scoring.window - 1, 0)
+    return flash_attn.flash_attn_varlen_func(  # type: ignore[no-any-return]
+        query,
+        key,
+        value,
+        _offsets(rows.query_lengths, query.device),
+        _offsets(rows.key_lengths, query.device),
+        max(rows.query_lengths),
+        max(rows.key_lengths),
+        softmax_scale=scoring.scale,
+        causal=True,
+        window_size=window,
+        softcap=scoring.softcap or 0.0,
+    )
+
+
+def attend_flex(query: Tensor, key: Tensor, value: Tensor, rows: Rows, scoring: Scoring) -> Tensor:
+    """Attend with flex attention and a block mask; compiled on CUDA."""
+    cap = scoring.softcap
+
+    def cap_score(score: Tensor, *_: Tensor) -> Tensor:
+        return cap * torch.tanh(score / cap)  # type: ignore[operator]
+
+    out = _flex_attention(query.is_cuda)(
+        query.transpose(0, 1)[None],
+        key.transpose(0, 1)[None],
+        value.transpose(0, 1)[None],
+        score_mod=None if cap is None else cap_score,
+        block_mask=_flex_mask(rows, scoring.window, query.device),
+        scale=scoring.scale,
+        enable_gqa=query.shape[1] != key.shape[1],
+        kernel_options=fit_backward(query.shape[2], _shared_memory(query.device)),
+    )
+    return out[0].transpose(0, 1)  # type: ignore[no-any-return]
+
+
+def fit_backward(head_dim: int, shared_memory: int | None) -> dict[str, int] | None:
+    """Return smaller tiles for the backward pass where the default ones need too much memory.
+
+    The default tiles for Ampere and Ada need more than the 99 KiB of shared memory of most cards
+    with 24 GB when heads are as wide as Gemma's (github.com/pytorch/pytorch/issues/198224). None
+    where the default tiles fit, or off CUDA, where `shared_memory` is None.
+    """
+    if shared_memory is None or head_dim <= _WIDEST_HEAD or shared_memory >= _ENOUGH_SHARED_MEMORY:
+        return None
+    tiles = dict.fromkeys(("bwd_BLOCK_M1", "bwd_BLOCK_N1", "bwd_BLOCK_M2", "bwd_BLOCK_N2"), 32)
+    return tiles | {"bwd_num_stages": 1}
+
+
+def _shared_memory(device: torch.device) -> int | None:
+    """Return the bytes of shared memory available to one block; None off CUDA."""
+    if device.type != "cuda":
+        return None
+    return getattr(torch.cuda.get_device_properties(device), "shared_memory_per_block_optin", None)
+
+
+@functools.cache
+def _flex_attention(is_compiled: bool) -> Any:
+    return torch.compile(flex_attention, dynamic=True) if is_compiled else flex_attention
+
+
+@functools.lru_cache(maxsize=16)
+def _flex_mask(rows: Rows, window: int | None, device: torch.device) -> Any:
+    query_row, query_position = _positions(rows.query_lengths, rows.key_lengths, device)
+    key_row, key_position = _positions(rows.key_lengths, rows.key_lengths, device)
+
+    def sees(_batch: Tensor, _head: Tensor, query: Tensor, key: Tensor) -> Tensor:
+        distance = query_position[query] - key_position[key]
+        near = distance >= 0 if window is None else (distance >= 0) & (distance < window)
+        return (query_row[query] == key_row[key]) & near
+
+    return create_block_mask(sees, None, None, len(query_row), len(key_row), device=str(device))
+
+
+def _positions(
+    lengths: tuple[int, ...], key_lengths: tuple[int, ...], device: torch.device
+) -> tuple[Tensor, Tensor]:
+    """Return each token's row and its position in that row, int32 `(n_tokens,)` each."""
+    sizes = torch.tensor(lengths)
+    row = torch.repeat_interleave(torch.arange(len(lengths)), sizes)
+    shift = torch.tensor(key_lengths) - torch.cumsum(sizes, 0)
+    position = torch.arange(len(row)) + shift[row]
+    return row.to(device, torch.int32), position.to(device, torch.int32)
+
+
+def _offsets(lengths: tuple[int, ...], device: torch.device) -> Tensor:
+    return torch.cumsum(torch.tensor((0, *lengths)), 0, dtype=torch.int32).to(device)

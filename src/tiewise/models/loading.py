@@ -1,7 +1,4 @@
-"""A backbone's weights as a network with three classes: loaded, cut, quantised, and its layers.
-
-This module is a leaf: it imports torch and transformers, and nothing below imports it.
-"""
+"""Load a backbone as a transformers classifier with three classes: cut, quantize, find layers."""
 
 from __future__ import annotations
 
@@ -30,7 +27,7 @@ from tiewise.models.attention import attends_by_rows, register_attention
 from tiewise.models.heads import CLASSES, head_name, keep_precision, reset_head
 from tiewise.runs.environment import uses_fsdp
 
-Checkpointing = Literal["none", "trainable", "all"]
+Checkpointing = Literal["none", "trainable"]
 
 _QUANTIZED_BLOCK = 64
 _POSITION_TABLES = ("position_embeddings", "embed_positions", "wpe")
@@ -39,33 +36,37 @@ _POSITION_TABLES = ("position_embeddings", "embed_positions", "wpe")
 def load_network(
     config: ModelConfig, backbone_dir: Path, *, device: torch.device | str, seed: int
 ) -> nn.Module:
-    """Return the backbone as a transformers model for three classes, with a fresh head.
+    """Load the backbone as a transformers model with three classes, a new head and no gradients.
+
+    Its attribute `tiewise_new_modules` lists the modules that must be trained with any adapters:
+    the head, and poolers that the backbone's files lack.
 
     Raises
     ------
     ModelError
-        When the folder is not a backbone transformers knows, or the configuration asks for more
-        layers than it has.
+        When transformers cannot load the folder, or the configuration asks for more layers than
+        the backbone has.
     """
     settings = _read_settings(config, backbone_dir)
     with seeded(seed), quiet_transformers():
         network, report = _load(config, settings, backbone_dir, device)
-        _check_quantized(network, device)
-        fresh = _fresh_modules(network, report, backbone_dir)
-    with seeded(seed):  # anew: what transformers drew depends on its version and the dtype
+    _check_quantized(network, device)
+    new_modules = _find_new_modules(network, report, backbone_dir)
+    # A second seed: the values that transformers drew depend on its version and on the dtype.
+    with seeded(seed):
         reset_head(network, config)
-    for name in fresh:
+    for name in new_modules:
         part = network.get_submodule(name).to(device=device, dtype=working_dtype(config))
         keep_precision(part, working_dtype(config))
     network.requires_grad_(requires_grad=False)
-    network.tiewise_fresh = fresh
+    network.tiewise_new_modules = new_modules
     return network  # type: ignore[no-any-return]
 
 
 def find_dropped_head(backbone_dir: Path) -> str | None:
-    """Say which head a backbone's files hold, of a reward model for example; None without one.
+    """Describe the head in a backbone's files, such as a reward model's; None without one.
 
-    It is left out: what is started from is the backbone below it.
+    This head is not used: training starts from the backbone below it.
     """
     settings = read_json(backbone_dir / "config.json")
     kind = next(iter(settings.get("architectures") or []), "")
@@ -77,7 +78,7 @@ def find_dropped_head(backbone_dir: Path) -> str | None:
 
 
 def working_dtype(config: ModelConfig) -> torch.dtype:
-    """Return the head's and the adapters' dtype: float32, or float64 under a float64 backbone."""
+    """Return the dtype of head and adapters: float32, or float64 with a float64 backbone."""
     return torch.float64 if config.dtype == "float64" else torch.float32
 
 
@@ -87,37 +88,41 @@ def find_layers(network: Any) -> nn.ModuleList:
     for module in network.modules():
         if isinstance(module, nn.ModuleList) and len(module) == n_layers:
             return module
-    raise ModelError(f"{network.config.model_type}: no list of {n_layers} layers was found in it.")
+    raise ModelError(
+        f"{network.config.model_type}: found no list of {n_layers} layers. Use a backbone with "
+        "separate layers."
+    )
 
 
 def count_positions(network: nn.Module) -> int | None:
-    """Return the most tokens of a row that a table of positions allows; None without a table."""
+    """Return the longest row that a table of positions allows; None without a table."""
     for name, module in network.named_modules():
         if name.rsplit(".", 1)[-1] in _POSITION_TABLES and isinstance(module, nn.Embedding):
-            # RoBERTa counts from behind its padding token, OPT from a fixed offset.
+            # RoBERTa counts from after its padding token, OPT from a fixed offset.
             first = -1 if module.padding_idx is None else module.padding_idx
             return module.num_embeddings - max(first + 1, getattr(module, "offset", 0))
     return None
 
 
 def checkpoint_layers(network: Any, mode: Checkpointing) -> None:
-    """Let layers recompute their activations: none, or those from the first trainable one.
+    """Set which layers recompute their activations: none, or those from the first trainable one.
 
-    Below the first trainable layer there is no graph and nothing to recompute, so `all` saves no
-    more than `trainable`; transformers would keep each frozen layer's input for nothing.
+    Layers below it have no graph and nothing to recompute; transformers would keep the input of
+    each frozen layer for nothing.
     """
     layers: list[Any] = list(find_layers(network))
     trains = [any(part.requires_grad for part in layer.parameters()) for layer in layers]
     first = trains.index(True) if True in trains else len(layers)
     for index, layer in enumerate(layers):
-        layer.gradient_checkpointing = mode != "none" and index >= first
-        # Reentrant checkpointing silently loses gradients when the inputs need none.
+        layer.gradient_checkpointing = mode == "trainable" and index >= first
+        # Reentrant checkpointing loses gradients without a message when no input needs one.
+        # Private in transformers 5: its public method would also checkpoint the frozen layers.
         layer._gradient_checkpointing_func = functools.partial(checkpoint, use_reentrant=False)
 
 
 @contextlib.contextmanager
 def seeded(seed: int) -> Iterator[None]:
-    """Draw from `seed` inside the block; torch's own state is untouched."""
+    """Draw from `seed` inside the block; torch's own state does not change."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         yield
@@ -125,7 +130,7 @@ def seeded(seed: int) -> Iterator[None]:
 
 @contextlib.contextmanager
 def quiet_transformers() -> Iterator[None]:
-    """Keep transformers' bars and its report of fresh weights off the screen; errors still show."""
+    """Silence transformers' progress bars and its report of new weights; errors still show."""
     screen: Any = logging
     level, had_bars = screen.get_verbosity(), screen.is_progress_bar_enabled()
     screen.set_verbosity_error()
@@ -139,29 +144,32 @@ def quiet_transformers() -> Iterator[None]:
 
 
 def _read_settings(config: ModelConfig, backbone_dir: Path) -> Any:
+    """Return the backbone's transformers configuration with our layers and classes."""
     try:
         settings = AutoConfig.from_pretrained(backbone_dir, local_files_only=True)
     except (ValueError, KeyError, OSError) as error:
         raise ModelError(
-            f"{backbone_dir}/config.json: transformers cannot use it: {error}"
+            f"{backbone_dir}/config.json: transformers cannot read it: {error}"
         ) from error
     n_layers = getattr(settings, "num_hidden_layers", None)
     if n_layers is None or type(settings) not in MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING:
         raise ModelError(
-            f"{config.backbone} is a {settings.model_type}, of which transformers has no classifier"
-            " of text alone. Name a backbone for text."
+            f"{config.backbone} is a {settings.model_type}, for which transformers has no text "
+            "classifier. Choose a text backbone."
         )
-    wanted = n_layers if config.n_layers is None else config.n_layers
-    if not 1 <= wanted <= n_layers:
-        raise ModelError(f"--n-layers is {wanted}; {config.backbone} has {n_layers} layers.")
-    if config.n_frozen_layers >= wanted:
+    n_kept = n_layers if config.n_layers is None else config.n_layers
+    if not 1 <= n_kept <= n_layers:
         raise ModelError(
-            f"--n-frozen-layers is {config.n_frozen_layers}; {config.backbone} has {wanted} layers "
-            "here, and at least one must be trained."
+            f"--n-layers is {n_kept}; expected 1 to {n_layers}, the layers of {config.backbone}."
         )
-    values = settings.to_dict() | {"num_hidden_layers": wanted}
+    if config.n_frozen_layers >= n_kept:
+        raise ModelError(
+            f"--n-frozen-layers is {config.n_frozen_layers}; expected less than {n_kept}, the "
+            f"layers used of {config.backbone}, so that at least one is trained."
+        )
+    values = settings.to_dict() | {"num_hidden_layers": n_kept}
     if values.get("layer_types"):
-        values["layer_types"] = values["layer_types"][:wanted]
+        values["layer_types"] = values["layer_types"][:n_kept]
     labels = dict(enumerate(CLASSES))
     values |= {"id2label": labels, "label2id": {name: index for index, name in labels.items()}}
     return type(settings).from_dict(values)
@@ -170,7 +178,10 @@ def _read_settings(config: ModelConfig, backbone_dir: Path) -> Any:
 def _load(
     config: ModelConfig, settings: Any, backbone_dir: Path, device: torch.device | str
 ) -> tuple[Any, dict[str, Any]]:
-    options: dict[str, Any] = {"quantization_config": _quantization(config, settings)}
+    """Return the model, and transformers' report of missing and mismatched tensors."""
+    options: dict[str, Any] = {}
+    if config.quantization != "none":
+        options["quantization_config"] = _quantization(config, settings)
     if attends_by_rows(settings):
         options["attn_implementation"] = register_attention()
     try:
@@ -184,54 +195,52 @@ def _load(
             trust_remote_code=False,
             output_loading_info=True,
             ignore_mismatched_sizes=True,
-            **{name: value for name, value in options.items() if value is not None},
+            **options,
         )
     except (ValueError, OSError, KeyError) as error:
         raise ModelError(f"{backbone_dir}: transformers cannot load it: {error}") from error
 
 
 def _quantization(config: ModelConfig, settings: Any) -> Any:
-    """Return how to quantise the backbone's layers, and nothing above them."""
-    if config.quantization == "none":
-        return None
+    """Return the 4-bit settings, which quantize the backbone's layers and nothing above them."""
     kind: Any = MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING[type(settings)]
     return BitsAndBytesConfig(  # type: ignore[no-untyped-call]
         load_in_4bit=True,
         bnb_4bit_quant_type="nf4",
         bnb_4bit_use_double_quant=True,
         bnb_4bit_compute_dtype=getattr(torch, config.dtype),
-        # FSDP deals out floating tensors only: two 4-bit numbers a byte, called something else.
+        # FSDP shards floating-point tensors only, so 4-bit numbers are stored as such.
         bnb_4bit_quant_storage=getattr(torch, config.dtype) if uses_fsdp() else torch.uint8,
         llm_int8_skip_modules=[rf"(?!{kind.base_model_prefix}\.).*", r".*\.pooler"],
     )
 
 
 def _check_quantized(network: nn.Module, device: torch.device | str) -> None:
-    """Refuse widths that the CPU kernels of bitsandbytes fail on at the first forward pass."""
+    """Refuse layer widths on which bitsandbytes' CPU kernels fail in the first forward pass."""
     if torch.device(device).type != "cpu":
         return
     for name, part in network.named_modules():
         if isinstance(part, Linear4bit) and part.in_features % _QUANTIZED_BLOCK:
             raise ModelError(
-                f"--quantization nf4 on a CPU takes layers whose width is a multiple of "
-                f"{_QUANTIZED_BLOCK}; {name} has {part.in_features}. Use --quantization none."
+                f"--quantization is nf4, and {name} has {part.in_features} inputs; expected a "
+                f"multiple of {_QUANTIZED_BLOCK} on a CPU. Use --quantization none."
             )
 
 
-def _fresh_modules(network: Any, report: dict[str, Any], backbone_dir: Path) -> list[str]:
-    """Return names of modules trained beside the adapters: the head, and poolers just made up.
+def _find_new_modules(network: Any, report: dict[str, Any], backbone_dir: Path) -> list[str]:
+    """Return the names of the head and of poolers that were not in the backbone's files.
 
-    A head that the backbone's files hold may be of another shape; everything below may not.
+    A head in the files may have another shape; everything below it must match.
     """
     wrong = {*report["missing_keys"], *(name for name, *_ in report["mismatched_keys"])}
     body = f"{network.base_model_prefix}."
-    own = sorted(
+    damaged = sorted(
         name for name in wrong if name.startswith(body) and "pooler" not in name.split(".")
     )
-    if own:
+    if damaged:
         raise ModelError(
-            f"{backbone_dir}: its safetensors lack or misshape {len(own)} tensors, such as "
-            f"{own[0]}. Is config.json the one that belongs to them?"
+            f"{backbone_dir}: {len(damaged)} tensors, such as {damaged[0]}, are missing in its "
+            "safetensors or have another shape. Check that config.json belongs to these weights."
         )
     head = head_name(network)
     others = {name.rsplit(".", 1)[0] for name in wrong if name.split(".")[0] != head}

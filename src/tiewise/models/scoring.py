@@ -1,50 +1,46 @@
-"""Probabilities for rows and pairs, whatever the batch, the file's order or the pair's order.
+"""Score pairs with a classifier, without gradients and independent of the order of the rows.
 
-What is equal to what:
-
-- Equal rows are scored once, and which rows share a forward pass follows from the rows' contents
-  alone (:mod:`tiewise.models.dedup`). So shuffling a file, repeating a row or swapping
-  pairs changes no bit of what is scored in one call, and `p(swap(pair)) == swap(p(pair))` holds
-  exactly when both orders are averaged.
-- Another set of rows, another token budget or layout gives a row other batch-mates, and with them
-  other last bits. With a budget of one token every row goes alone, and not even those change.
-
-A leaf: imports torch.
+- Equal rows are scored once, and the rows of a forward pass follow from the rows' contents alone
+  (:mod:`tiewise.models.dedup`). Shuffling a file, repeating a row or swapping pairs therefore
+  changes no bit of what one call returns, and `p(swap(pair)) == swap(p(pair))` holds exactly when
+  both orders are averaged.
+- Another set of rows, token budget or layout puts other rows into the same forward pass, which can
+  change the last bits. With a budget of one token every row is scored alone, and nothing does.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
+import torch
 
 from tiewise.data.table import is_degenerate
 from tiewise.errors import NumericsError
 from tiewise.evaluation.swap_averaging import tabulate_both_orders, tabulate_one_order
-from tiewise.models.batching import (
-    Floats,
-    Layout,
-    choose_layout,
-    evaluating,
-    plan_passes,
-    score_batch,
-)
+from tiewise.models.attention import collate
 from tiewise.models.dedup import find_distinct, take_rows
 from tiewise.models.model import PairClassifier
 from tiewise.progress import progress_bar
+from tiewise.tokens.batches import Layout, plan_batches
 from tiewise.tokens.rows import TokenRows, token_rows
 from tiewise.tokens.template import Template
 from tiewise.tokens.tokenizer import TextTokenizer
+
+Floats = npt.NDArray[np.float64]
+IntArray = npt.NDArray[np.int64]
 
 
 def score_rows(
     classifier: PairClassifier,
     rows: TokenRows,
     *,
-    layout: Layout = "auto",
+    layout: Layout | Literal["auto"] = "auto",
     batch_tokens: int = 16_384,
     names: Sequence[object] | None = None,
 ) -> Floats:
@@ -53,15 +49,15 @@ def score_rows(
     Parameters
     ----------
     classifier
-        The classifier; it is put into evaluation mode for the time being.
+        The classifier; it is in evaluation mode during the call.
     rows
-        Token rows, n of them.
+        n rows of tokens.
     layout
-        How rows share a forward pass; `auto` is `packed` where the backbone can, else `sorted`.
+        Layout of a forward pass; `auto` is `packed` where the backbone can, otherwise `sorted`.
     batch_tokens
-        Most tokens of a forward pass, padding included. A longer row goes alone.
+        Most tokens of a forward pass, padding included. A longer row is scored alone.
     names
-        What a message calls each row, shape (n,); its position when None.
+        Name of each row in messages, shape (n,); its position when None.
 
     Returns
     -------
@@ -71,17 +67,19 @@ def score_rows(
     Raises
     ------
     NumericsError
-        When a logit is not finite; the rows are named.
+        When a logit is not finite; the message names the rows.
     ConfigError
         When the layout is not known.
     """
+    if layout == "auto":
+        layout = "packed" if classifier.can_pack else "sorted"
     representatives, inverse = find_distinct(rows)
     distinct = take_rows(rows, representatives)
-    chosen = choose_layout(classifier, layout)
+    plan = plan_batches(distinct.lengths, max_tokens=batch_tokens, layout=layout)
     logits = np.empty((len(distinct), 3))
-    with evaluating(classifier), _progress(int(distinct.lengths.sum())) as bar:
-        for batch in plan_passes(distinct, chosen, batch_tokens):
-            for part, values in score_batch(classifier, distinct, batch, chosen):
+    with _evaluating(classifier), _progress(int(distinct.lengths.sum())) as bar:
+        for batch in plan:
+            for part, values in _score_batch(classifier, distinct, batch, layout):
                 logits[part] = values
                 bar.update(int(distinct.lengths[part].sum()))
     _check_finite(logits[inverse], range(len(rows)) if names is None else names)
@@ -98,35 +96,35 @@ def predict_pairs(
     cache_dir: Path | str | None = None,
     **options: Any,
 ) -> pd.DataFrame:
-    """Predict who wins each pair.
+    """Predict the winner of each pair.
 
     Parameters
     ----------
     classifier
         The classifier.
     pairs
-        A pairs table of n rows; labels are not looked at.
+        A pairs table of n rows; labels are not read.
     tokenizer, template
-        Those the classifier was trained with.
+        Those that the classifier was trained with.
     is_swapped
         Score both orders of each pair and average their probabilities.
     cache_dir
-        Where tokens are cached; not at all when None.
+        Folder of cached tokens; no cache when None.
     **options
-        `layout`, `batch_tokens` of :func:`score_rows`.
+        `layout` and `batch_tokens` of :func:`score_rows`.
 
     Returns
     -------
     DataFrame
-        A line per pair, in their order: ``id``, ``prob_*``, ``logit_*`` (of both orders averaged:
-        the logarithm of the probabilities), ``n_tokens``, ``n_truncated``, ``is_degenerate``; and
-        with `is_swapped` ``prob_*_given`` and ``prob_*_swapped``, the latter in the pair's own A
-        and B.
+        One row per pair, in the same order: ``id``, ``prob_*``, ``logit_*`` (with both orders the
+        logarithm of the averaged probabilities), ``n_tokens``, ``n_truncated``, ``is_degenerate``;
+        with `is_swapped` also ``prob_*_given`` and ``prob_*_swapped``, the latter in the pair's
+        own A and B.
 
     Raises
     ------
     NumericsError
-        When a logit is not finite; the pairs are named.
+        When a logit is not finite; the message names the pairs.
     """
     given = token_rows(pairs, tokenizer, template, cache_dir=cache_dir)
     names = [f"id={name}" for name in pairs["id"]]
@@ -144,8 +142,38 @@ def predict_pairs(
     return pd.concat([ids, table.loc[:, ~is_order], facts, table.loc[:, is_order]], axis=1)
 
 
+@contextlib.contextmanager
+def _evaluating(classifier: PairClassifier) -> Iterator[None]:
+    """Put a classifier into evaluation mode without gradients, and back afterwards."""
+    was_training = classifier.training
+    classifier.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        classifier.train(was_training)
+
+
+def _score_batch(
+    classifier: PairClassifier, rows: TokenRows, batch: IntArray, layout: Layout
+) -> Iterator[tuple[IntArray, Floats]]:
+    """Yield rows and their logits; a batch that does not fit into memory is halved."""
+    try:
+        # The padding id is arbitrary: padding is masked.
+        inputs = collate(rows, batch, layout=layout, pad_id=0, device=classifier.device)
+        logits = classifier(inputs).double().cpu().numpy()
+    except torch.OutOfMemoryError:
+        if len(batch) == 1:
+            raise
+    else:
+        yield batch, logits
+        return
+    for half in np.array_split(batch, 2):
+        yield from _score_batch(classifier, rows, half, layout)
+
+
 def _progress(n_tokens: int) -> Any:
-    """Return a bar on standard error: silent in pipes, and for what is done in two seconds."""
+    """Return a progress bar that appears after two seconds, on a terminal only."""
     return progress_bar(
         n_tokens, name="scoring", unit="token", unit_scale=True, delay=2, leave=False
     )
@@ -156,6 +184,6 @@ def _check_finite(logits: Floats, names: Sequence[object]) -> None:
     if is_wrong.any():
         named = ", ".join(str(names[row]) for row in np.flatnonzero(is_wrong)[:5])
         raise NumericsError(
-            f"The logits of {int(is_wrong.sum())} rows are not finite ({named}). The adapter may "
-            "be damaged, or the backbone needs another dtype: try --dtype float32."
+            f"The logits of {int(is_wrong.sum())} rows are not finite ({named}). Check the "
+            "adapter, or try another dtype, such as --dtype float32."
         )

@@ -1,9 +1,9 @@
-"""Small backbones with random weights, rebuilt bit for bit from a seed; no torch needed.
+"""Small backbones with random weights, generated bit for bit from a seed without torch.
 
-A folder made here looks like any downloaded one (``config.json``, ``model.safetensors``,
-``tokenizer.json``), so tests walk the very paths that large models take. Weights come from the raw
-bits of PCG64, which numpy never changes, and from nothing that a maths library rounds its own way;
-merges of the tokenizer come from a list of words, not from training.
+A folder written here has the files of a downloaded one (``config.json``, ``model.safetensors``,
+``tokenizer.json``), so tests run the same code as large models do. The weights come from the raw
+bits of PCG64, which numpy keeps stable, and not from functions that each maths library rounds in
+its own way. The tokenizer's merges come from a list of words.
 """
 
 from __future__ import annotations
@@ -18,27 +18,19 @@ from numpy.typing import NDArray
 from safetensors.numpy import save_file
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 
+Shapes = dict[str, tuple[int, ...]]
 KINDS = ("tiny", "tiny-llama", "tiny-bert")
 FORMAT = 1
-"""Raise when anything below changes what a seed stands for."""
+"""Version of the generated files; increase it when a seed gives other files."""
 
-_GEMMA_TOKENS = (
-    ("<pad>", True),
-    ("<eos>", True),
-    ("<bos>", True),
-    ("<unk>", True),
-    ("<mask>", False),
-    *((f"<unused{index}>", False) for index in range(8)),
-    ("<start_of_turn>", False),
-    ("<end_of_turn>", False),
-)
-_BERT_TOKENS = tuple((name, True) for name in ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"))
-_CHATML_TOKENS = (
-    ("<pad>", True),
-    ("<|endoftext|>", True),
-    ("<|im_start|>", True),
-    ("<|im_end|>", True),
-)
+_GEMMA_TOKENS = {
+    **dict.fromkeys(("<pad>", "<eos>", "<bos>", "<unk>"), True),
+    **dict.fromkeys(("<mask>", *(f"<unused{index}>" for index in range(8))), False),
+    **dict.fromkeys(("<start_of_turn>", "<end_of_turn>"), False),
+}
+"""Added tokens of the vocabulary, and whether they are special."""
+_BERT_TOKENS = dict.fromkeys(("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"), True)
+_CHATML_TOKENS = dict.fromkeys(("<pad>", "<|endoftext|>", "<|im_start|>", "<|im_end|>"), True)
 _WORDS = """
 the and that with this from have which what when your answer question because there about
 would could their other right wrong better please explain number write list step first one
@@ -56,17 +48,20 @@ def write_tiny_backbone(kind: str, seed: int, folder: Path) -> None:
     seed
         Seed of the weights, at least 0.
     folder
-        Where ``config.json``, ``model.safetensors`` and the tokenizer's files go.
+        Folder for ``config.json``, ``model.safetensors`` and the tokenizer's files.
     """
-    build = {"tiny": _gemma2, "tiny-llama": _llama, "tiny-bert": _bert}[kind]
-    tokens, names = {
-        "tiny": (_GEMMA_TOKENS, {"bos_token": "<bos>", "eos_token": "<eos>"}),
-        "tiny-llama": (_CHATML_TOKENS, {"bos_token": "<|im_start|>", "eos_token": "<|im_end|>"}),
-        "tiny-bert": (_BERT_TOKENS, {"cls_token": "[CLS]", "sep_token": "[SEP]"}),
+    build, tokens, names = {
+        "tiny": (_gemma2, _GEMMA_TOKENS, {"bos_token": "<bos>", "eos_token": "<eos>"}),
+        "tiny-llama": (
+            _llama,
+            _CHATML_TOKENS,
+            {"bos_token": "<|im_start|>", "eos_token": "<|im_end|>"},
+        ),
+        "tiny-bert": (_bert, _BERT_TOKENS, {"cls_token": "[CLS]", "sep_token": "[SEP]"}),
     }[kind]
     tokenizer = _tokenizer(tokens)
     tokenizer.save(str(folder / "tokenizer.json"))
-    names = names | {"pad_token": tokens[0][0], "tokenizer_class": "PreTrainedTokenizerFast"}
+    names |= {"pad_token": next(iter(tokens)), "tokenizer_class": "PreTrainedTokenizerFast"}
     _write_json(folder / "tokenizer_config.json", names)
     config, shapes = build(tokenizer.get_vocab_size())
     _write_json(folder / "config.json", config)
@@ -74,8 +69,9 @@ def write_tiny_backbone(kind: str, seed: int, folder: Path) -> None:
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
 
 
-def _tokenizer(special: tuple[tuple[str, bool], ...]) -> Tokenizer:
-    vocabulary = {name: index for index, (name, _) in enumerate(special)}
+def _tokenizer(added: dict[str, bool]) -> Tokenizer:
+    """Build a byte-level BPE tokenizer that merges the letters of a few common words."""
+    vocabulary = {name: index for index, name in enumerate(added)}
     for symbol in sorted(pre_tokenizers.ByteLevel.alphabet()):
         vocabulary[symbol] = len(vocabulary)
     merges = []
@@ -89,13 +85,13 @@ def _tokenizer(special: tuple[tuple[str, bool], ...]) -> Tokenizer:
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
     tokenizer.add_tokens(
-        [AddedToken(name, special=flag, normalized=False) for name, flag in special]
+        [AddedToken(name, special=flag, normalized=False) for name, flag in added.items()]
     )
     return tokenizer
 
 
 def _draw(name: str, shape: tuple[int, ...], seed: int) -> NDArray[np.float32]:
-    """Draw one tensor; each has its own stream, so the order of tensors is of no account."""
+    """Draw one tensor. Seeds are per tensor, so the order of creation does not matter."""
     stream = np.random.SeedSequence([seed, *name.encode()])
     bits = np.random.PCG64(stream).random_raw(math.prod(shape))
     uniform = (bits >> np.uint64(11)).astype(np.float64) * 2.0**-52 - 1.0
@@ -127,7 +123,7 @@ def _decoder_config(vocabulary_size: int) -> dict[str, Any]:
     }
 
 
-def _gemma2(vocabulary_size: int) -> tuple[dict[str, Any], dict[str, tuple[int, ...]]]:
+def _gemma2(vocabulary_size: int) -> tuple[dict[str, Any], Shapes]:
     config = _decoder_config(vocabulary_size) | {
         "architectures": ["Gemma2ForCausalLM"],
         "model_type": "gemma2",
@@ -145,7 +141,7 @@ def _gemma2(vocabulary_size: int) -> tuple[dict[str, Any], dict[str, tuple[int, 
     return config, _decoder_shapes(config, ("input_layernorm", *norms))
 
 
-def _llama(vocabulary_size: int) -> tuple[dict[str, Any], dict[str, tuple[int, ...]]]:
+def _llama(vocabulary_size: int) -> tuple[dict[str, Any], Shapes]:
     config = _decoder_config(vocabulary_size) | {
         "architectures": ["LlamaForCausalLM"],
         "model_type": "llama",
@@ -158,30 +154,25 @@ def _llama(vocabulary_size: int) -> tuple[dict[str, Any], dict[str, tuple[int, .
     return config, _decoder_shapes(config, ("input_layernorm", "post_attention_layernorm"))
 
 
-def _decoder_shapes(config: dict[str, Any], norms: tuple[str, ...]) -> dict[str, tuple[int, ...]]:
+def _decoder_shapes(config: dict[str, Any], norms: tuple[str, ...]) -> Shapes:
     hidden, inner = config["hidden_size"], config["intermediate_size"]
     queries = config["num_attention_heads"] * config["head_dim"]
     keys = config["num_key_value_heads"] * config["head_dim"]
-    shapes: dict[str, tuple[int, ...]] = {
-        "model.embed_tokens.weight": (config["vocab_size"], hidden),
-        "model.norm.weight": (hidden,),
+    layer: Shapes = dict.fromkeys(norms, (hidden,))
+    layer |= {f"self_attn.{name}_proj": (keys, hidden) for name in ("k", "v")}
+    layer |= {"self_attn.q_proj": (queries, hidden), "self_attn.o_proj": (hidden, queries)}
+    layer |= {f"mlp.{name}_proj": (inner, hidden) for name in ("gate", "up")}
+    layer |= {"mlp.down_proj": (hidden, inner)}
+    shapes: Shapes = {
+        f"model.layers.{index}.{name}.weight": shape
+        for index in range(config["num_hidden_layers"])
+        for name, shape in layer.items()
     }
-    for index in range(config["num_hidden_layers"]):
-        layer = f"model.layers.{index}"
-        shapes |= {f"{layer}.{norm}.weight": (hidden,) for norm in norms}
-        shapes |= {
-            f"{layer}.self_attn.q_proj.weight": (queries, hidden),
-            f"{layer}.self_attn.k_proj.weight": (keys, hidden),
-            f"{layer}.self_attn.v_proj.weight": (keys, hidden),
-            f"{layer}.self_attn.o_proj.weight": (hidden, queries),
-            f"{layer}.mlp.gate_proj.weight": (inner, hidden),
-            f"{layer}.mlp.up_proj.weight": (inner, hidden),
-            f"{layer}.mlp.down_proj.weight": (hidden, inner),
-        }
-    return shapes
+    embedding = {"model.embed_tokens.weight": (config["vocab_size"], hidden)}
+    return shapes | embedding | {"model.norm.weight": (hidden,)}
 
 
-def _bert(vocabulary_size: int) -> tuple[dict[str, Any], dict[str, tuple[int, ...]]]:
+def _bert(vocabulary_size: int) -> tuple[dict[str, Any], Shapes]:
     hidden, inner = 64, 128
     config = {
         "architectures": ["BertModel"],
@@ -199,24 +190,18 @@ def _bert(vocabulary_size: int) -> tuple[dict[str, Any], dict[str, tuple[int, ..
         "pad_token_id": 0,
         "dtype": "float32",
     }
-    shapes: dict[str, tuple[int, ...]] = {
-        "embeddings.word_embeddings.weight": (vocabulary_size, hidden),
-        "embeddings.position_embeddings.weight": (512, hidden),
-        "embeddings.token_type_embeddings.weight": (2, hidden),
-        "pooler.dense.weight": (hidden, hidden),
-        "pooler.dense.bias": (hidden,),
+    layer: Shapes = {
+        f"attention.self.{name}": (hidden, hidden) for name in ("query", "key", "value")
     }
-    norms = ["embeddings.LayerNorm"]
-    for index in range(3):
-        layer = f"encoder.layer.{index}"
-        linear = {f"attention.self.{name}": (hidden, hidden) for name in ("query", "key", "value")}
-        linear |= {"attention.output.dense": (hidden, hidden)}
-        linear |= {"intermediate.dense": (inner, hidden), "output.dense": (hidden, inner)}
-        for name, shape in linear.items():
-            shapes |= {f"{layer}.{name}.weight": shape, f"{layer}.{name}.bias": shape[:1]}
-        norms += [f"{layer}.attention.output.LayerNorm", f"{layer}.output.LayerNorm"]
-    for norm in norms:
-        shapes |= {f"{norm}.weight": (hidden,), f"{norm}.bias": (hidden,)}
+    layer |= {"attention.output.dense": (hidden, hidden)}
+    layer |= {"intermediate.dense": (inner, hidden), "output.dense": (hidden, inner)}
+    layer |= {f"{name}.LayerNorm": (hidden,) for name in ("attention.output", "output")}
+    parts = {f"encoder.layer.{k}.{name}": shape for k in range(3) for name, shape in layer.items()}
+    parts |= {"embeddings.LayerNorm": (hidden,), "pooler.dense": (hidden, hidden)}
+    shapes: Shapes = {f"{name}.weight": shape for name, shape in parts.items()}
+    shapes |= {f"{name}.bias": shape[:1] for name, shape in parts.items()}
+    tables = {"word": vocabulary_size, "position": 512, "token_type": 2}
+    shapes |= {f"embeddings.{name}_embeddings.weight": (n, hidden) for name, n in tables.items()}
     return config, shapes
 
 

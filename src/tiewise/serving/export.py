@@ -24,8 +24,9 @@ from tiewise.config.run_config import BASELINE, BLEND, ModelConfig
 from tiewise.errors import FilesError, ModelError, RunError
 from tiewise.files import atomic_folder, digest_file, refuse_existing, write_bytes, write_json
 from tiewise.judges.fold_ensemble import find_device, read_template
-from tiewise.models import adapters
+from tiewise.models.adapters import read_config
 from tiewise.models.backbones import backbone_digest, resolve_backbone
+from tiewise.models.build import restore_adapter
 from tiewise.models.loading import load_network, quiet_transformers
 from tiewise.runs.folder import RunFolder
 from tiewise.serving.export_card import find_licence, licence_files, write_card
@@ -159,7 +160,7 @@ def export_adapter(
     """
     refuse_existing(out_dir, overwrite=overwrite)
     _refuse_foreign(Path(out_dir))
-    config = adapters.read_config(adapter_dir, backbone_dir)
+    config = read_config(adapter_dir, backbone_dir)
     if config.head != "linear":
         raise ModelError(
             f"{adapter_dir}: a head of several layers has no place in a plain "
@@ -238,7 +239,7 @@ def _write_model(
         network: Any = load_network(config, backbone_dir, device=device, seed=0)
         if config.quantization != "none":
             network = network.dequantize()
-        network = adapters.restore_adapter(network, config, adapter_dir)
+        network = restore_adapter(network, config, adapter_dir)
         if hasattr(network, "merge_and_unload"):
             network = network.merge_and_unload(safe_merge=True)
         network = network.to(getattr(torch, config.dtype))

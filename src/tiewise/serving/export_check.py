@@ -16,8 +16,8 @@ from tiewise.data.simulation.simulate import simulate
 from tiewise.errors import ModelError
 from tiewise.evaluation.swap_averaging import log_softmax
 from tiewise.models.attention import collate
+from tiewise.models.build import load_classifier
 from tiewise.models.loading import quiet_transformers
-from tiewise.models.model import load_classifier
 from tiewise.models.scoring import score_rows
 from tiewise.tokens.rows import TokenRows, token_rows
 from tiewise.tokens.template import Template

@@ -30,9 +30,13 @@ from tiewise.models.backbones import settings_digest
 from tiewise.models.loading import Checkpointing
 from tiewise.models.model import PairClassifier
 from tiewise.models.scoring import predict_pairs
-from tiewise.models.sharding import gather, is_sharded
-from tiewise.models.tensor_tree import load_tree
-from tiewise.models.trainable import load_trainable_weights, trainable_weights
+from tiewise.models.state import (
+    gather,
+    is_sharded,
+    load_trainable_weights,
+    load_tree,
+    trainable_weights,
+)
 from tiewise.runs import checkpoints
 from tiewise.runs.environment import is_first_process, own_cuda
 from tiewise.runs.fold_lock import FoldTask, check_fingerprint

@@ -30,9 +30,15 @@ from transformers.integrations.integration_utils import TensorBoardCallback
 from tiewise.config.run_config import TrainConfig
 from tiewise.errors import ConfigError, NumericsError, RunError
 from tiewise.models.model import PairClassifier
-from tiewise.models.sharding import check_fsdp, gather, shard_optimizer_state
-from tiewise.models.tensor_tree import load_tree, save_tree
-from tiewise.models.trainable import load_trainable_weights, trainable_weights
+from tiewise.models.state import (
+    check_fsdp,
+    gather,
+    load_trainable_weights,
+    load_tree,
+    save_tree,
+    shard_optimizer_state,
+    trainable_weights,
+)
 from tiewise.runs import checkpoints
 from tiewise.training.losses import weighted_losses
 from tiewise.training.steps import Step, StepDataset

@@ -15,7 +15,8 @@ from tiewise.config.identity import first_difference
 from tiewise.config.run_config import ModelConfig, RunConfig
 from tiewise.errors import ModelError
 from tiewise.files import digest_file, digest_json
-from tiewise.models.model import PairClassifier, build_classifier, load_classifier
+from tiewise.models.build import build_classifier, load_classifier
+from tiewise.models.model import PairClassifier
 
 
 def find_adapter(path: Path) -> Path:

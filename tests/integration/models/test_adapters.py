@@ -1,4 +1,4 @@
-"""What was trained, written and read back to the bit, by us and by other tools."""
+"""Trained tensors are written and read back bit for bit, by this package and by other tools."""
 
 import json
 import shutil
@@ -16,8 +16,8 @@ from transformers import AutoModelForSequenceClassification
 from engines import build_tiny, make_rows, run_step, score, shake, write_family
 from tiewise.errors import ModelError
 from tiewise.models.backbones import resolve_backbone
+from tiewise.models.build import load_classifier
 from tiewise.models.loading import quiet_transformers
-from tiewise.models.model import load_classifier
 from tiewise.runs import checkpoints
 
 CASES = {
@@ -38,7 +38,7 @@ READ_IN_ANOTHER_PROCESS = """
 import sys
 import numpy as np
 from engines import make_rows, score
-from tiewise.models.model import load_classifier
+from tiewise.models.build import load_classifier
 for adapter_dir, backbone_dir in zip(sys.argv[1::2], sys.argv[2::2]):
     logits = score(load_classifier(adapter_dir, backbone_dir), make_rows())
     np.save(adapter_dir + "/logits.npy", logits.double().numpy())
@@ -46,7 +46,7 @@ for adapter_dir, backbone_dir in zip(sys.argv[1::2], sys.argv[2::2]):
 
 
 def build(case, cache_dir):
-    """Build a case's classifier and train it by one step, so that every tensor has moved."""
+    """Build the classifier of a case and train it for one step, so that every tensor changes."""
     classifier = build_tiny(**({"cache_dir": cache_dir} | CASES[case]))
     run_step(classifier, make_rows(), layout="padded")
     optimizer = torch.optim.SGD([part for _, part in classifier.trainable_parameters()], lr=0.1)
@@ -56,15 +56,15 @@ def build(case, cache_dir):
 
 @pytest.fixture
 def saved(tmp_path, cache_dir):
-    """Save the tiny Gemma's adapter: its folder, its backbone's folder."""
+    """Save an adapter of the tiny Gemma; return its folder and its backbone's folder."""
     classifier = build("lora", cache_dir)
     classifier.save(tmp_path / "adapter")
     return tmp_path / "adapter", classifier.backbone_dir
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_reads_back_to_the_bit(case, tmp_path, cache_dir):
-    """Saved and loaded, the same rows give the same bits, and training could go on."""
+def test_saved_classifiers_read_back_exactly(case, tmp_path, cache_dir):
+    """A loaded classifier gives equal logits for equal rows, and can be trained further."""
     classifier = build(case, cache_dir)
     before = score(classifier, make_rows())
     classifier.save(tmp_path / "adapter")
@@ -80,10 +80,8 @@ def test_reads_back_to_the_bit(case, tmp_path, cache_dir):
 
 @pytest.mark.parametrize("fields", [{}, {"quantization": "nf4", "dtype": "float32"}, FULL])
 @pytest.mark.parametrize("family", ["deberta-v2", "roberta", "distilbert", "electra"])
-def test_encoders_with_heads_of_their_own_are_trained_and_read_back(
-    family, fields, tmp_path, cache_dir
-):
-    """Whatever stands above the layers is made up, trained, never quantised and saved whole."""
+def test_encoders_with_own_heads_reload(family, fields, tmp_path, cache_dir):
+    """All modules above the layers are new, trained, not quantized, and saved."""
     folder = write_family(family, tmp_path / "backbone", cache_dir)
     classifier = build_tiny(str(folder), cache_dir, **({"n_frozen_layers": 0} | fields))
     _, grads = run_step(classifier, make_rows(), layout="sorted", n_micro_batches=2)
@@ -93,8 +91,8 @@ def test_encoders_with_heads_of_their_own_are_trained_and_read_back(
     assert torch.equal(score(load_classifier(tmp_path / "adapter", folder), make_rows()), before)
 
 
-def test_another_process_reads_the_same_bits(tmp_path, cache_dir):
-    """The folder holds everything: nothing is remembered in the process that wrote it."""
+def test_other_processes_read_same_bits(tmp_path, cache_dir):
+    """The folder is complete: another process computes equal logits from it."""
     classifiers = {case: build(case, cache_dir) for case in ("lora", "nf4", "full")}
     folders = []
     for case, classifier in classifiers.items():
@@ -107,8 +105,8 @@ def test_another_process_reads_the_same_bits(tmp_path, cache_dir):
         assert np.abs(np.load(tmp_path / case / "logits.npy") - expected).max() == 0.0, case
 
 
-def test_peft_reads_the_adapter_and_its_head(saved):
-    """Plain transformers and peft give our logits from the same folder."""
+def test_peft_loads_adapter_and_head(saved):
+    """Transformers and peft compute our logits from the same folder."""
     adapter_dir, backbone_dir = saved
     ours = score(load_classifier(adapter_dir, backbone_dir), make_rows())
     with quiet_transformers():
@@ -125,8 +123,8 @@ def test_peft_reads_the_adapter_and_its_head(saved):
         torch.testing.assert_close(logits, expected, rtol=0, atol=2e-5)
 
 
-def test_transformers_reads_what_full_fine_tuning_saved(tmp_path, cache_dir):
-    """The folder of a full fit is a transformers model with our classes' names."""
+def test_transformers_loads_full_fits(tmp_path, cache_dir):
+    """The folder of a full fit is a transformers model with the names of our classes."""
     classifier = build("full", cache_dir)
     classifier.save(tmp_path / "adapter")
     theirs = AutoModelForSequenceClassification.from_pretrained(tmp_path / "adapter")
@@ -139,8 +137,8 @@ def test_transformers_reads_what_full_fine_tuning_saved(tmp_path, cache_dir):
         torch.testing.assert_close(logits, expected, rtol=0, atol=1e-5)
 
 
-def test_only_safetensors_and_json_are_written(saved):
-    """Nothing of an adapter can run code, and nothing names a folder of this machine."""
+def test_only_safe_files_are_written(saved):
+    """An adapter contains only safetensors and JSON, and no path of this machine."""
     adapter_dir, backbone_dir = saved
     assert {path.suffix for path in adapter_dir.iterdir()} == {".json", ".safetensors"}
     for path in adapter_dir.glob("*.json"):
@@ -151,12 +149,12 @@ def test_only_safetensors_and_json_are_written(saved):
 
 
 def edit(adapter_dir, change):
-    """Rewrite the tensors and seal the folder again, as if the change had been meant."""
+    """Rewrite the tensors and the manifest, so that only the tensors themselves are wrong."""
     path = adapter_dir / "adapter_model.safetensors"
     tensors = load_file(path)
     change(tensors)
     save_file(tensors, path, metadata={"format": "pt"})
-    checkpoints.write_manifest(adapter_dir)
+    checkpoints.seal(adapter_dir)
 
 
 HEAD = "base_model.model.score.weight"
@@ -166,40 +164,46 @@ LORA = "base_model.model.model.layers.2.self_attn.q_proj.lora_A.weight"
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda tensors: tensors.pop(HEAD), "holds no head"),
-        (lambda tensors: tensors.update({HEAD: torch.zeros(2, 64)}), "gives 2 classes, not 3"),
-        (lambda tensors: tensors.pop(LORA), "tensors missing: .*layers.2.self_attn.q_proj"),
-        (lambda tensors: tensors.update(more=torch.zeros(1)), "left over: .*more"),
-        (lambda tensors: tensors.update({LORA: torch.zeros(8, 64)}), r"is \(8, 64\), not \(4, 64"),
+        (lambda tensors: tensors.pop(HEAD), "score.weight is missing"),
+        (
+            lambda tensors: tensors.update({HEAD: torch.zeros(2, 64)}),
+            r"is \(2, 64\); expected \(3, 64\)",
+        ),
+        (lambda tensors: tensors.pop(LORA), "layers.2.self_attn.q_proj.*is missing"),
+        (lambda tensors: tensors.update(more=torch.zeros(1)), "more is .*expected no such tensor"),
+        (
+            lambda tensors: tensors.update({LORA: torch.zeros(8, 64)}),
+            r"is \(8, 64\); expected \(4, 64",
+        ),
     ],
 )
-def test_tensors_that_do_not_fit_are_refused(change, message, saved):
-    """A missing head, another number of classes, a lost or left-over tensor, another rank."""
+def test_unfitting_tensors_are_refused(change, message, saved):
+    """Refused: no head, other classes, a missing or unexpected tensor, another rank."""
     adapter_dir, backbone_dir = saved
     edit(adapter_dir, change)
     with pytest.raises(ModelError, match=message):
         load_classifier(adapter_dir, backbone_dir)
 
 
-def test_another_backbone_is_refused(saved, cache_dir):
-    """An adapter knows the digest of the weights it was fitted on."""
+def test_other_backbones_are_refused(saved, cache_dir):
+    """An adapter contains the digest of the weights it was fitted on."""
     adapter_dir, _ = saved
     other = resolve_backbone("tiny:1", cache_dir=cache_dir)
-    with pytest.raises(ModelError, match="was fitted on tiny:0 with SHA-256"):
+    with pytest.raises(ModelError, match="was fitted on tiny:0. Use the same backbone"):
         load_classifier(adapter_dir, other)
 
 
 @pytest.mark.parametrize("name", ["pytorch_model.bin", "adapter_model.pt", "extra.pkl", "code.py"])
-def test_a_file_that_could_run_code_is_refused(name, saved):
-    """Even beside a good adapter."""
+def test_code_files_are_refused(name, saved):
+    """A file that can run code is refused even next to an intact adapter."""
     adapter_dir, backbone_dir = saved
     (adapter_dir / name).write_bytes(b"")
-    with pytest.raises(ModelError, match=f"holds {name}; such files can run code"):
+    with pytest.raises(ModelError, match=f"contains {name}, which can run code"):
         load_classifier(adapter_dir, backbone_dir)
 
 
-def test_a_flipped_bit_anywhere_is_noticed(saved, tmp_path):
-    """Weights, settings and card: no file can change in silence."""
+def test_flipped_bits_are_noticed(saved, tmp_path):
+    """A changed bit in any file of the folder is refused."""
     adapter_dir, backbone_dir = saved
     for path in sorted(adapter_dir.iterdir()):
         spoiled = shutil.copytree(adapter_dir, tmp_path / f"spoiled-{path.name}")
@@ -210,8 +214,8 @@ def test_a_flipped_bit_anywhere_is_noticed(saved, tmp_path):
             load_classifier(spoiled, backbone_dir)
 
 
-def test_a_folder_that_no_fit_wrote_is_refused(tmp_path, cache_dir):
-    """A missing folder and an empty one each say what they lack."""
+def test_foreign_folders_are_refused(tmp_path, cache_dir):
+    """A missing folder and an empty folder are refused with different messages."""
     backbone_dir = resolve_backbone("tiny:0", cache_dir=cache_dir)
     with pytest.raises(ModelError, match="there is no such folder"):
         load_classifier(tmp_path / "nowhere", backbone_dir)
@@ -220,10 +224,26 @@ def test_a_folder_that_no_fit_wrote_is_refused(tmp_path, cache_dir):
         load_classifier(tmp_path / "empty", backbone_dir)
 
 
-def test_saving_again_replaces_what_was_there(saved):
-    """The folder always holds the last save, whole."""
+def test_saving_again_replaces_files(saved):
+    """The folder contains the last save."""
     adapter_dir, backbone_dir = saved
     classifier = shake(load_classifier(adapter_dir, backbone_dir, is_trainable=True), seed=9)
     classifier.save(adapter_dir)
     loaded = load_classifier(adapter_dir, backbone_dir)
     assert torch.equal(score(loaded, make_rows()), score(classifier.eval(), make_rows()))
+
+
+def test_unknown_classifier_files_are_refused(saved):
+    """Another format, other classes or a damaged file are refused with the path."""
+    adapter_dir, backbone_dir = saved
+    path = adapter_dir / "classifier.json"
+    card = json.loads(path.read_text())
+    for changed in ({"format": 2}, {"classes": ["A", "B"]}, {"model": {"head": "mlp"}}):
+        path.write_text(json.dumps(card | changed))
+        checkpoints.seal(adapter_dir)
+        with pytest.raises(ModelError, match="classifier.json cannot be used by this version"):
+            load_classifier(adapter_dir, backbone_dir)
+    path.unlink()
+    checkpoints.seal(adapter_dir)
+    with pytest.raises(ModelError, match="classifier.json is missing"):
+        load_classifier(adapter_dir, backbone_dir)

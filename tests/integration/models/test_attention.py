@@ -1,4 +1,4 @@
-"""Layouts, and backbones that attend row by row."""
+"""Layouts of a batch, and attention that keeps its rows apart."""
 
 import numpy as np
 import pytest
@@ -19,8 +19,8 @@ LAYOUTS = ("padded", "sorted", "packed")
 
 
 @pytest.mark.parametrize("family", sorted(FAMILIES))
-def test_each_family_equals_its_own_eager_attention(family, tmp_path, cache_dir):
-    """Logits and gradients are those of transformers' own code, each row run alone."""
+def test_families_equal_eager_attention(family, tmp_path, cache_dir):
+    """Logits and gradients equal those of transformers' eager code, which runs each row alone."""
     folder = write_family(family, tmp_path, cache_dir)
     ours = build_tiny(str(folder), cache_dir, tuning="full", n_frozen_layers=0)
     rows = make_rows()
@@ -44,8 +44,8 @@ def test_each_family_equals_its_own_eager_attention(family, tmp_path, cache_dir)
 
 
 @given(token_rows(), st.data(), st.sampled_from(LAYOUTS))
-def test_every_layout_holds_every_token_once(rows, data, layout):
-    """Tokens, order and lengths can be read back from any batch, and padding is marked."""
+def test_layouts_keep_every_token(rows, data, layout):
+    """Tokens, order and lengths can be read back from any batch, and padding is masked."""
     chosen = data.draw(st.lists(st.integers(0, len(rows) - 1), min_size=1, max_size=6))
     batch = collate(rows, chosen, layout=layout, pad_id=70_001)
     expected = [rows.row(index).tolist() for index in chosen]
@@ -61,16 +61,16 @@ def test_every_layout_holds_every_token_once(rows, data, layout):
         assert mask.tolist() == [1] * len(row) + [0] * (len(ids) - len(row))
 
 
-def test_segments_travel_beside_their_tokens():
-    """Segment ids are laid out as the tokens are, with zero on padding."""
+def test_segments_follow_tokens():
+    """Segment ids have the layout of the tokens, with zero on padding."""
     rows = make_rows((3, 5), segments=True)
     batch = collate(rows, [1, 0], layout="padded", pad_id=0)
     assert batch["token_type_ids"][0].tolist() == rows.type_ids[3:].tolist()
     assert batch["token_type_ids"][1].tolist() == [*rows.type_ids[:3].tolist(), 0, 0]
 
 
-def test_an_empty_batch_or_row_is_refused():
-    """There is no logit for nothing."""
+def test_empty_batches_are_refused():
+    """A batch without rows, or a row without tokens, is refused."""
     with pytest.raises(ModelError, match="at least one row"):
         collate(make_rows((2,)), [], layout="packed", pad_id=0)
     with pytest.raises(ModelError, match="at least one token"):
@@ -79,8 +79,8 @@ def test_an_empty_batch_or_row_is_refused():
 
 @pytest.mark.parametrize("backbone", ["tiny:0", "tiny-llama:0"])
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_rows_do_not_see_each_other(backbone, layout, cache_dir):
-    """Another row's tokens change no bit of a row's logits."""
+def test_rows_stay_independent(backbone, layout, cache_dir):
+    """Changing the tokens of one row changes no bit of the other rows' logits."""
     classifier = build_tiny(backbone, cache_dir)
     rows = make_rows()
     before, _ = run_step(classifier, rows, layout=layout)
@@ -95,8 +95,8 @@ def test_rows_do_not_see_each_other(backbone, layout, cache_dir):
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_no_mask_and_no_cache_is_ever_passed(layout, cache_dir, monkeypatch):
-    """Rows are kept apart by lengths alone: every attention sees mask None, no layer a cache."""
+def test_no_mask_and_no_cache(layout, cache_dir, monkeypatch):
+    """Rows are separated by their lengths: attention gets no mask, and no layer gets a cache."""
     classifier = build_tiny("tiny:0", cache_dir)
     caches = []
     for layer in classifier.layers[:-1]:
@@ -120,8 +120,8 @@ def test_no_mask_and_no_cache_is_ever_passed(layout, cache_dir, monkeypatch):
     assert caches == [None] * 3
 
 
-def test_a_mask_or_dropout_is_refused():
-    """The attention would silently ignore either, so it does not take them."""
+def test_masks_and_dropout_are_refused():
+    """The attention would ignore both, so it refuses them."""
     part = torch.randn(1, 1, 3, 4)
     spans = attention.find_spans(collate(make_rows((3,)), [0], layout="packed", pad_id=0))
     with pytest.raises(AssertionError, match="never by a mask"):
@@ -130,7 +130,7 @@ def test_a_mask_or_dropout_is_refused():
         attention.attend_rows(None, part, part, part, None, spans=spans, dropout=0.1)
 
 
-def test_the_layout_is_chosen_by_capability(cache_dir):
+def test_layout_depends_on_backbone(cache_dir):
     """Known decoders are packed; encoders and decoders with attention dropout are sorted."""
 
     def choose(backbone, device="cpu", **changes):
@@ -149,15 +149,15 @@ def test_the_layout_is_chosen_by_capability(cache_dir):
     assert choose("tiny:0", use_bidirectional_attention=True)[0] == "sorted"
 
 
-def test_a_decoder_of_another_family_pools_the_last_token_of_padded_rows(tmp_path, cache_dir):
-    """Where rows cannot be packed, each row still gives what it gives alone, whatever its end."""
+def test_other_decoders_pool_padded_rows(tmp_path, cache_dir):
+    """Where rows cannot be packed, padding does not change logits, even after a padding token."""
     folder = write_family("phi", tmp_path, cache_dir)
     classifier = build_tiny(str(folder), cache_dir, n_frozen_layers=0)
     assert not classifier.can_pack
     rows = make_rows()
-    rows.values[rows.offsets[4] - 1] = 0  # this row ends in what is the padding token elsewhere
+    rows.values[rows.offsets[4] - 1] = 0  # this row ends in the padding token's id
     together, _ = run_step(classifier, rows, layout="padded")
     apart, _ = run_step(classifier, rows, layout="padded", n_micro_batches=len(LENGTHS))
     torch.testing.assert_close(together, apart, rtol=0, atol=1e-9)
-    with pytest.raises(ModelError, match="phi cannot take packed rows"):
+    with pytest.raises(ModelError, match="phi accepts rectangles only"):
         run_step(classifier, rows, layout="packed")

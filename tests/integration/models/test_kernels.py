@@ -1,15 +1,21 @@
-"""Attention over rows that lie end to end."""
+"""Attention kernels are compared with a textbook implementation, and with what CUDA is given."""
 
+import importlib
+import types
+
+import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
+from torch.nn.attention import flex_attention
 
 from textbook import problems, reference
+from tiewise.models import kernels
 from tiewise.models.kernels import Rows, Scoring, attend
 
 
 @given(problems())
-def test_equals_the_textbook_in_value_and_gradient(problem):
-    """Blocks, grouped heads and kept weights change no digit that float64 can hold."""
+def test_equals_textbook_attention(problem):
+    """Values and gradients of the CPU kernel equal the textbook's to 1e-11 in float64."""
     tensors, rows, scoring = problem
     for part in tensors:
         part.requires_grad_()
@@ -20,22 +26,22 @@ def test_equals_the_textbook_in_value_and_gradient(problem):
         torch.testing.assert_close(one, other, rtol=0, atol=1e-11)
 
 
-def test_half_precision_is_computed_in_float32():
-    """On a CPU, bfloat16 rows give the rounded float32 result, not one rounded at every step."""
+def test_half_precision_computes_in_float32():
+    """On a CPU, bfloat16 rows give the rounded float32 result, rounded only once."""
     rows, scoring = Rows((40,), (40,)), Scoring(0.25, 5.0, 16)
     wide = [torch.randn(40, heads, 8).bfloat16() for heads in (4, 2, 2)]
     expected = attend(*(part.float() for part in wide), rows, scoring).bfloat16()
     assert torch.equal(attend(*wide, rows, scoring), expected)
 
 
-def test_nothing_is_kept_when_no_gradient_is_wanted():
-    """Scoring holds no weights: the output carries no graph."""
+def test_no_graph_without_gradients():
+    """Without gradients no weights are kept."""
     tensors = [torch.randn(300, 2, 8) for _ in range(3)]
     assert attend(*tensors, Rows((300,), (300,)), Scoring(1.0)).grad_fn is None
 
 
-def test_little_is_computed_above_the_diagonal():
-    """Of a row of 960 tokens the kept weights hold 55 % of the square, the window's 20 %."""
+def test_little_kept_above_the_diagonal():
+    """For a row of 960 tokens the kept weights are 55 % of the square; with a window, 20 %."""
     kept = []
 
     def count(part):
@@ -47,4 +53,54 @@ def test_little_is_computed_above_the_diagonal():
         kept.clear()
         with torch.autograd.graph.saved_tensors_hooks(count, lambda part: part):
             attend(*tensors, Rows((960,), (960,)), Scoring(1.0, window=window))
-        assert sum(kept) <= most * 960**2
+        assert 0 < sum(kept) <= most * 960**2
+
+
+@settings(max_examples=20)
+@given(problems())
+def test_flex_attention_gets_same_problem(problem):
+    """The mask and the score function for CUDA describe what the CPU computes."""
+    tensors, rows, scoring = problem
+    # On a CPU, flex attention supports only float32 and heads of at least 16.
+    tensors = [torch.nn.functional.pad(part.float(), (0, 16 - part.shape[-1])) for part in tensors]
+    with torch.no_grad(), pytest.MonkeyPatch.context() as patch:
+        # Without this, torch warns that flex attention is slow when it is not compiled.
+        patch.setattr(flex_attention, "_FLEX_ATTENTION_DISABLE_COMPILE_DEBUG", True)
+        own = kernels.attend_flex(*tensors, rows, scoring)
+    expected = reference(*tensors, rows, scoring)
+    torch.testing.assert_close(own, expected, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("head_dim", "shared_memory", "is_smaller"),
+    [(256, 101_376, True), (256, 166_912, False), (128, 101_376, False), (256, None, False)],
+)
+def test_tiles_fit_shared_memory(head_dim, shared_memory, is_smaller):
+    """Wide heads get smaller tiles on a 24 GB card; an 80 GB card, narrow heads and a CPU do not."""
+    options = kernels.fit_backward(head_dim, shared_memory)
+    assert (options is not None) == is_smaller
+
+
+@given(problems())
+def test_flash_attention_gets_same_problem(problem):
+    """Offsets, window and cap have the meaning of flash-attention's variable-length kernel."""
+    tensors, rows, scoring = problem
+
+    def kernel(query, key, value, query_offsets, key_offsets, most_queries, most_keys, **options):
+        assert options.pop("causal") is True
+        left, right = options.pop("window_size")
+        assert right == (-1 if left == -1 else 0)
+        given_rows = Rows(tuple(query_offsets.diff().tolist()), tuple(key_offsets.diff().tolist()))
+        assert query_offsets.dtype == torch.int32
+        assert most_queries == max(rows.query_lengths)
+        assert most_keys == max(rows.key_lengths)
+        window = None if left == -1 else left + 1
+        rule = Scoring(options.pop("softmax_scale"), options.pop("softcap") or None, window)
+        assert not options
+        return reference(query, key, value, given_rows, rule)
+
+    with pytest.MonkeyPatch.context() as patch:
+        module = types.SimpleNamespace(flash_attn_varlen_func=kernel)
+        patch.setattr(importlib, "import_module", lambda name: {"flash_attn": module}[name])
+        own = kernels.attend_flash(*tensors, rows, scoring)
+    assert torch.equal(own, reference(*tensors, rows, scoring))

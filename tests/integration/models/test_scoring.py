@@ -1,4 +1,4 @@
-"""Truths about probabilities: of either order, in any company, in any layout."""
+"""Probabilities do not depend on the order of a pair or a file, on other rows, or on the layout."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ LAYOUTS = ("padded", "sorted", "packed")
 
 @pytest.fixture(scope="module")
 def opened(cache_dir):
-    """Open each kind and dtype once."""
+    """Return a function that opens each kind and dtype once."""
     known: dict[tuple[str, str], Opened] = {}
 
     def of(kind: str, dtype: str = "float64") -> Opened:
@@ -36,7 +36,7 @@ def opened(cache_dir):
 
 @pytest.fixture(scope="module")
 def pairs() -> pd.DataFrame:
-    """Twenty-six pairs: some share a prompt, some have identical, empty or missing responses."""
+    """Return 26 pairs; some share a prompt, some have identical, empty or missing responses."""
     table = simulate(20, seed=3)
     odd = {
         "id": ["same", "empty", "null", "long", "twin", "twin"],
@@ -50,15 +50,15 @@ def pairs() -> pd.DataFrame:
 
 
 def probs_of(opened: Opened, pairs: pd.DataFrame, **options) -> np.ndarray:
-    """Give the probabilities of both orders averaged."""
+    """Return the probabilities averaged over both orders."""
     table = predict_pairs(opened.classifier, pairs, opened.tokenizer, opened.template, **options)
     return table[PROB_COLUMNS].to_numpy()
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("kind", KINDS)
-def test_swapping_pairs_swaps_their_probabilities_to_the_last_bit(opened, pairs, kind, dtype):
-    """However many of the pairs are swapped."""
+def test_swapped_pairs_swap_exactly(opened, pairs, kind, dtype):
+    """Swapping any subset of pairs swaps their probabilities, bit for bit."""
     judge = opened(kind, dtype)
     direct = probs_of(judge, pairs, batch_tokens=700)
     for seed in range(2):
@@ -72,8 +72,8 @@ def test_swapping_pairs_swaps_their_probabilities_to_the_last_bit(opened, pairs,
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_file_order_and_repeated_rows_change_no_bit(opened, pairs, kind):
-    """Rows come back in the order given, duplicate ids and duplicate rows included."""
+def test_file_order_changes_no_bit(opened, pairs, kind):
+    """Shuffled and repeated pairs get the same bits, in the order of the input."""
     judge = opened(kind, "float32")
     direct = probs_of(judge, pairs, batch_tokens=700)
     order = np.random.default_rng(0).permutation(np.repeat(np.arange(len(pairs)), 2))
@@ -87,8 +87,8 @@ def test_file_order_and_repeated_rows_change_no_bit(opened, pairs, kind):
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_row_does_not_depend_on_its_company(opened, pairs, kind, layout):
-    """Five compositions of batches, from alone to all together, agree to 1e-9 in float64."""
+def test_batch_mates_change_nothing(opened, pairs, kind, layout):
+    """Five ways to form batches, from single rows to all rows, agree to 1e-9 in float64."""
     judge = opened(kind)
     if not judge.classifier.can_pack and layout == "packed":
         with pytest.raises(ModelError, match="packed"):
@@ -115,8 +115,8 @@ def test_a_row_does_not_depend_on_its_company(opened, pairs, kind, layout):
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("kind", DECODERS)
-def test_layouts_agree_in_float32_to_a_stated_tolerance(opened, pairs, kind, layout):
-    """Whatever the layout and budget, a probability moves by less than 2e-5."""
+def test_layouts_agree_in_float32(opened, pairs, kind, layout):
+    """Layout and token budget change a probability by less than 2e-5."""
     judge = opened(kind, "float32")
     exact = probs_of(judge, pairs, batch_tokens=1)
     for batch_tokens in (200, 1000, 20_000):
@@ -125,8 +125,8 @@ def test_layouts_agree_in_float32_to_a_stated_tolerance(opened, pairs, kind, lay
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_scores_row_by_row_depend_on_nothing_but_the_row(opened, pairs, kind):
-    """Alone or among others, in any order: the same bits."""
+def test_single_rows_score_exactly(opened, pairs, kind):
+    """With a budget of one token a row gets the same bits in any selection of rows."""
     judge = opened(kind, "float32")
     rows = judge.rows(pairs)
     together = score_rows(judge.classifier, rows, batch_tokens=1)
@@ -136,16 +136,16 @@ def test_scores_row_by_row_depend_on_nothing_but_the_row(opened, pairs, kind):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_identical_responses_win_equally_often(opened, pairs, kind):
-    """P(A) equals P(B) to the last bit."""
+def test_identical_responses_score_equally(opened, pairs, kind):
+    """P(A) equals P(B) bit for bit when the responses are identical."""
     is_same = (pairs["response_a"] == pairs["response_b"]).to_numpy()
     assert is_same.any()
     probs = probs_of(opened(kind, "float32"), pairs)
     np.testing.assert_array_equal(probs[is_same, 0], probs[is_same, 1])
 
 
-def test_what_was_cut_and_what_is_degenerate_is_told(opened, pairs):
-    """Counts stand beside the probabilities; ids and columns are as promised."""
+def test_table_counts_truncated_tokens(opened, pairs):
+    """The table has token counts and marks degenerate pairs; its first columns are fixed."""
     judge = opened("tiny")
     table = predict_pairs(judge.classifier, pairs, judge.tokenizer, judge.template)
     assert table.columns[:4].tolist() == ["id", *PROB_COLUMNS]
@@ -157,8 +157,8 @@ def test_what_was_cut_and_what_is_degenerate_is_told(opened, pairs):
     assert (table["n_tokens"] <= judge.template.max_length).all()
 
 
-def test_one_order_alone_keeps_its_logits(opened, pairs):
-    """Without the swap, logits are the classifier's own and probabilities their softmax."""
+def test_one_order_keeps_logits(opened, pairs):
+    """In one order, logits are the classifier's and probabilities are their softmax."""
     judge = opened("tiny")
     table = predict_pairs(
         judge.classifier, pairs, judge.tokenizer, judge.template, is_swapped=False
@@ -169,8 +169,8 @@ def test_one_order_alone_keeps_its_logits(opened, pairs):
     np.testing.assert_allclose(table[PROB_COLUMNS].sum(axis=1), 1)
 
 
-def test_the_classifier_is_left_as_it_was(opened, pairs):
-    """Training mode is restored, also after an error."""
+def test_training_mode_is_restored(opened, pairs):
+    """A classifier in training mode is in training mode afterwards."""
     judge = opened("tiny")
     judge.classifier.train()
     score_rows(judge.classifier, judge.rows(pairs))
@@ -178,8 +178,8 @@ def test_the_classifier_is_left_as_it_was(opened, pairs):
     judge.classifier.eval()
 
 
-def test_a_logit_that_is_not_finite_stops_and_names_its_row(cache_dir, pairs):
-    """NaN in an embedding is found in the rows that hold its token, and nowhere else."""
+def test_infinite_logits_name_their_row(cache_dir, pairs):
+    """A NaN in the embedding of one token stops scoring and names the row with that token."""
     judge = open_tiny("tiny", cache_dir)
     rows = judge.rows(pairs)
     tokens, row_of = np.unique(rows.values, return_inverse=True)
@@ -192,24 +192,24 @@ def test_a_logit_that_is_not_finite_stops_and_names_its_row(cache_dir, pairs):
         predict_pairs(judge.classifier, pairs, judge.tokenizer, judge.template, is_swapped=False)
 
 
-def test_running_out_of_memory_halves_the_batch(opened, pairs, monkeypatch):
-    """Batches that do not fit are halved until they do; the result is the same."""
+def test_memory_errors_halve_the_batch(opened, pairs, monkeypatch):
+    """A batch that does not fit into memory is halved until it does; the result is the same."""
     judge = opened("tiny")
     rows = judge.rows(pairs)
     direct = score_rows(judge.classifier, rows)
     forward = type(judge.classifier).forward
 
-    def forgetful(self, batch):
+    def out_of_memory(self, batch):
         if len(batch["lengths"]) > 3:
-            raise torch.OutOfMemoryError("made up")
+            raise torch.OutOfMemoryError("simulated")
         return forward(self, batch)
 
-    monkeypatch.setattr(type(judge.classifier), "forward", forgetful)
+    monkeypatch.setattr(type(judge.classifier), "forward", out_of_memory)
     np.testing.assert_allclose(score_rows(judge.classifier, rows), direct, atol=1e-9)
 
 
-def test_an_unknown_layout_is_refused(opened, pairs):
-    """The known ones are listed."""
+def test_unknown_layouts_are_refused(opened, pairs):
+    """The message lists the known layouts."""
     judge = opened("tiny")
-    with pytest.raises(ConfigError, match="auto, padded, sorted, packed"):
+    with pytest.raises(ConfigError, match="padded, sorted, packed"):
         score_rows(judge.classifier, judge.rows(pairs), layout="square")

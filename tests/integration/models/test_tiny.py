@@ -1,4 +1,4 @@
-"""Small backbones from a seed."""
+"""Small backbones are generated bit for bit from a seed."""
 
 import json
 
@@ -22,7 +22,7 @@ DIGESTS = {
 
 @pytest.fixture
 def write(tmp_path):
-    """Write a backbone into a fresh folder."""
+    """Return a function that writes a backbone into a new folder."""
 
     def write_one(kind, seed):
         folder = tmp_path / f"{kind}-{seed}-{len(list(tmp_path.iterdir()))}"
@@ -34,13 +34,13 @@ def write(tmp_path):
 
 
 def digests(folder):
-    """Return the digest of each file of a folder."""
+    """Return the digest of each file in a folder."""
     return {path.name: digest_file(path) for path in folder.iterdir()}
 
 
 @pytest.mark.parametrize("kind", tiny.KINDS)
-def test_a_seed_gives_the_same_bytes_for_ever(kind, write):
-    """Weights, tokenizer and configuration are equal to the bit, here and on any machine."""
+def test_seeds_give_fixed_bytes(kind, write):
+    """Equal seeds give equal files with a fixed digest; another seed changes only the weights."""
     first = digests(write(kind, 0))
     assert first == digests(write(kind, 0))
     assert first["model.safetensors"] == DIGESTS[kind]
@@ -49,8 +49,8 @@ def test_a_seed_gives_the_same_bytes_for_ever(kind, write):
 
 
 @pytest.mark.parametrize("kind", tiny.KINDS)
-def test_every_weight_is_one_that_transformers_wants(kind, write):
-    """Nothing is missing, nothing left over, and no weight is trivial."""
+def test_transformers_needs_every_weight(kind, write):
+    """No tensor is missing or unexpected, and none is constant."""
     folder = write(kind, 0)
     with quiet_transformers():
         network, report = AutoModel.from_pretrained(folder, output_loading_info=True)
@@ -66,8 +66,8 @@ def test_every_weight_is_one_that_transformers_wants(kind, write):
 
 
 @pytest.mark.parametrize("kind", tiny.KINDS)
-def test_transformers_and_tokenizers_read_one_tokenizer(kind, write):
-    """Both give the same ids, text survives the round trip, and control tokens are named."""
+def test_tokenizer_reads_alike_everywhere(kind, write):
+    """Transformers and tokenizers give the same ids, and text survives the round trip."""
     folder = write(kind, 0)
     text = "Which answer is better?\n  The first — 日本語 😀, because 12 > 9."
     own = Tokenizer.from_file(str(folder / "tokenizer.json"))
@@ -80,8 +80,8 @@ def test_transformers_and_tokenizers_read_one_tokenizer(kind, write):
     assert theirs.pad_token_id == 0
 
 
-def test_control_tokens_lie_where_gemmas_do(write):
-    """<pad>, <eos>, <bos>, <unk> are 0 to 3; the unused ones are added but not special."""
+def test_special_tokens_match_gemma(write):
+    """<pad>, <eos>, <bos>, <unk> are 0 to 3; the unused tokens are added but not special."""
     tokenizer = Tokenizer.from_file(str(write("tiny", 0) / "tokenizer.json"))
     names = ("<pad>", "<eos>", "<bos>", "<unk>")
     assert [tokenizer.token_to_id(name) for name in names] == [0, 1, 2, 3]
@@ -92,8 +92,8 @@ def test_control_tokens_lie_where_gemmas_do(write):
     assert special["<unused0>"] is False
 
 
-def test_window_and_cap_matter_at_128_tokens(write):
-    """The tiny Gemma is no tiny Llama in disguise: taking either away changes what it says."""
+def test_window_and_cap_change_states(write):
+    """Without the sliding window or the soft cap the hidden states of 128 tokens differ."""
     folder = write("tiny", 0)
     path = folder / "config.json"
     config = json.loads(path.read_text())

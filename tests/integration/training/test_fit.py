@@ -14,8 +14,9 @@ import torch
 from fitting import configure, spoil_gradients
 from tiewise.errors import DeviceError, Interrupted, ModelError, NumericsError, RunError
 from tiewise.files import digest_file
-from tiewise.models.model import PairClassifier, load_classifier
-from tiewise.models.trainable import load_trainable_weights
+from tiewise.models.build import load_classifier
+from tiewise.models.model import PairClassifier
+from tiewise.models.state import load_trainable_weights
 from tiewise.runs import checkpoints
 from tiewise.training.examples import make_examples, open_backbone
 from tiewise.training.fit import require_device
@@ -110,7 +111,7 @@ def test_the_loss_is_cross_entropy_over_the_rows_of_the_step(fitter, cache_dir):
     """The first logged loss is what a plain forward pass and numpy give for the step's rows."""
     config = configure(batch_size=60, n_epochs=1, n_micro_batches=7, **EXACT)
     folder, _ = fitter("run", config)
-    from tiewise.models.model import build_classifier
+    from tiewise.models.build import build_classifier
     from tiewise.models.scoring import score_rows
 
     backbone = open_backbone(config, cache_dir)

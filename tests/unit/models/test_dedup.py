@@ -1,4 +1,4 @@
-"""Truths about the one order that rows are brought into."""
+"""Equal rows are found, and their order depends only on their contents."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from tiewise.models.dedup import find_distinct, take_rows
 
 
 @given(token_rows())
-def test_every_row_has_a_representative_of_its_content(rows):
-    """Representatives are distinct, and each row's has the row's own tokens."""
+def test_representatives_have_equal_contents(rows):
+    """Representatives are distinct, and each row has the tokens of its representative."""
     representatives, inverse = find_distinct(rows)
     contents = [rows.row(int(row)).tolist() for row in representatives]
     assert len({tuple(content) for content in contents}) == len(contents)
@@ -21,8 +21,8 @@ def test_every_row_has_a_representative_of_its_content(rows):
 
 
 @given(token_rows(), st.integers(0, 2**31))
-def test_the_order_of_distinct_rows_is_decided_by_contents_alone(rows, seed):
-    """Shuffled rows have the same representatives in the same order."""
+def test_order_depends_on_contents(rows, seed):
+    """Shuffled rows give equal representatives in the same order."""
     order = np.random.default_rng(seed).permutation(len(rows.lengths))
     shuffled = take_rows(rows, order)
     one, other = find_distinct(rows)[0], find_distinct(shuffled)[0]
@@ -32,8 +32,8 @@ def test_the_order_of_distinct_rows_is_decided_by_contents_alone(rows, seed):
 
 
 @given(token_rows(), st.data())
-def test_taken_rows_are_the_rows_named(rows, data):
-    """Rows come in the order they were asked for, as often as they were asked for."""
+def test_taken_rows_keep_order(rows, data):
+    """Rows are returned in the order of the indices, with repetitions."""
     indices = np.array(data.draw(st.lists(st.integers(0, len(rows) - 1), max_size=9)), dtype=int)
     taken = take_rows(rows, indices)
     assert len(taken) == len(indices)

@@ -1,20 +1,71 @@
-"""The last layer at the last tokens alone, and what no text can do to them."""
+"""RMS norms and the pooled last layer equal transformers' own code."""
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+from transformers.models.gemma2.modeling_gemma2 import Gemma2RMSNorm
+from transformers.models.llama.modeling_llama import LlamaRMSNorm
 
 from engines import build_tiny, make_rows
 from opened import open_tiny
 from tiewise.models.attention import collate, find_spans, last_index, last_only
+from tiewise.models.decoder import replace_norms
 from tiewise.models.scoring import score_rows
+
+KINDS = (Gemma2RMSNorm, LlamaRMSNorm)
+
+
+def make_norm(kind, *, dtype):
+    """Return a norm of transformers with random weights, and ours with the same weights."""
+    theirs = kind(48)
+    with torch.no_grad():
+        theirs.weight.copy_(torch.randn(48, generator=torch.Generator().manual_seed(0)))
+    ours = kind(48)
+    ours.load_state_dict(theirs.state_dict())
+    assert replace_norms(torch.nn.ModuleList([ours])) == 1
+    return theirs.to(dtype), ours.to(dtype)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 2e-5), (torch.bfloat16, 0.05)])
+def test_norms_equal_transformers(kind, dtype, tolerance):
+    """Value, input gradient and weight gradient equal transformers', up to rounding."""
+    theirs, ours = make_norm(kind, dtype=dtype)
+    results = []
+    for norm in (theirs, ours):
+        x = (3 * torch.randn(7, 5, 48, generator=torch.Generator().manual_seed(1))).to(dtype)
+        x.requires_grad_()
+        out = norm(x)
+        assert out.dtype == dtype
+        out.float().sin().sum().backward()
+        results.append((out, x.grad, norm.weight.grad))
+    for one, other in zip(*results, strict=True):
+        torch.testing.assert_close(one, other, rtol=tolerance, atol=tolerance)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_norms_keep_float64(kind):
+    """The gradient equals the numerical derivative to digits that only float64 has."""
+    _, ours = make_norm(kind, dtype=torch.float64)
+    x = torch.randn(2, 3, 48, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(lambda x, weight: ours(x), (x, ours.weight), atol=1e-9)
+
+
+def test_frozen_norms_get_no_gradient():
+    """With a frozen weight only the input has a gradient."""
+    _, ours = make_norm(Gemma2RMSNorm, dtype=torch.float32)
+    ours.requires_grad_(requires_grad=False)
+    x = torch.randn(2, 48, requires_grad=True)
+    ours(x).sum().backward()
+    assert x.grad is not None
+    assert ours.weight.grad is None
 
 
 @pytest.mark.parametrize("backbone", ["tiny:0", "tiny-llama:0"])
 @pytest.mark.parametrize("layout", ["padded", "packed"])
-def test_equals_the_whole_layer_at_the_last_tokens(backbone, layout, cache_dir):
-    """What is not computed was not needed: value and input gradient are the whole layer's."""
+def test_pooled_layer_equals_whole_layer(backbone, layout, cache_dir):
+    """Value and input gradient equal those of the whole layer at the last tokens."""
     classifier = build_tiny(backbone, cache_dir)
     batch = collate(make_rows(), range(8), layout=layout, pad_id=0)
     layer = classifier.layers[-1]
@@ -33,8 +84,8 @@ def test_equals_the_whole_layer_at_the_last_tokens(backbone, layout, cache_dir):
     torch.testing.assert_close(own, other, rtol=1e-12, atol=1e-12)
 
 
-def test_the_last_layer_computes_one_query_a_row(cache_dir):
-    """Queries, output projection and MLP of the last layer see one token of each row."""
+def test_last_layer_computes_one_query(cache_dir):
+    """Queries, output projection and MLP of the last layer get one token per row."""
     classifier = build_tiny("tiny:0", cache_dir)
     widths = {}
 
@@ -55,8 +106,8 @@ def test_the_last_layer_computes_one_query_a_row(cache_dir):
     ("kind", "layouts"),
     [("tiny", ["padded", "sorted", "packed"]), ("tiny-bert", ["padded", "sorted"])],
 )
-def test_a_text_that_ends_in_padding_moves_no_pooled_token(kind, layouts, cache_dir):
-    """Its last token is the template's, its ending counts, and no other row takes notice."""
+def test_typed_padding_moves_no_token(kind, layouts, cache_dir):
+    """A text that ends in the spelling of a special token is pooled at the template's last token."""
     opened = open_tiny(kind, cache_dir)
     plain = pd.DataFrame(
         {

