@@ -108,7 +108,7 @@ class TrainConfig:
     """Force this many micro-batches a step; chosen by the token budget when not given."""
     layout: Literal["auto", "padded", "sorted", "packed"] = "auto"
     """How rows share a forward pass; the gradient is the same for each."""
-    checkpointing: Literal["auto", "none", "trainable", "all"] = "auto"
+    checkpointing: Literal["auto", "none", "trainable"] = "auto"
     """Which layers recompute their activations; `auto` asks the memory estimate."""
     optimizer: str = "adamw_torch"
     """Name of one of transformers' optimisers."""

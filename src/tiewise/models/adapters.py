@@ -57,7 +57,7 @@ def save_adapter(
     named = dataclasses.replace(config, backbone=public_name(config.backbone))
     card = _Card(backbone_sha256=backbone_digest(backbone_dir), model=named)
     write_json(adapter_dir / _CARD, dataclasses.asdict(card))
-    checkpoints.seal(adapter_dir)
+    checkpoints.write_manifest(adapter_dir)
 
 
 def read_config(adapter_dir: Path, backbone_dir: Path) -> ModelConfig:
@@ -100,7 +100,7 @@ def check_folder(adapter_dir: Path) -> None:
             f"{adapter_dir} contains {', '.join(risky)}, which can run code when read; expected "
             "only safetensors and JSON. Remove or convert these files."
         )
-    damage = checkpoints.find_damage(adapter_dir, is_closed=False)
+    damage = checkpoints.verify_manifest(adapter_dir, is_closed=False)
     if damage is not None:
         raise ModelError(
             f"{adapter_dir} is damaged: {damage}. Copy the whole folder again, or fit again."

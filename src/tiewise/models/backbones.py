@@ -21,7 +21,7 @@ from tiewise.files import (
     atomic_folder,
     digest_file,
     digest_json,
-    held,
+    file_lock,
     read_json,
     remove_temporaries,
 )
@@ -190,10 +190,10 @@ def _check_index(path: Path, name: str) -> None:
 
 def _make_once(target: Path, make: Callable[[Path], None]) -> Path:
     """Return `target` after making it, if it is missing or damaged, under a lock."""
-    if checkpoints.find_damage(target) is None:
+    if checkpoints.verify_manifest(target) is None:
         return target
-    with held(target.with_name(".lock"), wait=True):
-        damage = checkpoints.find_damage(target)  # another process may have finished meanwhile
+    with file_lock(target.with_name(".lock"), wait=True):
+        damage = checkpoints.verify_manifest(target)  # another process may have finished meanwhile
         if damage is not None:
             if target.is_dir():
                 _log.warning("%s is made again: %s.", target, damage)
@@ -206,7 +206,7 @@ def _make(target: Path, make: Callable[[Path], None]) -> None:
     try:
         with atomic_folder(target) as part:
             make(part)
-            checkpoints.seal(part)
+            checkpoints.write_manifest(part)
     except (OSError, SafetensorError) as error:
         raise ModelError(
             f"{target} cannot be written: {error}. Free some disk space, or check the permissions."

@@ -1,4 +1,4 @@
-"""Classifiers are cut, quantized, started from a reward model, and refused where they do not fit."""
+"""Classifiers are cut, quantized, started from reward models, and refused where they misfit."""
 
 import json
 import logging

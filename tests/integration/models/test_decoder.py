@@ -107,7 +107,7 @@ def test_last_layer_computes_one_query(cache_dir):
     [("tiny", ["padded", "sorted", "packed"]), ("tiny-bert", ["padded", "sorted"])],
 )
 def test_typed_padding_moves_no_token(kind, layouts, cache_dir):
-    """A text that ends in the spelling of a special token is pooled at the template's last token."""
+    """A text that ends in the name of a special token is pooled at the template's last token."""
     opened = open_tiny(kind, cache_dir)
     plain = pd.DataFrame(
         {

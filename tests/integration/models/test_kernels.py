@@ -76,7 +76,7 @@ def test_flex_attention_gets_same_problem(problem):
     [(256, 101_376, True), (256, 166_912, False), (128, 101_376, False), (256, None, False)],
 )
 def test_tiles_fit_shared_memory(head_dim, shared_memory, is_smaller):
-    """Wide heads get smaller tiles on a 24 GB card; an 80 GB card, narrow heads and a CPU do not."""
+    """Only wide heads on a 24 GB card get smaller tiles, not on an 80 GB card or a CPU."""
     options = kernels.fit_backward(head_dim, shared_memory)
     assert (options is not None) == is_smaller
 

@@ -90,7 +90,7 @@ def test_estimating_leaves_everything_as_it_was(cache_dir):
     assert classifier.layers[2].gradient_checkpointing
 
 
-@pytest.mark.parametrize("mode", ["none", "trainable", "all"])
+@pytest.mark.parametrize("mode", ["none", "trainable"])
 @pytest.mark.parametrize(
     "case",
     [*(CASES[name] for name in ("all-linear", "full", "encoder", "nf4")), WITH_IDLE_POOLER],
