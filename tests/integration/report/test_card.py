@@ -1,4 +1,4 @@
-"""A model card says what was measured, where it fails, and nothing that its inputs smuggle in."""
+"""The model card states what was measured, and hostile names cannot change it."""
 
 import dataclasses
 import json
@@ -33,20 +33,20 @@ def write(run, **options):
     return ModelCard(path.read_text("utf-8"))
 
 
-def test_every_section_of_a_card_is_there(run):
-    """What it is, how to use it, how good it is, for what, its limits, data and configuration."""
+def test_card_has_every_section(run):
+    """Use, licence, scores, limits, data and configuration."""
     text = write(run).text
     headings = re.findall(r"^## (.*)$", text, re.MULTILINE)
     assert headings == [
-        *("How to use it", "Licence", "How good it is", "Intended use"),
+        *("How to use it", "Licence", "Scores", "Intended use"),
         *("Limits, as measured", "Data", "Configuration"),
     ]
     assert "tiewise predict --run simulated" in text
     assert "apache-2.0" in text
 
 
-def test_the_front_matter_holds_the_scores_and_their_intervals(run):
-    """The hub reads what ``scores.json`` says, to the last digit."""
+def test_front_matter_has_the_scores(run):
+    """Values and intervals equal those of ``scores.json``."""
     card, scores = write(run), json.loads(run.scores_path.read_bytes())
     found = {result.metric_type: result for result in card.data.eval_results}
     assert tuple(found) == METRICS
@@ -57,30 +57,30 @@ def test_the_front_matter_holds_the_scores_and_their_intervals(run):
         assert result.dataset_name == "simulated.csv"
 
 
-def test_the_front_matter_names_backbone_and_licence(run):
-    """As the hub knows them."""
+def test_front_matter_names_the_backbone(run):
+    """Base model and licence are named as on the hub."""
     data = write(run).data
     assert data.base_model == "sentence-transformers/all-MiniLM-L6-v2"
     assert data.license == "apache-2.0"
     assert data.pipeline_tag == "text-classification"
 
 
-def test_position_and_length_bias_are_stated_as_measured(run):
-    """Numbers with intervals, not a warning in general."""
+def test_biases_have_numbers(run):
+    """Position bias and length bias are stated with intervals."""
     text = write(run).text
     bias = json.loads(run.scores_path.read_bytes())["position_bias"]["bias_before"]
-    assert f"Standing first is worth {bias['value']:.3f}" in text
+    assert f"**Position bias.** {bias['value']:.3f} [" in text
     assert re.search(r"longer response leads by −?\d\.\d{3} .* in votes", text)
 
 
-def test_one_order_means_no_position_bias_was_measured(run):
-    """And the card says so."""
+def test_one_order_has_no_position_bias(run):
+    """The card says that it was not measured."""
     scores = json.loads(run.scores_path.read_bytes()) | {"position_bias": None}
-    assert "Not measured: one order was scored." in write(run, scores=scores).text
+    assert "Not measured: only one order was scored." in write(run, scores=scores).text
 
 
-def test_no_path_of_a_machine_is_published(run):
-    """Folders are named by their last part, data by their files."""
+def test_local_paths_are_not_published(run):
+    """Only the last part of a folder is shown, and only the names of data files."""
     config = run.config
     data = dataclasses.replace(config.data, data=("/home/someone/secret/votes.csv",))
     model = dataclasses.replace(config.model, backbone="/home/someone/secret/gemma")
@@ -92,8 +92,8 @@ def test_no_path_of_a_machine_is_published(run):
     assert card.data.base_model is None
 
 
-def test_a_baseline_speaks_for_itself(tmp_path):
-    """No backbone, no torch, no position bias to measure."""
+def test_feature_model_has_a_card(tmp_path):
+    """It has no backbone, needs no torch and has no position bias."""
     run, _ = simulated_run(tmp_path, preset="baseline")
     card = write(run)
     assert "symmetric by construction" in card.text
@@ -102,8 +102,8 @@ def test_a_baseline_speaks_for_itself(tmp_path):
     assert card.data.license is None
 
 
-def test_a_fold_has_a_card_of_its_own_scores(run):
-    """Scores may be given before the fold's own file is written."""
+def test_fold_card_has_fold_scores(run):
+    """Scores can be passed before the file of the fold is written."""
     oof = read_fold_oof(run.fold(1))
     scores = evaluate_tables(oof, read_folds(run)).to_dict()
     card = write(run, fold=1, scores=scores, oof=oof)
@@ -111,14 +111,14 @@ def test_a_fold_has_a_card_of_its_own_scores(run):
     assert card.data.eval_results[0].dataset_split == "fold 1, held out"
 
 
-def test_a_fold_without_scores_has_no_card(run):
-    """It is said what to do."""
-    with pytest.raises(RunError, match=r"holds no scores\. Run tiewise evaluate"):
+def test_missing_scores_are_refused(run):
+    """The message says what to do."""
+    with pytest.raises(RunError, match=r"has no scores\. Run tiewise evaluate"):
         write(run, fold=2)
 
 
-def test_the_card_of_an_export_is_completed_and_keeps_its_words(run):
-    """Licence, base model and how to load it stay; scores come after."""
+def test_export_card_is_completed(run):
+    """Licence, base model and usage stay; scores are added."""
     folder = run.fold(0).adapter_dir
     folder.mkdir()
     (folder / "README.md").write_text(EXPORT)
@@ -126,12 +126,12 @@ def test_the_card_of_an_export_is_completed_and_keeps_its_words(run):
     assert card.data.license == "gemma"
     assert card.data.base_model == "google/gemma-2-9b-it"
     assert len(card.data.eval_results) == len(METRICS)
-    assert card.text.index("How to load it.") < card.text.index("## How good it is")
+    assert card.text.index("How to load it.") < card.text.index("## Scores")
     assert "tiewise predict" not in card.text
 
 
-def test_writing_a_card_twice_changes_nothing(run):
-    """It is completed once."""
+def test_second_write_changes_nothing(run):
+    """Scores are added once."""
     write(run)
     path = run.fold(0).adapter_dir / "README.md"
     before = path.read_bytes()
@@ -140,7 +140,7 @@ def test_writing_a_card_twice_changes_nothing(run):
 
 
 def test_names_from_files_break_neither_front_matter_nor_text(run):
-    """A file's name adds no field, no tag, no link and no cell."""
+    """The name of a file cannot add a field, a tag, a link or a table cell."""
     data = json.loads(run.data_path.read_bytes())
     hostile = {"digest": HOSTILE, "sources": [HOSTILE], "counts": {HOSTILE: 1}}
     write_json(run.data_path, data | hostile)
@@ -161,13 +161,13 @@ def test_names_from_files_break_neither_front_matter_nor_text(run):
         ("baseline", None),
     ],
 )
-def test_a_folder_is_not_passed_off_as_a_base_model(backbone, name):
+def test_folder_is_no_base_model(backbone, name):
     """Only names on the hub are base models."""
     assert find_base_model(backbone) == name
 
 
-def test_a_card_needs_the_predictions_it_speaks_of(run):
-    """Those of its folds do; without any, the missing table is named."""
+def test_missing_predictions_are_refused(run):
+    """Predictions of the folds suffice; without any, the message names the missing table."""
     write_fold(run, 0, read_oof(run))
     run.oof_path.unlink()
     write(run)

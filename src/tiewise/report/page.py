@@ -1,0 +1,166 @@
+"""The report of a run: one HTML file with figures, ``report.html``, and ``figures/*.svg``.
+
+The page has no scripts and loads nothing, so it can be mailed, printed and opened years later.
+Texts in it are untrusted: Jinja escapes every value, figures are serialised as XML, and a
+Content-Security-Policy forbids scripts and requests.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from tiewise.errors import RunError
+from tiewise.evaluation.references import BAYES_COLUMNS
+from tiewise.files import write_bytes
+from tiewise.report import sections
+from tiewise.report.error_cases import build_errors
+from tiewise.report.figures import embed_svg, to_svg
+from tiewise.report.sections import Omission, ReportData, Section
+from tiewise.report.text import escape_markdown, flatten
+from tiewise.runs.folder import RunFolder
+from tiewise.runs.references import score_run
+from tiewise.runs.tables import read_folds, read_oof
+
+if TYPE_CHECKING:
+    import jinja2
+
+_BUILDERS = (
+    sections.build_scores,
+    sections.build_calibration,
+    sections.build_confusion,
+    sections.build_length,
+    sections.build_position,
+    sections.build_slices,
+    sections.build_training,
+    build_errors,
+)
+
+
+def write_report(run: RunFolder, *, pairs: pd.DataFrame | None = None) -> Path:
+    """Write ``report.html`` and ``figures/*.svg`` of a run.
+
+    Parameters
+    ----------
+    run
+        A run with at least one finished fold.
+    pairs
+        A pairs table with all ids of the run. Without it the sections that show texts are left
+        out, and the page says so.
+
+    Returns
+    -------
+    Path
+        Path of ``report.html``. Equal runs, texts and versions give equal bytes.
+
+    Raises
+    ------
+    RunError
+        No fold is finished, a row has no texts in `pairs`, or the extra ``plot`` is missing.
+    """
+    environment = make_environment()
+    data = gather(run, pairs)
+    parts = [build(data) for build in _BUILDERS]
+    written = [part for part in parts if isinstance(part, Section)]
+    config = flatten(run.config.to_dict())
+    defaults = flatten(type(run.config)().to_dict())
+    content = {
+        "run_name": run.name,
+        "backbone": config["model.backbone"],
+        "n_rows": len(data.oof),
+        "sections": written,
+        "omissions": [part for part in parts if isinstance(part, Omission)],
+        "figures": {part.name: _write_figure(run, part) for part in written if part.draw},
+        "config": config,
+        "changed": {name for name, value in config.items() if defaults[name] != value},
+        "environment": flatten(read_json_object(run.path / "env.json")),
+        "inputs": _describe_inputs(run),
+        "counts": flatten(data.scores.counts),
+    }
+    page = environment.get_template("report.html.jinja").render(content)
+    path = run.path / "report.html"
+    write_bytes(path, page.encode())
+    return path
+
+
+def gather(run: RunFolder, pairs: pd.DataFrame | None) -> ReportData:
+    """Read and compute everything that a report is made of; raises as :func:`write_report`."""
+    oof, folds = read_oof(run), read_folds(run)
+    labelled = oof[oof["label"].notna()].reset_index(drop=True)
+    if labelled.empty:
+        raise RunError(f"{run.oof_path} has no row with a label; a report needs labels.")
+    texts = None if pairs is None else _find_texts(labelled, pairs, run)
+    if pairs is not None and set(BAYES_COLUMNS) <= set(pairs) - set(folds):
+        folds = folds.merge(pairs[["id", *BAYES_COLUMNS]], on="id", how="left")
+    return ReportData(run, labelled, folds, score_run(run, oof, folds=folds), texts)
+
+
+def make_environment() -> jinja2.Environment:
+    """Return the Jinja environment of all templates: values are escaped, unknown names refused.
+
+    Raises
+    ------
+    RunError
+        jinja2 is not installed.
+    """
+    try:
+        import jinja2
+        from markupsafe import Markup
+    except ImportError as error:
+        raise RunError("Reports and cards need jinja2: run pip install 'tiewise[plot]'.") from error
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("tiewise.report"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    # The result contains no markup any more; a second escaping would be visible.
+    environment.filters["markdown"] = lambda text: Markup(escape_markdown(str(text)))  # noqa: S704
+    return environment
+
+
+def read_json_object(path: Path) -> dict[str, Any]:
+    """Return the object in a JSON file; an empty one if the file is missing or damaged."""
+    try:
+        value = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def _write_figure(run: RunFolder, section: Section) -> Any:
+    """Write the figure of a section as a file and return it as an element of the page."""
+    from markupsafe import Markup
+
+    assert section.draw is not None  # noqa: S101 - checked by the caller
+    svg = to_svg(section.draw, name=section.name)
+    write_bytes(run.path / "figures" / f"{section.name}.svg", svg)
+    element = embed_svg(svg, alt=f"{section.title}. {section.text}")
+    return Markup(element)  # noqa: S704 - XML in which ElementTree has escaped every text
+
+
+def _find_texts(oof: pd.DataFrame, pairs: pd.DataFrame, run: RunFolder) -> pd.DataFrame:
+    """Return the rows of `pairs` that belong to those of `oof`, in their order."""
+    texts = pairs.drop_duplicates("id").set_index("id").reindex(oof["id"])
+    missing = texts["prompt"].isna().to_numpy()
+    if missing.any():
+        raise RunError(
+            f"{missing.sum():,} of {len(oof):,} rows of run {run.name} are not in the data, the "
+            f"first is id={oof['id'][missing].iloc[0]}. Name the data files of the run with --data."
+        )
+    return texts.reset_index()
+
+
+def _describe_inputs(run: RunFolder) -> dict[str, str]:
+    """Return the data files of a run, and the digests of data, backbone and template."""
+    sources = read_json_object(run.data_path).get("sources", [])
+    inputs: dict[str, Any] = {f"source {k}": source for k, source in enumerate(sources, 1)}
+    identities = [read_json_object(run.fold(fold).identity_path) for fold in run.finished_folds()]
+    for name in ("data", "backbone", "template"):
+        inputs[name] = sorted({str(known[name]) for known in identities if known.get(name)})
+    return flatten({name: value for name, value in inputs.items() if value})

@@ -1,0 +1,234 @@
+"""Tables behind the figures of the report, each value with its interval.
+
+Intervals are bootstrap intervals over prompt groups (:mod:`tiewise.evaluation.resampling`). A table
+has one row per point, with the columns ``value, low, high``.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from tiewise.data.labels import PROB_COLUMNS
+from tiewise.evaluation.intervals import FloatArray, IntArray, Interval
+from tiewise.evaluation.metrics import confidence_bins, log_losses
+from tiewise.evaluation.resampling import bootstrap, group_rows
+
+OUTCOMES = ("A", "B", "tie")
+ENDS = ["value", "low", "high"]
+_N_RESAMPLES = 499
+_MAX_BINS = 10
+_MIN_GROUPS_PER_BIN = 10
+_HISTORY_COLUMNS = ["step", "loss", "grad_norm", "learning_rate", "rows", "tokens"]
+
+
+def probs_of(table: pd.DataFrame, suffix: str = "") -> FloatArray:
+    """Return the columns ``prob_a, prob_b, prob_tie`` with a suffix: float64 (n, 3)."""
+    return table[[name + suffix for name in PROB_COLUMNS]].to_numpy(np.float64)
+
+
+def bin_means(
+    bins: IntArray, columns: Mapping[str, FloatArray], groups: npt.ArrayLike
+) -> pd.DataFrame:
+    """Average columns within bins.
+
+    Parameters
+    ----------
+    bins
+        Bin of each row, (n,), from 0.
+    columns
+        Columns to average by name, each (n,).
+    groups
+        Prompt group of each row, (n,).
+
+    Returns
+    -------
+    DataFrame
+        ``quantity, bin, n, value, low, high``, one row per name and bin; the ends are NaN for a bin
+        with rows of a single group.
+
+    Examples
+    --------
+    >>> means = bin_means(np.array([0, 0, 1, 1]), {"x": np.array([1.0, 3, 5, 5])}, list("abcd"))
+    >>> means["value"].tolist()
+    [2.0, 5.0]
+    """
+    member = np.eye(int(bins.max()) + 1)[bins]  # (n, n_bins)
+    n_bins = member.shape[1]
+    sums = [member, *(member * values[:, None] for values in columns.values())]
+    grouped = group_rows(groups, np.column_stack([bins, *columns.values()]))
+
+    def means(totals: FloatArray) -> FloatArray:
+        return np.asarray(totals[..., n_bins:] / np.tile(totals[..., :n_bins], len(columns)))
+
+    drawn = bootstrap(grouped.sums(np.hstack(sums)), means, n_resamples=_N_RESAMPLES)
+    index = pd.MultiIndex.from_product([list(columns), range(n_bins)], names=["quantity", "bin"])
+    ends = [(each.value, each.low, each.high) for each in drawn.intervals(0.95)]
+    table = pd.DataFrame(ends, index=index, columns=ENDS).reset_index()
+    table.insert(2, "n", member.sum(0).astype(int)[table["bin"].to_numpy()])
+    return table
+
+
+def reliability(oof: pd.DataFrame) -> pd.DataFrame:
+    """Compare predicted probabilities with outcomes, per outcome, in bins of equal size.
+
+    Parameters
+    ----------
+    oof
+        Labelled out-of-fold predictions.
+
+    Returns
+    -------
+    DataFrame
+        ``outcome`` (A, B, tie), ``bin``, ``n``, ``predicted`` (mean probability), ``value`` (share
+        of rows with that outcome), ``low``, ``high``.
+    """
+    labels, probs = oof["label"].to_numpy(int), probs_of(oof)
+    parts = []
+    for k, outcome in enumerate(OUTCOMES):
+        bins = _equal_bins(probs[:, k], oof["group"])
+        part = bin_means(bins, {"share": (labels == k).astype(float)}, oof["group"])
+        part["predicted"] = np.bincount(bins, probs[:, k]) / np.bincount(bins)
+        parts.append(part.assign(outcome=outcome))
+    table = pd.concat(parts, ignore_index=True)
+    table[["low", "high"]] = table[["low", "high"]].clip(0, 1)
+    return table[["outcome", "bin", "n", "predicted", *ENDS]]
+
+
+def confusion(oof: pd.DataFrame) -> pd.DataFrame:
+    """Count rows by label and by most probable outcome.
+
+    Returns
+    -------
+    DataFrame
+        int64 (3, 3): index A, B, tie (label), columns A, B, tie (most probable).
+
+    Examples
+    --------
+    >>> probs = {"prob_a": [0.6, 0.2], "prob_b": [0.3, 0.2], "prob_tie": [0.1, 0.6]}
+    >>> confusion(pd.DataFrame({"label": [0, 1], **probs})).to_numpy().tolist()
+    [[1, 0, 0], [0, 0, 1], [0, 0, 0]]
+    """
+    cells = oof["label"].to_numpy(int) * 3 + probs_of(oof).argmax(1)
+    counts = np.bincount(cells, minlength=9).reshape(3, 3)
+    return pd.DataFrame(counts, index=list(OUTCOMES), columns=list(OUTCOMES))
+
+
+def length_gap(
+    oof: pd.DataFrame, folds: pd.DataFrame, references: Mapping[str, FloatArray] | None = None
+) -> pd.DataFrame:
+    """Relate votes, predictions and log loss to the relative length of the responses.
+
+    Parameters
+    ----------
+    oof
+        Labelled out-of-fold predictions, n rows.
+    folds
+        The run's table of folds, with ``n_chars_a`` and ``n_chars_b``.
+    references
+        Probabilities (n, 3) of references for the same rows, by name.
+
+    Returns
+    -------
+    DataFrame
+        The columns of :func:`bin_means` and ``ratio``, the median in the bin of the length of A
+        over that of B. Quantities: ``observed lead`` and ``predicted lead`` (share of A minus share
+        of B), ``log loss``, and ``log loss of NAME`` for each reference.
+    """
+    ratio = _length_ratio(oof, folds)
+    bins = _equal_bins(ratio, oof["group"])
+    labels, probs = oof["label"].to_numpy(int), probs_of(oof)
+    columns = {
+        "observed lead": (labels == 0).astype(float) - (labels == 1),
+        "predicted lead": probs[:, 0] - probs[:, 1],
+        "log loss": log_losses(labels, probs),
+    }
+    for name, others in (references or {}).items():
+        columns[f"log loss of {name}"] = log_losses(labels, others)
+    table = bin_means(bins, columns, oof["group"])
+    medians = pd.Series(ratio).groupby(bins).median()
+    table.insert(3, "ratio", medians.loc[table["bin"]].to_numpy())
+    return table
+
+
+def lead_of_longer(oof: pd.DataFrame, folds: pd.DataFrame) -> dict[str, Interval]:
+    """Measure the lead of the longer response over the shorter one.
+
+    Returns
+    -------
+    dict
+        ``votes``: share of rows that the longer response won minus share that the shorter one won,
+        in [-1, 1]; ``predictions``: the same of the mean probabilities; ``difference``: predictions
+        minus votes. Rows of equal length do not count; NaN if there are no others.
+    """
+    longer = np.sign(np.log(_length_ratio(oof, folds)))
+    rows, longer = oof[longer != 0], longer[longer != 0]
+    if rows.empty:
+        return dict.fromkeys(("votes", "predictions", "difference"), Interval(*[np.nan] * 3))
+    labels, probs = rows["label"].to_numpy(int), probs_of(rows)
+    votes = longer * ((labels == 0).astype(float) - (labels == 1))
+    predictions = longer * (probs[:, 0] - probs[:, 1])
+    columns = {"votes": votes, "predictions": predictions, "difference": predictions - votes}
+    table = bin_means(np.zeros(len(rows), np.int64), columns, rows["group"])
+    return dict(zip(columns, intervals_of(table), strict=True))
+
+
+def costliest_errors(oof: pd.DataFrame, n: int) -> pd.DataFrame:
+    """Return the `n` rows with the highest ``log_loss``, highest first."""
+    losses = log_losses(oof["label"].to_numpy(int), probs_of(oof))
+    worst = np.argsort(-losses, kind="stable")[:n]
+    return oof.iloc[worst].assign(log_loss=losses[worst]).reset_index(drop=True)
+
+
+def loss_by_fold(oof: pd.DataFrame) -> dict[int, Interval]:
+    """Return the log loss of the held-out rows of each fold."""
+    folds, bins = np.unique(oof["fold"], return_inverse=True)
+    losses = log_losses(oof["label"].to_numpy(int), probs_of(oof))
+    table = bin_means(bins, {"log loss": losses}, oof["group"])
+    return dict(zip(map(int, folds), intervals_of(table), strict=True))
+
+
+def read_history(path: Path) -> pd.DataFrame:
+    """Read a fold's ``history.jsonl``; an incomplete line of a killed process is skipped.
+
+    Returns
+    -------
+    DataFrame
+        ``step, loss, grad_norm, learning_rate, rows, tokens``, one row per logged step; empty if
+        there is no such file.
+    """
+    lines = path.read_text("utf-8", errors="replace").splitlines() if path.is_file() else []
+    entries = [entry for entry in map(_parse_line, lines) if entry is not None]
+    table = pd.DataFrame(entries, columns=_HISTORY_COLUMNS)
+    return pd.DataFrame({name: pd.to_numeric(table[name], errors="coerce") for name in table})
+
+
+def intervals_of(table: pd.DataFrame) -> list[Interval]:
+    """Return the columns ``value, low, high`` as intervals."""
+    return [Interval(*ends) for ends in table[ENDS].itertuples(index=False)]
+
+
+def _equal_bins(values: FloatArray, groups: pd.Series) -> IntArray:
+    """Assign values to 2 to 10 bins of equal size, none of them empty."""
+    n_bins = min(_MAX_BINS, max(2, groups.nunique() // _MIN_GROUPS_PER_BIN))
+    return np.unique(confidence_bins(values, n_bins), return_inverse=True)[1].astype(np.int64)
+
+
+def _length_ratio(oof: pd.DataFrame, folds: pd.DataFrame) -> FloatArray:
+    """Length of A over that of B, float64 (n,); both count one more character than they have."""
+    lengths = folds.set_index("id").loc[oof["id"], ["n_chars_a", "n_chars_b"]].to_numpy(np.float64)
+    return np.asarray((lengths[:, 0] + 1) / (lengths[:, 1] + 1))
+
+
+def _parse_line(line: str) -> dict[str, Any] | None:
+    try:
+        entry = json.loads(line)
+    except ValueError:
+        return None
+    return entry if isinstance(entry, dict) else None
