@@ -193,24 +193,21 @@ def _make_once(target: Path, make: Callable[[Path], None]) -> Path:
     if checkpoints.verify_manifest(target) is None:
         return target
     with file_lock(target.with_name(".lock"), wait=True):
-        damage = checkpoints.verify_manifest(target)  # another process may have finished meanwhile
-        if damage is not None:
-            if target.is_dir():
-                _log.warning("%s is made again: %s.", target, damage)
-            remove_temporaries(target.parent)
-            _make(target, make)
+        damage = checkpoints.verify_manifest(target)
+        if damage is None:  # another process made it while this one waited
+            return target
+        if target.is_dir():
+            _log.warning("%s is made again: %s.", target, damage)
+        remove_temporaries(target.parent)
+        try:
+            with atomic_folder(target) as part:
+                make(part)
+                checkpoints.write_manifest(part)
+        except (OSError, SafetensorError) as error:
+            raise ModelError(
+                f"{target} cannot be written: {error}. Free disk space, or check the permissions."
+            ) from error
     return target
-
-
-def _make(target: Path, make: Callable[[Path], None]) -> None:
-    try:
-        with atomic_folder(target) as part:
-            make(part)
-            checkpoints.write_manifest(part)
-    except (OSError, SafetensorError) as error:
-        raise ModelError(
-            f"{target} cannot be written: {error}. Free some disk space, or check the permissions."
-        ) from error
 
 
 def _convert_gguf(path: Path, folder: Path) -> None:

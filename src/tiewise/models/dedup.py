@@ -14,18 +14,15 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import numpy as np
-import numpy.typing as npt
 import xxhash
 
-from tiewise.tokens.ragged import offsets_of, ranges
+from tiewise.tokens.ragged import IntArray, offsets_of, ranges
 
 if TYPE_CHECKING:
     from tiewise.tokens.rows import TokenRows
 
 
-def find_distinct(
-    rows: TokenRows,
-) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+def find_distinct(rows: TokenRows) -> tuple[IntArray, IntArray]:
     """Find the distinct rows, in an order that depends only on their contents.
 
     Parameters
@@ -48,7 +45,7 @@ def find_distinct(
     return representatives, np.array([place[key] for key in keys], dtype=np.int64)
 
 
-def take_rows(rows: TokenRows, indices: npt.NDArray[np.int64]) -> TokenRows:
+def take_rows(rows: TokenRows, indices: IntArray) -> TokenRows:
     """Return some rows, in the order of `indices`."""
     lengths = rows.lengths[indices]
     tokens = ranges(rows.offsets[indices], lengths)

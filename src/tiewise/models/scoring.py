@@ -77,7 +77,9 @@ def score_rows(
     distinct = take_rows(rows, representatives)
     plan = plan_batches(distinct.lengths, max_tokens=batch_tokens, layout=layout)
     logits = np.empty((len(distinct), 3))
-    with _evaluating(classifier), _progress(int(distinct.lengths.sum())) as bar:
+    n_tokens, shown = int(distinct.lengths.sum()), {"unit_scale": True, "delay": 2, "leave": False}
+    bar = progress_bar(n_tokens, name="scoring", unit="token", **shown)
+    with _evaluating(classifier), bar:
         for batch in plan:
             for part, values in _score_batch(classifier, distinct, batch, layout):
                 logits[part] = values
@@ -170,13 +172,6 @@ def _score_batch(
         return
     for half in np.array_split(batch, 2):
         yield from _score_batch(classifier, rows, half, layout)
-
-
-def _progress(n_tokens: int) -> Any:
-    """Return a progress bar that appears after two seconds, on a terminal only."""
-    return progress_bar(
-        n_tokens, name="scoring", unit="token", unit_scale=True, delay=2, leave=False
-    )
 
 
 def _check_finite(logits: Floats, names: Sequence[object]) -> None:

@@ -8,7 +8,6 @@ its own way. The tokenizer's merges come from a list of words.
 
 from __future__ import annotations
 
-import json
 import math
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import save_file
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
+
+from tiewise.files import write_json
 
 Shapes = dict[str, tuple[int, ...]]
 KINDS = ("tiny", "tiny-llama", "tiny-bert")
@@ -62,9 +63,9 @@ def write_tiny_backbone(kind: str, seed: int, folder: Path) -> None:
     tokenizer = _tokenizer(tokens)
     tokenizer.save(str(folder / "tokenizer.json"))
     names |= {"pad_token": next(iter(tokens)), "tokenizer_class": "PreTrainedTokenizerFast"}
-    _write_json(folder / "tokenizer_config.json", names)
+    write_json(folder / "tokenizer_config.json", names)
     config, shapes = build(tokenizer.get_vocab_size())
-    _write_json(folder / "config.json", config)
+    write_json(folder / "config.json", config)
     weights = {name: _draw(name, shape, seed) for name, shape in sorted(shapes.items())}
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
 
@@ -203,7 +204,3 @@ def _bert(vocabulary_size: int) -> tuple[dict[str, Any], Shapes]:
     tables = {"word": vocabulary_size, "position": 512, "token_type": 2}
     shapes |= {f"embeddings.{name}_embeddings.weight": (n, hidden) for name, n in tables.items()}
     return config, shapes
-
-
-def _write_json(path: Path, value: dict[str, Any]) -> None:
-    path.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
