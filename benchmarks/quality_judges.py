@@ -17,7 +17,6 @@ import pandas as pd
 from benchmarks.peers import fit_pairjudge
 from tiewise.config.loading import load_preset
 from tiewise.config.run_config import RunConfig
-from tiewise.data.extra_data import find_leaking_rows
 from tiewise.data.folds import fold_by_group, split
 from tiewise.data.formats import read_pairs
 from tiewise.data.labels import PROB_COLUMNS
@@ -27,6 +26,7 @@ from tiewise.features.feature_model import fit_baseline
 from tiewise.files import read_json
 from tiewise.runs.fold_lock import FoldTask
 from tiewise.runs.folder import FoldFolder
+from tiewise.runs.training_rows import find_leaking_rows
 from tiewise.tokens.rows import token_rows
 from tiewise.training.examples import open_backbone
 from tiewise.training.fit import fit_fold

@@ -18,7 +18,7 @@ from .data.labels import swap_labels as swap_labels
 from .data.labels import swap_probs as swap_probs
 from .data.parse import parse_turns as parse_turns
 from .data.table import swap_pairs as swap_pairs
-from .data.votes import pool_votes as pool_votes
+from .data.targets import pool_votes as pool_votes
 from .errors import TiewiseError as TiewiseError
 from .evaluation.calibration import fit_temperature as fit_temperature
 from .evaluation.intervals import Interval as Interval

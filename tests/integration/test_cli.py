@@ -107,7 +107,7 @@ REFUSED_FITS = {
     "--data header.csv": "0 groups cannot fill 5 folds",
     "--data one.csv": "1 groups cannot fill 5 folds",
     "--data test.csv": "--unlabelled",
-    "--data one_id.csv": "stands more than once",
+    "--data one_id.csv": "occurs more than once",
     "--data one_prompt.csv": "1 groups cannot fill 5 folds",
     "--data soft.csv": "No row that fold 0 holds out has a winner",
     "--data noise.csv": "no known format",

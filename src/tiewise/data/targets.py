@@ -1,15 +1,16 @@
-"""What a model is fitted to: probabilities, weights, and which rows say nothing about ties.
+"""Compute what rows of a pairs table are fitted to: probabilities, weights, and entropies.
 
-A row's loss has a hard and a soft part, mixed by the soft weight w:
+The loss of a row has a hard and a soft part, mixed by the soft weight w:
 
     (1 - w) * cross-entropy(label, p) + w * KL(soft label || p)
 
-w is 0 where a row has no soft label and 1 where it has no label, so no row is lost. As a function
-of p this is the cross-entropy against the mixture of label and soft label, less a constant.
+w is 0 where a row has no soft label and 1 where it has no label. As a function of p this is the
+cross-entropy with the mixture of label and soft label, less a constant.
 
-People whose source offered no tie have said who wins, not that there is no tie. Of their rows the
-loss takes only -log P(A | not a tie), or B's, which moves no tie mass: it is divided by P(A) + P(B)
-in the share `decisive` of the row. So a teacher's soft labels may still teach ties on such rows.
+People who were offered no tie say who wins, not that there is no tie. The loss of their rows is
+only -log P(A | not a tie), or B's, which does not change the probability of a tie: it is divided
+by P(A) + P(B) in the share `binary_fraction` of the row. A teacher's soft labels of such rows still
+count for ties.
 """
 
 from __future__ import annotations
@@ -20,14 +21,16 @@ from dataclasses import dataclass, fields
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+from scipy.special import entr
 
-from tiewise.data.labels import PROB_COLUMNS, swap_probs
+from tiewise.data.labels import PROB_COLUMNS, WORD_OF_WINNER, Winner, swap_probs
+from tiewise.data.table import row_digests, swap_pairs
 from tiewise.errors import ConfigError, PairsError
 
 FloatArray = npt.NDArray[np.float64]
 
 DETECT = "detect"
-"""Instead of names of sources: those that hold many votes and not one tie."""
+"""Value of `no_tie_sources` that finds the sources by their votes."""
 NO_TIE_COLUMN = "is_no_tie_row"
 _MIN_VOTES = 200
 
@@ -39,17 +42,18 @@ class Targets:
     probs
         Mixture of label and soft label: float64, shape (n, 3), rows sum to 1.
     weights
-        float64, shape (n,), not negative.
-    decisive
+        float64, shape (n,), 0 or more.
+    binary_fraction
         Share of the row that is about A against B alone, in [0, 1]: float64, shape (n,).
-    floors
-        Entropy of the soft part, which makes its cross-entropy a divergence: float64, shape (n,).
+    target_entropy
+        Entropy of the soft part, the constant that makes its cross-entropy a divergence: float64,
+        shape (n,).
     """
 
     probs: FloatArray
     weights: FloatArray
-    decisive: FloatArray
-    floors: FloatArray
+    binary_fraction: FloatArray
+    target_entropy: FloatArray
 
     def in_both_orders(self) -> Targets:
         """Return 2n rows: these, and then these with A and B exchanged."""
@@ -67,7 +71,7 @@ def make_targets(pairs: pd.DataFrame, *, soft_weight: float = 1.0) -> Targets:
     pairs
         A pairs table of n rows. Soft labels (``prob_a, prob_b, prob_tie``) and ``weight`` are used
         where the columns exist. The column ``is_no_tie_row`` marks rows from sources without ties
-        (:func:`mark_no_tie_rows`); where it is missing such sources are detected.
+        (:func:`mark_no_tie_rows`); without that column such sources are detected.
     soft_weight
         Share of the soft label where a row has both, in [0, 1].
 
@@ -86,80 +90,147 @@ def make_targets(pairs: pd.DataFrame, *, soft_weight: float = 1.0) -> Targets:
         raise PairsError("there is no pair to fit on; read more rows or raise --limit")
     hard, soft = _hard(pairs), _soft(pairs)
     has_label, has_soft = ~np.isnan(hard[:, 0]), ~np.isnan(soft[:, 0])
-    _refuse_untold(pairs, has_label | has_soft)
+    is_unknown = ~(has_label | has_soft)
+    if is_unknown.any():
+        raise PairsError(
+            f"{is_unknown.sum()} of {len(pairs)} rows have no label, the first is "
+            f"id={pairs['id'].to_numpy()[is_unknown][0]}; fit on labelled rows only"
+        )
     share = np.where(has_label, np.where(has_soft, soft_weight, 0.0), 1.0)
     hard, soft = np.nan_to_num(hard), np.nan_to_num(soft)
-    is_no_tie_row = (
-        pairs[NO_TIE_COLUMN].to_numpy(bool)
-        if NO_TIE_COLUMN in pairs.columns
-        else _is_of(pairs, find_no_tie_sources(pairs))
-    )
+    if NO_TIE_COLUMN not in pairs.columns:
+        pairs = mark_no_tie_rows(pairs, find_no_tie_sources(pairs))
     weights = pairs["weight"] if "weight" in pairs.columns else np.ones(len(pairs))
     return Targets(
         probs=(1 - share)[:, None] * hard + share[:, None] * soft,
         weights=np.asarray(weights, dtype=np.float64),
-        decisive=is_no_tie_row * ((1 - share) + share * (soft[:, 2] == 0)),
-        floors=share * _entropy(soft),
+        binary_fraction=pairs[NO_TIE_COLUMN].to_numpy(bool)
+        * (1 - share + share * (soft[:, 2] == 0)),
+        target_entropy=share * entr(soft).sum(axis=1),
     )
 
 
 def mark_no_tie_rows(pairs: pd.DataFrame, sources: Iterable[str]) -> pd.DataFrame:
-    """Return the pairs with a column ``is_no_tie_row``: whether the row's source is among these."""
-    return pairs.assign(**{NO_TIE_COLUMN: _is_of(pairs, sources)})
+    """Return the pairs with a column ``is_no_tie_row``: whether their source is one of these."""
+    return pairs.assign(**{NO_TIE_COLUMN: np.isin(_sources(pairs), list(sources))})
 
 
 def choose_no_tie_sources(pairs: pd.DataFrame, wanted: tuple[str, ...]) -> list[str]:
-    """Return the sources that teach A against B alone.
+    """Return the sources whose rows are about A against B alone.
 
     Parameters
     ----------
     pairs
-        All rows that will be learned from.
+        All rows of the training data.
     wanted
         Names of sources; or the single word ``detect`` (:func:`find_no_tie_sources`).
 
     Raises
     ------
     ConfigError
-        When there is no source of that name, or one of its votes is a tie.
+        When there is no source of that name, or it has a tie.
     """
     if wanted == (DETECT,):
         return find_no_tie_sources(pairs)
-    n_ties = _evidence(pairs)["n_ties"].to_dict()
+    n_ties = _count_votes(pairs)["n_ties"].to_dict()
     for name in wanted:
         if name not in n_ties:
             known = ", ".join(map(str, n_ties))
-            raise ConfigError(
-                f"--no-tie-sources {name}: no row is of that source; there are {known}."
-            )
+            raise ConfigError(f"--no-tie-sources is {name}; expected one of the sources {known}.")
         if n_ties[name] > 0:
             raise ConfigError(
-                f"--no-tie-sources {name}: {n_ties[name]:g} of its votes are ties, so people could "
-                "choose one. Leave it out."
+                f"--no-tie-sources is {name}, but {n_ties[name]:g} of its votes are ties. Remove "
+                "it from the flag."
             )
     return sorted(wanted)
 
 
 def find_no_tie_sources(pairs: pd.DataFrame) -> list[str]:
-    """Return the sources that offered no tie: at least 200 votes, and not a single tie.
+    """Return the sources that offered no tie: those with at least 200 votes and not one tie.
 
-    Where no source has a tie there is nothing to tell them by, and none is returned: then ties are
-    rare. A teacher's soft labels are no votes; a row without a source is of the source "".
+    Where no source has a tie, ties may just be rare, and none is returned. A teacher's soft labels
+    are no votes. A row without a source has the source "".
 
     Examples
     --------
     >>> find_no_tie_sources(pd.DataFrame({"source": ["x"] * 200 + ["y"], "label": [0] * 200 + [2]}))
     ['x']
     """
-    evidence = _evidence(pairs)
-    if not evidence["n_ties"].sum():
+    votes = _count_votes(pairs)
+    if not votes["n_ties"].sum():
         return []
-    is_no_tie_row = (evidence["n_votes"] >= _MIN_VOTES) & (evidence["n_ties"] == 0)
-    return sorted(evidence.index[is_no_tie_row])
+    return sorted(votes.index[(votes["n_votes"] >= _MIN_VOTES) & (votes["n_ties"] == 0)])
 
 
-def _evidence(pairs: pd.DataFrame) -> pd.DataFrame:
-    """Count for each source the rows people voted on, and their votes for a tie."""
+def pool_votes(pairs: pd.DataFrame) -> pd.DataFrame:
+    """Join several votes on a pair, in either order of the responses, to one row with soft labels.
+
+    Parameters
+    ----------
+    pairs
+        A pairs table of single votes, each with a label or soft labels.
+
+    Returns
+    -------
+    DataFrame
+        One row for all votes on the same texts and models, in the order of the first of them.
+        ``prob_a, prob_b, prob_tie`` are the shares of the votes, and ``weight`` is their number
+        (the sum of their weights), so that a fit on the pooled rows equals a fit on the single
+        votes; set it to 1 to let every pair count the same. The label has most votes; it is a tie
+        where two labels have equally many.
+
+    Raises
+    ------
+    PairsError
+        When a row has neither a label nor soft labels, or its soft labels are a teacher's.
+
+    Examples
+    --------
+    >>> from tiewise.data.schema import build_pairs
+    >>> texts = {"prompt": [["Q"]] * 3, "response_a": [["4"], ["4"], ["5"]]}
+    >>> texts |= {"response_b": [["5"], ["5"], ["4"]]}
+    >>> votes = build_pairs({"id": [7, 8, 9], **texts, "winner": ["model_a", "tie", "model_b"]})
+    >>> pool_votes(votes)[["id", "winner", "prob_a", "prob_b", "prob_tie", "weight"]].round(2)
+       id   winner  prob_a  prob_b  prob_tie  weight
+    0   7  model_a    0.67     0.0      0.33     3.0
+    """
+    if "teacher" in pairs.columns and pairs["teacher"].notna().any():
+        raise PairsError("a teacher's soft labels are no votes; pool the votes before labelling")
+    targets = make_targets(pairs)
+    given, swapped = _row_keys(pairs), _row_keys(swap_pairs(pairs))
+    pair, _ = pd.factorize(np.where(given < swapped, given, swapped))
+    first = np.unique(pair, return_index=True)[1]
+    is_swapped = given != given[first[pair]]
+    votes = np.where(is_swapped[:, None], swap_probs(targets.probs), targets.probs)
+    totals = np.bincount(pair, targets.weights)
+    # Votes of a pair with weight 0 count equally for its shares.
+    counted = np.where(totals[pair] > 0, targets.weights, 1.0)
+    sums = np.zeros((len(first), 3))
+    np.add.at(sums, pair, votes * counted[:, None])
+    probs = sums / sums.sum(axis=1, keepdims=True)
+    is_shared = (sums == sums.max(axis=1, keepdims=True)).sum(axis=1) > 1
+    labels = np.where(is_shared, int(Winner.TIE), sums.argmax(axis=1))
+    return (
+        pairs.iloc[first]
+        .reset_index(drop=True)
+        .assign(
+            label=pd.array(labels, dtype="Int8"),
+            winner=pd.array([WORD_OF_WINNER[Winner(label)] for label in labels], dtype="string"),
+            **dict(zip(PROB_COLUMNS, probs.T, strict=True)),
+            weight=totals,
+        )
+    )
+
+
+def _row_keys(pairs: pd.DataFrame) -> npt.NDArray[np.object_]:
+    """Return the digest of each row's texts with the models that answered."""
+    models = zip(pairs["model_a"].astype("string"), pairs["model_b"].astype("string"), strict=True)
+    keys = zip(row_digests(pairs), map(repr, models), strict=True)
+    return np.array([digest + names for digest, names in keys], dtype=object)
+
+
+def _count_votes(pairs: pd.DataFrame) -> pd.DataFrame:
+    """Count each source's rows that people voted on, and their votes for a tie."""
     hard, soft = _hard(pairs)[:, 2], _soft(pairs)[:, 2]
     if "teacher" in pairs.columns:
         soft = np.where(pairs["teacher"].notna(), np.nan, soft)
@@ -168,37 +239,19 @@ def _evidence(pairs: pd.DataFrame) -> pd.DataFrame:
     return rows.groupby(_sources(pairs)).sum()
 
 
-def _sources(pairs: pd.DataFrame) -> npt.NDArray[np.object_]:
-    return pairs["source"].astype("string").fillna("").to_numpy(object)
-
-
-def _is_of(pairs: pd.DataFrame, sources: Iterable[str]) -> npt.NDArray[np.bool_]:
-    return np.isin(_sources(pairs).astype(str), list(sources))
+def _sources(pairs: pd.DataFrame) -> npt.NDArray[np.str_]:
+    return pairs["source"].astype("string").fillna("").to_numpy(str)
 
 
 def _hard(pairs: pd.DataFrame) -> FloatArray:
-    """Return one-hot labels (n, 3), NaN where there is none."""
+    """Return one-hot labels, shape (n, 3), NaN where a row has none."""
     codes = pairs["label"].astype("Int64").to_numpy(np.int64, na_value=3)
     one_hot: FloatArray = np.vstack([np.eye(3), np.full(3, np.nan)])[codes]
     return one_hot
 
 
 def _soft(pairs: pd.DataFrame) -> FloatArray:
-    """Return soft labels (n, 3), NaN where there are none."""
+    """Return soft labels, shape (n, 3), NaN where a row has none."""
     if not set(PROB_COLUMNS) <= set(pairs.columns):
         return np.full((len(pairs), 3), np.nan)
     return pairs[PROB_COLUMNS].to_numpy(dtype=np.float64)
-
-
-def _entropy(probs: FloatArray) -> FloatArray:
-    logs = np.log(probs, out=np.zeros_like(probs), where=probs > 0)
-    return np.asarray(-(probs * logs).sum(axis=1) + 0.0)
-
-
-def _refuse_untold(pairs: pd.DataFrame, is_told: npt.NDArray[np.bool_]) -> None:
-    if not is_told.all():
-        first = pairs["id"].to_numpy()[~is_told][0]
-        raise PairsError(
-            f"{(~is_told).sum()} of {len(pairs)} rows have no label, the first is id={first}; "
-            "fit on labelled rows only"
-        )

@@ -145,7 +145,7 @@ def fit_baseline(
     if features is None:
         features = describe_pairs(pairs)
     wins_a, wins_b, ties = targets.probs.T
-    decided, asked = wins_a + wins_b, 1 - targets.decisive
+    decided, asked = wins_a + wins_b, 1 - targets.binary_fraction
     first_wins, is_tie = _divide(wins_a, decided), _divide(ties, asked)
     winner = fit_part(
         features, first_wins, targets.weights * decided, named, is_odd=True, seed=seed

@@ -1,8 +1,8 @@
-"""Which rows a command works on, and where they were looked for.
+"""Load the pairs that a configuration names, and assign them to folds.
 
-In this order: the files named, the files in the environment variable ``TIEWISE_DATA``,
-``data/train.csv``, and then what the preset falls back to: the embedded sample for a CPU, the
-public Arena votes on the hub for a GPU.
+Files are looked for in this order: those that are named, those in the environment variable
+``TIEWISE_DATA``, ``data/train.csv``, and then the fallback of the preset: the embedded sample for a
+CPU, the public Arena votes on the hub for a GPU.
 """
 
 from __future__ import annotations
@@ -39,16 +39,16 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Dataset:
-    """Pairs with their provenance.
+    """Pairs and their origin.
 
     pairs
         The pairs table.
     digest
-        SHA-256 over the files' digests (or the sample's definition) and the draw.
+        SHA-256 over the digests of the files (or of the sample) and the draw by ``--limit``.
     sources
-        A line a file: its name and digest.
+        For each file its name and digest.
     counts
-        Rows read, rejected, repaired and left out by ``--limit``.
+        Rows read, rejected, repaired and not drawn.
     """
 
     pairs: pd.DataFrame
@@ -57,7 +57,7 @@ class Dataset:
     counts: dict[str, int]
 
     def describe(self) -> dict[str, Any]:
-        """Return what a run remembers of its data, without the texts."""
+        """Return what a run stores about its data: no texts."""
         return {"digest": self.digest, "sources": list(self.sources), "counts": self.counts}
 
 
@@ -71,7 +71,7 @@ def load_dataset(
     config
         Which files, which format, how many rows.
     fallback
-        Where to turn when no file is named or found.
+        What to read when no file is named or found.
     labelled
         Whether every row must have a winner.
 
@@ -80,33 +80,22 @@ def load_dataset(
     PairsError
         When there is no data, or a file cannot be read.
     """
-    pairs, found = _read(config, fallback, labelled=labelled)
+    pairs, digests = _read(config, fallback, labelled=labelled)
+    n, limit = len(pairs), config.limit
+    n_kept = n if limit is None else min(limit, n)
     counts = {
-        "n_read": len(pairs),
+        "n_read": n,
         "n_rejected": len(pairs.attrs.get("rejected", ())),
         "n_repaired": int(pairs.attrs.get("repaired", 0)),
+        "n_left_out_by_limit": n - n_kept,
     }
-    kept = draw_rows(len(pairs), config.limit, seed=config.data_seed)
-    counts["n_left_out_by_limit"] = len(pairs) - len(kept)
-    draw = [config.limit, config.data_seed] if config.limit else None
-    digest = digest_json([[digest for _, digest in found], counts, draw])
-    sources = tuple(f"{name} {own}" for name, own in found)
-    return Dataset(pairs.iloc[kept].reset_index(drop=True), digest, sources, counts)
-
-
-def _read(
-    config: DataConfig, fallback: Fallback, *, labelled: bool
-) -> tuple[pd.DataFrame, list[tuple[str, str]]]:
-    """Read the rows; return them with the name and the digest of each source."""
-    paths = find_data(config)
-    if not paths and fallback == "sample":
-        sample = simulate(SAMPLE_SIZE, seed=0)
-        return sample, [(_SAMPLE, digest_json(row_digests(sample).tolist()))]
-    names = [Path(path).name for path in paths] or [HUB_DATASET]
-    paths = paths or _fetch_fallback()
-    pairs = read_many(paths, format=config.data_format, labelled=labelled, on_error=config.on_error)
-    pairs = join_posterior(pairs, paths)
-    return pairs, list(zip(names, map(digest_file, paths), strict=True))
+    if n_kept < n:
+        drawn = np.random.default_rng(config.data_seed).choice(n, size=n_kept, replace=False)
+        pairs = pairs.iloc[np.sort(drawn)].reset_index(drop=True)
+    draw = [limit, config.data_seed] if limit else None
+    digest = digest_json([[digest for _, digest in digests], counts, draw])
+    sources = tuple(f"{name} {own}" for name, own in digests)
+    return Dataset(pairs, digest, sources, counts)
 
 
 def find_data(config: DataConfig) -> list[str]:
@@ -115,78 +104,53 @@ def find_data(config: DataConfig) -> list[str]:
     Raises
     ------
     PairsError
-        When a file that was named does not exist, or the hub does not give it.
+        When a file that was named does not exist, or the hub does not provide it.
     """
-    # Not at the colon of hf://, which is no separator.
+    # Split at every separator except the colon of hf://.
     from_environment = re.split(rf"{os.pathsep}(?!//)", os.environ.get("TIEWISE_DATA", ""))
     named = list(config.data) or [path for path in from_environment if path]
-    missing = [path for path in named if not _is_there(path)]
-    if missing:
-        raise PairsError(
-            f"{missing[0]}: there is no such file. Data are looked for in --data, in the "
-            "environment variable TIEWISE_DATA, and in data/train.csv."
-        )
+    for path in named:
+        if not _exists(path):
+            raise PairsError(
+                f"{path}: there is no such file. Data are looked for in --data, in the environment "
+                "variable TIEWISE_DATA, and in data/train.csv."
+            )
     if named:
         return [str(file) for path in named for file in fetch_files(path)]
     return ["data/train.csv"] if Path("data/train.csv").is_file() else []
-
-
-def draw_rows(n: int, limit: int | None, *, seed: int) -> npt.NDArray[np.int64]:
-    """Return the positions of the rows kept by ``--limit``, ascending; all when limit is None.
-
-    Examples
-    --------
-    >>> draw_rows(4, None, seed=0).tolist()
-    [0, 1, 2, 3]
-    >>> len(draw_rows(100, 10, seed=0))
-    10
-    """
-    if limit is None or limit >= n:
-        return np.arange(n)
-    return np.sort(np.random.default_rng(seed).choice(n, size=limit, replace=False))
 
 
 def assign_folds(dataset: Dataset, config: DataConfig) -> pd.DataFrame:
     """Return the table of folds, a line per row of the data.
 
     Columns: id, fold, label, group, n_chars_prompt, n_chars_a, n_chars_b; the true probabilities
-    where the data are simulated; pair and vote where several people voted on the same pair. A
-    single fold holds every row, and whatever is fitted without it has nothing to learn from.
+    where the data are simulated; pair and vote where several people voted on the same pair. With
+    one split, fold 0 holds every row.
 
     Raises
     ------
     FoldError
         When the rows cannot be split that way.
     PairsError
-        When an id stands twice: out-of-fold predictions could not be told apart.
+        When an id occurs twice: out-of-fold predictions are joined by id.
     """
     pairs = dataset.pairs
     repeated = pairs["id"][pairs["id"].duplicated()]
     if len(repeated):
         raise PairsError(
-            f"id={repeated.iloc[0]} stands more than once ({len(repeated)} repeated ids). A fit "
-            "needs ids that tell rows apart: renumber them, or read the files one by one."
+            f"id={repeated.iloc[0]} occurs more than once ({len(repeated)} repeated ids). A fit "
+            "needs unique ids: renumber the rows, or read the files one by one."
         )
     known = ["label", "group", *(name for name in BAYES_COLUMNS if name in pairs)]
     table = pairs[["id", *known]].copy()
-    table.insert(1, "fold", _deal(pairs, config))
+    table.insert(1, "fold", _fold_rows(pairs, config))
     votes = name_votes(pairs)
     several = [votes] if votes["pair"].duplicated().any() else []
     return pd.concat([table, text_lengths(pairs), *several], axis=1)
 
 
-def _deal(pairs: pd.DataFrame, config: DataConfig) -> npt.NDArray[np.int64]:
-    if config.n_splits == 1:
-        return np.zeros(len(pairs), dtype=np.int64)
-    if config.fold_rule == "position":
-        return fold_by_position(len(pairs), config.n_splits)
-    if config.fold_rule == "id":
-        return fold_by_id(pairs["id"], config.n_splits)
-    return fold_by_group(pairs["group"], pairs["label"], config.n_splits, seed=config.data_seed)
-
-
 def reread_pairs(run: RunFolder, paths: Sequence[str] = ()) -> pd.DataFrame | None:
-    """Read the texts of a run's data again, or return None where they cannot be had.
+    """Read the texts of a run's data again, or return None where they are not available.
 
     Parameters
     ----------
@@ -198,12 +162,13 @@ def reread_pairs(run: RunFolder, paths: Sequence[str] = ()) -> pd.DataFrame | No
     Raises
     ------
     RunError
-        When files were named that are not the run's data.
+        When the files that were named are not the run's data.
     """
     config = replace(run.config.data, data=tuple(paths) or run.config.data.data)
-    is_sample = read_data(run)["sources"][0].startswith(_SAMPLE)
-    if not paths and not is_sample and not all(map(_is_there, config.data)):
-        _log.warning("The data of %s are not where they were; give --data to have texts.", run.name)
+    described = read_data(run)
+    is_sample = described["sources"][0].startswith(_SAMPLE)
+    if not paths and not is_sample and not all(map(_exists, config.data)):
+        _log.warning("The data files of %s have moved; give --data to have texts.", run.name)
         return None
     try:
         dataset = load_dataset(config, fallback="sample" if is_sample else "hub")
@@ -212,16 +177,39 @@ def reread_pairs(run: RunFolder, paths: Sequence[str] = ()) -> pd.DataFrame | No
             raise
         _log.warning("The data of %s cannot be read again: %s", run.name, error)
         return None
-    described = read_data(run)
     if dataset.digest == pairs_digest(described):
         return dataset.pairs
     if paths:
         raise RunError(f"{paths[0]}: these are not the data that {run.name} was fitted on.")
-    _log.warning("The data of %s have changed since; its texts are left out.", run.name)
+    _log.warning("The data of %s have changed; its texts are not used.", run.name)
     return None
 
 
-def _is_there(path: str) -> bool:
+def _read(
+    config: DataConfig, fallback: Fallback, *, labelled: bool
+) -> tuple[pd.DataFrame, list[tuple[str, str]]]:
+    """Return the rows, and the name and digest of each source."""
+    paths = find_data(config)
+    if not paths and fallback == "sample":
+        sample = simulate(SAMPLE_SIZE, seed=0)
+        return sample, [(_SAMPLE, digest_json(row_digests(sample).tolist()))]
+    names = [Path(path).name for path in paths] or [HUB_DATASET]
+    paths = paths or _fetch_fallback()
+    pairs = read_many(paths, format=config.data_format, labelled=labelled, on_error=config.on_error)
+    return join_posterior(pairs, paths), list(zip(names, map(digest_file, paths), strict=True))
+
+
+def _fold_rows(pairs: pd.DataFrame, config: DataConfig) -> npt.NDArray[np.int64]:
+    if config.n_splits == 1:
+        return np.zeros(len(pairs), dtype=np.int64)
+    if config.fold_rule == "position":
+        return fold_by_position(len(pairs), config.n_splits)
+    if config.fold_rule == "id":
+        return fold_by_id(pairs["id"], config.n_splits)
+    return fold_by_group(pairs["group"], pairs["label"], config.n_splits, seed=config.data_seed)
+
+
+def _exists(path: str) -> bool:
     return is_hub_path(path) or Path(path).is_file()
 
 
@@ -230,6 +218,6 @@ def _fetch_fallback() -> list[str]:
         return [str(file) for file in fetch_files(HUB_DATASET)]
     except PairsError as error:
         raise PairsError(
-            f"No data: {error} Name one with --data, set TIEWISE_DATA, put one at data/train.csv, "
+            f"No data: {error} Name a file with --data, set TIEWISE_DATA, create data/train.csv, "
             "or run tiewise simulate --n 1500 --out train.csv."
         ) from error

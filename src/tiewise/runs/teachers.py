@@ -1,10 +1,10 @@
-"""Whose soft labels they are, and which rows that teacher was trained on.
+"""Check that soft labels come from folds of a run that were not trained on the rows.
 
-Soft labels of a teacher that saw the row in training repeat the row's label: a student learns
-nothing from them but what the teacher memorised. So a run notes for each of its rows which folds
-have not seen it (``rows.parquet``); ``tiewise label`` lets only those folds speak, writes this
-table into the file beside the rows, and names in the column ``teacher`` the folds that did speak;
-and a fit holds row after row against it, by the digest of the texts in either order.
+A teacher that was trained on a row repeats its label there, so a student learns only what the
+teacher memorised. Therefore a run stores which folds were not trained on which pair
+(``rows.parquet``). Labelling uses these folds alone, writes the table into the file of labels, and
+names the folds of each row in the column ``teacher``. A fit compares every row with that table, by
+the digest of its texts in either order.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from tiewise.runs.folder import RunFolder, open_run, read_object
 from tiewise.runs.tables import read_rows
 
 BoolArray = npt.NDArray[np.bool_]
-_DIGITS = 16
+_N_DIGITS = 16
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Teacher:
     n_splits
         Its number of folds.
     unseen
-        By the digest of each pair that it was trained on, the folds that have not seen the pair.
+        For the digest of each pair of its training rows, the folds that were not trained on it.
     """
 
     name: str
@@ -50,15 +50,15 @@ class Teacher:
     unseen: dict[str, list[int]]
 
     def find_unseen(self, pairs: pd.DataFrame) -> BoolArray:
-        """Tell which folds have not been trained on which pairs, shape (n, n_splits)."""
-        everyone = list(range(self.n_splits))
-        found = np.zeros((len(pairs), self.n_splits), dtype=bool)
+        """Return which folds were not trained on which pairs, shape (n, n_splits)."""
+        all_folds = list(range(self.n_splits))
+        is_unseen = np.zeros((len(pairs), self.n_splits), dtype=bool)
         for row, digest in enumerate(pair_digests(pairs)):
-            found[row, self.unseen.get(digest, everyone)] = True
-        return found
+            is_unseen[row, self.unseen.get(digest, all_folds)] = True
+        return is_unseen
 
     def sign(self, folds: Iterable[int]) -> str:
-        """Return what stands in the column ``teacher`` of a row that these folds labelled."""
+        """Return the value of the column ``teacher`` for rows that these folds labelled."""
         return f"{self.name} {self.digest} {','.join(map(str, folds))}"
 
     def to_json(self) -> str:
@@ -66,22 +66,22 @@ class Teacher:
         return json.dumps(vars(self))
 
 
-def save_seen(run: RunFolder, pairs: pd.DataFrame, unseen: BoolArray) -> None:
-    """Write ``rows.parquet``: a line per distinct pair, and which folds have not seen it.
+def save_seen(run: RunFolder, pairs: pd.DataFrame, is_unseen: BoolArray) -> None:
+    """Write ``rows.parquet``: for each distinct pair the folds that are not trained on it.
 
     Parameters
     ----------
     run
-        The run that learns from the pairs.
+        The run that is trained on the pairs.
     pairs
-        Every row that any fold learns from, n of them.
-    unseen
-        Shape (n, n_splits). A pair that stands twice is unseen where both rows are.
+        Every row that any fold is trained on, n of them.
+    is_unseen
+        Shape (n, n_splits). A pair that occurs twice is unseen where both rows are.
     """
     if run.rows_path.is_file() and run.is_begun:
         return
-    columns = [f"unseen_by_fold{fold}" for fold in range(unseen.shape[1])]
-    table = pd.DataFrame(unseen, columns=columns)
+    columns = [f"unseen_by_fold{fold}" for fold in range(is_unseen.shape[1])]
+    table = pd.DataFrame(is_unseen, columns=columns)
     table.insert(0, "pair", pair_digests(pairs))
     write_parquet(run.rows_path, table.groupby("pair", as_index=False).all())
 
@@ -92,8 +92,8 @@ def open_teacher(run: RunFolder, folds: Sequence[int]) -> Teacher:
     Raises
     ------
     RunError
-        When the run does not say which rows it was trained on, its folds started from weights of
-        which that is not known, or it is a blend.
+        When the rows that the run was trained on are not known: it has no ``rows.parquet``, its
+        folds started from another fit, or it is a blend.
     """
     if run.config.model.backbone == BLEND:
         raise RunError(
@@ -102,17 +102,22 @@ def open_teacher(run: RunFolder, folds: Sequence[int]) -> Teacher:
         )
     if not run.rows_path.is_file():
         raise RunError(
-            f"{run.rows_path} is missing, so which rows the run has seen is not known. Fit it "
-            "again with this version."
+            f"{run.rows_path} is missing, so the rows that the run was trained on are not known. "
+            "Fit it again with this version."
         )
     table = read_rows(run)
     flags = table.drop(columns="pair").to_numpy(bool)
     unseen = {
         pair: np.flatnonzero(row).tolist() for pair, row in zip(table["pair"], flags, strict=True)
     }
-    _refuse_unknown_start(run, folds)
+    for fold in folds:
+        if read_object(run.fold(fold).identity_path).get("init_from"):
+            raise RunError(
+                f"fold {fold} of {run.name} was fitted with --init-from, so the rows that its "
+                "weights have seen are not known. Take a run that was fitted from the backbone."
+            )
     scores = {str(fold): digest_file(run.fold(fold).scores_path) for fold in folds}
-    return Teacher(run.name, digest_json(scores)[:_DIGITS], flags.shape[1], unseen)
+    return Teacher(run.name, digest_json(scores)[:_N_DIGITS], flags.shape[1], unseen)
 
 
 def read_teachers(paths: Iterable[Path | str]) -> dict[str, Teacher]:
@@ -121,7 +126,7 @@ def read_teachers(paths: Iterable[Path | str]) -> dict[str, Teacher]:
     Raises
     ------
     PairsError
-        When what a file says of its teacher cannot be read.
+        When a file's description of its teacher cannot be read.
     """
     teachers = {}
     for path in map(Path, paths):
@@ -136,7 +141,7 @@ def read_teachers(paths: Iterable[Path | str]) -> dict[str, Teacher]:
 
 
 def find_seen(pairs: pd.DataFrame, teachers: dict[str, Teacher]) -> BoolArray:
-    """Tell which rows carry soft labels of a teacher's fold that was trained on them, shape (n,).
+    """Return which rows have soft labels by a fold that was trained on them, shape (n,).
 
     Raises
     ------
@@ -144,8 +149,8 @@ def find_seen(pairs: pd.DataFrame, teachers: dict[str, Teacher]) -> BoolArray:
         When a row's teacher is not among those given.
     """
     is_seen = np.zeros(len(pairs), dtype=bool)
-    for signature, rows in _by_signature(pairs).items():
-        teacher, folds = _read_signature(signature, teachers)
+    for signature, rows in pairs.groupby("teacher").indices.items():
+        teacher, folds = _read_signature(str(signature), teachers)
         is_seen[rows] = ~teacher.find_unseen(pairs.iloc[rows])[:, folds].all(axis=1)
     return is_seen
 
@@ -153,22 +158,16 @@ def find_seen(pairs: pd.DataFrame, teachers: dict[str, Teacher]) -> BoolArray:
 def find_leaks(
     held_out: pd.DataFrame, train: pd.DataFrame, teachers: dict[str, Teacher]
 ) -> BoolArray:
-    """Tell which held-out rows were learned from by a teacher's fold that labelled training rows.
-
-    Returns
-    -------
-    bool array
-        Shape (n_held_out,). The teacher hands on, through other rows, what it learned from these.
-    """
+    """Return which held-out rows a fold was trained on that labelled training rows, shape (n,)."""
     is_seen = np.zeros(len(held_out), dtype=bool)
-    for signature in _by_signature(train):
+    for signature in train["teacher"].dropna().unique() if "teacher" in train else ():
         teacher, folds = _read_signature(signature, teachers)
         is_seen |= ~teacher.find_unseen(held_out)[:, folds].all(axis=1)
     return is_seen
 
 
 def find_seen_by_start(start: Path, held_out: pd.DataFrame) -> BoolArray | None:
-    """Tell which held-out rows were learned from by the fold that a fit starts from, shape (n,).
+    """Return which held-out rows the fold was trained on that a fit starts from, shape (n,).
 
     Parameters
     ----------
@@ -180,40 +179,22 @@ def find_seen_by_start(start: Path, held_out: pd.DataFrame) -> BoolArray | None:
     Returns
     -------
     bool array or None
-        None where it is not known: the folder is not in a run, or its fold was begun from another.
+        None where it is not known: the folder is in no run, or its fold started from another fit.
     """
-    fold_dir = start.parent if start.name == "adapter" else start
-    number = fold_dir.resolve().name.removeprefix("fold")
+    fold_dir = (start.parent if start.name == "adapter" else start).resolve()
     try:
-        run = open_run(fold_dir.resolve().parent, Path())
-        teacher = open_teacher(run, [int(number)])
+        fold = int(fold_dir.name.removeprefix("fold"))
+        teacher = open_teacher(open_run(fold_dir.parent, Path()), [fold])
     except (RunError, ValueError, OSError):
         return None
-    return ~teacher.find_unseen(held_out)[:, int(number)]
-
-
-def _by_signature(pairs: pd.DataFrame) -> dict[str, npt.NDArray[np.int64]]:
-    if "teacher" not in pairs.columns:
-        return {}
-    codes, names = pd.factorize(pairs["teacher"])
-    return {str(name): np.flatnonzero(codes == code) for code, name in enumerate(names)}
+    return ~teacher.find_unseen(held_out)[:, fold]
 
 
 def _read_signature(signature: str, teachers: dict[str, Teacher]) -> tuple[Teacher, list[int]]:
     key, _, folds = signature.rpartition(" ")
     if key not in teachers:
         raise PairsError(
-            f"soft labels are signed {signature!r}, and no file says which rows that teacher was "
-            "trained on. Give the file that tiewise label wrote."
+            f"soft labels are by the teacher {signature!r}, and no file says which rows it was "
+            "trained on. Give the file that tiewise predict --out-of-fold wrote."
         )
     return teachers[key], [int(fold) for fold in folds.split(",")]
-
-
-def _refuse_unknown_start(run: RunFolder, folds: Sequence[int]) -> None:
-    for fold in folds:
-        identity = read_object(run.fold(fold).identity_path)
-        if identity.get("init_from"):
-            raise RunError(
-                f"fold {fold} of {run.name} was fitted with --init-from, and which rows those "
-                "weights have seen is not known. Take a run that was fitted from the backbone."
-            )

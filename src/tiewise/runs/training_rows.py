@@ -1,8 +1,8 @@
-"""Training rows of each fold: the rows that it does not hold out, and extra rows.
+"""Load the rows of a run, and find those that each fold is fitted to.
 
-Three decisions are made here for all folds at once, logged, and counted in ``data.json``: the extra
-rows that a fold must not see, the sources that teach A against B only, and whether a teacher's soft
-labels may be used.
+A fold is fitted to the rows that it does not hold out, and to extra rows, which are never held out.
+Folds are made from the data alone, so runs with and without extra rows are scored on the same rows.
+A fold excludes the extra rows that share a prompt group with its held-out rows.
 """
 
 from __future__ import annotations
@@ -17,14 +17,13 @@ import numpy.typing as npt
 import pandas as pd
 
 from tiewise.config.run_config import DataConfig
-from tiewise.data.extra_data import find_leaking_rows
-from tiewise.data.folds import split
+from tiewise.data.folds import derive_groups, merge_groups, split
 from tiewise.data.formats import align_pairs, name_files, read_many
 from tiewise.data.table import pair_digests
-from tiewise.data.targets import choose_no_tie_sources, mark_no_tie_rows
+from tiewise.data.targets import NO_TIE_COLUMN, choose_no_tie_sources, mark_no_tie_rows
 from tiewise.errors import PairsError
 from tiewise.files import digest_file, digest_json
-from tiewise.runs.dataset import Dataset, Fallback, assign_folds, find_data, load_dataset
+from tiewise.runs.dataset import Fallback, assign_folds, find_data, load_dataset
 from tiewise.runs.environment import is_first_process
 from tiewise.runs.folder import RunFolder
 from tiewise.runs.tables import save_data, save_folds
@@ -59,25 +58,25 @@ class TrainingRows:
     table
         The table of folds, n rows (:func:`tiewise.runs.dataset.assign_folds`).
     extra
-        The m rows that are only trained on.
-    is_barred
-        Extra rows that a fold must not see: bool, shape (m, n_splits).
+        The m extra rows.
+    is_excluded
+        Extra rows that a fold excludes: bool, shape (m, n_splits).
     described
         The content of ``data.json``.
     teachers
-        The teachers of the soft labels.
+        The teachers of the soft labels, by ``NAME DIGEST``.
     """
 
     pairs: pd.DataFrame
     table: pd.DataFrame
     extra: pd.DataFrame
-    is_barred: npt.NDArray[np.bool_]
+    is_excluded: npt.NDArray[np.bool_]
     described: dict[str, Any]
     teachers: dict[str, Teacher]
 
     @property
     def digest(self) -> str:
-        """Digest of all rows."""
+        """SHA-256 of all rows."""
         return str(self.described["digest"])
 
     @property
@@ -100,15 +99,14 @@ class TrainingRows:
         _log.info("fold %d: %d training rows, %d held out", fold, len(train), len(held_out_idx))
         if self.extra.empty:
             return train
-        is_barred = self.is_barred[:, fold]
-        n_barred = int(is_barred.sum())
+        is_excluded = self.is_excluded[:, fold]
         _log.info(
             "fold %d: %d extra training rows; %d skipped, because their prompt group is held out",
             fold,
-            len(is_barred) - n_barred,
-            n_barred,
+            (~is_excluded).sum(),
+            is_excluded.sum(),
         )
-        return pd.concat(align_pairs([train, self.extra[~is_barred]]), ignore_index=True)
+        return pd.concat(align_pairs([train, self.extra[~is_excluded]]), ignore_index=True)
 
     def count_leaks(
         self, fold: int, train: pd.DataFrame, init_from: Path | None = None
@@ -165,118 +163,112 @@ class TrainingRows:
         if not is_first_process():
             return
         save_folds(run, self.table)
-        own = np.eye(self.is_barred.shape[1], dtype=bool)[self.folds]
+        is_held_out = np.eye(self.is_excluded.shape[1], dtype=bool)[self.folds]
         rows = pd.concat([self.pairs, self.extra])
-        save_seen(run, rows, np.concatenate([own, self.is_barred]))
+        save_seen(run, rows, np.concatenate([is_held_out, self.is_excluded]))
         save_data(run, self.described)
 
 
 def load_training_rows(config: DataConfig, *, fallback: Fallback = "sample") -> TrainingRows:
-    """Read the rows of a run, assign them to folds, and gather the training rows of each fold.
+    """Read the rows of a run and the extra rows, and find the training rows of each fold.
 
     Parameters
     ----------
     config
-        Files, formats and folds.
+        Files, formats, folds, and sources without ties.
     fallback
         Data to use if no file is named or found.
 
     Raises
     ------
-    PairsError, FoldError, ConfigError
-        If the data cannot be read or split.
+    PairsError, FoldError
+        If the data cannot be read or split, or a teacher was trained on rows that it labels.
+    ConfigError
+        If a source without ties does not exist, or has ties.
     """
     dataset = load_dataset(config, fallback=fallback)
-    return gather_training_rows(config, dataset, assign_folds(dataset, config))
+    table = assign_folds(dataset, config)
+    pairs, extra, described = dataset.pairs, dataset.pairs.head(0), dataset.describe()
+    paths = config.extra_data
+    if paths:
+        extra = read_many(paths, format=config.data_format, on_error=config.on_error)
+        names = zip(name_files(paths), map(digest_file, paths), strict=True)
+        lines = [f"{name} {digest}" for name, digest in names]
+        described["digest"] = digest_json([dataset.digest, *lines])
+        described |= {"pairs_digest": dataset.digest, "extra_sources": lines}
+    every_row = pd.concat(align_pairs([pairs, extra]), ignore_index=True)
+    teachers = read_teachers([*find_data(config), *paths])
+    counts = dataset.counts | _check_teachers(every_row, teachers)
+    is_excluded = find_leaking_rows(pairs, table["fold"], extra, config.n_splits)
+    counts |= _count_extra(pairs, extra, is_excluded)
+    sources = choose_no_tie_sources(every_row, config.no_tie_sources)
+    pairs, extra = (mark_no_tie_rows(rows, sources) for rows in (pairs, extra))
+    if sources:
+        n_rows = int(pairs[NO_TIE_COLUMN].sum() + extra[NO_TIE_COLUMN].sum())
+        named = ", ".join(name or "rows without a source" for name in sources)
+        _log.info("%d rows train A against B only: no ties in %s", n_rows, named)
+        counts["n_no_tie_rows"] = n_rows
+    described["counts"] = counts
+    return TrainingRows(pairs, table, extra, is_excluded, described, teachers)
 
 
-def gather_training_rows(config: DataConfig, dataset: Dataset, table: pd.DataFrame) -> TrainingRows:
-    """Read the extra files and decide the training rows of each fold.
+def find_leaking_rows(
+    pairs: pd.DataFrame, folds: npt.ArrayLike, extra: pd.DataFrame, n_splits: int
+) -> npt.NDArray[np.bool_]:
+    """Find the extra rows that each fold must exclude.
 
     Parameters
     ----------
-    config
-        Names the extra files and the sources without ties.
-    dataset, table
-        The rows that are held out, and their table of folds.
+    pairs, folds
+        The n rows that are held out in turn, and the fold of each.
+    extra
+        The m extra rows.
+    n_splits
+        Number of folds.
 
-    Raises
-    ------
-    PairsError
-        If an extra file cannot be read, or a teacher was trained on rows that it labels.
-    ConfigError
-        If a source without ties is named that does not exist or has ties.
+    Returns
+    -------
+    bool array, shape (m, n_splits)
+        True where a held-out row of the fold shares the extra row's prompt group.
+
+    Examples
+    --------
+    >>> pairs = pd.DataFrame({"prompt": [["p"], ["q"]], "group": ["1", "2"]})
+    >>> extra = pd.DataFrame({"prompt": [["Q "], ["r"]], "group": ["2", "3"]})
+    >>> find_leaking_rows(pairs, [0, 1], extra, 2).tolist()
+    [[False, True], [False, False]]
     """
-    folds = table["fold"].to_numpy()
-    extra, lines = _read_extra(config, dataset.pairs)
-    everything = pd.concat(align_pairs([dataset.pairs, extra]), ignore_index=True)
-    teachers = read_teachers([*find_data(config), *config.extra_data])
-    counts = _check_teachers(everything, teachers)
-    sources = choose_no_tie_sources(everything, config.no_tie_sources)
-    is_barred = find_leaking_rows(dataset.pairs, folds, extra, config.n_splits)
-    pairs, extra = (mark_no_tie_rows(table, sources) for table in (dataset.pairs, extra))
-    described = dataset.describe()
-    if lines:
-        described |= {
-            "digest": digest_json([dataset.digest, *lines]),
-            "pairs_digest": dataset.digest,
-            "extra_sources": lines,
-        }
-    counts |= _count_repeated(dataset.pairs, extra)
-    counts |= _count_extra(is_barred) | _count_no_tie_rows(sources, pairs, extra)
-    described |= {"counts": dataset.counts | counts}
-    return TrainingRows(pairs, table, extra, is_barred, described, teachers)
-
-
-def _read_extra(config: DataConfig, pairs: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
-    """Read the extra rows, none where no file is named; and a line a file, its name and digest."""
-    paths = config.extra_data
-    if not paths:
-        return pairs.head(0), []
-    extra = read_many(paths, format=config.data_format, on_error=config.on_error)
-    digests = zip(name_files(paths), map(digest_file, paths), strict=True)
-    return extra, [f"{name} {digest}" for name, digest in digests]
+    joined = pd.concat([pairs, extra], ignore_index=True)
+    groups = merge_groups(derive_groups(joined).tolist(), joined["group"])
+    held_out, own = groups[: len(pairs)], groups[len(pairs) :]
+    folds = np.asarray(folds)
+    return np.stack([np.isin(own, held_out[folds == fold]) for fold in range(n_splits)], axis=1)
 
 
 def _check_teachers(pairs: pd.DataFrame, teachers: dict[str, Teacher]) -> dict[str, int]:
-    """Refuse soft labels that repeat what the teacher has seen; count a teacher's soft labels."""
+    """Refuse soft labels by a teacher that was trained on the row; count those by teachers."""
     if "teacher" not in pairs.columns or pairs["teacher"].isna().all():
         return {}
     is_seen = find_seen(pairs, teachers)
     if is_seen.any():
         named = ", ".join(f"id={name}" for name in pairs["id"][is_seen][:3])
         raise PairsError(
-            f"{is_seen.sum()} of {len(pairs)} rows carry soft labels of a teacher that was trained "
-            f"on them ({named}). Label them again with tiewise label, which uses only folds that "
-            "have not seen a row."
+            f"{is_seen.sum()} of {len(pairs)} rows have soft labels by a teacher that was trained "
+            f"on them ({named}). Label them again with tiewise predict --out-of-fold."
         )
     return {"n_labelled_by_teacher": int(pairs["teacher"].notna().sum())}
 
 
-def _count_repeated(pairs: pd.DataFrame, extra: pd.DataFrame) -> dict[str, int]:
-    """Count the extra rows that stand among the data too, in either order of the responses."""
-    n_repeated = int(np.isin(pair_digests(extra), pair_digests(pairs)).sum()) if len(extra) else 0
-    if not n_repeated:
+def _count_extra(
+    pairs: pd.DataFrame, extra: pd.DataFrame, is_excluded: npt.NDArray[np.bool_]
+) -> dict[str, int]:
+    if extra.empty:
         return {}
-    _log.warning("%d extra rows repeat rows of the data: where both are learned from, the pair "
-                 "counts twice.", n_repeated)  # fmt: skip
-    return {"n_extra_repeated": n_repeated}
-
-
-def _count_extra(is_barred: npt.NDArray[np.bool_]) -> dict[str, int]:
-    if not len(is_barred):
-        return {}
-    by_fold = is_barred.sum(axis=0)
-    names = (f"n_extra_left_out_of_fold{fold}" for fold in range(len(by_fold)))
-    return {"n_extra": len(is_barred), **dict(zip(names, by_fold.tolist(), strict=True))}
-
-
-def _count_no_tie_rows(sources: list[str], *tables: pd.DataFrame) -> dict[str, int]:
-    if not sources:
-        return {}
-    n_rows = sum(int(table["is_no_tie_row"].sum()) for table in tables)
-    _log.info(
-        "%d rows teach A against B alone: no vote of %s is a tie (--no-tie-sources)",
-        *(n_rows, ", ".join(name or "rows without a source" for name in sources)),
-    )
-    return {"n_no_tie_rows": n_rows}
+    counts = {"n_extra": len(extra)}
+    for fold, n_excluded in enumerate(is_excluded.sum(axis=0).tolist()):
+        counts[f"n_extra_left_out_of_fold{fold}"] = n_excluded
+    n_repeated = int(np.isin(pair_digests(extra), pair_digests(pairs)).sum())
+    if n_repeated:
+        _log.warning("%d extra rows repeat rows of the data: such a pair counts twice", n_repeated)
+        counts["n_extra_repeated"] = n_repeated
+    return counts

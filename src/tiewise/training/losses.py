@@ -43,28 +43,31 @@ def weighted_losses(
     return row_losses(logits, **targets) * weights
 
 
-def row_losses(logits: Tensor, probs: Tensor, *, decisive: Tensor, floors: Tensor) -> Tensor:
+def row_losses(
+    logits: Tensor, probs: Tensor, *, binary_fraction: Tensor, target_entropy: Tensor
+) -> Tensor:
     """Return each row's loss, shape (n,).
 
     Parameters
     ----------
     logits
         Of A, B, tie: shape (n, 3).
-    probs, decisive, floors
+    probs, binary_fraction, target_entropy
         The parts of :class:`tiewise.data.targets.Targets`, as tensors of the logits' type.
-        In the share `decisive` of a row the loss is renormalised over A and B: the tie's logit gets
-        no gradient.
+        In the share `binary_fraction` of a row the loss is renormalised over A and B: the tie's
+        logit gets no gradient.
 
     Examples
     --------
     >>> import torch
     >>> logits, sure = torch.tensor([[0.0, 0.0, 9.0]]), torch.tensor([[1.0, 0.0, 0.0]])
-    >>> row_losses(logits, sure, decisive=torch.ones(1), floors=torch.zeros(1))
+    >>> row_losses(logits, sure, binary_fraction=torch.ones(1), target_entropy=torch.zeros(1))
     tensor([0.6931])
     """
     shifted = logits - logits.amax(dim=1, keepdim=True).detach()
-    total = (1 - decisive) * shifted.logsumexp(1) + decisive * shifted[:, :2].logsumexp(1)
-    return total - (probs * shifted).sum(1) - floors
+    three_way, two_way = shifted.logsumexp(1), shifted[:, :2].logsumexp(1)
+    total = (1 - binary_fraction) * three_way + binary_fraction * two_way
+    return total - (probs * shifted).sum(1) - target_entropy
 
 
 def _logits(

@@ -23,8 +23,8 @@ def rows(draw):
 
 
 def losses(logits, goal, share, **options):
-    floors = options.pop("floors", torch.zeros(len(goal), dtype=logits.dtype))
-    return row_losses(logits, goal, decisive=share, floors=floors, **options)
+    target_entropy = options.pop("target_entropy", torch.zeros(len(goal), dtype=logits.dtype))
+    return row_losses(logits, goal, binary_fraction=share, target_entropy=target_entropy, **options)
 
 
 @given(rows=rows())
@@ -40,10 +40,10 @@ def test_with_all_three_classes_it_is_torchs_cross_entropy(rows):
 def test_a_soft_label_predicted_exactly_costs_nothing(rows):
     """Less the entropy the cross-entropy is a divergence: never negative, 0 at the soft label."""
     logits, goal, _ = rows
-    floors = torch.special.entr(goal).sum(1)
+    target_entropy = torch.special.entr(goal).sum(1)
     none = torch.zeros(len(goal)).double()
-    assert (losses(logits, goal, none, floors=floors) > -1e-9).all()
-    at_goal = losses(goal.clamp_min(1e-300).log(), goal, none, floors=floors)
+    assert (losses(logits, goal, none, target_entropy=target_entropy) > -1e-9).all()
+    at_goal = losses(goal.clamp_min(1e-300).log(), goal, none, target_entropy=target_entropy)
     torch.testing.assert_close(at_goal, none, atol=1e-9, rtol=0)
 
 

@@ -1,4 +1,4 @@
-"""What a run learns from: nothing its fold is scored on, and nothing in silence."""
+"""Rows that the folds of a run are fitted to."""
 
 from __future__ import annotations
 
@@ -7,16 +7,18 @@ import logging
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tiewise.config.loading import config_from_dict
+from tiewise.data.folds import derive_groups, fold_first_turn
 from tiewise.data.formats import write_pairs
 from tiewise.data.labels import Winner
 from tiewise.data.schema import COLUMNS
 from tiewise.data.simulation.simulate import simulate
 from tiewise.data.targets import make_targets
 from tiewise.errors import ConfigError, PairsError
-from tiewise.runs.dataset import assign_folds, load_dataset
-from tiewise.runs.training_rows import gather_training_rows
+from tiewise.runs.training_rows import find_leaking_rows, load_training_rows
 
 PAIRS = simulate(60, seed=0)[list(COLUMNS)]
 OTHERS = simulate(600, seed=1)[list(COLUMNS)].iloc[60:]
@@ -24,8 +26,8 @@ DECISIVE = OTHERS[OTHERS["label"] != Winner.TIE].head(220).assign(source=pd.NA)
 
 
 @pytest.fixture
-def gather(tmp_path):
-    """Gather the training rows of data and extra files."""
+def collect(tmp_path):
+    """Return a function that collects the training rows of data and extra files."""
     write_pairs(PAIRS, tmp_path / "main.parquet")
 
     def of(extra=(), **fields):
@@ -34,16 +36,14 @@ def gather(tmp_path):
             paths.append(str(tmp_path / f"extra{number}.parquet"))
             write_pairs(table.astype({"source": "string"}), paths[-1])
         data = {"data": [str(tmp_path / "main.parquet")], "n_splits": 3, "extra_data": paths}
-        config = config_from_dict({"data": data | fields}).data
-        dataset = load_dataset(config)
-        return gather_training_rows(config, dataset, assign_folds(dataset, config))
+        return load_training_rows(config_from_dict({"data": data | fields}).data)
 
     return of
 
 
-def test_without_extra_files_a_fold_learns_from_all_other_rows(gather):
-    """And the data's description is what it always was."""
-    rows = gather()
+def test_without_extra_all_others_train(collect):
+    """A fold is fitted to all other rows, and the description has no extra keys."""
+    rows = collect()
     for fold in range(3):
         train = rows.of(fold)
         assert train["id"].tolist() == rows.pairs["id"][rows.folds != fold].tolist()
@@ -52,22 +52,22 @@ def test_without_extra_files_a_fold_learns_from_all_other_rows(gather):
     assert not any(name.startswith("n_extra") for name in rows.described["counts"])
 
 
-def test_extra_rows_are_learned_from_but_where_their_conversation_is_held_out(gather, caplog):
-    """Every fold leaves out its own, and says how many; folds are those without extra rows."""
+def test_extra_rows_exclude_held_out_groups(collect, caplog):
+    """Each fold excludes extra rows of its own prompt groups, and counts them."""
     extra = pd.concat([PAIRS.head(20), OTHERS.head(30)])
-    rows = gather([extra.assign(weight=0.5)])
-    assert np.array_equal(rows.folds, gather().folds)
+    rows = collect([extra.assign(weight=0.5)])
+    assert np.array_equal(rows.folds, collect().folds)
     counts = rows.described["counts"]
     assert counts["n_extra"] == 50
     for fold in range(3):
         held_out = set(rows.pairs["group"][rows.folds == fold])
-        n_barred = int(extra["group"].isin(held_out).sum())
-        assert counts[f"n_extra_left_out_of_fold{fold}"] == n_barred
+        n_excluded = int(extra["group"].isin(held_out).sum())
+        assert counts[f"n_extra_left_out_of_fold{fold}"] == n_excluded
         with caplog.at_level(logging.INFO, "tiewise"):
             train = rows.of(fold)
-        assert f"{50 - n_barred} extra training rows; {n_barred} skipped" in caplog.text
+        assert f"{50 - n_excluded} extra training rows; {n_excluded} skipped" in caplog.text
         assert not held_out & set(train["group"])
-        assert (train["weight"] == 0.5).sum() == 50 - n_barred
+        assert (train["weight"] == 0.5).sum() == 50 - n_excluded
         assert (train["weight"] == 1.0).sum() == (rows.folds != fold).sum()
 
 
@@ -82,38 +82,74 @@ def test_weight_columns_are_read(tmp_path, suffix):
     paths = {name: str(tmp_path / f"{name}.{suffix}") for name in tables}
     for name, table in tables.items():
         write_pairs(table, paths[name])
-    fields = {"data": [paths["data"], paths["more"]], "extra_data": [paths["extra"]], "n_splits": 2}
-    config = config_from_dict({"data": fields}).data
-    dataset = load_dataset(config)
-    folds = np.arange(len(dataset.pairs)) // (len(dataset.pairs) - 1)
-    train = gather_training_rows(config, dataset, pd.DataFrame({"fold": folds})).of(1)
-    assert train["weight"].tolist() == [*tables["data"]["weight"], *[1.0] * 8, *[2.5] * 10]
+    files = {"data": [paths["data"], paths["more"]], "extra_data": [paths["extra"]]}
+    config = config_from_dict({"data": files | {"fold_rule": "position", "n_splits": 2}}).data
+    train = load_training_rows(config).of(1)
+    weights = [*tables["data"]["weight"], *[1.0] * 9][::2]
+    n_extra = len(train) - len(weights)
+    assert n_extra > 0
+    assert train["weight"].tolist() == [*weights, *[2.5] * n_extra]
     assert make_targets(train).weights.tolist() == train["weight"].tolist()
 
 
-def test_other_extra_files_are_another_fit(gather):
-    """Their content is part of the digest, and the data's own digest stays known."""
-    one, two = gather([OTHERS.head(9)]), gather([OTHERS.head(8)])
-    assert len({one.digest, two.digest, gather().digest}) == 3
-    assert one.described["pairs_digest"] == two.described["pairs_digest"] == gather().digest
+def test_digest_covers_extra_files(collect):
+    """Their content is part of the digest; the data's own digest is stored too."""
+    one, two = collect([OTHERS.head(9)]), collect([OTHERS.head(8)])
+    assert len({one.digest, two.digest, collect().digest}) == 3
+    assert one.described["pairs_digest"] == two.described["pairs_digest"] == collect().digest
 
 
-def test_a_source_without_ties_teaches_a_against_b_alone(gather, caplog):
-    """Found among all rows at once, said and counted; not where it is asked to teach all three."""
+def test_no_tie_source_is_detected(collect, caplog):
+    """It is found among all rows, logged and counted; not with an empty list of sources."""
     with caplog.at_level(logging.INFO, "tiewise"):
-        rows = gather([DECISIVE])
-    assert "220 rows teach A against B alone: no vote of extra0.parquet is a tie" in caplog.text
+        rows = collect([DECISIVE])
+    assert "220 rows train A against B only: no ties in extra0.parquet" in caplog.text
     assert rows.described["counts"]["n_no_tie_rows"] == 220
-    assert rows.of(0)["is_no_tie_row"].sum() == (~rows.is_barred[:, 0]).sum()
-    assert not gather([DECISIVE], no_tie_sources=[]).extra["is_no_tie_row"].any()
+    assert rows.of(0)["is_no_tie_row"].sum() == (~rows.is_excluded[:, 0]).sum()
+    assert not collect([DECISIVE], no_tie_sources=[]).extra["is_no_tie_row"].any()
     assert (
-        gather([DECISIVE.head(9)], no_tie_sources=["extra0.parquet"]).extra["is_no_tie_row"].all()
+        collect([DECISIVE.head(9)], no_tie_sources=["extra0.parquet"]).extra["is_no_tie_row"].all()
     )
 
 
-def test_what_cannot_be_is_refused(gather):
-    """A source that does not exist, and a file that does not exist."""
-    with pytest.raises(ConfigError, match="--no-tie-sources nowhere: no row is of that source"):
-        gather([DECISIVE], no_tie_sources=["nowhere"])
+def test_missing_names_are_refused(collect):
+    """A source or a file that does not exist is an error."""
+    with pytest.raises(ConfigError, match="--no-tie-sources is nowhere; expected one of"):
+        collect([DECISIVE], no_tie_sources=["nowhere"])
     with pytest.raises(PairsError, match="there is no such file"):
-        gather(extra_data=["nowhere.csv"])
+        collect(extra_data=["nowhere.csv"])
+
+
+def tables() -> st.SearchStrategy[pd.DataFrame]:
+    """Tables with few different prompts and sessions."""
+    row = st.tuples(st.sampled_from(["p", "P ", "q", "r"]), st.sampled_from(["s", "t", None]))
+    return st.lists(row, min_size=1, max_size=8).map(_tabulate)
+
+
+def _tabulate(rows: list[tuple[str, str | None]]) -> pd.DataFrame:
+    table = pd.DataFrame({"prompt": [[text] for text, _ in rows]})
+    table["session"] = pd.Series([session for _, session in rows], dtype=object)
+    return table.assign(group=derive_groups(table))
+
+
+@given(pairs=tables(), extra=tables(), data=st.data())
+def test_shared_groups_are_excluded(pairs, extra, data) -> None:
+    """A fold excludes extra rows with a prompt or session of its held-out rows."""
+    folds = np.array(data.draw(st.lists(st.integers(0, 2), min_size=8, max_size=8)))[: len(pairs)]
+    excluded = find_leaking_rows(pairs, folds, extra, 3)
+    for row in range(len(extra)):
+        for other in range(len(pairs)):
+            is_same_prompt = fold_first_turn(extra["prompt"][row]) == fold_first_turn(
+                pairs["prompt"][other]
+            )
+            session = extra["session"][row]
+            if is_same_prompt or (session is not None and session == pairs["session"][other]):
+                assert excluded[row, folds[other]]
+
+
+def test_other_groups_are_included() -> None:
+    """A row of another group is excluded nowhere."""
+    pairs = pd.DataFrame({"prompt": [["p"], ["q"]], "group": ["1", "2"]})
+    extra = pd.DataFrame({"prompt": [["r"]], "group": ["3"]})
+    assert not find_leaking_rows(pairs, [0, 1], extra, 2).any()
+    assert find_leaking_rows(pairs, [0, 1], extra.head(0), 2).shape == (0, 2)
