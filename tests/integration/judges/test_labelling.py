@@ -125,7 +125,7 @@ def test_a_fit_refuses_labels_of_a_fold_that_saw_the_row(folder):
         data = "train.parquet" if fields else "seen.parquet"
         with pytest.raises(
             PairsError,
-            match=rf"^{n_seen} of \d+ rows have soft labels by .* to them \(id=",
+            match=rf"^{n_seen} of \d+ rows have soft labels by .* on them \(id=",
         ):
             fit(place, "refused", data, **fields)
 
@@ -181,7 +181,7 @@ def test_labels_without_their_provenance_are_refused(folder):
     labelled = read_pairs(place / "own.parquet")
     for name in ("lost.parquet", "lost.csv"):
         write_pairs(labelled, place / name)
-        with pytest.raises(PairsError, match="no file says which rows it was fitted to"):
+        with pytest.raises(PairsError, match="no file says which rows it was trained on"):
             fit(place, "lost", name)
     write_parquet(labelled, place / "odd.parquet", teacher="[]")
     with pytest.raises(PairsError, match="its teacher cannot be read"):
@@ -207,7 +207,7 @@ def test_what_a_run_has_seen_must_be_known(folder, tmp_path):
     kept = path.read_bytes()
     path.unlink()
     with pytest.raises(
-        RunError, match="is missing, so the rows that the run was fitted to are not known"
+        RunError, match="is missing, so the rows that the run was trained on are not known"
     ):
         open_teacher(teacher, [0])
     path.write_bytes(kept[:-9] + b"damage!!!")
