@@ -1,13 +1,13 @@
-"""Comparisons whose P(A), P(B) and P(tie) are known, as readable English.
+"""Simulate pairs with known P(A), P(B) and P(tie), as readable English.
 
-A row pairs two responses to one prompt. Each response has a quality (`answers.quality`) that is a
-function of what its text says; the difference of the two goes through Davidson's model of ties
+A row pairs two responses to one prompt. Each response has a quality (:mod:`.texts`) that is a
+function of the content of its text. The difference of the two enters Davidson's model of ties,
 
     P(A) : P(B) : P(tie) = exp(d / 2) : exp(-d / 2) : TIE_STRENGTH,   d = quality(A) - quality(B),
 
-and the label is drawn from it. Both responses come from the same process, so nothing favours a
-position. Invented models of different skill write the responses: a leaderboard has a true order.
-Row i depends on the seed and on i alone, never on how many rows are made.
+and the label is drawn from it. Both responses are made in the same way, so no position is better.
+Invented models of different skill write the responses, so a leaderboard has a true order. Row i
+depends on the seed and on i alone, not on the number of rows.
 
 References
 ----------
@@ -26,9 +26,18 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from tiewise.data.schema import build_pairs
-from tiewise.data.simulation.answers import Draws, Traits, quality, settle, write_response
-from tiewise.data.simulation.tasks import Task, build_tasks, load_texts, popular_tasks
+from tiewise.data.schema import TEXT_COLUMNS, build_pairs
+from tiewise.data.simulation.texts import (
+    Draws,
+    Task,
+    Traits,
+    build_tasks,
+    load_texts,
+    popular_tasks,
+    quality,
+    settle,
+    write_response,
+)
 from tiewise.errors import FilesError, ScoresError
 from tiewise.files import atomic_path, digest_file, read_json, write_json
 
@@ -58,45 +67,40 @@ MODELS = (
 )
 
 
-def posterior(
-    quality_a: npt.ArrayLike, quality_b: npt.ArrayLike, *, position_bias: float = 0.0
-) -> npt.NDArray[np.float64]:
+def posterior(quality_a: npt.ArrayLike, quality_b: npt.ArrayLike) -> npt.NDArray[np.float64]:
     """Return P(A), P(B), P(tie) by Davidson's model.
 
     Parameters
     ----------
     quality_a, quality_b
         Shape (n,), in log odds.
-    position_bias
-        Added to the log odds of A against B. The default 0 favours neither position; then
-        exchanging the two qualities exchanges the first two columns exactly.
 
     Returns
     -------
-    float64 array, shape (n, 3), rows sum to 1
+    float64 array
+        Shape (n, 3), rows sum to 1. Exchanging the qualities exchanges the first two columns
+        exactly.
 
     Examples
     --------
     >>> posterior([0.0, 6.0], [0.0, 0.0]).round(2).tolist()
     [[0.25, 0.25, 0.5], [0.91, 0.0, 0.09]]
     """
-    half = (np.subtract(quality_a, quality_b, dtype=np.float64) + position_bias) / 2
+    half = np.subtract(quality_a, quality_b, dtype=np.float64) / 2
     odds = np.stack([np.exp(half), np.exp(-half), np.full_like(half, TIE_STRENGTH)], axis=-1)
     total = odds[..., 0] + odds[..., 1] + odds[..., 2]
     return np.asarray(odds / total[..., None])
 
 
-def simulate(n: int, *, seed: int = 0, position_bias: float = 0.0) -> pd.DataFrame:
-    """Return `n` comparisons with the probabilities their labels were drawn from.
+def simulate(n: int, *, seed: int = 0) -> pd.DataFrame:
+    """Return `n` pairs with the probabilities that their labels were drawn from.
 
     Parameters
     ----------
     n
         Rows, at least 1. The first rows of a longer simulation are the rows of a shorter one.
     seed
-        Non-negative.
-    position_bias
-        See `posterior`.
+        0 or more.
 
     Returns
     -------
@@ -115,20 +119,24 @@ def simulate(n: int, *, seed: int = 0, position_bias: float = 0.0) -> pd.DataFra
     """
     if n < 1 or seed < 0:
         raise ScoresError(
-            f"simulate: n={n}, seed={seed}; n must be at least 1 and seed at least 0. "
+            f"simulate: n={n}, seed={seed}; expected n of at least 1 and a seed of at least 0. "
             "Choose other numbers (--n, --seed)."
         )
     rows = pd.DataFrame([_draw_row(seed, row) for row in range(n)])
-    bayes = posterior(rows["quality_a"], rows["quality_b"], position_bias=position_bias)
+    qualities = rows[["quality_a", "quality_b"]]
+    bayes = posterior(*qualities.to_numpy().T)
     labels = (rows["uniform"].to_numpy()[:, None] >= bayes.cumsum(axis=1)[:, :2]).sum(axis=1)
-    is_bad = (rows[["quality_a", "quality_b"]].max(axis=1) <= _BOTH_BAD).to_numpy()
     words = np.array(_WORDS, dtype=object)[labels]
-    words[(labels == 2) & is_bad] = "tie (bothbad)"
-    return _build_table(rows, words, bayes)
+    words[(labels == 2) & (qualities.max(axis=1) <= _BOTH_BAD)] = "tie (bothbad)"
+    names = (*TEXT_COLUMNS, "model_a", "model_b")
+    columns = {"id": range(n), "winner": words, **{name: rows[name] for name in names}}
+    table = build_pairs(columns | {"language": ["English"] * n, "source": ["simulated"] * n})
+    table[BAYES_COLUMNS] = bayes
+    return table
 
 
 def bayes_log_loss(pairs: pd.DataFrame) -> float:
-    """Return the mean log loss of the true probabilities: no model can do better on average.
+    """Return the mean log loss of the true probabilities: no model is better on average.
 
     Parameters
     ----------
@@ -146,11 +154,11 @@ def bayes_log_loss(pairs: pd.DataFrame) -> float:
 
 
 def write_simulation(pairs: pd.DataFrame, path: Path | str) -> float:
-    """Write a Kaggle-style csv, and beside it the truth that the labels were drawn from.
+    """Write a Kaggle-style csv, and two files with the true probabilities of its labels.
 
     ``train.csv`` gets JSON-list cells and one-hot winners; ``train.bayes.csv`` the columns `id` and
     `BAYES_COLUMNS`; ``train.bayes.json`` the number of rows, the Bayes log loss, and the digest of
-    ``train.csv``, without which the truth would be believed of any file of that name.
+    ``train.csv``, so that the probabilities are used for this file alone.
 
     Returns
     -------
@@ -162,19 +170,19 @@ def write_simulation(pairs: pd.DataFrame, path: Path | str) -> float:
     FilesError
         When the path does not end in ``.csv``.
     """
-    path, *beside = simulation_files(path)
-    with atomic_path(path) as temporary:
+    csv_path, bayes_path, json_path = simulation_files(path)
+    with atomic_path(csv_path) as temporary:
         _kaggle_columns(pairs).to_csv(temporary, index=False)
-    with atomic_path(beside[0]) as temporary:
+    with atomic_path(bayes_path) as temporary:
         pairs[["id", *BAYES_COLUMNS]].to_csv(temporary, index=False)
     loss = bayes_log_loss(pairs)
-    about = {"n": len(pairs), "bayes_log_loss": loss, "csv_sha256": digest_file(path)}
-    write_json(beside[1], about)
+    about = {"n": len(pairs), "bayes_log_loss": loss, "csv_sha256": digest_file(csv_path)}
+    write_json(json_path, about)
     return loss
 
 
 def simulation_files(path: Path | str) -> tuple[Path, Path, Path]:
-    """Return the three files of a simulation: the pairs, and what is known of them.
+    """Return the three files of a simulation: the pairs, their probabilities, and a description.
 
     Examples
     --------
@@ -188,25 +196,25 @@ def simulation_files(path: Path | str) -> tuple[Path, Path, Path]:
 
 
 def join_posterior(pairs: pd.DataFrame, paths: Sequence[Path | str]) -> pd.DataFrame:
-    """Join simulated rows with the truth that :func:`write_simulation` wrote beside their files.
+    """Join simulated rows with the probabilities that :func:`write_simulation` wrote for them.
 
-    Rows are returned as they are unless every file has its truth and every row is in it; what
-    stands beside a file that was changed since is not its truth.
+    Rows are returned unchanged unless every file has its probabilities and every row is in them.
+    Probabilities of a file that was changed later are not used.
     """
-    if not paths or not all(map(_has_truth, paths)):
+    if not paths or not all(map(_has_posterior, paths)):
         return pairs
-    truths = [
+    tables = [
         pd.read_csv(simulation_files(path)[1], dtype=str, keep_default_na=False) for path in paths
     ]
-    truth = pd.concat(truths).set_index("id")
-    is_known = truth.index.is_unique and pairs["id"].astype(str).isin(truth.index).all()
-    if not is_known or list(truth) != BAYES_COLUMNS:
+    table = pd.concat(tables).set_index("id")
+    is_known = table.index.is_unique and pairs["id"].astype(str).isin(table.index).all()
+    if not is_known or list(table) != BAYES_COLUMNS:
         return pairs
-    probs = truth.reindex(pairs["id"].astype(str)).to_numpy(np.float64)
+    probs = table.reindex(pairs["id"].astype(str)).to_numpy(np.float64)
     return pairs.assign(**dict(zip(BAYES_COLUMNS, probs.T, strict=True)))
 
 
-def _has_truth(path: Path | str) -> bool:
+def _has_posterior(path: Path | str) -> bool:
     if Path(path).suffix != ".csv" or not all(file.is_file() for file in simulation_files(path)):
         return False
     try:
@@ -233,7 +241,7 @@ def _draw_row(seed: int, row: int) -> dict[str, Any]:
 
 
 def _draw_tasks(draws: Draws) -> list[Task]:
-    """One task, seldom two or three; a third of the rows ask one of the popular ones."""
+    """Return one task, sometimes two or three; a third of the rows begin with a popular one."""
     first = draws.choose(popular_tasks() if draws.happens(0.35) else build_tasks())
     luck = draws.uniform()
     n_more = 2 if luck < 0.01 else int(luck < 0.08)
@@ -263,20 +271,9 @@ def _draw_traits(model: Model, draws: Draws) -> Traits:
     )
 
 
-def _build_table(
-    rows: pd.DataFrame, words: npt.NDArray[np.object_], bayes: npt.NDArray[np.float64]
-) -> pd.DataFrame:
-    names = ("prompt", "response_a", "response_b", "model_a", "model_b")
-    columns = {"id": np.arange(len(rows)), "winner": words, **{name: rows[name] for name in names}}
-    constant = {"language": "English", "source": "simulated"}
-    table = build_pairs(columns | {name: [word] * len(rows) for name, word in constant.items()})
-    table[BAYES_COLUMNS] = bayes
-    return table
-
-
 def _kaggle_columns(pairs: pd.DataFrame) -> pd.DataFrame:
     table = pairs[["id", "model_a", "model_b"]].copy()
-    for name in ("prompt", "response_a", "response_b"):
+    for name in TEXT_COLUMNS:
         table[name] = [json.dumps(turns) for turns in pairs[name]]
     for label, word in enumerate(_WORDS):
         table[f"winner_{word}"] = (pairs["label"] == label).astype(np.int64)

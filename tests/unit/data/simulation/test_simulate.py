@@ -1,4 +1,4 @@
-"""Simulated pairs come from the posterior they carry, and nothing favours a position."""
+"""Simulated pairs have labels from their posterior, and no position is better."""
 
 from __future__ import annotations
 
@@ -32,17 +32,17 @@ QUALITIES = st.floats(-40, 40)
 
 @pytest.fixture(scope="module")
 def pairs() -> pd.DataFrame:
-    """Make a large simulation once."""
+    """Return a large simulation, made once."""
     return simulate(6000, seed=1)
 
 
 def log_loss(probs: np.ndarray, labels: np.ndarray) -> float:
-    """Mean negative log probability of the labels."""
+    """Return the mean negative log probability of the labels."""
     return float(-np.log(probs[np.arange(len(labels)), labels]).mean())
 
 
 @given(QUALITIES, QUALITIES)
-def test_probabilities_sum_to_one(quality_a: float, quality_b: float) -> None:
+def test_posterior_sums_to_one(quality_a: float, quality_b: float) -> None:
     """The posterior is a distribution."""
     probs = posterior([quality_a], [quality_b])
     assert probs.min() >= 0
@@ -50,50 +50,43 @@ def test_probabilities_sum_to_one(quality_a: float, quality_b: float) -> None:
 
 
 @given(QUALITIES, QUALITIES)
-def test_the_posterior_of_a_swapped_pair_is_the_permutation(first: float, second: float) -> None:
+def test_swap_permutes_posterior(first: float, second: float) -> None:
     """Exchanging the qualities exchanges P(A) and P(B), bit for bit."""
     given_order, swapped = posterior([first], [second]), posterior([second], [first])
     assert np.array_equal(given_order[:, [1, 0, 2]], swapped)
 
 
 @given(QUALITIES, st.floats(0.1, 5))
-def test_a_better_response_wins_more_often(quality_a: float, gain: float) -> None:
+def test_better_response_wins_more(quality_a: float, gain: float) -> None:
     """P(A) grows and P(B) falls with the quality of A."""
     worse, better = posterior([quality_a, quality_a + gain], [0.0, 0.0])
     assert better[0] >= worse[0]
     assert better[1] <= worse[1]
 
 
-@given(st.floats(-5, 5))
-def test_position_bias_is_the_log_odds_between_equals(bias: float) -> None:
-    """Between equally good responses, log P(A)/P(B) is the position bias."""
-    probs = posterior([0.0], [0.0], position_bias=bias)[0]
-    assert np.isclose(np.log(probs[0] / probs[1]), bias, atol=1e-9)
-
-
-def test_equals_tie_with_davidsons_share() -> None:
+def test_equal_qualities_tie_probability() -> None:
     """Between equals, P(tie) is the tie strength over the tie strength plus 2."""
     assert np.isclose(posterior([1.0], [1.0])[0, 2], TIE_STRENGTH / (TIE_STRENGTH + 2))
 
 
-def test_a_simulation_is_a_pairs_table(pairs: pd.DataFrame) -> None:
+def test_simulation_is_a_pairs_table(pairs: pd.DataFrame) -> None:
     """Columns, types and winners are those of every other source."""
     check_pairs(pairs)
     assert list(pairs.columns[-3:]) == BAYES_COLUMNS
 
 
-def test_a_simulation_is_determined_by_its_seed() -> None:
-    """Equal seeds, equal tables; other seeds, other tables."""
+def test_seed_determines_simulation() -> None:
+    """Equal seeds give equal tables, other seeds other tables."""
     assert simulate(50, seed=3).equals(simulate(50, seed=3))
     assert not simulate(50, seed=3).equals(simulate(50, seed=4))
 
 
-def test_a_row_does_not_depend_on_how_many_rows_are_made(pairs: pd.DataFrame) -> None:
+def test_rows_do_not_depend_on_n(pairs: pd.DataFrame) -> None:
     """A short simulation is the beginning of a long one."""
     assert simulate(80, seed=1).equals(pairs.head(80))
 
 
-def test_frequencies_match_the_posterior(pairs: pd.DataFrame) -> None:
+def test_frequencies_match_posterior(pairs: pd.DataFrame) -> None:
     """Binned by P(A), the observed counts pass a chi-square test at 0.001."""
     probs, labels = pairs[BAYES_COLUMNS].to_numpy(), pairs["label"].to_numpy(int)
     bins = pd.qcut(probs[:, 0], 10, labels=False, duplicates="drop")
@@ -103,13 +96,13 @@ def test_frequencies_match_the_posterior(pairs: pd.DataFrame) -> None:
     assert statistic < chi2.ppf(0.999, df=2 * len(observed))
 
 
-def test_positions_are_exchangeable(pairs: pd.DataFrame) -> None:
+def test_positions_are_balanced(pairs: pd.DataFrame) -> None:
     """A and B win equally often, within four standard errors."""
     n_wins = np.bincount(pairs["label"].to_numpy(int), minlength=3)
     assert abs(n_wins[0] - n_wins[1]) < 4 * np.sqrt(n_wins[0] + n_wins[1])
 
 
-def test_there_is_much_to_learn_and_length_does_not_tell_it(pairs: pd.DataFrame) -> None:
+def test_length_predicts_little(pairs: pd.DataFrame) -> None:
     """Bayes is far below the class prior; length alone gains less than 0.02."""
     labels = pairs["label"].to_numpy(int)
     lengths = [
@@ -126,14 +119,14 @@ def test_there_is_much_to_learn_and_length_does_not_tell_it(pairs: pd.DataFrame)
     assert 0.55 < bayes_log_loss(pairs) < 0.75
 
 
-def test_prompts_repeat_but_there_are_hundreds() -> None:
+def test_prompt_groups_are_many() -> None:
     """1,500 rows have hundreds of groups, and some groups have many rows."""
     sizes = simulate(1500)["group"].value_counts()
     assert len(sizes) > 300
     assert sizes.max() >= 8
 
 
-def test_several_turns_and_missing_turns_occur(pairs: pd.DataFrame) -> None:
+def test_some_turns_are_missing(pairs: pd.DataFrame) -> None:
     """A small share of rows has more than one turn, and a small share a null turn."""
     n_turns = pairs["prompt"].map(len)
     assert 0.03 < (n_turns > 1).mean() < 0.15
@@ -141,14 +134,14 @@ def test_several_turns_and_missing_turns_occur(pairs: pd.DataFrame) -> None:
     assert 0.001 < pairs["response_a"].map(lambda turns: None in turns).mean() < 0.02
 
 
-def test_a_better_model_wins_more_often(pairs: pd.DataFrame) -> None:
+def test_better_model_wins_more(pairs: pd.DataFrame) -> None:
     """The invented models have a true order of skill."""
     wins = (pairs["label"] == 0).astype(float).groupby(pairs["model_a"]).mean()
     assert wins["aster-large"] > wins["elm-base"] > wins["hazel-tiny"]
 
 
-def test_writing_gives_kaggle_columns_and_the_truth_beside_it(tmp_path) -> None:
-    """Cells are JSON lists, winners one-hot, and the probabilities lie in another file."""
+def test_written_files_are_complete(tmp_path) -> None:
+    """Cells are JSON lists, winners one-hot, and the probabilities are in another file."""
     pairs = simulate(40)
     loss = write_simulation(pairs, tmp_path / "train.csv")
     table = pd.read_csv(tmp_path / "train.csv")
@@ -168,8 +161,8 @@ def test_numbers_out_of_range_are_refused(n: int, seed: int) -> None:
         simulate(n, seed=seed)
 
 
-def test_the_truth_of_another_file_is_not_believed(tmp_path):
-    """A file that was changed since has no truth beside it; no other suffix shares one."""
+def test_posterior_of_other_file_is_ignored(tmp_path):
+    """Probabilities of a file that was changed are not used; other suffixes are refused."""
     write_simulation(simulate(20, seed=0), tmp_path / "a.csv")
     write_simulation(simulate(20, seed=1), tmp_path / "b.csv")
     pairs = read_pairs(tmp_path / "a.csv")
@@ -182,14 +175,14 @@ def test_the_truth_of_another_file_is_not_believed(tmp_path):
             write_simulation(simulate(2), tmp_path / name)
 
 
-def test_swapping_pairs_swaps_their_truth():
-    """The labels stay as likely as they were."""
+def test_swap_keeps_label_probability():
+    """The true probability of each label is unchanged."""
     pairs = simulate(50)
     assert bayes_log_loss(swap_pairs(pairs)) == pytest.approx(bayes_log_loss(pairs), abs=1e-12)
 
 
-def test_the_truth_beside_a_file_is_joined_by_id(tmp_path):
-    """Whatever the order of the rows; rows it does not know, or a missing file, leave it out."""
+def test_posterior_is_joined_by_id(tmp_path):
+    """Rows may have any order; unknown rows or a missing file leave the columns out."""
     pairs = simulate(40, seed=3)
     path = tmp_path / "train.csv"
     write_simulation(pairs, path)

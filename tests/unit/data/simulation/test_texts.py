@@ -1,4 +1,4 @@
-"""A response shows its traits and is worth their weighted sum."""
+"""Simulated prompts and responses, and the traits that decide their quality."""
 
 from __future__ import annotations
 
@@ -8,8 +8,20 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tiewise.data.simulation.answers import WEIGHTS, Draws, Traits, quality, settle, write_response
-from tiewise.data.simulation.tasks import Listing, Statement, build_tasks, load_texts
+from tiewise.data.simulation.texts import (
+    REQUESTS,
+    WEIGHTS,
+    Draws,
+    Listing,
+    Statement,
+    Traits,
+    build_tasks,
+    load_texts,
+    popular_tasks,
+    quality,
+    settle,
+    write_response,
+)
 
 NAMES = [field.name for field in dataclasses.fields(Traits)]
 TASKS = st.sampled_from(build_tasks())
@@ -18,7 +30,7 @@ DRAWS = st.builds(Draws, st.integers(0, 9), st.integers(0, 1000))
 
 @st.composite
 def any_traits(draw: st.DrawFn) -> Traits:
-    """Any traits, settled or not."""
+    """Return any traits, settled or not."""
     values = {name: draw(st.integers(0, 3 if name == "fillers" else 1)) for name in NAMES}
     return Traits(**values)
 
@@ -27,7 +39,7 @@ PHRASES = load_texts()["phrases"]
 
 
 def shows(text: str, kind: str) -> int:
-    """How many phrases of a kind stand in the text."""
+    """Return how many phrases of a kind are in the text."""
     return sum(phrase in text for phrase in PHRASES[kind])
 
 
@@ -37,14 +49,14 @@ def test_every_trait_has_a_weight() -> None:
 
 
 @given(any_traits(), TASKS)
-def test_settling_twice_is_settling_once(traits: Traits, task) -> None:
+def test_settling_is_idempotent(traits: Traits, task) -> None:
     """Settled traits stay as they are."""
     assert settle(task, settle(task, traits)) == settle(task, traits)
 
 
 @given(any_traits(), TASKS, DRAWS)
-def test_a_text_is_missing_exactly_when_its_traits_say_so(traits: Traits, task, draws) -> None:
-    """Null and empty responses come from the trait `missing` alone."""
+def test_missing_trait_gives_no_text(traits: Traits, task, draws) -> None:
+    """Only the trait `missing` gives null and empty responses."""
     settled = settle(task, traits)
     assert bool(write_response(task, settled, draws)) == (not settled.missing)
 
@@ -61,8 +73,8 @@ def test_phrases_show_their_traits(traits: Traits, task, draws) -> None:
 
 
 @given(any_traits(), TASKS, DRAWS)
-def test_right_and_wrong_stand_in_the_text(traits: Traits, task, draws) -> None:
-    """A right answer names a right value; a wrong one a wrong value."""
+def test_wrong_trait_shows_in_text(traits: Traits, task, draws) -> None:
+    """A right answer contains a right value, a wrong one a wrong value."""
     settled = settle(task, traits)
     if settled.missing or settled.refusal or settled.off_topic:
         return
@@ -75,8 +87,8 @@ def test_right_and_wrong_stand_in_the_text(traits: Traits, task, draws) -> None:
 
 
 @given(st.sampled_from([task for task in build_tasks() if isinstance(task, Listing)]), DRAWS)
-def test_an_honoured_count_gives_that_many_lines(task: Listing, draws: Draws) -> None:
-    """A list has the number of items asked for, another number when that is ignored."""
+def test_list_has_requested_length(task: Listing, draws: Draws) -> None:
+    """A list has the requested number of items, and another number when that is ignored."""
     for ignored in (0, 1):
         text = write_response(task, Traits(layout=1, ignored=ignored), draws) or ""
         marks = ("- ", "1. ", "2. ", "3. ", "4. ", "5. ", "6. ")
@@ -85,20 +97,20 @@ def test_an_honoured_count_gives_that_many_lines(task: Listing, draws: Draws) ->
 
 
 @given(any_traits(), TASKS, DRAWS)
-def test_texts_are_short_enough_to_read(traits: Traits, task, draws) -> None:
+def test_texts_are_short(traits: Traits, task, draws) -> None:
     """No response is longer than a thousand characters."""
     assert len(write_response(task, settle(task, traits), draws) or "") < 1000
 
 
 @given(st.integers(0, 99), st.integers(0, 99))
-def test_draws_are_determined_by_seed_and_row(seed: int, row: int) -> None:
+def test_draws_depend_on_seed_and_row(seed: int, row: int) -> None:
     """The same seed and row give the same choices."""
     first, second = ([Draws(seed, row).uniform() for _ in range(2)] for _ in range(2))
     assert first == second
 
 
-def test_draws_are_numpys_pcg64() -> None:
-    """The stream is the documented one, so it is the same on every platform."""
+def test_draws_use_pcg64() -> None:
+    """The random stream is numpy's PCG64, which is the same on every platform."""
     assert [Draws(0, 0).below(1000), Draws(5, 1).below(1000)] == [
         int(np.random.Generator(np.random.PCG64(np.random.SeedSequence(key))).random() * 1000)
         for key in ([0, 0], [5, 1])
@@ -106,8 +118,8 @@ def test_draws_are_numpys_pcg64() -> None:
 
 
 @given(st.lists(st.integers(), unique=True, min_size=1, max_size=9), st.data(), DRAWS)
-def test_taking_keeps_order_and_takes_no_value_twice(values, data, draws) -> None:
-    """`take` gives a subsequence of the wanted length."""
+def test_take_returns_a_subsequence(values, data, draws) -> None:
+    """The values keep their order, and none is taken twice."""
     count = data.draw(st.integers(0, len(values)))
     taken = draws.take(values, count)
     assert len(taken) == count
@@ -115,6 +127,59 @@ def test_taking_keeps_order_and_takes_no_value_twice(values, data, draws) -> Non
 
 
 def test_quality_is_additive() -> None:
-    """The worth of two traits is the sum of their worths."""
+    """The quality of two traits is the sum of their qualities."""
     both = quality(Traits(wrong=1, hedge=1))
     assert both == quality(Traits(wrong=1)) + quality(Traits(hedge=1))
+
+
+STATEMENTS = [task for task in build_tasks() if isinstance(task, Statement)]
+LISTINGS = [task for task in build_tasks() if isinstance(task, Listing)]
+
+
+def test_prompts_are_distinct() -> None:
+    """No two tasks are in one prompt group."""
+    folded = {" ".join(task.prompt.casefold().split()) for task in build_tasks()}
+    assert len(folded) == len(build_tasks())
+
+
+def test_tasks_are_many() -> None:
+    """There are enough prompt groups for folds, and some prompts occur often."""
+    assert len(build_tasks()) > 500
+    assert 30 < len(popular_tasks()) < 100
+
+
+def test_prompts_have_no_placeholder() -> None:
+    """Every placeholder of the data file is filled."""
+    assert not [task.prompt for task in build_tasks() if "{" in task.prompt]
+
+
+def test_sentences_keep_answer_placeholder() -> None:
+    """Statements and reasons have no placeholder but {answer}."""
+    texts = [text for task in STATEMENTS for text in (*task.statements, *task.reasons)]
+    assert not [text for text in texts if "{" in text.replace("{answer}", "")]
+
+
+def test_answers_and_distractors_are_disjoint() -> None:
+    """A wrong answer is never right."""
+    confused = [task.prompt for task in STATEMENTS if set(task.answers) & set(task.distractors)]
+    assert confused == []
+
+
+def test_statements_have_both_answers() -> None:
+    """There is at least one right and one wrong answer, a sentence and a reason."""
+    assert all(
+        task.answers and task.distractors and task.statements and task.reasons
+        for task in STATEMENTS
+    )
+
+
+def test_items_and_intruders_are_disjoint() -> None:
+    """An intruder is never right, and there are enough items."""
+    for task in LISTINGS:
+        assert not set(task.items) & set(task.intruders)
+        assert 1 <= task.count <= len(task.items)
+
+
+def test_prompt_ends_with_request() -> None:
+    """The prompt asks for the form of the answer."""
+    assert all(task.prompt.endswith(REQUESTS[task.request]) for task in STATEMENTS)
