@@ -468,7 +468,7 @@ def demo(
         run: Name or folder of a run; by default the small model shipped with the package.
         port: Port on 127.0.0.1; 0 takes any free port.
     """
-    from tiewise.serving.demo.app import serve
+    from tiewise.serving.demo.page import serve
 
     serve(None if run is None else api.open_run(run, artifacts).path, port=port, announce=show)
 

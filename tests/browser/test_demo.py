@@ -1,4 +1,4 @@
-"""The page of ``tiewise demo``, served by a real process and driven in a real browser."""
+"""The page of ``tiewise demo``, served by a process and used in a browser."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium: apt in
 
 @pytest.fixture(scope="module")
 def address(tmp_path_factory):
-    """Start the page on a free port and read where it is."""
+    """Serve the page on a free port and return its address."""
     command = [sys.executable, "-m", "tiewise", "demo", "--port", "0"]
     folder = tmp_path_factory.mktemp("demo")
     environment = os.environ | {"PYTHONUNBUFFERED": "1"}
@@ -36,7 +36,7 @@ def address(tmp_path_factory):
         yield server.stdout.readline().split()[0]
         server.send_signal(signal.SIGINT)
         assert server.wait(timeout=30) in (0, 130)
-    assert list(folder.iterdir()) == []  # nothing that was written is kept
+    assert list(folder.iterdir()) == []  # nothing is stored
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +49,7 @@ def browser():
 
 @pytest.fixture
 def page(browser, address):
-    """Open the page, and note every address it asks for."""
+    """Open the page and record every address that it requests."""
     page = browser.new_page(viewport={"width": 1280, "height": 1250})
     page.asked = []
     page.on("request", lambda request: page.asked.append(request.url))
@@ -59,10 +59,10 @@ def page(browser, address):
     page.close()
 
 
-def fill(page, *answers):
+def fill(page, *responses):
     page.fill("#prompt textarea", "What is 2 + 2?")
-    for name, answer in zip("ABCDE", answers, strict=False):
-        page.fill(f"#answer-{name} textarea", answer)
+    for name, response in zip("ABCDE", responses, strict=False):
+        page.fill(f"#response-{name} textarea", response)
     page.click("#judge")
 
 
@@ -71,8 +71,8 @@ def table(page, place):
     return [[cell.inner_text().strip() for cell in row.query_selector_all("td")] for row in rows]
 
 
-def test_three_answers_are_judged_in_both_orders_and_ranked(page, tmp_path):
-    """Every two in each order and averaged; what was cut; a ranking; texts are only text."""
+def test_three_responses_are_judged(page, tmp_path):
+    """The page shows each pair in both orders, truncation and a ranking; texts stay text."""
     fill(page, "2 + 2 = 4.", "I'm sorry, but I can't help with that.", HOSTILE)
     page.wait_for_selector("#ranking table", timeout=PATIENCE)
     lines = table(page, "#orders")
@@ -86,7 +86,8 @@ def test_three_answers_are_judged_in_both_orders_and_ranked(page, tmp_path):
     assert average == pytest.approx([(a + b) / 2 for a, b in zip(given, swapped, strict=True)])
     assert average[0] > average[1]
     assert sorted(line[1] for line in table(page, "#ranking")) == ["A", "B", "C"]
-    assert "Nothing was cut" in page.input_value("#cut textarea, #cut input")
+    truncation = page.input_value("#truncation textarea, #truncation input")
+    assert "Nothing was truncated" in truncation
     assert page.title() == "tiewise"
     assert {urlsplit(url).hostname for url in page.asked} == {"127.0.0.1"}
     page.screenshot(
@@ -94,22 +95,22 @@ def test_three_answers_are_judged_in_both_orders_and_ranked(page, tmp_path):
     )
 
 
-def test_one_answer_is_refused_in_words(page):
-    """What is missing is said on the page."""
+def test_one_response_is_refused(page):
+    """The page says what is missing."""
     fill(page, "4", "   ")
-    page.wait_for_selector("text=Write at least two answers.", timeout=PATIENCE)
+    page.wait_for_selector("text=Write at least two responses.", timeout=PATIENCE)
 
 
-def test_another_page_cannot_ask(browser, address):
-    """A page of another origin can neither read from this one nor lead to it."""
+def test_other_pages_are_refused(browser, address):
+    """A page of another origin can neither read from the demo nor navigate to it."""
     page = browser.new_page()
-    stranger = "http://127.0.0.1:8999/"
-    page.route(stranger, lambda route: route.fulfill(body="<h1>hi</h1>", content_type="text/html"))
-    page.goto(stranger)
+    other = "http://127.0.0.1:8999/"
+    page.route(other, lambda route: route.fulfill(body="<h1>hi</h1>", content_type="text/html"))
+    page.goto(other)
     asked = f"fetch('{address}config').then(response => response.status, () => 'blocked')"
     assert page.evaluate(asked) == "blocked"
-    with page.expect_navigation() as led:
+    with page.expect_navigation() as navigation:
         page.evaluate(f"location = '{address}'")
-    assert led.value.status == 403
+    assert navigation.value.status == 403
     assert "from other pages are refused" in page.inner_text("body")
     page.close()

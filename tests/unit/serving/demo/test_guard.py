@@ -1,4 +1,4 @@
-"""What is not meant for the page does not reach it."""
+"""Unwanted requests do not reach the page."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ HERE = {"host": "127.0.0.1:7860"}
 
 
 def ask(headers, *chunks, kind="http", max_bytes=100):
-    """Return the status of a request and what of its body the application read."""
+    """Return the status of a request and the part of its body that the application read."""
     read, sent = [], []
 
     async def app(scope, receive, send):
@@ -39,8 +39,8 @@ def ask(headers, *chunks, kind="http", max_bytes=100):
 
 
 @given(chunks=st.lists(st.binary(min_size=20, max_size=40), max_size=6), is_announced=st.booleans())
-def test_a_small_body_passes_whole_and_a_large_one_does_not(chunks, is_announced):
-    """Announced or not, no more than the limit is read."""
+def test_body_size_is_limited(chunks, is_announced):
+    """A small body passes unchanged; of a large one no more than the limit is read."""
     n_bytes = sum(map(len, chunks))
     headers = HERE | ({"content-length": str(n_bytes)} if is_announced else {})
     status, read = ask(headers, *chunks)
@@ -64,8 +64,8 @@ def test_a_small_body_passes_whole_and_a_large_one_does_not(chunks, is_announced
         HERE | {"sec-fetch-site": "same-site"},
     ],
 )
-def test_strangers_are_refused_unread(headers):
-    """Another name for this machine, another origin, a request that another page caused."""
+def test_foreign_requests_are_refused(headers):
+    """Another host name, another origin, and requests caused by other pages are not read."""
     assert ask(headers, b"x") == (403, b"")
 
 
@@ -77,17 +77,17 @@ def test_strangers_are_refused_unread(headers):
         HERE | {"origin": "http://127.0.0.1:7860", "sec-fetch-site": "same-origin"},
     ],
 )
-def test_the_page_itself_is_served(headers):
-    """By either of its names, from itself or by hand."""
+def test_own_page_is_served(headers):
+    """Both host names work, from the page itself and without an origin."""
     assert ask(headers, b"x") == (200, b"x")
 
 
 @pytest.mark.parametrize("length", ["101", "-1", "1e1", "x"])
-def test_a_length_that_is_none_is_refused(length):
-    """Too much is refused before it is sent."""
+def test_invalid_lengths_are_refused(length):
+    """A length that is too large or not a number is refused by its header."""
     assert ask(HERE | {"content-length": length}, b"x") == (413, b"")
 
 
-def test_a_web_socket_is_refused():
-    """The page needs none."""
+def test_web_sockets_are_refused():
+    """The page does not use them."""
     assert ask(HERE, kind="websocket")[0] == 403
