@@ -13,7 +13,6 @@ import pandas as pd
 import pytest
 from huggingface_hub import ModelCard
 from safetensors.numpy import load_file, save_file
-from tiewise.serving.demo.verdicts import judge_answers
 
 import tiewise
 from tiewise.cli import main
@@ -22,6 +21,7 @@ from tiewise.data.formats import read_pairs
 from tiewise.data.simulation.simulate import simulate, write_simulation
 from tiewise.files import write_json
 from tiewise.runs.checkpoints import write_manifest
+from tiewise.serving.demo.page import judge_responses
 from tiewise.serving.push import find_model
 
 FIT = ("fit", "--preset", "tiny", "--data", "train.csv")
@@ -315,7 +315,7 @@ def test_an_export_is_complete_and_scores_as_the_run_does(here, capsys):
     card = (here / "plain" / "README.md").read_text()
     assert "vllm serve DIR" in card
     assert "**Untested**" in card
-    assert "## How good it is" in card
+    assert "## Scores" in card
     assert run("export", "base", "--out", "plain") == 2
     assert run("export", "base", "--out", "plain", "--overwrite") == 0
     assert "README.md says how" in capsys.readouterr().out
@@ -475,12 +475,13 @@ def test_every_adapter_has_a_card_and_can_be_found_to_be_pushed(here):
         assert card.data.eval_results[0].dataset_split == "fold 0, held out"
 
 
-def test_the_page_says_what_was_cut(here):
-    """Answers that do not fit are counted, and the two orders of a model that has them are told."""
+def test_demo_counts_truncation(here):
+    """Truncated rows are counted, and a network has different values for the two orders."""
     path = here / "artifacts" / "runs" / "base"
-    found = judge_answers("Why?", ["one " * 400, "two " * 300, "three"], run=path)
-    assert "of 3 rows did not fit" in found.cut
-    assert "Nothing was cut; the longest row has" in judge_answers("Why?", ["a", "b"], run=path).cut
+    found = judge_responses("Why?", ["one " * 400, "two " * 300, "three"], run=path)
+    assert "of 3 rows were truncated" in found.truncation
+    short = judge_responses("Why?", ["a", "b"], run=path)
+    assert "Nothing was truncated; the longest row has" in short.truncation
     given, swapped, average = found.orders.iloc[:3, 2:].astype(float).to_numpy()
     assert (given != swapped).any()
     np.testing.assert_allclose(average, (given + swapped) / 2, atol=2e-3)
