@@ -1,7 +1,7 @@
-"""A great many damaged files: refused, or read as what was written.
+"""Many damaged files are refused, or read as they were written.
 
-``TIEWISE_TORTURE`` says how many: 5,000 in full, 300 when quick, else 100; or ``TIEWISE_FILES``
-names a number.
+``TIEWISE_TORTURE`` sets their number: 5,000 in full, 300 when quick, else 100; ``TIEWISE_FILES``
+overrides it.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ pytestmark = pytest.mark.timeout(3600)
 
 
 def some_pairs(n=40):
-    """Give pairs of every label, with missing turns, long texts and text ids."""
+    """Return pairs of every label, with missing turns, long texts and text ids."""
     texts = [[f"turn {row}", None, "é😀" * row] for row in range(n)]
     words = ["model_a", "model_b", "tie", "both_bad"]
     return build_pairs(
@@ -40,7 +40,7 @@ def some_pairs(n=40):
 
 
 def damage(data, generator):
-    """Flip a bit, zero a block, cut the end, or move a block."""
+    """Flip a bit, zero a block, remove the end, or copy a block."""
     data = bytearray(data)
     place, other = (int(generator.integers(len(data))) for _ in range(2))
     kind = generator.integers(4)
@@ -56,8 +56,8 @@ def damage(data, generator):
 
 
 @pytest.mark.parametrize("on_error", ["raise", "skip"])
-def test_damaged_parquet(tmp_path, on_error):
-    """No damaged file of ours is read as other pairs than were written."""
+def test_damaged_parquet_is_refused(tmp_path, on_error):
+    """A damaged file of ours is refused, or read as the pairs that were written."""
     path = tmp_path / "pairs.parquet"
     pairs = some_pairs()
     write_pairs(pairs, path)
@@ -76,10 +76,10 @@ def test_damaged_parquet(tmp_path, on_error):
     assert n_refused > N_FILES * 0.5
 
 
-def test_damaged_csv(tmp_path):
-    """Damage costs rows, which are named, and no other row is moved; no row is made up.
+def test_damaged_csv_loses_rows_only(tmp_path):
+    """Damage loses rows, which are named; no row is added.
 
-    Text may differ, since a csv has no checksum: a flipped letter is another text.
+    Texts may differ, since a csv has no checksum: a flipped letter is another text.
     """
     path = tmp_path / "pairs.csv"
     pairs = some_pairs()
@@ -96,8 +96,8 @@ def test_damaged_csv(tmp_path):
         assert set(read["label"]) <= {0, 1, 2}
 
 
-def test_a_flipped_bit_changes_no_label(tmp_path):
-    """Wherever the bit is: the row has the label that was written, or is refused."""
+def test_flipped_bit_changes_no_label(tmp_path):
+    """Wherever the bit is, the row keeps its label or is refused."""
     path = tmp_path / "pairs.csv"
     pairs = some_pairs(12)
     write_pairs(pairs, path)

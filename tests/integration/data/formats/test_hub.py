@@ -1,4 +1,4 @@
-"""The hub's own client, in a process of its own, against a hub on loopback."""
+"""Hub data sets are read and models pushed through the hub's own client, with a local server."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tiewise.runs.checkpoints import write_manifest
 
 @pytest.fixture(scope="module")
 def shards(tmp_path_factory):
-    """Give the files of a data set in two shards, and the table they are of."""
+    """Return the files of a data set in two shards, and the path of the whole table."""
     folder = tmp_path_factory.mktemp("data")
     write_simulation(simulate(12, seed=0), folder / "train.csv")
     whole = pd.read_csv(folder / "train.csv", dtype=str, keep_default_na=False)
@@ -45,8 +45,8 @@ def run_at(hub, folder, *words, online=True):
     )  # fmt: skip
 
 
-def test_shards_are_one_table_and_are_kept(tmp_path, shards):
-    """The training files in order of name; fetched once, they are there without a network."""
+def test_shards_are_one_cached_table(tmp_path, shards):
+    """The training files are read in the order of their names, and later without a network."""
     files, whole = shards
     with serve_hub(files) as hub:
         words = ("convert", "hf://datasets/me/votes", "--out")
@@ -63,8 +63,8 @@ def test_shards_are_one_table_and_are_kept(tmp_path, shards):
     assert "the hub did not provide it" in missing.stderr
 
 
-def test_a_table_on_the_hub_is_predicted_like_the_file_it_is_of(tmp_path, shards):
-    """In the order of its shards, to the byte."""
+def test_hub_data_predicts_like_file(tmp_path, shards):
+    """Predictions of the shards equal those of the whole file, byte for byte."""
     files, whole = shards
     with serve_hub(files) as hub:
         fitted = run_at(
@@ -82,8 +82,8 @@ def test_a_table_on_the_hub_is_predicted_like_the_file_it_is_of(tmp_path, shards
     assert tables[0] == tables[1]
 
 
-def test_a_push_uploads_what_was_fitted_and_nothing_else(tmp_path):
-    """A private repository of the name given; every file but hidden ones, to the byte."""
+def test_push_uploads_visible_files(tmp_path):
+    """A private repository gets every file but hidden ones, byte for byte."""
     model = tmp_path / "model"
     model.mkdir()
     (model / "README.md").write_text("---\nlicense: mit\n---\n# A model\n")
