@@ -8,8 +8,8 @@ w is 0 where a row has no soft label and 1 where it has no label. As a function 
 cross-entropy with the mixture of label and soft label, less a constant.
 
 People who were offered no tie say who wins, not that there is no tie. The loss of their rows is
-only -log P(A | not a tie), or B's, which does not change the probability of a tie: it is divided
-by P(A) + P(B) in the share `binary_fraction` of the row. A teacher's soft labels of such rows still
+only -log P(A | not a tie), or the same for B, which does not change the probability of a tie. The
+share `binary_fraction` of a row is fitted in this way. A teacher's soft labels of such rows still
 count for ties.
 """
 
@@ -116,19 +116,10 @@ def mark_no_tie_rows(pairs: pd.DataFrame, sources: Iterable[str]) -> pd.DataFram
 
 
 def choose_no_tie_sources(pairs: pd.DataFrame, wanted: tuple[str, ...]) -> list[str]:
-    """Return the sources whose rows are about A against B alone.
+    """Return the names of the sources without ties among all training rows.
 
-    Parameters
-    ----------
-    pairs
-        All rows of the training data.
-    wanted
-        Names of sources; or the single word ``detect`` (:func:`find_no_tie_sources`).
-
-    Raises
-    ------
-    ConfigError
-        When there is no source of that name, or it has a tie.
+    `wanted` names them, or is the single word ``detect`` (:func:`find_no_tie_sources`). A source
+    that does not exist or has ties is a ConfigError.
     """
     if wanted == (DETECT,):
         return find_no_tie_sources(pairs)

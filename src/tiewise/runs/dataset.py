@@ -99,13 +99,7 @@ def load_dataset(
 
 
 def find_data(config: DataConfig) -> list[str]:
-    """Return the files to read, or an empty list when only a fallback is left.
-
-    Raises
-    ------
-    PairsError
-        When a file that was named does not exist, or the hub does not provide it.
-    """
+    """Return the files to read, or an empty list when only a fallback is left."""
     # Split at every separator except the colon of hf://.
     from_environment = re.split(rf"{os.pathsep}(?!//)", os.environ.get("TIEWISE_DATA", ""))
     named = list(config.data) or [path for path in from_environment if path]

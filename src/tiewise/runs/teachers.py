@@ -69,14 +69,8 @@ class Teacher:
 def save_seen(run: RunFolder, pairs: pd.DataFrame, is_unseen: BoolArray) -> None:
     """Write ``rows.parquet``: for each distinct pair the folds that are not trained on it.
 
-    Parameters
-    ----------
-    run
-        The run that is trained on the pairs.
-    pairs
-        Every row that any fold is trained on, n of them.
-    is_unseen
-        Shape (n, n_splits). A pair that occurs twice is unseen where both rows are.
+    `pairs` are all n rows that any fold is trained on, and `is_unseen` has the shape (n, n_splits).
+    A pair that occurs twice is unseen where both rows are.
     """
     if run.rows_path.is_file() and run.is_begun:
         return
@@ -89,11 +83,8 @@ def save_seen(run: RunFolder, pairs: pd.DataFrame, is_unseen: BoolArray) -> None
 def open_teacher(run: RunFolder, folds: Sequence[int]) -> Teacher:
     """Return a run as a teacher.
 
-    Raises
-    ------
-    RunError
-        When the rows that the run was trained on are not known: it has no ``rows.parquet``, its
-        folds started from another fit, or it is a blend.
+    RunError is raised when the rows that it was trained on are not known: it has no
+    ``rows.parquet``, one of the folds started from another fit, or it is a blend.
     """
     if run.config.model.backbone == BLEND:
         raise RunError(
@@ -121,13 +112,7 @@ def open_teacher(run: RunFolder, folds: Sequence[int]) -> Teacher:
 
 
 def read_teachers(paths: Iterable[Path | str]) -> dict[str, Teacher]:
-    """Return the teachers of the soft labels in these files, by ``NAME DIGEST``.
-
-    Raises
-    ------
-    PairsError
-        When a file's description of its teacher cannot be read.
-    """
+    """Return the teachers of the soft labels in these files, by ``NAME DIGEST``."""
     teachers = {}
     for path in map(Path, paths):
         text = read_teacher(path) if path.suffix == ".parquet" else None
@@ -141,12 +126,9 @@ def read_teachers(paths: Iterable[Path | str]) -> dict[str, Teacher]:
 
 
 def find_seen(pairs: pd.DataFrame, teachers: dict[str, Teacher]) -> BoolArray:
-    """Return which rows have soft labels by a fold that was trained on them, shape (n,).
+    """Return which rows are labelled by a fold that had them as training rows, shape (n,).
 
-    Raises
-    ------
-    PairsError
-        When a row's teacher is not among those given.
+    A row with any other teacher than those given is a PairsError.
     """
     is_seen = np.zeros(len(pairs), dtype=bool)
     for signature, rows in pairs.groupby("teacher").indices.items():
@@ -158,7 +140,7 @@ def find_seen(pairs: pd.DataFrame, teachers: dict[str, Teacher]) -> BoolArray:
 def find_leaks(
     held_out: pd.DataFrame, train: pd.DataFrame, teachers: dict[str, Teacher]
 ) -> BoolArray:
-    """Return which held-out rows a fold was trained on that labelled training rows, shape (n,)."""
+    """Return which held-out rows were training rows of a fold that labelled `train`, shape (n,)."""
     is_seen = np.zeros(len(held_out), dtype=bool)
     for signature in train["teacher"].dropna().unique() if "teacher" in train else ():
         teacher, folds = _read_signature(signature, teachers)
@@ -167,19 +149,10 @@ def find_leaks(
 
 
 def find_seen_by_start(start: Path, held_out: pd.DataFrame) -> BoolArray | None:
-    """Return which held-out rows the fold was trained on that a fit starts from, shape (n,).
+    """Return which held-out rows were training rows of the fold that a fit starts from, shape (n,).
 
-    Parameters
-    ----------
-    start
-        A fold's folder, or its adapter's.
-    held_out
-        The rows that the fit holds out.
-
-    Returns
-    -------
-    bool array or None
-        None where it is not known: the folder is in no run, or its fold started from another fit.
+    `start` is the folder of the fold or of its adapter. None means that the rows are not known: the
+    folder is in no run, or its fold started from another fit.
     """
     fold_dir = (start.parent if start.name == "adapter" else start).resolve()
     try:

@@ -1,10 +1,10 @@
-"""Turn a record of each known format into rows, and find out the format of a source.
+"""Turn a record of each known format into rows, and find the format of a source.
 
 `FORMATS` is the table of formats. To add one, write a function from a record to its rows and list
 it there with the columns that identify it.
 
 Where a record names a chosen and a rejected response, digests of the texts decide which of the two
-is A. So the position says nothing about the label, and the same two responses to the same prompt
+is A. So the position does not depend on the label, and the same two responses to the same prompt
 have the same order in every file.
 """
 
@@ -67,7 +67,7 @@ def read_arena(record: Record) -> Iterator[Row]:
 
 
 def read_mt_bench(record: Record) -> Iterator[Row]:
-    """Read a judgment of MT-bench; one of the first turn is about the first exchange alone."""
+    """Read a judgment of MT-bench; a judgment of turn 1 is about the first exchange only."""
     row = _read_conversations(record)
     n_turns = record["turn"]
     if str(n_turns) not in {"1", "2", "1.0", "2.0"}:
@@ -123,7 +123,7 @@ class Format(NamedTuple):
     excludes: tuple[str, ...] = ()
     """Columns that a source of this format does not have."""
     is_choice: bool = False
-    """Whether the texts' columns name the winner; else columns of their own do."""
+    """Whether the text columns name the winner; otherwise the winner has its own columns."""
 
 
 FORMATS = {
@@ -139,25 +139,14 @@ FORMATS = {
     "kaggle": Format(read_kaggle, COLUMNS[:4]),
     "wsdm": Format(read_wsdm, COLUMNS[:4]),
 }
-"""Every format by name; of several that fit, the first is meant."""
+"""Every format by name; the first that fits is used."""
 
 
 def find_format(name: str, columns: Sequence[str], records: Iterable[Record]) -> str:
-    """Return the name of the format that has these columns.
+    """Return the name of the format that has these columns; PairsError when there is none.
 
-    Parameters
-    ----------
-    name
-        Of the source, for messages.
-    columns
-        The source's columns.
-    records
-        Its first records. They tell lists of turns from plain text where no other column does.
-
-    Raises
-    ------
-    PairsError
-        When no format has these columns.
+    The first records of the source tell lists of turns from plain text where no column does.
+    `name` is the source's name for messages.
     """
     fitting = [
         key
@@ -219,7 +208,7 @@ def _read_choice(record: Record, name: str) -> Exchanges | None:
 
 
 def _decode_messages(cell: Any) -> Any:
-    """Return the messages whose JSON text a cell is, as in a csv file; else the cell as it is."""
+    """Return the messages of a cell that is their JSON text, as in a csv file; else the cell."""
     if not isinstance(cell, str) or not cell.lstrip().startswith("[{"):
         return cell
     try:

@@ -2,8 +2,8 @@
 
 A csv file is read strictly: a quote that is not closed, or that ends inside a field, is an error,
 because no row after it can be trusted. A row with too few or too many fields, or with bytes that
-are not UTF-8, is passed on with its problem, and the other rows are still read. No text means a
-missing value: ``null`` and ``NA`` are text.
+are not UTF-8, is passed on with its problem, and the other rows are still read. A text never counts
+as a missing value: ``null`` and ``NA`` are text.
 
 A hub path is ``hf://datasets/OWNER/NAME[@REVISION][/FILE]``. Without a file it means the training
 files of the data set, or all its files where no name contains ``train``. Several files are the
@@ -42,7 +42,7 @@ _NOT_UTF8 = "is not UTF-8; convert the file to UTF-8"
 
 
 class ParsedRecord(NamedTuple):
-    """A record, and why it cannot be read, if it cannot."""
+    """A record, and the reason why it cannot be read, if there is one."""
 
     values: dict[str, Any]
     problem: str | None = None
@@ -60,13 +60,7 @@ _Opened = tuple[tuple[str, ...], Iterator[ParsedRecord]]
 
 
 def open_source(path: object) -> Source:
-    """Open a file by its suffix, a hub path, a data frame, or an object with ``to_pandas``.
-
-    Raises
-    ------
-    PairsError
-        When there is no such file, its suffix is unknown, or it is damaged.
-    """
+    """Open a file by its suffix, a hub path, a data frame, or an object with ``to_pandas``."""
     if not isinstance(path, str | Path):
         return _open_table(path)
     if not is_hub_path(path):
@@ -93,18 +87,7 @@ def is_hub_path(path: object) -> bool:
 
 
 def fetch_files(path: str | Path) -> list[Path]:
-    """Return the local files that a path names, after downloading those of a hub path.
-
-    Raises
-    ------
-    PairsError
-        When the hub path is malformed, the hub does not provide it, or it has no readable file.
-
-    Examples
-    --------
-    >>> [file.name for file in fetch_files("votes.csv")]
-    ['votes.csv']
-    """
+    """Return the local files that a path names, after downloading those of a hub path."""
     if not is_hub_path(path):
         return [Path(path)]
     repo, revision, file = split_hub_path(str(path))
@@ -208,7 +191,7 @@ def _open_csv(path: Path) -> _Opened:
     if header is None:
         raise PairsError(f"{path}: the file is empty")
     columns = _check_columns(path, [name.strip() for name in header])
-    return columns, (_as_entry(columns, fields) for fields in lines if fields)
+    return columns, (_as_record(columns, fields) for fields in lines if fields)
 
 
 def _read_csv(path: Path) -> Iterator[list[str]]:
@@ -228,7 +211,7 @@ def _read_csv(path: Path) -> Iterator[list[str]]:
             raise PairsError(f"{path}, line {reader.line_num}: {error}") from None
 
 
-def _as_entry(columns: Sequence[str], fields: list[str]) -> ParsedRecord:
+def _as_record(columns: Sequence[str], fields: list[str]) -> ParsedRecord:
     values = dict(zip(columns, fields, strict=False))
     if len(fields) != len(columns):
         return ParsedRecord(values, f"has {len(fields)} fields where the header has {len(columns)}")
@@ -260,9 +243,9 @@ def _open_json_lines(path: Path) -> _Opened:
 
 
 def _as_object(value: Any) -> ParsedRecord:
-    return (
-        ParsedRecord(value) if isinstance(value, dict) else ParsedRecord({}, "is not a JSON object")
-    )
+    if isinstance(value, dict):
+        return ParsedRecord(value)
+    return ParsedRecord({}, "is not a JSON object")
 
 
 def _with_all_keys(read: Callable[[], Iterator[ParsedRecord]]) -> _Opened:

@@ -127,18 +127,7 @@ class Traits:
 
 
 class Draws:
-    """Random choices for one row, the same on every platform.
-
-    Parameters
-    ----------
-    seed, row
-        0 or more; together they determine every draw.
-
-    Examples
-    --------
-    >>> Draws(0, 7).below(100) == Draws(0, 7).below(100)
-    True
-    """
+    """Random choices that a seed and a row determine, the same on every platform."""
 
     def __init__(self, seed: int, row: int) -> None:
         bits = np.random.PCG64(np.random.SeedSequence([seed, row]))
