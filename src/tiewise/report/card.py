@@ -48,14 +48,11 @@ def write_card(
     ----------
     folder
         Folder of an adapter or an export.
-    run
-        The run of the model.
-    fold
-        The fold of the model; None for all finished folds together.
-    scores
-        Content of ``scores.json``; read from the fold or the run if None.
-    oof
-        Predictions with these scores; read from the fold or the run if None.
+    run, fold
+        The run of the model, and its fold; None for all finished folds together.
+    scores, oof
+        Content of ``scores.json``, and the predictions with these scores; read from the fold or
+        the run if None.
 
     Returns
     -------

@@ -93,10 +93,7 @@ def embed_svg(svg: bytes, *, alt: str) -> str:
 def draw_log_loss(table: pd.DataFrame) -> Figure:
     """Draw the log loss of the run and of the references.
 
-    Parameters
-    ----------
-    table
-        ``name, value, low, high, is_run``, one row per predictor, from the top.
+    `table` has ``name, value, low, high, is_run``, one row per predictor, from the top.
     """
     figure = _new_figure(0.5 + 0.42 * len(table))
     axes = figure.subplots()
@@ -166,12 +163,7 @@ def draw_learning(
 ) -> Figure:
     """Draw the training loss of each fold over rows, and the log loss of its held-out rows.
 
-    Parameters
-    ----------
-    histories
-        History of each fold (:func:`tiewise.report.tables.read_history`).
-    held_out
-        Log loss of the held-out rows of each finished fold.
+    A history is a result of :func:`tiewise.report.tables.read_history`.
     """
     figure = _new_figure(3.0)
     axes = figure.subplots()
@@ -200,13 +192,8 @@ def draw_learning(
 def draw_slices(table: pd.DataFrame, overall: float) -> Figure:
     """Draw the log loss of each slice below the name of the attribute.
 
-    Parameters
-    ----------
-    table
-        ``family, slice, n, n_groups, value, low, high, is_different``, one row per slice, from the
-        top.
-    overall
-        Log loss of all rows.
+    `table` has ``family, slice, n, n_groups, value, low, high, is_different``, one row per slice,
+    from the top; `overall` is the log loss of all rows.
     """
     places, headers = _place_slices(table["family"])
     figure = _new_figure(0.6 + 0.19 * (places.max() + 1))
@@ -229,13 +216,7 @@ def draw_slices(table: pd.DataFrame, overall: float) -> Figure:
 
 
 def draw_length_gap(table: pd.DataFrame) -> Figure:
-    """Draw votes, predictions and log loss by relative length.
-
-    Parameters
-    ----------
-    table
-        Result of :func:`tiewise.report.tables.length_gap`.
-    """
+    """Draw votes, predictions and log loss from :func:`tiewise.report.tables.length_gap`."""
     figure = _new_figure(3.0)
     lead, loss = figure.subplots(1, 2)
     prefix = "log loss of "

@@ -1,7 +1,8 @@
 """Tables behind the figures of the report, each value with its interval.
 
 Intervals are bootstrap intervals over prompt groups (:mod:`tiewise.evaluation.resampling`). A table
-has one row per point, with the columns ``value, low, high``.
+has one row per point, with the columns ``value, low, high``. Every `oof` is a table of labelled
+out-of-fold predictions, and `folds` the run's table of folds.
 """
 
 from __future__ import annotations
@@ -36,16 +37,7 @@ def probs_of(table: pd.DataFrame, suffix: str = "") -> FloatArray:
 def bin_means(
     bins: IntArray, columns: Mapping[str, FloatArray], groups: npt.ArrayLike
 ) -> pd.DataFrame:
-    """Average columns within bins.
-
-    Parameters
-    ----------
-    bins
-        Bin of each row, (n,), from 0.
-    columns
-        Columns to average by name, each (n,).
-    groups
-        Prompt group of each row, (n,).
+    """Average `columns`, each (n,), within the `bins` (n,), which are numbered from 0.
 
     Returns
     -------
@@ -77,11 +69,6 @@ def bin_means(
 
 def reliability(oof: pd.DataFrame) -> pd.DataFrame:
     """Compare predicted probabilities with outcomes, per outcome, in bins of equal size.
-
-    Parameters
-    ----------
-    oof
-        Labelled out-of-fold predictions.
 
     Returns
     -------
@@ -125,14 +112,7 @@ def length_gap(
 ) -> pd.DataFrame:
     """Relate votes, predictions and log loss to the relative length of the responses.
 
-    Parameters
-    ----------
-    oof
-        Labelled out-of-fold predictions, n rows.
-    folds
-        The run's table of folds, with ``n_chars_a`` and ``n_chars_b``.
-    references
-        Probabilities (n, 3) of references for the same rows, by name.
+    `references` has probabilities (n, 3) of references for the rows of `oof`, by name.
 
     Returns
     -------
