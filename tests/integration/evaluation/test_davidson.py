@@ -1,4 +1,4 @@
-"""Davidson's model: two fitters agree, the truth is found, and each row's pull is what it is."""
+"""Tests of Davidson's model: two fitters, recovery of known strengths, influences."""
 
 import dataclasses
 import sys
@@ -16,7 +16,7 @@ STRENGTHS = np.array([0.9, 0.3, -0.2, -1.0])
 
 
 def drawn_contests(n=4000, seed=0, *, length_weight=0.0, tie_slope=0.0):
-    """Votes between four models of known strength; longer answers may win by length alone."""
+    """Return labels between four models of known strength; longer responses may win by length."""
     generator = np.random.default_rng(seed)
     first = generator.integers(0, 4, n)
     second = (first + generator.integers(1, 4, n)) % 4
@@ -29,8 +29,8 @@ def drawn_contests(n=4000, seed=0, *, length_weight=0.0, tie_slope=0.0):
 
 
 @given(st.integers(0, 1000), st.integers(150, 300))
-def test_evalica_and_scikit_learn_agree_where_no_length_differs(seed, n):
-    """Without length Newman's model and the regression are one model: the same strengths."""
+def test_evalica_matches_scikit_learn(seed, n):
+    """With equal lengths Newman's model and the regression are the same model."""
     contests, _ = drawn_contests(n, seed)
     level = dataclasses.replace(contests, length_gap=np.zeros(n))
     one, other = fit_plain(level), fit_controlled(level)
@@ -38,16 +38,16 @@ def test_evalica_and_scikit_learn_agree_where_no_length_differs(seed, n):
     assert one.tie[0] == pytest.approx(other.tie[0], abs=0.02)
 
 
-def test_strengths_are_found():
-    """Both fits come back with what the votes were drawn from."""
+def test_true_strengths_are_found():
+    """Both fits recover the strengths that the labels were drawn from."""
     contests, _ = drawn_contests(20_000)
     for fit in (fit_plain(contests), fit_controlled(contests)):
         np.testing.assert_allclose(fit.strengths, STRENGTHS, atol=0.08)
         assert fit.tie[0] == pytest.approx(-0.3, abs=0.08)
 
 
-def test_the_weight_of_length_is_found_and_taken_out():
-    """Where wordy models win by length, control gives strengths back that the plain fit misses."""
+def test_length_weight_is_found():
+    """Where longer responses win by length, only the controlled fit recovers the strengths."""
     contests, _ = drawn_contests(20_000, length_weight=0.8, tie_slope=-0.5)
     controlled, plain = fit_controlled(contests), fit_plain(contests)
     assert controlled.length_weight == pytest.approx(0.8, abs=0.06)
@@ -56,8 +56,8 @@ def test_the_weight_of_length_is_found_and_taken_out():
     assert np.abs(plain.strengths - STRENGTHS).max() > 0.3
 
 
-def test_probabilities_count_as_shares_of_votes():
-    """Fitting the true probabilities gives the strengths with hardly any noise."""
+def test_probabilities_are_shares_of_votes():
+    """Fitting the true probabilities gives the strengths with little noise."""
     contests, probs = drawn_contests(3000, length_weight=0.5)
     expected = dataclasses.replace(contests, outcomes=probs)
     fit = fit_controlled(expected)
@@ -66,8 +66,8 @@ def test_probabilities_count_as_shares_of_votes():
 
 
 @given(st.integers(0, 1000), st.booleans())
-def test_which_answer_is_called_a_does_not_matter(seed, is_controlled):
-    """Exchanged contests with exchanged outcomes are the same contests."""
+def test_swapping_responses_keeps_strengths(seed, is_controlled):
+    """Swapped contests with swapped outcomes give the same strengths."""
     contests, _ = drawn_contests(60, seed)
     swapped = Contests(
         contests.second,
@@ -80,8 +80,8 @@ def test_which_answer_is_called_a_does_not_matter(seed, is_controlled):
     np.testing.assert_allclose(fit(contests).strengths, fit(swapped).strengths, atol=0.01)
 
 
-def test_a_model_that_always_wins_has_a_finite_strength():
-    """A tenth of an undecided vote bounds it."""
+def test_unbeaten_model_has_finite_strength():
+    """The prior votes bound its strength."""
     outcomes = np.tile([1.0, 0, 0], (50, 1))
     contests = Contests(np.zeros(50, int), np.ones(50, int), outcomes, np.zeros(50), 2)
     strengths = fit_plain(contests).strengths
@@ -89,8 +89,8 @@ def test_a_model_that_always_wins_has_a_finite_strength():
 
 
 @pytest.mark.parametrize("fit", [fit_plain, fit_controlled])
-def test_a_rows_pull_is_how_far_its_weight_moves_the_fit(fit):
-    """One more copy of some rows moves the refitted strengths by the sum of their pulls."""
+def test_influence_matches_refitting(fit):
+    """Copies of some rows move the refitted parameters by the sum of their influences."""
     contests, _ = drawn_contests(3000, length_weight=0.5)
     before = fit(contests)
     rows = np.arange(30)
@@ -102,19 +102,19 @@ def test_a_rows_pull_is_how_far_its_weight_moves_the_fit(fit):
         contests.n_models,
     )
     moved = fit(more).parameters - before.parameters
-    pulled = influence(contests, before)[rows].sum(0)
-    np.testing.assert_allclose(moved, pulled, atol=0.003)
+    expected = influence(contests, before)[rows].sum(0)
+    np.testing.assert_allclose(moved, expected, atol=0.003)
 
 
-def test_pulls_cancel_over_the_sample():
-    """At the optimum nothing pulls, but for the prior."""
+def test_influences_sum_to_zero():
+    """At the optimum they cancel, up to the prior."""
     contests, _ = drawn_contests(5000)
     for fit in (fit_plain(contests), fit_controlled(contests)):
         assert np.abs(influence(contests, fit).sum(0)).max() < 0.01
 
 
-def test_without_evalica_the_message_says_what_to_install(monkeypatch):
-    """No traceback of an import."""
+def test_missing_evalica_is_explained(monkeypatch):
+    """The message says what to install."""
     monkeypatch.setitem(sys.modules, "evalica", None)
     with pytest.raises(TiewiseError, match=r"pip install 'tiewise\[rank\]'"):
         fit_plain(drawn_contests(10)[0])

@@ -1,4 +1,4 @@
-"""Leaderboards: predictions rank models, and a length meter is found out."""
+"""Tests of leaderboards from labels and predictions, with and without length control."""
 
 import json
 
@@ -18,7 +18,7 @@ WORDS = pd.Series({"ash": 300, "box": 100, "elm": 400, "fir": 150})
 
 @pytest.fixture(scope="module")
 def tables():
-    """Make votes that follow skill and, by less, length; and the probabilities they came from."""
+    """Return pairs whose labels depend on skill and length, true probabilities, a length judge."""
     generator = np.random.default_rng(0)
     names = SKILL.index.to_numpy()
     first = generator.integers(0, 4, 1500)
@@ -45,8 +45,8 @@ def tables():
     return pairs, oof, meter
 
 
-def test_the_true_probabilities_rank_as_people_do(tables):
-    """Order, strengths and weight of length agree with those of the votes."""
+def test_true_probabilities_rank_like_labels(tables):
+    """Order, strengths and weight of length agree."""
     pairs, oof, _ = tables
     boards = rank_models(pairs, oof)
     assert boards.observed_controlled.models == tuple(SKILL.index)
@@ -58,8 +58,8 @@ def test_the_true_probabilities_rank_as_people_do(tables):
     assert boards.predicted_controlled.length_weight.value == pytest.approx(0.6, abs=0.05)
 
 
-def test_the_intervals_of_observed_strengths_hold_the_truth(tables):
-    """Skill lies inside, and zero outside for the strongest and the weakest."""
+def test_intervals_contain_true_strengths(tables):
+    """They exclude zero for the strongest and the weakest model."""
     pairs, oof, _ = tables
     board = rank_models(pairs, oof).observed_controlled
     for model, interval in zip(board.models, board.strengths, strict=True):
@@ -68,8 +68,8 @@ def test_the_intervals_of_observed_strengths_hold_the_truth(tables):
     assert board.strengths[-1].high < 0
 
 
-def test_a_length_meter_has_nothing_to_say_once_length_is_controlled(tables):
-    """Its strengths shrink to a fraction; those of people and of a real predictor do not."""
+def test_length_control_exposes_length_judge(tables):
+    """Strengths of a judge that measures length shrink; those of labels and a real judge do not."""
     pairs, oof, meter = tables
     found = rank_models(pairs, meter)
     assert found.predicted_controlled.spread.high < 0.35 * found.predicted.spread.value
@@ -78,19 +78,21 @@ def test_a_length_meter_has_nothing_to_say_once_length_is_controlled(tables):
     assert real.observed_controlled.spread.low > 0.7 * real.observed.spread.value
 
 
-def test_only_models_that_met_are_ranked_together(tables):
-    """Another arena's models cannot be compared; they are named."""
+def test_only_connected_models_are_ranked(tables):
+    """The set with most rows is ranked, even if another has more models; the others are named."""
     pairs, oof, _ = tables
-    elsewhere = pairs.head(10).assign(id=np.arange(10) + 9000, model_a="oak", model_b="yew")
+    elsewhere = pairs.head(10).assign(
+        id=np.arange(10) + 9000, model_a="oak", model_b=[f"yew{k % 5}" for k in range(10)]
+    )
     votes = oof.head(10).assign(id=np.arange(10) + 9000, group=9000)
     boards = rank_models(pd.concat([pairs, elsewhere]), pd.concat([oof, votes]), n_resamples=19)
-    assert boards.omitted == ("oak", "yew")
+    assert boards.omitted == ("oak", "yew0", "yew1", "yew2", "yew3", "yew4")
     assert boards.n == 1500
-    assert "not connected with these by pairs: oak, yew" in str(boards)
+    assert "not connected with these by pairs: oak, yew0, yew1" in str(boards)
 
 
-def test_rows_without_names_or_labels_are_left_out(tables):
-    """As are contests of a model with itself."""
+def test_incomplete_rows_are_left_out(tables):
+    """Rows without a label or name, and a model paired with itself."""
     pairs, oof, _ = tables
     pairs, oof = pairs.copy(), oof.astype({"label": "Int8"})
     pairs.loc[0, "model_a"] = None
@@ -99,16 +101,16 @@ def test_rows_without_names_or_labels_are_left_out(tables):
     assert rank_models(pairs, oof, n_resamples=19).n == 1497
 
 
-def test_one_group_has_strengths_without_intervals(tables):
-    """The spread over groups cannot be known."""
+def test_single_group_has_no_intervals(tables):
+    """The spread over groups is unknown."""
     pairs, oof, _ = tables
     boards = rank_models(pairs, oof.assign(group="only"), n_resamples=19)
     assert np.isnan(boards.observed.strengths[0].low)
     assert boards.agreement.to_dict()["low"] is None
 
 
-def test_it_prints_and_goes_to_json(tables):
-    """Four boards, agreement, and no NaN; names are escaped in HTML."""
+def test_leaderboards_print_and_convert_to_json(tables):
+    """Four boards and the agreement, without NaN; names are escaped in HTML."""
     pairs, oof, _ = tables
     pairs = pairs.assign(model_a=pairs["model_a"].replace("ash", "<a>"))
     pairs["model_b"] = pairs["model_b"].replace("ash", "<a>")
@@ -120,8 +122,8 @@ def test_it_prints_and_goes_to_json(tables):
     assert "<a>" not in boards._repr_html_()
 
 
-def test_no_models_cannot_be_ranked(tables):
-    """A table that names none is refused."""
+def test_missing_model_names_are_refused(tables):
+    """A table without model names cannot be ranked."""
     pairs, oof, _ = tables
     with pytest.raises(ScoresError, match="names two different models"):
         rank_models(pairs.assign(model_a=None), oof)

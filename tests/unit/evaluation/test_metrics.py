@@ -1,5 +1,6 @@
-"""What one row contributes, and what is refused before anything is scored."""
+"""Tests of the metrics of single rows, the calibration error, and the checks of inputs."""
 
+import math
 import warnings
 
 import numpy as np
@@ -26,8 +27,8 @@ GOOD = [0.2, 0.3, 0.5]
 
 
 @given(scored_rows())
-def test_log_loss_is_scikit_learns_in_either_precision(rows):
-    """Clipping included: a zero at the true label costs -log(eps) of the type."""
+def test_log_loss_matches_scikit_learn(rows):
+    """In float64 and float32, including the clipping at the epsilon of the dtype."""
     labels, probs, _ = rows
     for dtype in (np.float64, np.float32):
         cast = probs.astype(dtype)
@@ -38,8 +39,8 @@ def test_log_loss_is_scikit_learns_in_either_precision(rows):
 
 
 @given(scored_rows())
-def test_brier_is_the_sum_of_scikit_learns_three_binary_ones(rows):
-    """The multi-class score is the sum over classes, so it lies in [0, 2]."""
+def test_brier_sums_binary_brier_scores(rows):
+    """The multi-class score is the sum of scikit-learn's binary scores over the classes."""
     labels, probs, _ = rows
     theirs = sum(
         sklearn_metrics.brier_score_loss(labels == k, probs[:, k].clip(0, 1), pos_label=True)
@@ -49,7 +50,7 @@ def test_brier_is_the_sum_of_scikit_learns_three_binary_ones(rows):
 
 
 @given(scored_rows())
-def test_area_components_average_to_the_area_from_either_side(rows):
+def test_area_components_average_to_area(rows):
     """Each half of the placements averages to scikit-learn's one-vs-rest area."""
     labels, probs, _ = rows
     components = area_components(labels, probs)
@@ -63,8 +64,8 @@ def test_area_components_average_to_the_area_from_either_side(rows):
 
 
 @given(scored_rows())
-def test_area_components_of_a_resample_follow_scikit_learns_weighted_area(rows):
-    """Weighting rows moves the first-order area as it moves the exact one, to second order."""
+def test_area_components_follow_weights(rows):
+    """Weighted rows move the linearised area as they move the exact one, to second order."""
     labels, probs, _ = rows
     inside = labels == 0
     if inside.all() or not inside.any():
@@ -78,15 +79,15 @@ def test_area_components_of_a_resample_follow_scikit_learns_weighted_area(rows):
     assert moved == pytest.approx(exact, abs=1e-7)
 
 
-def test_the_decisive_winner_ignores_the_tie_and_halves_equals():
-    """P(tie) plays no part; P(A) = P(B) is half right; ties do not count."""
+def test_decisive_correct_ignores_tie():
+    """P(tie) has no effect; P(A) = P(B) counts half; ties do not count."""
     probs = np.array([[0.3, 0.2, 0.5], [0.3, 0.2, 0.5], [0.25, 0.25, 0.5], [0.9, 0.1, 0.0]])
     assert decisive_correct(np.array([0, 1, 1, 2]), probs).tolist() == [1, 0, 0.5, 0]
 
 
 @given(scored_rows(min_size=2))
-def test_bins_keep_equal_confidences_together_and_their_order(rows):
-    """Bins are monotone in the confidence, at most as many as asked for."""
+def test_bins_keep_equal_values_together(rows):
+    """Bins are monotone in the confidence, and at most as many as requested."""
     confidence = rows[1].max(1)
     bins = confidence_bins(confidence, 4)
     order = np.argsort(confidence, kind="stable")
@@ -104,8 +105,8 @@ def drawn_rows(n, *, sharpness, seed=0):
     return labels, claimed / claimed.sum(1, keepdims=True)
 
 
-def test_a_calibrated_model_has_almost_no_calibration_error():
-    """On 600 calibrated rows the noise of 15 bins alone would read about 0.07."""
+def test_calibrated_model_has_small_error():
+    """On 600 calibrated rows the sampling noise of 15 bins alone would give about 0.07."""
     errors = []
     for seed in range(20):
         labels, probs = drawn_rows(600, sharpness=1, seed=seed)
@@ -116,7 +117,7 @@ def test_a_calibrated_model_has_almost_no_calibration_error():
 
 
 def test_overconfidence_is_measured():
-    """Twice too sharp is found, as large as in a sample so big that bins have no noise."""
+    """Logits that are twice too large give the error of a sample so large that noise vanishes."""
     truth = calibration_error(*_grouped(*drawn_rows(200_000, sharpness=2)), 0.95)
     found = calibration_error(*_grouped(*drawn_rows(2000, sharpness=2, seed=1)), 0.95)
     assert found.low < truth.value < found.high
@@ -127,7 +128,7 @@ def _grouped(labels, probs):
     return labels, probs, group_rows(None, labels, probs)
 
 
-def test_the_bias_correction_knows_groups():
+def test_debiasing_is_clustered():
     """Rows copied ten times within their groups give the calibration error of one copy."""
     labels, probs = drawn_rows(300, sharpness=1.5)
     once = calibration_error(*_grouped(labels, probs), 0.95)
@@ -136,8 +137,27 @@ def test_the_bias_correction_knows_groups():
     assert calibration_error(*copies, grouped, 0.95).value == pytest.approx(once.value, abs=0.005)
 
 
-def test_a_single_group_has_no_calibration_error():
-    """The noise of its bins cannot be known, so nothing is claimed."""
+def test_calibration_error_by_hand():
+    """On 20 rows in 5 groups and 2 bins the error equals a calculation row by row."""
+    generator = np.random.default_rng(0)
+    groups, labels = np.arange(20) % 5, generator.integers(0, 3, 20)
+    confidence = np.array([0.6, 0.7, 0.8, 0.9])[generator.integers(0, 4, 20)]
+    probs = np.column_stack([confidence, (1 - confidence) / 2, (1 - confidence) / 2])
+    gaps = confidence - (labels == 0)
+    upper = confidence >= np.median(confidence)  # a value at the edge belongs to the upper bin
+    squared = 0.0
+    for rows in (np.flatnonzero(upper), np.flatnonzero(~upper)):
+        gap = gaps[rows].mean()
+        by_group = [(gaps[rows][groups[rows] == group] - gap).sum() for group in range(5)]
+        variance = 5 / 4 * np.square(by_group).sum() / len(rows) ** 2
+        squared += len(rows) / 20 * (gap**2 - variance)
+    found = calibration_error(labels, probs, group_rows(groups, labels, probs), 0.95)
+    assert squared > 0.01
+    assert found.value == pytest.approx(math.sqrt(squared))
+
+
+def test_single_group_has_no_error():
+    """The sampling variance of a single group is unknown, so the error is not defined."""
     labels, probs = drawn_rows(50, sharpness=1)
     assert (
         str(calibration_error(labels, probs, group_rows(["a"] * 50, probs), 0.95)) == "not defined"
@@ -156,14 +176,14 @@ def test_a_single_group_has_no_calibration_error():
         ([0, np.nan, 1], "the first at row 1 "),
     ],
 )
-def test_labels_that_are_not_labels_are_refused(labels, message):
-    """Each refusal says what is wrong and in which row."""
+def test_invalid_labels_are_refused(labels, message):
+    """Each message says what is wrong and in which row."""
     with pytest.raises(ScoresError, match=message):
         check_labels(labels)
 
 
-def test_nullable_labels_are_read_and_missing_ones_refused():
-    """The pairs table holds Int8 with <NA>."""
+def test_nullable_labels_are_accepted():
+    """The pairs table stores Int8 with <NA>, which is refused with its row."""
     assert check_labels(pd.Series([0, 2], dtype="Int8")).tolist() == [0, 2]
     with pytest.raises(ScoresError, match="the first at row 0"):
         check_labels(pd.Series([pd.NA, 2], dtype="Int8"))
@@ -182,13 +202,13 @@ def test_nullable_labels_are_read_and_missing_ones_refused():
         ([GOOD, ["a", "b", "c"]], "not a number"),
     ],
 )
-def test_probabilities_that_are_not_probabilities_are_refused(probs, message):
-    """Nothing is renormalised or clipped in silence."""
+def test_invalid_probabilities_are_refused(probs, message):
+    """Nothing is renormalised or clipped silently."""
     with pytest.raises(ScoresError, match=message):
         check_probs(probs, 2)
 
 
-def test_rounding_of_float32_passes():
-    """A softmax in float32 is as good as its type."""
+def test_float32_rounding_is_accepted():
+    """A softmax in float32 sums to one only within its precision."""
     probs = np.array([GOOD] * 3, dtype=np.float32) * np.float32(1 + 1e-6)
     assert check_probs(probs, 3).dtype == np.float32

@@ -1,4 +1,4 @@
-"""RewardBench's accuracy is what its board computes, whichever response is called A."""
+"""Tests of RewardBench accuracy."""
 
 from __future__ import annotations
 
@@ -40,8 +40,8 @@ tables = st.lists(
 
 @settings(max_examples=10)
 @given(rows=tables)
-def test_the_definition_counted_one_by_one(rows):
-    """Subsets by counting, sections weighted, the mean of sections; ties left out and counted."""
+def test_scores_follow_the_definition(rows):
+    """Subsets, weighted sections and their mean equal a row-by-row count; ties are left out."""
     labels, subsets, odds = zip(*rows, strict=True)
     probs = np.array(odds) / np.sum(odds, axis=1, keepdims=True)
     found = score_rewardbench(make_pairs(labels, subsets), probs, n_resamples=9)
@@ -65,8 +65,8 @@ def test_the_definition_counted_one_by_one(rows):
 
 @settings(max_examples=10)
 @given(rows=tables)
-def test_the_names_a_and_b_do_not_matter(rows):
-    """Swapping pairs and probabilities changes nothing, intervals included."""
+def test_swapping_responses_keeps_scores(rows):
+    """Swapped pairs with swapped probabilities give the same numbers and intervals."""
     labels, subsets, odds = zip(*rows, strict=True)
     probs = np.array(odds) / np.sum(odds, axis=1, keepdims=True)
     pairs = make_pairs(labels, subsets)
@@ -75,15 +75,15 @@ def test_the_names_a_and_b_do_not_matter(rows):
     assert repr(one.to_dict()) == repr(other.to_dict())
 
 
-def test_uniform_guessing_has_half():
-    """Equal probabilities are half right."""
+def test_uniform_probabilities_score_half():
+    """Equal probabilities count half."""
     pairs = make_pairs([0, 1, 0, 1], SUBSETS[:4])
     assert score_rewardbench(pairs, np.full((4, 3), 1 / 3)).overall.value == 0.5
 
 
 @pytest.mark.parametrize(("lost", "value"), [(None, 1.0), (0, 0.5), (5, 0.5)])
-def test_of_several_responses_every_chosen_must_beat_every_rejected(tmp_path, lost, value):
-    """RewardBench 2: one lost comparison of six makes the prompt wrong."""
+def test_chosen_must_beat_every_rejected(tmp_path, lost, value):
+    """In RewardBench 2 one lost comparison of six makes the prompt wrong."""
     record = {
         "prompt": "Sky?",
         "chosen": ["blue", "azure"],
@@ -104,14 +104,14 @@ def test_of_several_responses_every_chosen_must_beat_every_rejected(tmp_path, lo
     assert list(found.sections) == ["Ties"]
 
 
-def test_without_a_choice_there_is_nothing_to_score():
-    """Ties alone are no preferences."""
-    with pytest.raises(ScoresError, match="No row has a choice"):
+def test_only_ties_are_refused():
+    """Ties alone are not preferences."""
+    with pytest.raises(ScoresError, match="no row has a choice"):
         score_rewardbench(make_pairs([2], ["x"]), [[0.1, 0.1, 0.8]])
 
 
-def test_what_is_printed_has_an_interval_everywhere():
-    """Every number on a line of its own, with its ends; few groups are said to be few."""
+def test_scores_print_with_intervals():
+    """One line per number, each with its interval; few groups are marked."""
     text = str(score_rewardbench(make_pairs([0, 1, 2], SUBSETS[:3]), np.full((3, 3), 1 / 3)))
     assert "1 rows without a choice left out; fewer than 30 groups" in text
     assert all("[" in line for line in text.splitlines()[1:])

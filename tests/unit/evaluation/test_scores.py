@@ -1,4 +1,4 @@
-"""Scores: equal to scikit-learn, indifferent to order and names, honest at the edges."""
+"""Tests of scores and paired comparisons: scikit-learn, invariances, edge cases."""
 
 import json
 import math
@@ -14,12 +14,12 @@ from strategies import scored_rows
 from tiewise.errors import ScoresError
 from tiewise.evaluation.scores import METRICS, compare, evaluate
 
-FEW = 19  # resamples, where the law is not about the interval
+FEW = 19  # resamples, where the test is not about the interval
 
 
 @given(scored_rows())
-def test_every_score_is_scikit_learns(rows):
-    """Accuracy, macro F1 and area equal scikit-learn's on any labels and probabilities."""
+def test_scores_match_scikit_learn(rows):
+    """Accuracy, macro F1, log loss and area are equal on any labels and probabilities."""
     labels, probs, groups = rows
     scores = evaluate(labels, probs, groups=groups, n_resamples=FEW)
     predicted = probs.argmax(1)
@@ -36,20 +36,20 @@ def test_every_score_is_scikit_learns(rows):
 
 
 @given(scored_rows(), st.randoms())
-def test_order_of_rows_and_names_of_groups_change_nothing(rows, random):
-    """Shuffled and renamed, every number is the same bit for bit."""
+def test_row_order_and_group_names_do_not_matter(rows, random):
+    """After shuffling and renaming, every number is the same bit for bit."""
     labels, probs, groups = rows
     order = list(range(len(labels)))
     random.shuffle(order)
-    renamed = np.array([hash(("salt", name)) % 10**9 for name in groups])
+    renamed = np.array([f"{ord(name) * 7919 % 31}{name}" for name in groups])
     first = evaluate(labels, probs, groups=groups, n_resamples=FEW)
     second = evaluate(labels[order], probs[order], groups=renamed[order], n_resamples=FEW)
     assert first.to_dict() == second.to_dict()
 
 
 @given(scored_rows())
-def test_swapping_answers_changes_only_what_breaks_equals(rows):
-    """Log loss, Brier, decisive accuracy and area do not know which answer is called A."""
+def test_swapping_responses_keeps_scores(rows):
+    """Log loss, Brier, decisive accuracy and area do not depend on which response is A."""
     labels, probs, groups = rows
     first = evaluate(labels, probs, groups=groups, n_resamples=FEW)
     swapped = np.array([1, 0, 2])[labels]
@@ -60,8 +60,8 @@ def test_swapping_answers_changes_only_what_breaks_equals(rows):
 
 
 @given(scored_rows())
-def test_scores_lie_within_their_bounds_and_intervals(rows):
-    """The law low <= value <= high inside the range of the metric, wherever they are known."""
+def test_scores_are_within_bounds(rows):
+    """Intervals contain their value and stay in the range of the metric, where defined."""
     labels, probs, groups = rows
     scores = evaluate(labels, probs, groups=groups, n_resamples=FEW)
     for name, most in METRICS.items():
@@ -71,8 +71,8 @@ def test_scores_lie_within_their_bounds_and_intervals(rows):
             assert interval.value - 1e-12 <= interval.high <= most, name
 
 
-def test_uniform_scores_the_logarithm_of_three():
-    """Knowing nothing costs ln 3, exactly known, and is right on A against B half the time."""
+def test_uniform_probabilities_score_log_three():
+    """The interval has no width, and decisive accuracy is one half."""
     labels = np.arange(90) % 3
     scores = evaluate(labels, np.full((90, 3), 1 / 3))
     assert scores.log_loss.value == pytest.approx(math.log(3))
@@ -83,8 +83,8 @@ def test_uniform_scores_the_logarithm_of_three():
 
 
 @given(scored_rows())
-def test_to_dict_is_json_without_nan(rows):
-    """Whatever is not defined is null; scores.json holds the promised keys."""
+def test_scores_json_has_no_nan(rows):
+    """Undefined numbers are null; scores.json has the keys of the interface."""
     labels, probs, groups = rows
     value = evaluate(labels, probs, groups=groups, n_resamples=FEW).to_dict()
     assert json.loads(json.dumps(value, allow_nan=False)) == value
@@ -93,8 +93,8 @@ def test_to_dict_is_json_without_nan(rows):
     assert value["log_loss"].keys() == {"value", "low", "high"}
 
 
-def test_one_row_is_scored_without_an_interval():
-    """A single row has a log loss, no interval and no area."""
+def test_one_row_has_no_interval():
+    """A single row has a log loss, but no interval and no area."""
     scores = evaluate([1], [[0.25, 0.5, 0.25]])
     assert scores.log_loss.value == pytest.approx(math.log(2))
     assert math.isnan(scores.log_loss.low)
@@ -109,14 +109,14 @@ def test_only_ties_have_no_decisive_accuracy():
     assert scores.to_dict()["decisive_accuracy"]["value"] is None
 
 
-def test_a_certain_mistake_costs_much_but_not_everything():
-    """Zero at the true label is clipped as scikit-learn clips it."""
+def test_zero_probability_is_clipped():
+    """A zero at the true label is clipped as scikit-learn clips it."""
     scores = evaluate([0, 0], [[0.0, 1.0, 0.0], [1.0, 0.0, 0.0]])
     assert scores.log_loss.value == pytest.approx(-math.log(np.finfo(float).eps) / 2)
 
 
-def test_groups_widen_what_rows_alone_would_make_narrow():
-    """Copies of a row are no evidence: ten copies in a group keep the interval of one."""
+def test_groups_widen_intervals():
+    """Ten copies of each row within its group keep the interval of one copy."""
     generator = np.random.default_rng(0)
     probs = generator.dirichlet([2, 2, 2], 100)
     labels = generator.integers(0, 3, 100)
@@ -129,7 +129,7 @@ def test_groups_widen_what_rows_alone_would_make_narrow():
 
 
 @given(st.integers(1, 60))
-def test_fewer_than_thirty_groups_are_flagged(n_groups):
+def test_few_groups_are_marked(n_groups):
     """In the object, in JSON and in print."""
     scores = evaluate([0] * n_groups, [[0.5, 0.25, 0.25]] * n_groups, n_resamples=FEW)
     assert scores.has_few_groups == (n_groups < 30)
@@ -137,16 +137,16 @@ def test_fewer_than_thirty_groups_are_flagged(n_groups):
     assert ("rough" in str(scores)) == scores.has_few_groups
 
 
-def test_scores_print_a_line_each_and_html_that_is_escaped():
-    """Both show every metric with its interval; nothing reaches HTML unescaped."""
+def test_scores_print_as_text_and_html():
+    """Both show every metric with its interval."""
     scores = evaluate([0, 1, 2, 0], [[0.4, 0.3, 0.3]] * 4)
     assert "log loss" in str(scores)
     assert len(str(scores).splitlines()) == 1 + len(METRICS)
     assert scores._repr_html_().count("<tr>") == len(METRICS)
 
 
-def test_an_equal_seed_gives_equal_intervals_and_another_seed_others():
-    """The bootstrap is reproducible."""
+def test_seed_decides_intervals():
+    """Equal seeds give equal intervals, another seed gives others."""
     generator = np.random.default_rng(0)
     rows = generator.integers(0, 3, 50), generator.dirichlet([2, 2, 2], 50)
     assert evaluate(*rows) == evaluate(*rows)
@@ -154,7 +154,7 @@ def test_an_equal_seed_gives_equal_intervals_and_another_seed_others():
 
 
 @given(scored_rows(), st.sampled_from(["log_loss", "accuracy", "brier", "decisive_accuracy"]))
-def test_a_comparison_is_the_difference_of_the_scores_and_antisymmetric(rows, metric):
+def test_compare_is_difference_of_scores(rows, metric):
     """compare(p, q) is score(p) - score(q), and minus compare(q, p)."""
     labels, probs, groups = rows
     others = probs[::-1]
@@ -167,16 +167,16 @@ def test_a_comparison_is_the_difference_of_the_scores_and_antisymmetric(rows, me
 
 
 @given(scored_rows())
-def test_a_model_does_not_differ_from_itself(rows):
-    """The difference is zero and its interval holds zero."""
+def test_model_equals_itself(rows):
+    """The difference is zero and its interval includes zero."""
     labels, probs, groups = rows
     interval = compare(labels, probs, probs, groups=groups, n_resamples=FEW)
     assert interval.value == 0
     assert not interval.excludes_zero
 
 
-def test_pairing_sees_what_separate_intervals_hide():
-    """A small steady gain is found although the two scores' intervals overlap."""
+def test_pairing_finds_small_gains():
+    """A small steady gain is significant although the intervals of the two scores overlap."""
     generator = np.random.default_rng(0)
     probs = generator.dirichlet([2, 2, 2], 300)
     labels = (generator.random(300)[:, None] > probs.cumsum(1)[:, :2]).sum(1)
@@ -185,14 +185,14 @@ def test_pairing_sees_what_separate_intervals_hide():
     assert evaluate(labels, probs).log_loss.high > evaluate(labels, worse).log_loss.low
 
 
-def test_two_models_are_clipped_alike_whatever_their_types():
-    """The same certain mistakes, in 4 bytes and in 8: no difference."""
+def test_two_dtypes_are_clipped_alike():
+    """The same zeros at the label, in float32 and float64, make no difference."""
     labels, wrong = np.zeros(40, dtype=int), np.tile([0.0, 1.0, 0.0], (40, 1))
     found = compare(labels, wrong.astype(np.float32), wrong)
     assert (found.low, found.value, found.high) == (0, 0, 0)
 
 
-def test_an_unknown_metric_is_refused():
-    """The message lists the known."""
+def test_unknown_metric_is_refused():
+    """The message lists the known metrics."""
     with pytest.raises(ScoresError, match="decisive_accuracy"):
         compare([0], [[1.0, 0, 0]], [[1.0, 0, 0]], metric="f1")
