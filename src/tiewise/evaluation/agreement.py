@@ -1,8 +1,11 @@
-"""How far people agree with one another: what no predictor of single votes can pass by much.
+"""Human agreement: how often another person gives the same label to the same pair.
 
-Where several people voted on the same pair, each vote is held against the other votes on that pair.
-A pair is the same when prompt and both answers are, whichever stood first: votes on the exchanged
-pair are turned back.
+No judge of single labels can be much more accurate. Where several people labelled a pair, each
+label is compared with the other labels of that pair. Pairs are the same if prompt and both
+responses are, in either order; labels of swapped pairs are swapped back.
+
+These are raw agreement rates with clustered intervals. Krippendorff's alpha (``evalica.alpha``)
+corrects for chance and would be another number.
 """
 
 from __future__ import annotations
@@ -17,103 +20,50 @@ import pandas as pd
 from tiewise.data.labels import swap_labels
 from tiewise.data.table import row_digests
 from tiewise.errors import ScoresError
-from tiewise.evaluation.intervals import (
-    FEW_GROUPS,
-    FloatArray,
-    IntArray,
-    Interval,
-    check_confidence,
-    few_groups_mark,
-)
+from tiewise.evaluation.intervals import FloatArray, IntArray, Interval, Result, few_groups_mark
 from tiewise.evaluation.metrics import N_CLASSES, check_labels
 from tiewise.evaluation.resampling import bootstrap, group_rows
 
 VOTE_COLUMNS = ["pair", "vote"]
-_EXCHANGED = {"response_a": "response_b", "response_b": "response_a"}
+_SWAPPED = {"response_a": "response_b", "response_b": "response_a"}
 
 
 @dataclass(frozen=True)
-class HumanAgreement:
-    """How often another person's vote on the same pair is the same."""
+class HumanAgreement(Result):
+    """Agreement of people on the same pairs."""
 
     n: int
-    """Votes on pairs that at least two people voted on."""
+    """Number of labels of pairs that at least two people labelled."""
 
     n_pairs: int
     n_groups: int
     agreement: Interval
-    """Chance that another vote on the pair is the same, of A, B and tie."""
+    """Probability that another label of the pair (A, B or tie) is the same."""
 
     decisive_agreement: Interval
-    """The same among votes for A or B: neither vote is a tie."""
+    """The same among labels A and B: neither is a tie."""
 
     majority_agreement: Interval
-    """How often a vote is what most of the other votes on the pair say; shared where they tie."""
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the agreement for JSON."""
-        return {
-            "n": self.n,
-            "n_pairs": self.n_pairs,
-            "n_groups": self.n_groups,
-            "few_groups": self.n_groups < FEW_GROUPS,
-            "agreement": self.agreement.to_dict(),
-            "decisive_agreement": self.decisive_agreement.to_dict(),
-            "majority_agreement": self.majority_agreement.to_dict(),
-        }
+    """Share of labels equal to the majority of the others; divided equally where they tie."""
 
     def __str__(self) -> str:
         return (
-            f"people: {self.n:,} votes on {self.n_pairs:,} pairs that several voted on"
+            f"people: {self.n:,} labels of {self.n_pairs:,} pairs that several people labelled"
             f"{few_groups_mark(self.n_groups)}\n"
-            f"another person votes the same   {self.agreement:.4f}\n"
-            f"the same, neither vote a tie    {self.decisive_agreement:.4f}\n"
-            f"the majority of others the same {self.majority_agreement:.4f}"
+            f"another person agrees           {self.agreement:.4f}\n"
+            f"the same, neither label a tie   {self.decisive_agreement:.4f}\n"
+            f"the majority of others agrees   {self.majority_agreement:.4f}"
         )
 
 
-def measure_agreement(
-    pairs: pd.DataFrame,
-    *,
-    confidence_level: float = 0.95,
-    n_resamples: int = 999,
-    seed: int = 0,
-) -> HumanAgreement:
-    """Hold each vote against the other votes on the same pair.
-
-    Parameters
-    ----------
-    pairs
-        A pairs table of single votes: `prompt, response_a, response_b, label, group`.
-    confidence_level, n_resamples, seed
-        As in :func:`tiewise.evaluate`.
-
-    Raises
-    ------
-    ScoresError
-        No pair has two votes.
-
-    Examples
-    --------
-    >>> texts = {"prompt": [["Q"]] * 3, "response_a": [["yes"]] * 3, "response_b": [["no"]] * 3}
-    >>> votes = pd.DataFrame({**texts, "label": [0, 0, 2], "group": "g"})
-    >>> round(measure_agreement(votes).agreement.value, 3)
-    0.333
-    """
-    named = name_votes(pairs).assign(group=pairs["group"].to_numpy())
-    return agreement_of_votes(
-        named, confidence_level=confidence_level, n_resamples=n_resamples, seed=seed
-    )
-
-
 def name_votes(pairs: pd.DataFrame) -> pd.DataFrame:
-    """Name the pair of texts that each row votes on, and turn its vote to speak of one order.
+    """Give each row an identifier of its pair in either order, and its label in one order.
 
     Returns
     -------
     DataFrame
-        Columns `pair` (32 hex digits, equal where prompt and both answers are, whichever stood
-        first) and `vote` (Int8, missing where there is no label); a row per row of `pairs`.
+        One row per row of `pairs`: `pair`, 32 hexadecimal digits that are equal where prompt and
+        both responses are, in either order, and `vote` (Int8), missing without a label.
 
     Examples
     --------
@@ -122,14 +72,14 @@ def name_votes(pairs: pd.DataFrame) -> pd.DataFrame:
     >>> named["pair"].nunique(), named["vote"].nunique()
     (1, 1)
     """
-    given, exchanged = row_digests(pairs), row_digests(pairs.rename(columns=_EXCHANGED))
-    is_turned = given > exchanged
+    given, swapped = row_digests(pairs), row_digests(pairs.rename(columns=_SWAPPED))
+    is_swapped = given > swapped
     is_known = pairs["label"].notna().to_numpy()
     votes = np.zeros(len(pairs), dtype=np.int64)
     votes[is_known] = check_labels(pairs["label"][is_known]) if is_known.any() else 0
-    turned = pd.Series(np.where(is_turned, swap_labels(votes), votes), pairs.index, dtype="Int8")
-    names = np.where(is_turned, exchanged, given)
-    return pd.DataFrame({"pair": names, "vote": turned.where(is_known)}, index=pairs.index)
+    in_order = pd.Series(np.where(is_swapped, swap_labels(votes), votes), pairs.index, dtype="Int8")
+    names = np.where(is_swapped, swapped, given)
+    return pd.DataFrame({"pair": names, "vote": in_order.where(is_known)}, index=pairs.index)
 
 
 def agreement_of_votes(
@@ -139,21 +89,26 @@ def agreement_of_votes(
     n_resamples: int = 999,
     seed: int = 0,
 ) -> HumanAgreement:
-    """Hold each vote against the others, from names alone: no text is needed.
+    """Compare each label with the others of the same pair.
 
     Parameters
     ----------
     votes
-        `pair, vote` as :func:`name_votes` gives them, and `group`.
+        `pair, vote` as :func:`name_votes` returns them, and `group`.
     confidence_level, n_resamples, seed
         As in :func:`tiewise.evaluate`.
 
     Raises
     ------
     ScoresError
-        No pair has two votes.
+        No pair has two labels.
+
+    Examples
+    --------
+    >>> votes = pd.DataFrame({"pair": ["x", "x", "x"], "vote": [0, 0, 2], "group": "g"})
+    >>> round(agreement_of_votes(votes).agreement.value, 3)
+    0.333
     """
-    check_confidence(confidence_level)
     known = votes[votes["vote"].notna()]
     codes, labels = pd.factorize(known["pair"])[0], known["vote"].to_numpy(np.int64)
     counts = np.zeros((codes.max(initial=-1) + 1, N_CLASSES))
@@ -161,8 +116,8 @@ def agreement_of_votes(
     is_shared = counts.sum(1)[codes] > 1
     if not is_shared.any():
         raise ScoresError(
-            "no pair has two votes, so nobody can agree or disagree. Expected a table of single "
-            "votes in which prompt and both answers repeat."
+            "agreement needs pairs with at least two labels; there are none. Give a table with one "
+            "row per label, in which prompt and both responses repeat."
         )
     codes, labels = codes[is_shared], labels[is_shared]
     terms = _vote_terms(labels, counts[codes])
@@ -173,7 +128,7 @@ def agreement_of_votes(
 
 
 def _vote_terms(labels: IntArray, counts: npt.NDArray[Any]) -> FloatArray:
-    """For each vote: agreement, one, decisive agreement, whether it has any, majority, (n, 5)."""
+    """Return agreement, one, decisive agreement, whether it is defined, majority: (n, 5)."""
     others = counts - np.eye(N_CLASSES)[labels]
     same = others[np.arange(len(labels)), labels]
     n_decisive = np.where(labels < 2, others[:, :2].sum(1), 0)

@@ -99,7 +99,7 @@ def find_ids(wanted: pd.Series, ids: pd.Series, *, name: str) -> IntArray:
     Raises
     ------
     ScoresError
-        An id repeats in `ids`, the column of the table called `name`, or is missing there.
+        An id repeats or is missing in `ids`, which is a column of the table called `name`.
     """
     index, searched = pd.Index(ids.astype(str)), pd.Index(wanted.astype(str))
     if not index.is_unique:
@@ -109,8 +109,8 @@ def find_ids(wanted: pd.Series, ids: pd.Series, *, name: str) -> IntArray:
     unknown = searched[positions < 0]
     if len(unknown):
         raise ScoresError(
-            f"{len(unknown)} predicted ids are not in {name}: {', '.join(unknown[:5])}. "
-            "Use the predictions and the data of the same run."
+            f"{name} has no row for {len(unknown)} ids: {', '.join(unknown[:5])}. "
+            "Give predictions and data of the same pairs."
         )
     return positions.astype(np.int64)
 

@@ -1,62 +1,141 @@
-"""Does a model prefer what it reads first? Measured on pairs scored in both orders.
+"""Both orders of a pair: averaging them, averaging folds, and measuring position bias.
 
-Throughout, `probs_of_swapped` is what the model says of the swapped pair as it stands: its column 0
-belongs to the answer shown first there, which is B of the pair itself. A model that does not care
-about the order has ``probs_of_swapped == swap_probs(probs)``.
+Averaging commutes with the swap of A and B bit for bit: a sum of two numbers does not depend on
+their order, and every sum over the three classes adds A and B first.
+
+For position bias, `probs_of_swapped` is the output for the swapped pair: its column 0 belongs to
+the response shown first there, which is B of the pair. A model without position bias has
+``probs_of_swapped == swap_probs(probs)``.
 """
 
 from __future__ import annotations
 
-import html
-from dataclasses import dataclass, fields
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
+from scipy.special import log_softmax
 
-from tiewise.data.labels import swap_probs
-from tiewise.evaluation.intervals import FloatArray, Interval, check_confidence
+from tiewise.data.labels import LOGIT_COLUMNS, PROB_COLUMNS, swap_probs
+from tiewise.errors import PairsError
+from tiewise.evaluation.intervals import FloatArray, Interval, Result
 from tiewise.evaluation.metrics import check_probs
 from tiewise.evaluation.resampling import bootstrap, group_rows, mean_of_sums
 
+OUTCOMES = ("a", "b", "tie")
+
+
+def tabulate_one_order(logits: FloatArray) -> pd.DataFrame:
+    """Return the columns ``prob_*`` and ``logit_*`` of pairs scored in one order.
+
+    Parameters
+    ----------
+    logits
+        Shape (n, 3).
+    """
+    probs = np.exp(log_softmax(logits, axis=1))
+    return pd.DataFrame(np.hstack([probs, logits]), columns=PROB_COLUMNS + LOGIT_COLUMNS)
+
+
+def tabulate_both_orders(given: FloatArray, swapped: FloatArray) -> pd.DataFrame:
+    """Average the two orders of each pair.
+
+    Parameters
+    ----------
+    given
+        Logits of the pairs, shape (n, 3).
+    swapped
+        Logits of the swapped pairs, in their own order of A and B, shape (n, 3).
+
+    Returns
+    -------
+    DataFrame
+        n rows: ``prob_*``, the mean of both orders; ``logit_*``, its logarithm; ``prob_*_given``
+        and ``prob_*_swapped``, each order, in A and B of the pair.
+
+    Examples
+    --------
+    >>> table = tabulate_both_orders(np.log([[0.5, 0.25, 0.25]]), np.log([[0.5, 0.25, 0.25]]))
+    >>> table.filter(regex="prob_(a|b|tie)$").round(3).values.tolist()
+    [[0.375, 0.375, 0.25]]
+    """
+    orders = log_softmax(given, axis=1), swap_probs(log_softmax(swapped, axis=1))
+    probs = [np.exp(order) for order in orders]
+    columns = [f"{name}_{order}" for order in ("given", "swapped") for name in PROB_COLUMNS]
+    return pd.DataFrame(
+        np.hstack([(probs[0] + probs[1]) / 2, np.logaddexp(*orders) - np.log(2), *probs]),
+        columns=PROB_COLUMNS + LOGIT_COLUMNS + columns,
+    )
+
+
+def average_folds(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    """Average the predictions of several models for the same pairs.
+
+    Parameters
+    ----------
+    tables
+        At least one table of predictions, all of the same pairs in the same order.
+
+    Returns
+    -------
+    DataFrame
+        Of one table, the table itself. Of several, probabilities are means, ``logit_*`` is the
+        logarithm of the mean, and the other columns are those of the first table.
+
+    Raises
+    ------
+    PairsError
+        The tables are of different pairs, or there is none.
+    """
+    if not tables:
+        raise PairsError("there is no prediction to average; expected at least one finished fold.")
+    first = tables[0]
+    if any(not table["id"].equals(first["id"]) for table in tables):
+        raise PairsError("the predictions to average are of different pairs; expected equal ids.")
+    if len(tables) == 1:
+        return first
+    averaged = first.copy()
+    for name in first.columns[first.columns.str.startswith("prob_")]:
+        averaged[name] = np.mean([table[name].to_numpy() for table in tables], axis=0)
+    log_probs = [log_softmax(table[LOGIT_COLUMNS].to_numpy(), axis=1) for table in tables]
+    averaged[LOGIT_COLUMNS] = np.logaddexp.reduce(log_probs, axis=0) - np.log(len(tables))
+    return averaged
+
 
 @dataclass(frozen=True)
-class PositionBias:
-    """What the order of the answers does to the predictions, before and after averaging orders."""
+class PositionBias(Result):
+    """Effect of the order of the responses, before and after averaging both orders."""
 
     bias_before: Interval
-    """Signed: P(first shown wins) - P(second shown wins), averaged over both orders."""
+    """P(first shown wins) - P(second shown wins), averaged over both orders."""
 
     bias_after: Interval
-    """The same of the average of both orders: zero, unless something is wrong."""
+    """The same for the average of both orders: zero, unless something is wrong."""
 
     flip_rate_before: Interval
-    """Share of rows whose likeliest class changes with the order."""
+    """Share of rows whose most probable class changes with the order."""
 
     flip_rate_after: Interval
-    """The same of the average of both orders."""
-
-    def to_dict(self) -> dict[str, dict[str, float | None]]:
-        """Return every interval for JSON."""
-        return {field.name: getattr(self, field.name).to_dict() for field in fields(self)}
+    """The same for the average of both orders."""
 
     def __str__(self) -> str:
-        named = [(field.name, getattr(self, field.name)) for field in fields(self)]
-        return "\n".join(f"{name.replace('_', ' '):18}{value:.4f}" for name, value in named)
-
-    def _repr_html_(self) -> str:
-        return f"<pre>{html.escape(str(self))}</pre>"
+        return "\n".join(
+            f"{name.replace('_', ' '):18}{value:.4f}" for name, value in vars(self).items()
+        )
 
 
 def flip_rate(probs: npt.ArrayLike, probs_of_swapped: npt.ArrayLike) -> float:
-    """Return the share of rows whose likeliest class changes with the order of the answers.
+    """Return the share of rows whose most probable class changes with the order of the responses.
 
     Parameters
     ----------
     probs
         P(A), P(B), P(tie) of the pairs, (n, 3).
     probs_of_swapped
-        The same model's output for the swapped pairs, (n, 3), columns as shown there.
+        Output of the same model for the swapped pairs, (n, 3), in their own order of A and B.
 
     Raises
     ------
@@ -65,13 +144,12 @@ def flip_rate(probs: npt.ArrayLike, probs_of_swapped: npt.ArrayLike) -> float:
 
     Examples
     --------
-    >>> flip_rate([[0.5, 0.3, 0.2]], [[0.5, 0.3, 0.2]])  # always the first shown
+    >>> flip_rate([[0.5, 0.3, 0.2]], [[0.5, 0.3, 0.2]])  # always the response shown first
     1.0
-    >>> flip_rate([[0.5, 0.3, 0.2]], [[0.3, 0.5, 0.2]])  # always the same answer
+    >>> flip_rate([[0.5, 0.3, 0.2]], [[0.3, 0.5, 0.2]])  # always the same response
     0.0
     """
-    given, swapped = _both_orders(probs, probs_of_swapped)
-    return float(_flips(given, swapped).mean())
+    return float(_flips(*_both_orders(probs, probs_of_swapped)).mean())
 
 
 def position_bias(
@@ -91,17 +169,6 @@ def position_bias(
         As in :func:`flip_rate`.
     groups, confidence_level, n_resamples, seed
         As in :func:`tiewise.evaluate`.
-
-    Returns
-    -------
-    Interval
-        In [-1, 1]. Above zero: the answer shown first is preferred.
-
-    Examples
-    --------
-    >>> first = [[0.5, 0.3, 0.2]] * 40
-    >>> f"{position_bias(first, first):.2f}", f"{position_bias(first, [[0.3, 0.5, 0.2]] * 40):.2f}"
-    ('0.20 [0.20, 0.20]', '0.00 [0.00, 0.00]')
     """
     return measure_position_bias(
         probs,
@@ -122,7 +189,7 @@ def measure_position_bias(
     n_resamples: int = 999,
     seed: int = 0,
 ) -> PositionBias:
-    """Measure bias and flip rate of one order, and of the average of both.
+    """Measure bias and flip rate of one order and of the average of both.
 
     Parameters
     ----------
@@ -140,15 +207,10 @@ def measure_position_bias(
     flip rate before  1.0000 [1.0000, 1.0000]
     flip rate after   0.0000 [0.0000, 0.0000]
     """
-    check_confidence(confidence_level)
     given, swapped = _both_orders(probs, probs_of_swapped)
-    average, average_of_swapped = _average(given, swapped), _average(swapped, given)
-    terms = [
-        _leads(given, swapped),
-        _leads(average, average_of_swapped),
-        _flips(given, swapped),
-        _flips(average, average_of_swapped),
-    ]
+    before = given, swapped
+    after = (given + swap_probs(swapped)) / 2, (swapped + swap_probs(given)) / 2
+    terms = [measure(*orders) for measure in (_leads, _flips) for orders in (before, after)]
     grouped = group_rows(groups, given, swapped)
     sums = grouped.sums(np.column_stack([*terms, np.ones(len(given))]))
     drawn = bootstrap(sums, mean_of_sums, n_resamples=n_resamples, seed=seed)
@@ -162,16 +224,10 @@ def _both_orders(
     return given, check_probs(probs_of_swapped, len(given), "probs_of_swapped")
 
 
-def _average(probs: npt.NDArray[Any], probs_of_swapped: npt.NDArray[Any]) -> FloatArray:
-    return np.asarray((probs + swap_probs(probs_of_swapped)) / 2, dtype=np.float64)
-
-
-def _leads(given: npt.NDArray[Any], swapped: npt.NDArray[Any]) -> FloatArray:
+def _leads(given: npt.NDArray[Any], swapped: npt.NDArray[Any]) -> npt.NDArray[Any]:
     # In this order of operations, outputs that are only permuted cancel to exactly zero.
-    lead = ((given[:, 0] - given[:, 1]) - (swapped[:, 1] - swapped[:, 0])) / 2
-    return np.asarray(lead, dtype=np.float64)
+    return np.asarray(((given[:, 0] - given[:, 1]) - (swapped[:, 1] - swapped[:, 0])) / 2)
 
 
-def _flips(given: npt.NDArray[Any], swapped: npt.NDArray[Any]) -> FloatArray:
-    flips = given.argmax(1) != swap_probs(swapped).argmax(1)
-    return np.asarray(flips, dtype=np.float64)
+def _flips(given: npt.NDArray[Any], swapped: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    return np.asarray(given.argmax(1) != swap_probs(swapped).argmax(1))

@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from scipy.special import log_softmax
 
 from tiewise.config.run_config import BLEND, ModelConfig, RunConfig
 from tiewise.data.folds import fold_by_group, split
@@ -24,7 +25,6 @@ from tiewise.data.labels import LOGIT_COLUMNS, PROB_COLUMNS
 from tiewise.errors import RunError
 from tiewise.evaluation.paired import PairedDifferences
 from tiewise.evaluation.references import RunScores
-from tiewise.evaluation.swap_averaging import log_softmax
 from tiewise.files import digest_json
 from tiewise.judges.comparison import compare_runs, read_shared
 from tiewise.judges.mixture import Mixture, fit_weights, mix
@@ -121,7 +121,7 @@ def blend_runs(
     """
     _check_members(runs, artifacts_dir, name)
     tables = read_shared(runs)
-    log_probs = np.stack([log_softmax(table_logits(table)) for table in tables])
+    log_probs = np.stack([log_softmax(table_logits(table), axis=1) for table in tables])
     known = _deal_anew(runs[0], tables[0])
     config = _describe(runs)
     if overwrite and name is not None:

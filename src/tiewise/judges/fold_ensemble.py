@@ -16,7 +16,7 @@ import pandas as pd
 import torch
 
 from tiewise.errors import DeviceError, ModelError, RunError
-from tiewise.evaluation.swap_averaging import average_folds
+from tiewise.evaluation.position import average_folds
 from tiewise.files import read_json
 from tiewise.models.adapters import check_folder
 from tiewise.models.backbones import resolve_backbone

@@ -17,9 +17,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from scipy.optimize import minimize
+from scipy.special import log_softmax
 
 from tiewise.errors import RunError
-from tiewise.evaluation.swap_averaging import log_softmax
 from tiewise.files import read_json, write_json
 
 Floats = npt.NDArray[np.float64]
@@ -48,7 +48,9 @@ class Mixture:
         >>> np.exp(even.apply([np.log([[0.5, 0.25, 0.25]]), np.log([[0.25, 0.5, 0.25]])])).round(3)
         array([[0.369, 0.369, 0.261]])
         """
-        return mix(np.stack([log_softmax(part) for part in logits]), np.asarray(self.weights))
+        return mix(
+            np.stack([log_softmax(part, axis=1) for part in logits]), np.asarray(self.weights)
+        )
 
     def save(self, path: Path) -> None:
         """Write members and weights as JSON."""
@@ -75,7 +77,7 @@ def load_mixture(path: Path) -> Mixture:
 
 def mix(log_probs: Floats, weights: Floats) -> Floats:
     """Return the mixture's log-probabilities (n, 3) of the members' (k, n, 3)."""
-    return log_softmax(sum(w * part for w, part in zip(weights, log_probs, strict=True)))
+    return log_softmax(sum(w * part for w, part in zip(weights, log_probs, strict=True)), axis=1)
 
 
 def fit_weights(labels: npt.NDArray[np.int64], log_probs: Floats) -> Floats:

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from tiewise.evaluation.swap_averaging import OUTCOMES
+from tiewise.evaluation.position import OUTCOMES
 
 Floats = npt.NDArray[np.float64]
 

@@ -22,7 +22,7 @@ import torch
 
 from tiewise.data.table import is_degenerate
 from tiewise.errors import NumericsError
-from tiewise.evaluation.swap_averaging import tabulate_both_orders, tabulate_one_order
+from tiewise.evaluation.position import tabulate_both_orders, tabulate_one_order
 from tiewise.models.attention import collate
 from tiewise.models.dedup import find_distinct, take_rows
 from tiewise.models.model import PairClassifier

@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+from scipy.special import log_softmax
 
 from run_folders import fit_small, simulated_tables, write_run
 from tiewise.cli import main
@@ -11,7 +12,6 @@ from tiewise.data.labels import LOGIT_COLUMNS, PROB_COLUMNS, swap_probs
 from tiewise.data.simulation.simulate import simulate
 from tiewise.data.table import swap_pairs
 from tiewise.errors import RunError
-from tiewise.evaluation.swap_averaging import log_softmax
 from tiewise.judges.blending import blend_runs
 from tiewise.judges.comparison import compare_runs
 from tiewise.judges.mixture import fit_weights, load_mixture, mix
@@ -28,7 +28,7 @@ def blur(spread, seed=1):
     """Return predictions that are those of `OOF` with noise."""
     noise = np.random.default_rng(seed).normal(0, spread, (len(OOF), 3))
     oof = OOF[[name for name in OOF if not name.endswith(("_given", "_swapped"))]].copy()
-    oof[LOGIT_COLUMNS] = log_softmax(OOF[LOGIT_COLUMNS].to_numpy() + noise)
+    oof[LOGIT_COLUMNS] = log_softmax(OOF[LOGIT_COLUMNS].to_numpy() + noise, axis=1)
     oof[PROB_COLUMNS] = np.exp(oof[LOGIT_COLUMNS])
     return oof
 
@@ -56,10 +56,10 @@ def test_each_row_is_mixed_with_weights_fitted_on_other_conversations(blended):
     assert sorted(oof.index) == sorted(FOLDS["id"])
     for fold, held in oof.groupby("fold"):
         others = oof.index[oof["fold"] != fold]
-        log_probs = [log_softmax(table.loc[others, LOGIT_COLUMNS]) for table in tables]
+        log_probs = [log_softmax(table.loc[others, LOGIT_COLUMNS], axis=1) for table in tables]
         weights = fit_weights(oof.loc[others, "label"].to_numpy(int), np.stack(log_probs))
         held_log_probs = np.stack(
-            [log_softmax(table.loc[held.index, LOGIT_COLUMNS]) for table in tables]
+            [log_softmax(table.loc[held.index, LOGIT_COLUMNS], axis=1) for table in tables]
         )
         np.testing.assert_allclose(held[LOGIT_COLUMNS], mix(held_log_probs, weights), atol=1e-9)
 
@@ -79,7 +79,9 @@ def test_a_blend_is_a_run_like_any_other(blended):
 def test_new_rows_get_the_weights_of_all_rows(blended):
     """The run's own mixture is fitted on everything."""
     _, _, blend = blended
-    log_probs = np.stack([log_softmax(blur(*pair)[LOGIT_COLUMNS]) for pair in ((0.3, 1), (0.6, 2))])
+    log_probs = np.stack(
+        [log_softmax(blur(*pair)[LOGIT_COLUMNS], axis=1) for pair in ((0.3, 1), (0.6, 2))]
+    )
     expected = fit_weights(OOF["label"].to_numpy(int), log_probs)
     assert load_mixture(blend.run.mixture_path) == blend.mixture
     np.testing.assert_allclose(blend.mixture.weights, expected, atol=1e-9)

@@ -18,7 +18,7 @@ from opened import open_tiny
 from tiewise.data.labels import PROB_COLUMNS
 from tiewise.data.simulation.simulate import simulate
 from tiewise.errors import DeviceError, ModelError, RunError
-from tiewise.evaluation.swap_averaging import average_folds
+from tiewise.evaluation.position import average_folds
 from tiewise.files import write_json
 from tiewise.judges.fold_ensemble import find_device, load_judge, open_judge
 from tiewise.judges.serving import predict, rank, score

@@ -1,22 +1,124 @@
-"""The table that says whether a run beats what it must beat."""
+"""Tests of reference models and of the scores of a run next to them."""
 
 import json
 
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tiewise.data.labels import PROB_COLUMNS, swap_probs
 from tiewise.errors import ScoresError
-from tiewise.evaluation.references import count_rows, evaluate_tables
+from tiewise.evaluation.references import (
+    LENGTH_COLUMNS,
+    count_rows,
+    evaluate_tables,
+    predict_class_prior,
+    predict_length_only,
+    reference_probs,
+)
 from tiewise.evaluation.scores import compare, evaluate
 
 FEW = 99
+lengths = st.integers(0, 100_000)
+
+
+@st.composite
+def folds_tables(draw, n_folds=3):
+    """Return rows of any lengths and labels, with at least one labelled row in each fold."""
+    row = st.tuples(st.sampled_from([0, 1, 2, None]), lengths, lengths, lengths)
+    rows = draw(st.lists(row, min_size=n_folds, max_size=15))
+    table = pd.DataFrame(rows, columns=["label", *LENGTH_COLUMNS])
+    table["fold"] = np.arange(len(table)) % n_folds
+    table.loc[: n_folds - 1, "label"] = draw(st.integers(0, 2))
+    return table.astype({"label": "Int8"})
+
+
+@given(folds_tables())
+def test_references_are_probabilities(table):
+    """For any lengths and labels, rows sum to one and no probability is zero."""
+    references, omitted = reference_probs(table, np.arange(len(table)))
+    assert references.keys() == {"uniform", "class_prior", "length_only"}
+    assert not omitted
+    for probs in references.values():
+        np.testing.assert_allclose(probs.sum(1), 1)
+        assert (probs > 0).all()
+
+
+@given(folds_tables())
+def test_length_only_is_symmetric(table):
+    """Swapping the responses exchanges P(A) and P(B) bit for bit."""
+    columns = {"n_chars_a": "n_chars_b", "n_chars_b": "n_chars_a"}
+    given_order = predict_length_only(table.dropna(), table)
+    swapped = predict_length_only(table.dropna(), table.rename(columns=columns)[table.columns])
+    np.testing.assert_array_equal(given_order, swap_probs(swapped))
+
+
+@given(folds_tables(), st.integers(0, 2))
+def test_references_do_not_see_their_fold(table, label):
+    """The labels of a held-out fold have no effect on its predictions."""
+    rows = np.flatnonzero(table["fold"] == 0)
+    changed = table.assign(label=table["label"].where(table["fold"] != 0, label))
+    before, after = reference_probs(table, rows)[0], reference_probs(changed, rows)[0]
+    for name, probs in before.items():
+        np.testing.assert_array_equal(probs, after[name])
+
+
+@given(st.lists(st.integers(0, 2), min_size=1), st.integers(1, 4))
+def test_class_prior_has_one_row_more_per_class(labels, n):
+    """Laplace's rule; every row gets the same probabilities."""
+    probs = predict_class_prior(pd.DataFrame({"label": labels}), pd.DataFrame(index=range(n)))
+    counts = np.array([labels.count(k) + 1 for k in range(3)])
+    np.testing.assert_allclose(probs, np.tile(counts / counts.sum(), (n, 1)))
+
+
+def test_length_only_learns_length():
+    """Where the longer response wins, accuracy is nearly one."""
+    generator = np.random.default_rng(0)
+    table = pd.DataFrame(generator.integers(50, 4000, (600, 3)), columns=LENGTH_COLUMNS)
+    table["label"] = (table["n_chars_b"] > table["n_chars_a"]).astype(int)
+    probs = predict_length_only(table, table)
+    assert (probs.argmax(1) == table["label"]).mean() > 0.97
+
+
+def test_length_only_allows_unseen_ties():
+    """A class without a training row is rare, not impossible."""
+    table = pd.DataFrame({"label": [0, 1], "n_chars_prompt": 5, "n_chars_a": 5, "n_chars_b": 5})
+    probs = predict_length_only(pd.concat([table] * 50), table)
+    assert 0 < probs[0, 2] < 0.1
+    assert probs[0, 0] == probs[0, 1]
+
+
+def test_bayes_is_a_reference():
+    """Simulated data have the probabilities that their labels were drawn from."""
+    table = pd.DataFrame({"fold": [0, 1], "label": [0, 1]})
+    table[["bayes_a", "bayes_b", "bayes_tie"]] = [[0.7, 0.1, 0.2], [0.2, 0.5, 0.3]]
+    assert reference_probs(table, [1])[0]["bayes"].tolist() == [[0.2, 0.5, 0.3]]
+
+
+def test_missing_references_are_explained():
+    """A single fold has no other rows to fit on."""
+    references, omitted = reference_probs(pd.DataFrame({"fold": [0, 0], "label": [0, 1]}), [0])
+    assert references.keys() == {"uniform"}
+    assert "no labelled row outside fold 0" in omitted["class_prior"]
+    assert "no column n_chars_prompt" in omitted["length_only"]
+
+
+@pytest.mark.parametrize("fold", [0, 1])
+def test_references_keep_requested_order(fold):
+    """The prediction of a row does not depend on the other requested rows, up to rounding."""
+    generator = np.random.default_rng(fold)
+    table = pd.DataFrame(generator.integers(0, 900, (30, 3)), columns=LENGTH_COLUMNS)
+    table = table.assign(fold=np.arange(30) % 3, label=generator.integers(0, 3, 30))
+    whole = reference_probs(table, np.arange(30))[0]["length_only"]
+    some = reference_probs(table, [17, 3, 4])[0]["length_only"]
+    np.testing.assert_allclose(some, whole[[17, 3, 4]], rtol=1e-12)
 
 
 @pytest.fixture
 def tables():
-    """Make a run that knows something: forty groups in five folds, drawn towards the label."""
+    """Return predictions better than uniform, and the table of folds: 40 groups in five folds."""
     generator = np.random.default_rng(0)
     group = np.repeat(np.arange(40), 5)
     folds = pd.DataFrame(
@@ -35,8 +137,8 @@ def tables():
     return folds.assign(**dict(zip(PROB_COLUMNS, probs.T, strict=True))), folds
 
 
-def test_the_scores_are_those_of_the_tables_rows(tables):
-    """evaluate_tables says what evaluate and compare say of the same numbers."""
+def test_run_scores_match_evaluate(tables):
+    """evaluate_tables gives the numbers of evaluate and compare."""
     oof, folds = tables
     run = evaluate_tables(oof, folds, n_resamples=FEW)
     labels, probs = oof["label"], oof[PROB_COLUMNS].to_numpy()
@@ -48,7 +150,7 @@ def test_the_scores_are_those_of_the_tables_rows(tables):
 
 
 def test_rows_are_matched_by_id(tables):
-    """Neither the order of the predictions nor which folds are done matters."""
+    """Neither the order of the predictions nor the number of finished folds matters."""
     oof, folds = tables
     first = oof[oof["fold"] == 1]
     run = evaluate_tables(first, folds, n_resamples=FEW)
@@ -57,8 +159,8 @@ def test_rows_are_matched_by_id(tables):
     assert run.scores.n == 40
 
 
-def test_scores_json_has_the_promised_shape(tables):
-    """The keys of interfaces.md, baselines in the same shape, no NaN."""
+def test_scores_json_has_promised_keys(tables):
+    """The keys of the interface, baselines in the same form, no NaN."""
     value = evaluate_tables(*tables, counts={"dropped": 3}, n_resamples=FEW).to_dict()
     assert json.loads(json.dumps(value, allow_nan=False)) == value
     assert value["baselines"].keys() == {"uniform", "class_prior", "length_only"}
@@ -70,8 +172,8 @@ def test_scores_json_has_the_promised_shape(tables):
     assert value["position_bias"] is None
 
 
-def test_rows_without_a_label_are_left_out_and_counted(tables):
-    """Nothing is lost in silence."""
+def test_unlabelled_rows_are_left_out(tables):
+    """They are counted."""
     oof, folds = tables
     oof.loc[:9, "label"] = pd.NA
     run = evaluate_tables(oof, folds, n_resamples=FEW)
@@ -79,12 +181,12 @@ def test_rows_without_a_label_are_left_out_and_counted(tables):
     assert run.counts == {"rows": 200, "unlabelled": 10}
 
 
-def test_both_orders_give_the_position_bias(tables):
-    """The swapped order stands in the table permuted back; a tilt to the first is positive."""
+def test_both_orders_give_position_bias(tables):
+    """The swapped order is stored permuted back; a preference for the first is positive."""
     oof, folds = tables
-    given = oof[PROB_COLUMNS].to_numpy()
-    tilted = given * [1.5, 1, 1] / (given * [1.5, 1, 1]).sum(1, keepdims=True)
-    other = swap_probs(given) * [1.5, 1, 1]
+    given_order = oof[PROB_COLUMNS].to_numpy()
+    tilted = given_order * [1.5, 1, 1] / (given_order * [1.5, 1, 1]).sum(1, keepdims=True)
+    other = swap_probs(given_order) * [1.5, 1, 1]
     other = swap_probs(other / other.sum(1, keepdims=True))
     for order, probs in (("given", tilted), ("swapped", other)):
         for column, name in enumerate(PROB_COLUMNS):
@@ -97,8 +199,8 @@ def test_both_orders_give_the_position_bias(tables):
     assert evaluate_tables(single, folds, n_resamples=FEW).position_bias is None
 
 
-def test_another_predictor_can_be_a_reference(tables):
-    """Any judge's probabilities of the same rows stand beside the rest."""
+def test_other_judges_can_be_references(tables):
+    """Probabilities of any judge for the same rows; here the run itself."""
     oof, folds = tables
     run = evaluate_tables(
         oof, folds, others={"judge": oof[PROB_COLUMNS].to_numpy()}, n_resamples=FEW
@@ -107,8 +209,8 @@ def test_another_predictor_can_be_a_reference(tables):
     assert not run.beats("judge")
 
 
-def test_it_prints_every_score_with_its_interval_and_names_what_is_missing(tables):
-    """A column per reference, a verdict each, a reason for what is omitted."""
+def test_run_scores_print_with_intervals(tables):
+    """One column per reference, one verdict each, and the reason for those omitted."""
     oof, folds = tables
     run = evaluate_tables(oof, folds.drop(columns="n_chars_a"), n_resamples=FEW)
     text = str(run)
@@ -118,7 +220,7 @@ def test_it_prints_every_score_with_its_interval_and_names_what_is_missing(table
 
 
 def test_html_is_escaped(tables):
-    """A reference may be called anything."""
+    """The name of a reference may be any text."""
     oof, folds = tables
     others = {"<script>": oof[PROB_COLUMNS].to_numpy()}
     run = evaluate_tables(oof, folds, others=others, n_resamples=FEW)
@@ -126,8 +228,8 @@ def test_html_is_escaped(tables):
     assert "&lt;script&gt;" in run._repr_html_()
 
 
-def test_counts_follow_the_columns_there_are():
-    """Truncated and degenerate rows are counted where the table says which they are."""
+def test_counts_follow_the_columns():
+    """Truncated and degenerate rows are counted if the table has the columns."""
     table = pd.DataFrame(
         {"label": [0, 1, None], "n_truncated": [0, 5, 1], "is_degenerate": [True, False, False]}
     )
@@ -136,9 +238,9 @@ def test_counts_follow_the_columns_there_are():
 
 
 def test_predictions_of_another_run_are_refused(tables):
-    """Ids that the folds table does not know, or knows twice, are named."""
+    """The message names ids that the table of folds does not have, or has twice."""
     oof, folds = tables
-    with pytest.raises(ScoresError, match=r"40 predicted ids are not in the folds table: 1000"):
+    with pytest.raises(ScoresError, match="the folds table has no row for 40 ids: 1000"):
         evaluate_tables(oof, folds[folds["fold"] != 0])
     with pytest.raises(ScoresError, match="more than once: 1000"):
         evaluate_tables(oof, pd.concat([folds, folds.head(1)]))

@@ -157,7 +157,7 @@ def test_holm_follows_its_definition(p_values):
 def test_predictions_of_other_data_are_refused():
     """The message names unknown and repeated ids."""
     pairs, oof = drawn_tables()
-    with pytest.raises(ScoresError, match="390 predicted ids are not in pairs"):
+    with pytest.raises(ScoresError, match="pairs has no row for 390 ids"):
         evaluate_slices(pairs.head(10), oof)
     with pytest.raises(ScoresError, match="more than once: 0"):
         evaluate_slices(pd.concat([pairs, pairs.head(1)]), oof)

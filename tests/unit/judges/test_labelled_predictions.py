@@ -95,7 +95,7 @@ def test_votes_on_one_pair_say_how_far_people_agree(files, tmp_path):
     assert scores.human_agreement.n == 150
     assert scores.human_agreement.agreement.value == 1
     assert scores.to_dict()["human_agreement"]["agreement"]["value"] == 1
-    assert "another person votes the same" in str(scores)
+    assert "another person agrees" in str(scores)
 
 
 def test_a_runs_texts_are_read_when_asked_for(tmp_path):

@@ -5,10 +5,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
+from scipy.special import log_softmax
 
 from tiewise.data.labels import swap_probs
 from tiewise.errors import RunError
-from tiewise.evaluation.swap_averaging import log_softmax
 from tiewise.judges.mixture import Mixture, fit_weights, load_mixture, mix
 
 members = arrays.arrays(
@@ -27,7 +27,7 @@ def loss(labels, log_probs, weights):
 @given(members)
 def test_a_member_is_the_mixture_that_gives_it_everything(logits):
     """Weight one for one member and none for the others is that member."""
-    log_probs = np.stack([log_softmax(part) for part in logits])
+    log_probs = np.stack([log_softmax(part, axis=1) for part in logits])
     for k, part in enumerate(log_probs):
         np.testing.assert_allclose(mix(log_probs, np.eye(len(logits))[k]), part, atol=1e-12)
 
@@ -36,7 +36,7 @@ def test_a_member_is_the_mixture_that_gives_it_everything(logits):
 def test_mixing_commutes_with_the_swap_bit_for_bit(logits, data):
     """Whatever the weights, exchanged members give the exchanged mixture."""
     weights = data.draw(arrays.arrays(np.float64, len(logits), elements=st.floats(0, 3)))
-    log_probs = np.stack([log_softmax(part) for part in logits])
+    log_probs = np.stack([log_softmax(part, axis=1) for part in logits])
     swapped = np.stack([swap_probs(part) for part in log_probs])
     assert np.array_equal(mix(swapped, weights), swap_probs(mix(log_probs, weights)))
 
@@ -47,7 +47,7 @@ def test_no_other_weights_do_better(seed):
     generator = np.random.default_rng(seed)
     logits = generator.normal(size=(3, 40, 3))
     labels = generator.integers(0, 3, 40)
-    log_probs = np.stack([log_softmax(part) for part in logits])
+    log_probs = np.stack([log_softmax(part, axis=1) for part in logits])
     weights = fit_weights(labels, log_probs)
     best = loss(labels, log_probs, weights)
     assert weights.min() >= 0
@@ -60,7 +60,7 @@ def test_a_member_that_hardly_says_anything_is_not_made_much_of():
     generator = np.random.default_rng(0)
     labels = generator.integers(0, 3, 6000)
     faint = 0.05 * (np.eye(3)[labels] + generator.normal(size=(6000, 3)))
-    log_probs = log_softmax(faint)[None]
+    log_probs = log_softmax(faint, axis=1)[None]
     few, many = (fit_weights(labels[:n], log_probs[:, :n])[0] for n in (40, 6000))
     assert few < 3 < many
 
@@ -71,7 +71,9 @@ def test_the_better_of_two_members_counts_more():
     labels = generator.integers(0, 3, 300)
     knowing = generator.normal(size=(300, 3)) + 2 * np.eye(3)[labels]
     guessing = generator.normal(size=(300, 3))
-    weights = fit_weights(labels, np.stack([log_softmax(knowing), log_softmax(guessing)]))
+    weights = fit_weights(
+        labels, np.stack([log_softmax(knowing, axis=1), log_softmax(guessing, axis=1)])
+    )
     assert weights[0] > 0.5 > 5 * weights[1]
 
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from tiewise.evaluation.swap_averaging import tabulate_both_orders, tabulate_one_order
+from tiewise.evaluation.position import tabulate_both_orders, tabulate_one_order
 from tiewise.judges.prediction_stats import Tally
 
 LOGITS = st.integers(1, 8).flatmap(
