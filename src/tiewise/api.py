@@ -310,18 +310,18 @@ def evaluate_run_or_file(
     if kind == "rewardbench":
         if predictions is None:
             raise ConfigError("--rewardbench needs --data and --predictions.")
-        return labelled_predictions.score_preferences(files, predictions)
+        return labelled_predictions.score_rewardbench_file(files, predictions)
     if opened is not None:
         if kind == "calibration" and not is_joined(opened):
             opened.evaluate()
-        judged = labelled_predictions.judge_run(opened, files)
+        judged = labelled_predictions.load_run_predictions(opened, files)
     else:
         assert predictions is not None  # noqa: S101 - checked above
-        judged = labelled_predictions.judge_file(files, predictions)
-    return _evaluate_judged(judged, kind, opened)
+        judged = labelled_predictions.load_file_predictions(files, predictions)
+    return _evaluate_predictions(judged, kind, opened)
 
 
-def _evaluate_judged(judged: LabelledPredictions, kind: Kind, run: Run | None) -> Any:
+def _evaluate_predictions(judged: LabelledPredictions, kind: Kind, run: Run | None) -> Any:
     if kind == "slices":
         from tiewise.evaluation.slices import evaluate_slices
 
@@ -341,9 +341,9 @@ def _evaluate_judged(judged: LabelledPredictions, kind: Kind, run: Run | None) -
         if run is not None:
             save_calibration(run, result)
         return result
-    from tiewise.judges.labelled_predictions import score_judged
+    from tiewise.judges.labelled_predictions import score_predictions
 
-    return score_judged(judged)
+    return score_predictions(judged)
 
 
 def compare_runs(
@@ -355,14 +355,14 @@ def compare_runs(
 ) -> Any:
     """Compare runs with the last one named, on the rows that both predicted."""
     from tiewise.judges import comparison
-    from tiewise.judges.labelled_predictions import judge_run
+    from tiewise.judges.labelled_predictions import load_run_predictions
 
     if len(runs) < 2:
         raise ConfigError(f"{len(runs)} run is named; expected two or more, the reference last.")
     if data and not by_slice:
         raise ConfigError("Texts are only needed for --by-slice: leave out --data, or add it.")
     files = _as_files(data)
-    *judged, reference = [judge_run(open_run(run, artifacts), files) for run in runs]
+    *judged, reference = [load_run_predictions(open_run(run, artifacts), files) for run in runs]
     return comparison.compare_with_reference(judged, reference, by_slice=by_slice)
 
 

@@ -9,7 +9,7 @@ import pandas as pd
 
 from tiewise.errors import RunError
 from tiewise.evaluation.paired import PairedDifferences, compare_many
-from tiewise.judges.labelled_predictions import LabelledPredictions, judge_run
+from tiewise.judges.labelled_predictions import LabelledPredictions, load_run_predictions
 from tiewise.runs.folder import RunFolder
 from tiewise.runs.tables import read_oof
 
@@ -24,11 +24,13 @@ def compare_runs(first: RunFolder, second: RunFolder, **options: Any) -> PairedD
     **options
         As for :func:`compare_with_reference`.
     """
-    return compare_with_reference([judge_run(first)], judge_run(second), **options)
+    return compare_with_reference(
+        [load_run_predictions(first)], load_run_predictions(second), **options
+    )
 
 
 def compare_with_reference(
-    judged: Sequence[LabelledPredictions],
+    predictions: Sequence[LabelledPredictions],
     reference: LabelledPredictions,
     *,
     by_slice: bool = False,
@@ -38,7 +40,7 @@ def compare_with_reference(
 
     Parameters
     ----------
-    judged, reference
+    predictions, reference
         Predictions of the same data.
     by_slice
         Also compare them on each slice of the rows; this needs the texts of the reference.
@@ -52,10 +54,10 @@ def compare_with_reference(
     ScoresError
         Predictions share no labelled row with the reference, or their labels differ.
     """
-    names = [one.name for one in (*judged, reference)]
+    names = [one.name for one in (*predictions, reference)]
     if len(names) > 2 and len(set(names)) < len(names):
         raise RunError(f"runs are {', '.join(names)}; name each run once, the reference last.")
-    tables = {one.name: one.oof for one in judged}
+    tables = {one.name: one.oof for one in predictions}
     texts = reference.texts() if by_slice else None
     return compare_many(tables, reference.oof, name=reference.name, pairs=texts, **options)
 

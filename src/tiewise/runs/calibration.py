@@ -1,12 +1,11 @@
-"""A run's calibration: written when it was adopted, applied to whatever the run predicts.
+"""Save the adopted calibration of a run, read it back, and apply it to predictions.
 
-``calibration.json`` in the run folder names the out-of-fold predictions it was fitted on by digest;
-after a further fold, or another fit, it belongs to other predictions and is refused.
+``calibration.json`` in the run folder stores the digest of the out-of-fold predictions it was
+fitted on. When another fold or another fit changes these, the calibration is refused.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -19,54 +18,55 @@ from tiewise.evaluation.intervals import FloatArray
 from tiewise.files import digest_file, read_json, write_json
 from tiewise.runs.folder import RunFolder
 
-_LEAST = 1e-12
+_SMALLEST_PROB = 1e-12
 
 
 def log_probs(table: pd.DataFrame) -> FloatArray:
-    """Return what a calibration is fitted on and applied to: log-probabilities, (n, 3)."""
+    """Return the log-probabilities (n, 3) of a table of predictions, clipped to stay finite.
+
+    Calibrations are fitted on these and applied to these.
+    """
     probs = table[PROB_COLUMNS].to_numpy(np.float64)
-    return np.asarray(np.log(np.clip(probs, _LEAST, 1)), dtype=np.float64)
+    return np.asarray(np.log(np.clip(probs, _SMALLEST_PROB, 1)), dtype=np.float64)
 
 
-def save_calibration(run: RunFolder, verdict: CalibrationResult) -> None:
-    """Write an adopted calibration; without one remove what an earlier verdict left."""
+def save_calibration(run: RunFolder, result: CalibrationResult) -> None:
+    """Write the adopted calibration; if none was adopted, remove an earlier one."""
     path = _path(run)
-    if not verdict.is_worth_it:
+    if result.is_worth_it:
+        write_json(path, result.to_dict() | {"oof_sha256": digest_file(run.oof_path)})
+    else:
         path.unlink(missing_ok=True)
-        return
-    write_json(path, verdict.to_dict() | {"oof_sha256": digest_file(run.oof_path)})
 
 
 def read_calibration(run: RunFolder) -> Calibration:
-    """Return the run's calibration, or the one that changes nothing.
+    """Return the calibration of a run, or `NO_CALIBRATION`.
 
     Raises
     ------
     RunError
-        When the file is damaged, or was fitted on other predictions than the run's.
+        The file is damaged, or was fitted on other predictions.
     """
     path = _path(run)
     if not path.is_file():
         return NO_CALIBRATION
+    again = f"Run tiewise evaluate {run.name} --calibrate again, or remove the file."
     try:
         values = read_json(path)
-        adopted = values["adopted"]
-        scale, bias = (_three_numbers(adopted[name]) for name in ("scale", "bias"))
-        found, oof_sha256 = Calibration(str(adopted["method"]), scale, bias), values["oof_sha256"]
+        found, oof_sha256 = _as_calibration(**values["adopted"]), values["oof_sha256"]
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise RunError(f"{path} is damaged: {error!r}. Run tiewise calibrate again.") from error
+        raise RunError(f"{path} is damaged: {error!r}. {again}") from error
     if not run.oof_path.is_file() or digest_file(run.oof_path) != oof_sha256:
         raise RunError(
-            f"{path} was fitted on other predictions than {run.oof_path} holds now. Run tiewise "
-            f"calibrate {run.name} again, or remove the file."
+            f"{path} was fitted on other predictions than {run.oof_path} has now. {again}"
         )
     return found
 
 
 def apply_calibration(table: pd.DataFrame, calibration: Calibration) -> pd.DataFrame:
-    """Return predictions with calibrated probabilities; bit for bit the same where none is adopted.
+    """Return predictions with calibrated probabilities and logits.
 
-    What was said in each single order is left as it was.
+    Columns of a single order do not change; without a calibration, nothing changes.
     """
     if calibration.method == NO_CALIBRATION.method:
         return table
@@ -77,11 +77,12 @@ def apply_calibration(table: pd.DataFrame, calibration: Calibration) -> pd.DataF
     return table.assign(**changed)
 
 
-def _three_numbers(values: Sequence[float]) -> tuple[float, float, float]:
-    a, b, tie = map(float, values)
-    if not np.isfinite([a, b, tie]).all():
-        raise ValueError(f"{values} are not finite")
-    return a, b, tie
+def _as_calibration(method: str, scale: list[float], bias: list[float]) -> Calibration:
+    """Check the values of a file; ValueError unless there are three finite scales and biases."""
+    numbers = np.array([scale, bias], dtype=np.float64)
+    if numbers.shape != (2, 3) or not np.isfinite(numbers).all():
+        raise ValueError(f"scale and bias are {scale}, {bias}; expected three finite numbers each")
+    return Calibration(str(method), *(tuple(row) for row in numbers.tolist()))
 
 
 def _path(run: RunFolder) -> Path:

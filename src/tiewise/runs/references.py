@@ -1,8 +1,8 @@
-"""A run's scores beside what it must beat, the CPU-class model among it where that was fitted.
+"""Score a run next to its reference models, including the feature model if there is a run of it.
 
-A run of the model called `baseline` stands beside another run when it was fitted in the same
-artifacts folder on the same data, dealt to the same folds: then each row was predicted by both
-without its own fold, and nothing need be fitted again.
+A run of the preset `baseline` is a reference for another run if it is in the same artifacts folder
+and was fitted on the same data with the same folds. Then both predicted each row without its own
+fold, and nothing has to be fitted again.
 """
 
 from __future__ import annotations
@@ -40,16 +40,16 @@ def score_run(
     folds: pd.DataFrame | None = None,
     counts: Mapping[str, int] | None = None,
 ) -> RunScores:
-    """Score out-of-fold predictions of a run beside every reference that can be had.
+    """Score out-of-fold predictions of a run next to every available reference.
 
     Parameters
     ----------
     run
-        The run, with its data and folds written.
+        A run with its data and folds written.
     oof
         Predictions of finished folds.
     folds
-        The table of folds, if it was read already.
+        The table of folds; None: read it.
     counts
         Further counts to report.
     """
@@ -91,67 +91,70 @@ def _sum_leaks(run: RunFolder, folds: Sequence[int]) -> dict[str, int]:
 
 
 def predict_by_baseline(run: RunFolder, ids: pd.Series) -> tuple[FloatArray | None, str]:
-    """Look up what the CPU-class model beside a run says of rows.
+    """Look up the out-of-fold probabilities of the feature model for the rows of a run.
 
     Parameters
     ----------
     run
-        The run to be judged.
+        The run that is scored.
     ids
-        Of the rows, (n,).
+        Ids of the rows, (n,).
 
     Returns
     -------
     probs
-        Out-of-fold probabilities, float64 (n, 3); None where there are none.
+        float64 (n, 3), or None if they are not available.
     reason
-        Why there are none; empty where there are, or where the run is that model itself.
+        Why they are not available; empty if they are, or if the run is the feature model itself.
     """
     if run.config.model.backbone == BASELINE:
         return None, ""
     oof = _newest_oof(run)
     if oof is None:
-        return None, "not fitted on these folds: tiewise fit --preset baseline --folds all"
+        return None, "not fitted on these folds; run tiewise fit --preset baseline --folds all"
     table = oof.set_index(oof["id"].astype(str))[PROB_COLUMNS].reindex(ids.astype(str))
     n_missing = int(table.isna().any(axis=1).sum())
     if n_missing:
-        return None, f"its run lacks {n_missing:,} of these rows: fit its other folds"
+        return (
+            None,
+            f"its run has not predicted {n_missing:,} of these rows; fit its other folds",
+        )
     return table.to_numpy("float64"), ""
 
 
 def _newest_oof(run: RunFolder) -> pd.DataFrame | None:
-    """Return the predictions of the model's run with most folds finished, the newest of those."""
-    beside = [found for path in run.path.parent.glob("*/scores.json")
-              if (found := _open_beside(run, path.parent)) is not None]  # fmt: skip
-    beside.sort(key=lambda found: (len(found.finished_folds()), _age(found)))
-    for found in reversed(beside):
+    """Return the predictions of the feature model with most finished folds, the newest of these."""
+    folders = [path.parent for path in run.path.parent.glob("*/scores.json")]
+    found = [other for folder in folders if (other := _open_baseline(run, folder)) is not None]
+    found.sort(key=lambda other: (len(other.finished_folds()), _modified_at(other)))
+    for other in reversed(found):
         try:
-            return read_oof(found)
-        except (TiewiseError, OSError) as error:  # no reason to stop: it may be half written
-            _log.warning("%s is no reference: %s", found.path, error)
+            return read_oof(other)
+        except (TiewiseError, OSError) as error:  # for example while another process writes it
+            _log.warning("%s is not used as a reference: %s", other.path, error)
     return None
 
 
-def _open_beside(run: RunFolder, folder: Path) -> RunFolder | None:
-    """Open a run of the model on the same data and folds; None for any other run."""
+def _open_baseline(run: RunFolder, folder: Path) -> RunFolder | None:
+    """Open a run of the feature model on the same data and folds; None for any other folder."""
     try:
         found = open_run(folder, run.path.parent.parent)
-        is_beside = (
+        is_baseline = (
             found.config.model.backbone == BASELINE
             and _fold_rule(found.config) == _fold_rule(run.config)
             and pairs_digest(read_data(found)) == pairs_digest(read_data(run))
         )
-    except (TiewiseError, OSError):  # a run that is damaged is no reference, and no reason to stop
+    except (TiewiseError, OSError):  # a damaged run does not stop the scoring of another
         return None
-    return found if is_beside else None
+    return found if is_baseline else None
 
 
 def _fold_rule(config: RunConfig) -> tuple[str, int, int]:
     return config.data.fold_rule, config.data.n_splits, config.data.data_seed
 
 
-def _age(run: RunFolder) -> int:
+def _modified_at(run: RunFolder) -> int:
     try:
         return run.scores_path.stat().st_mtime_ns
-    except FileNotFoundError:  # it is being written anew
+    except FileNotFoundError:  # another process is replacing it
         return 0

@@ -1,4 +1,4 @@
-"""An adopted calibration is applied to whatever the run predicts; without one nothing changes."""
+"""Tests of the calibration of a run: saved, read back, and applied to predictions."""
 
 import numpy as np
 import pandas as pd
@@ -22,7 +22,7 @@ from tiewise.runs.tables import read_oof, save_scored
 
 @pytest.fixture
 def run(tmp_path):
-    """Make a run whose probabilities are far too sure."""
+    """Return a run with overconfident probabilities."""
     run, _ = simulated_run(tmp_path, 400)
     oof = read_oof(run)
     sharp = oof[PROB_COLUMNS].to_numpy() ** 4
@@ -31,38 +31,38 @@ def run(tmp_path):
     return run
 
 
-def verdict_of(run):
-    """Judge the run's own rows."""
+def calibrate_run(run):
+    """Calibrate on the run's own rows."""
     oof = read_oof(run)
     return calibrate(oof["label"], log_probs(oof), groups=oof["group"], symmetric=True)
 
 
-def test_what_was_adopted_is_read_back_and_applied(run):
-    """To the last bit, and with a smaller log loss."""
-    verdict = verdict_of(run)
-    assert verdict.is_worth_it
-    save_calibration(run, verdict)
-    assert read_calibration(run) == verdict.adopted
+def test_adopted_calibration_is_applied(run):
+    """It is read back bit for bit, and log loss is lower."""
+    result = calibrate_run(run)
+    assert result.is_worth_it
+    save_calibration(run, result)
+    assert read_calibration(run) == result.adopted
     oof = read_oof(run)
     after = apply_calibration(oof, read_calibration(run))
-    np.testing.assert_array_equal(after[PROB_COLUMNS], verdict.adopted.apply(log_probs(oof)))
+    np.testing.assert_array_equal(after[PROB_COLUMNS], result.adopted.apply(log_probs(oof)))
     own = [table[PROB_COLUMNS].to_numpy()[range(400), oof["label"]] for table in (oof, after)]
     assert np.log(own[1]).mean() > np.log(own[0]).mean()
     np.testing.assert_allclose(np.exp(after["logit_a"]), after["prob_a"])
 
 
-def test_without_one_nothing_changes(run):
-    """Bit for bit, and an earlier verdict's file goes when it is taken back."""
+def test_no_calibration_changes_nothing(run):
+    """Bit for bit; a later result without calibration removes the file."""
     oof = read_oof(run)
     assert read_calibration(run) == NO_CALIBRATION
     pd.testing.assert_frame_equal(apply_calibration(oof, NO_CALIBRATION), oof)
-    save_calibration(run, verdict_of(run))
+    save_calibration(run, calibrate_run(run))
     save_calibration(run, calibrate([0, 1, 2] * 40, np.zeros((120, 3))))
     assert read_calibration(run) == NO_CALIBRATION
 
 
-def test_exchange_still_exchanges_bit_for_bit(run):
-    """What treats A and B alike is applied alike."""
+def test_symmetric_calibration_commutes_with_swap(run):
+    """With equal parameters for A and B, bit for bit."""
     oof = read_oof(run)
     fitted = fit_calibration(oof["label"], log_probs(oof), method="vector", symmetric=True)
     swapped = oof.assign(**dict(zip(PROB_COLUMNS, swap_probs(oof[PROB_COLUMNS]).T, strict=True)))
@@ -70,17 +70,17 @@ def test_exchange_still_exchanges_bit_for_bit(run):
     np.testing.assert_array_equal(swap_probs(one), other)
 
 
-def test_it_belongs_to_the_predictions_it_was_fitted_on(run):
-    """After a further fold it is refused, with what to do."""
-    save_calibration(run, verdict_of(run))
+def test_other_predictions_are_refused(run):
+    """After another fold the message says what to do."""
+    save_calibration(run, calibrate_run(run))
     save_scored(run, read_oof(run).head(300), {})
-    with pytest.raises(RunError, match=r"other predictions .* tiewise calibrate"):
+    with pytest.raises(RunError, match=r"other predictions .* --calibrate"):
         read_calibration(run)
 
 
 @pytest.mark.parametrize("text", ["{", "[]", '{"adopted": {"method": "bias", "scale": [1]}}'])
-def test_damage_is_said(run, text):
-    """Not half applied."""
+def test_damaged_file_is_refused(run, text):
+    """Nothing is applied in part."""
     (run.path / "calibration.json").write_text(text)
     with pytest.raises(RunError, match="damaged"):
         read_calibration(run)

@@ -1,4 +1,4 @@
-"""The CPU-class model stands beside a run where it was fitted on the same rows and folds."""
+"""Tests of the feature model as a reference of other runs."""
 
 from dataclasses import replace
 
@@ -16,12 +16,12 @@ from tiewise.runs.tables import read_data, read_folds, read_oof, save_data, save
 
 @pytest.fixture
 def run(tmp_path):
-    """Make a finished run of 100 rows."""
+    """Return a finished run of 100 rows."""
     return simulated_run(tmp_path, 100)[0]
 
 
 def add_baseline(run, *, name="cpu", n_rows=100, **changed) -> RunFolder:
-    """Write a finished run of the model beside `run`, on its data and folds or on others."""
+    """Write a finished run of the feature model next to `run`, on its data and folds or others."""
     config = load_preset("baseline")
     config = replace(config, data=replace(config.data, **changed))
     other = RunFolder(run.path.with_name(name), config)
@@ -36,7 +36,7 @@ def add_baseline(run, *, name="cpu", n_rows=100, **changed) -> RunFolder:
     return other
 
 
-def test_it_is_one_of_the_references(run):
+def test_feature_model_is_a_reference(run):
     """Its score is that of its own out-of-fold predictions, paired with the run's."""
     assert "baseline" in score_run(run, read_oof(run)).omitted
     add_baseline(run)
@@ -47,8 +47,8 @@ def test_it_is_one_of_the_references(run):
     assert scores.differences["baseline"]["log_loss"].value == pytest.approx(gap)
 
 
-def test_rows_are_looked_up_by_id(run):
-    """The order in which rows are asked for does not matter."""
+def test_rows_are_matched_by_id(run):
+    """The order of the requested rows does not matter."""
     add_baseline(run)
     ids = read_oof(run)["id"].iloc[::-3]
     probs, reason = predict_by_baseline(run, ids)
@@ -56,13 +56,13 @@ def test_rows_are_looked_up_by_id(run):
 
 
 @pytest.mark.parametrize("changed", [{"n_splits": 4}, {"data_seed": 1}, {"fold_rule": "position"}])
-def test_other_folds_are_no_reference(run, changed):
-    """What learned from a row that the run held out would win unfairly."""
+def test_other_folds_are_not_used(run, changed):
+    """A model fitted on rows that the run held out would have an unfair advantage."""
     add_baseline(run, **changed)
     assert predict_by_baseline(run, read_oof(run)["id"])[0] is None
 
 
-def test_other_data_are_no_reference(run):
+def test_other_data_are_not_used(run):
     """The digest of the data decides."""
     other = add_baseline(run)
     write_json(other.data_path, read_data(other) | {"digest": "e" * 64})
@@ -70,19 +70,19 @@ def test_other_data_are_no_reference(run):
 
 
 def test_missing_rows_are_counted(run):
-    """A run of some folds is no reference for the others."""
+    """A run of some folds is not a reference for the others."""
     add_baseline(run, n_rows=70)
-    assert "lacks 30 of these rows" in predict_by_baseline(run, read_oof(run)["id"])[1]
+    assert "has not predicted 30 of these rows" in predict_by_baseline(run, read_oof(run)["id"])[1]
 
 
-def test_a_damaged_run_stops_nothing(run):
-    """Somebody else's broken folder is passed over."""
+def test_damaged_run_is_skipped(run):
+    """A folder with a broken configuration is ignored."""
     add_baseline(run, name="broken").path.joinpath("config.json").write_text("{")
     assert "not fitted" in predict_by_baseline(run, read_oof(run)["id"])[1]
 
 
-def test_a_run_whose_predictions_are_damaged_stops_nothing(run):
-    """Nor one that is being written at this moment; an older one that is whole takes its place."""
+def test_damaged_predictions_are_skipped(run):
+    """An older run with intact predictions is used instead."""
     add_baseline(run, name="older")
     damaged = add_baseline(run, name="newer")
     damaged.oof_path.write_bytes(b"no table")
@@ -91,8 +91,8 @@ def test_a_run_whose_predictions_are_damaged_stops_nothing(run):
     assert "baseline" in score_run(run, read_oof(run)).omitted
 
 
-def test_extra_rows_do_not_change_what_it_is_held_against(run):
-    """The folds are those of the data; extra rows are only learned from."""
+def test_extra_rows_keep_the_reference(run):
+    """The folds depend on the data; extra rows are only used for training."""
     add_baseline(run)
     described = read_data(run)
     more = {"digest": "e" * 64, "pairs_digest": described["digest"]}
@@ -100,7 +100,7 @@ def test_extra_rows_do_not_change_what_it_is_held_against(run):
     assert "baseline" in score_run(run, read_oof(run)).baselines
 
 
-def test_the_model_is_not_its_own_reference(tmp_path):
-    """Nothing is omitted either."""
+def test_feature_model_is_not_its_own_reference(tmp_path):
+    """Nothing is reported as omitted either."""
     run, _ = simulated_run(tmp_path, 100, preset="baseline")
     assert predict_by_baseline(run, read_oof(run)["id"]) == (None, "")

@@ -6,7 +6,7 @@ from run_folders import simulated_run, write_run
 from tiewise.data.labels import PROB_COLUMNS
 from tiewise.errors import RunError
 from tiewise.judges.comparison import compare_runs, compare_with_reference, read_shared
-from tiewise.judges.labelled_predictions import LabelledPredictions, judge_run
+from tiewise.judges.labelled_predictions import LabelledPredictions, load_run_predictions
 from tiewise.runs.tables import read_folds, read_oof
 
 
@@ -14,7 +14,7 @@ from tiewise.runs.tables import read_folds, read_oof
 def judged(tmp_path_factory):
     """Return a run and predictions of its 200 rows: its own, uniform ones, uniform ones of half."""
     run, pairs = simulated_run(tmp_path_factory.mktemp("artifacts"), 200)
-    base = judge_run(run)
+    base = load_run_predictions(run)
     uniform = base.oof.assign(**dict.fromkeys(PROB_COLUMNS, 1 / 3))
 
     def named(name, oof):
