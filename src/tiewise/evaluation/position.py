@@ -29,13 +29,7 @@ OUTCOMES = ("a", "b", "tie")
 
 
 def tabulate_one_order(logits: FloatArray) -> pd.DataFrame:
-    """Return the columns ``prob_*`` and ``logit_*`` of pairs scored in one order.
-
-    Parameters
-    ----------
-    logits
-        Shape (n, 3).
-    """
+    """Return the columns ``prob_*`` and ``logit_*`` from the logits (n, 3) of one order."""
     probs = np.exp(log_softmax(logits, axis=1))
     return pd.DataFrame(np.hstack([probs, logits]), columns=PROB_COLUMNS + LOGIT_COLUMNS)
 
@@ -72,18 +66,10 @@ def tabulate_both_orders(given: FloatArray, swapped: FloatArray) -> pd.DataFrame
 
 
 def average_folds(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
-    """Average the predictions of several models for the same pairs.
+    """Average the predictions of several models for the same pairs in the same order.
 
-    Parameters
-    ----------
-    tables
-        At least one table of predictions, all of the same pairs in the same order.
-
-    Returns
-    -------
-    DataFrame
-        Of one table, the table itself. Of several, probabilities are means, ``logit_*`` is the
-        logarithm of the mean, and the other columns are those of the first table.
+    One table is returned as it is. Of several, probabilities are means, ``logit_*`` is the
+    logarithm of the mean, and the other columns are those of the first table.
 
     Raises
     ------

@@ -20,11 +20,12 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from tiewise.data.labels import PROB_COLUMNS, swap_labels, swap_probs
+from tiewise.errors import ScoresError
 from tiewise.evaluation.agreement import VOTE_COLUMNS, HumanAgreement, agreement_of_votes
 from tiewise.evaluation.intervals import FloatArray, Interval, Result
 from tiewise.evaluation.metrics import N_CLASSES, check_labels, find_ids
 from tiewise.evaluation.position import PositionBias, measure_position_bias
-from tiewise.evaluation.scores import Metric, Scores, compare, evaluate, tabulate, to_html
+from tiewise.evaluation.scores import Metric, Scores, compare, evaluate, tabulate
 
 COMPARED: tuple[Metric, ...] = ("log_loss", "accuracy")
 LENGTH_COLUMNS = ["n_chars_prompt", "n_chars_a", "n_chars_b"]
@@ -68,7 +69,8 @@ class RunScores(Result):
         return self.differences[name]["log_loss"].high < 0
 
     def __str__(self) -> str:
-        table = [["", "this run", *self.baselines], *self._tabulate()]
+        columns = [self.scores, *self.baselines.values()]
+        table = [["", "this run", *self.baselines], *tabulate(columns)]
         lines = [self.scores.describe()]
         lines += [f"{row[0]:18}" + "".join(f"{cell:25}" for cell in row[1:]) for row in table]
         for name, metrics in self.differences.items():
@@ -79,13 +81,6 @@ class RunScores(Result):
         counts = {name.removeprefix("n_").replace("_", " "): n for name, n in self.counts.items()}
         counted = [f"{name} {n:,}" for name, n in counts.items() if n and name != "rows"]
         return "\n".join(lines + ([f"counted: {', '.join(counted)}"] if counted else []))
-
-    def _repr_html_(self) -> str:
-        header = ["", "this run", *self.baselines]
-        return to_html(self.scores.describe(), [header, *self._tabulate()])
-
-    def _tabulate(self) -> list[list[str]]:
-        return tabulate([self.scores, *self.baselines.values()])
 
 
 def evaluate_tables(
@@ -216,16 +211,16 @@ def reference_probs(
     rows = np.asarray(rows_scored, dtype=np.int64)
     references = {"uniform": np.full((len(rows), N_CLASSES), 1 / N_CLASSES)}
     omitted = {}
-    models: dict[str, tuple[Model, list[str]]] = {
-        "class_prior": (predict_class_prior, []),
-        "length_only": (predict_length_only, LENGTH_COLUMNS),
-    }
-    for name, (model, columns) in models.items():
-        reason = _obstacle(folds_table, rows, columns)
-        if reason:
-            omitted[name] = reason
-        else:
+    models = {"class_prior": predict_class_prior, "length_only": predict_length_only}
+    missing = [name for name in LENGTH_COLUMNS if name not in folds_table]
+    if missing:
+        del models["length_only"]
+        omitted["length_only"] = f"there is no column {', '.join(missing)}"
+    for name, model in models.items():
+        try:
             references[name] = _by_fold(folds_table, rows, model)
+        except ScoresError as error:
+            omitted[name] = str(error)
     if set(BAYES_COLUMNS) <= set(folds_table):
         references["bayes"] = folds_table[BAYES_COLUMNS].to_numpy(np.float64)[rows]
     return references, omitted
@@ -294,26 +289,14 @@ def _swap(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def _by_fold(folds_table: pd.DataFrame, rows: npt.NDArray[np.int64], model: Model) -> FloatArray:
+    """Predict each row with the model fitted on the labelled rows of the other folds."""
     folds = folds_table["fold"].to_numpy()
     is_labelled = folds_table["label"].notna().to_numpy()
     probs = np.empty((len(rows), N_CLASSES))
     for fold in np.unique(folds[rows]):
         held_out = folds[rows] == fold
         train = folds_table[is_labelled & (folds != fold)]
+        if not len(train):
+            raise ScoresError(f"there is no labelled row outside fold {fold} to fit it on")
         probs[held_out] = model(train, folds_table.iloc[rows[held_out]])
     return probs
-
-
-def _obstacle(
-    folds_table: pd.DataFrame, rows: npt.NDArray[np.int64], columns: list[str]
-) -> str | None:
-    """Return why a model that needs `columns` cannot be fitted, or None."""
-    missing = [name for name in columns if name not in folds_table]
-    if missing:
-        return f"there is no column {', '.join(missing)}"
-    folds = folds_table["fold"].to_numpy()
-    is_labelled = folds_table["label"].notna().to_numpy()
-    for fold in np.unique(folds[rows]):
-        if not (is_labelled & (folds != fold)).any():
-            return f"there is no labelled row outside fold {fold} to fit it on"
-    return None

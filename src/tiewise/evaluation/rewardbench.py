@@ -23,7 +23,7 @@ import pandas as pd
 
 from tiewise.data.labels import Winner
 from tiewise.errors import ScoresError
-from tiewise.evaluation.intervals import FEW_GROUPS, FloatArray, Interval, Result
+from tiewise.evaluation.intervals import FloatArray, Interval, Result, few_groups_mark
 from tiewise.evaluation.metrics import check_probs
 from tiewise.evaluation.resampling import Statistic, bootstrap, group_rows, weighted_mean
 
@@ -66,13 +66,10 @@ class RewardBenchScores(Result):
     def __str__(self) -> str:
         further = {name: x for name, x in self.subsets.items() if name not in self.sections}
         rows = {"overall": self.overall, **self.sections, **further}
-        left_out = f"; {self.n_without_choice:,} rows without a choice left out"
-        rough = f"; fewer than {FEW_GROUPS} groups, so the intervals are rough"
         header = (
-            f"{self.n:,} prompts in {self.n_groups:,} groups; {self.confidence_level:.0%} "
-            "intervals by bootstrap over groups"
-            + (left_out if self.n_without_choice else "")
-            + (rough if self.n_groups < FEW_GROUPS else "")
+            f"{self.n:,} prompts in {self.n_groups:,} groups ({self.n_without_choice:,} rows "
+            f"without a choice left out); {self.confidence_level:.0%} intervals by bootstrap over "
+            f"groups{few_groups_mark(self.n_groups)}"
         )
         return "\n".join([header, *(f"{name:24}{row:.3f}" for name, row in rows.items())])
 

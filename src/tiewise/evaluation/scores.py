@@ -6,7 +6,6 @@ are in the order A, B, tie = 0, 1, 2.
 
 from __future__ import annotations
 
-import html
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -15,7 +14,14 @@ import numpy as np
 import numpy.typing as npt
 
 from tiewise.errors import ScoresError
-from tiewise.evaluation.intervals import FEW_GROUPS, FloatArray, IntArray, Interval, Result
+from tiewise.evaluation.intervals import (
+    FEW_GROUPS,
+    FloatArray,
+    IntArray,
+    Interval,
+    Result,
+    few_groups_mark,
+)
 from tiewise.evaluation.metrics import (
     N_CLASSES,
     area_components,
@@ -101,16 +107,10 @@ class Scores(Result):
 
     def describe(self) -> str:
         """Return one line that says what was scored and how the intervals were made."""
-        warning = (
-            f"; fewer than {FEW_GROUPS} groups, so they are rough" if self.has_few_groups else ""
-        )
         return (
             f"{self.n:,} rows in {self.n_groups:,} groups; {self.confidence_level:.0%} intervals "
-            f"by bootstrap over groups{warning}"
+            f"by bootstrap over groups{few_groups_mark(self.n_groups)}"
         )
-
-    def _repr_html_(self) -> str:
-        return to_html(self.describe(), tabulate([self]))
 
 
 def tabulate(scores: Sequence[Scores]) -> list[list[str]]:
@@ -119,17 +119,6 @@ def tabulate(scores: Sequence[Scores]) -> list[list[str]]:
         [name.replace("_", " "), *(f"{getattr(column, name):.4f}" for column in scores)]
         for name in METRICS
     ]
-
-
-def to_html(caption: str, lines: Sequence[Sequence[str]]) -> str:
-    """Return an HTML table; the first cell of a line is its heading, and all text is escaped."""
-    rows = "".join(
-        f"<tr><th>{html.escape(heading)}</th>"
-        + "".join(f"<td>{html.escape(cell)}</td>" for cell in cells)
-        + "</tr>"
-        for heading, *cells in lines
-    )
-    return f"<table><caption>{html.escape(caption)}</caption>{rows}</table>"
 
 
 def evaluate(
@@ -265,7 +254,7 @@ def _row_terms(labels: IntArray, probs: npt.NDArray[Any], metric: Metric, eps: f
     if metric == "brier":
         return brier_scores(labels, probs)
     if metric == "accuracy":
-        return (probs.argmax(1) == labels).astype(np.float64)
+        return np.asarray(probs.argmax(1) == labels, dtype=np.float64)
     if metric == "decisive_accuracy":
         return decisive_correct(labels, probs)
     raise ScoresError(

@@ -17,7 +17,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from tiewise.data.labels import PROB_COLUMNS
-from tiewise.evaluation.intervals import FEW_GROUPS, FloatArray, Interval, Result, few_groups_mark
+from tiewise.evaluation.intervals import FloatArray, Interval, Result, few_groups_mark
 from tiewise.evaluation.metrics import check_labels, check_probs, find_ids, log_losses
 from tiewise.evaluation.resampling import GroupedRows, bootstrap, group_codes, group_rows
 
@@ -72,11 +72,6 @@ class SliceScores(Result):
     p_value: float
     p_holm: float = float("nan")
     """p-value adjusted for the number of slices; NaN where it is not defined."""
-
-    @property
-    def has_few_groups(self) -> bool:
-        """Whether its intervals are rough."""
-        return self.n_groups < FEW_GROUPS
 
 
 @dataclass(frozen=True)

@@ -77,7 +77,8 @@ def load_mixture(path: Path) -> Mixture:
 
 def mix(log_probs: Floats, weights: Floats) -> Floats:
     """Return the mixture's log-probabilities (n, 3) of the members' (k, n, 3)."""
-    return log_softmax(sum(w * part for w, part in zip(weights, log_probs, strict=True)), axis=1)
+    mixed = sum(w * part for w, part in zip(weights, log_probs, strict=True))
+    return np.asarray(log_softmax(mixed, axis=1))
 
 
 def fit_weights(labels: npt.NDArray[np.int64], log_probs: Floats) -> Floats:

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import torch
-from scipy.special import log_softmax
+from scipy.special import softmax
 
 from tiewise.config.run_config import ModelConfig
 from tiewise.data.simulation.simulate import simulate
@@ -41,7 +41,7 @@ def score_adapter(
 ) -> Floats:
     """Return the adapter's probabilities, shape (n, 3)."""
     classifier = load_classifier(adapter_dir, backbone_dir, device=device)
-    return np.exp(log_softmax(score_rows(classifier, rows), axis=1))
+    return np.asarray(softmax(score_rows(classifier, rows), axis=1))
 
 
 def score_plain(folder: Path, rows: TokenRows, device: torch.device | str) -> Floats:
@@ -58,7 +58,7 @@ def score_plain(folder: Path, rows: TokenRows, device: torch.device | str) -> Fl
     batch.pop("lengths")
     with torch.no_grad():
         logits = network(**batch).logits
-    return np.exp(log_softmax(logits.double().cpu().numpy(), axis=1))
+    return np.asarray(softmax(logits.double().cpu().numpy(), axis=1))
 
 
 def check_drift(drift: float, config: ModelConfig) -> None:

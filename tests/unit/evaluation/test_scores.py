@@ -142,7 +142,7 @@ def test_scores_print_as_text_and_html():
     scores = evaluate([0, 1, 2, 0], [[0.4, 0.3, 0.3]] * 4)
     assert "log loss" in str(scores)
     assert len(str(scores).splitlines()) == 1 + len(METRICS)
-    assert scores._repr_html_().count("<tr>") == len(METRICS)
+    assert str(scores) in scores._repr_html_()
 
 
 def test_seed_decides_intervals():
