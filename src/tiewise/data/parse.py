@@ -13,6 +13,7 @@ becomes U+FFFD. :func:`parse_cell` says whether that happened.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from json import JSONDecodeError
 from json.decoder import scanstring  # type: ignore[attr-defined]
 from typing import NamedTuple
@@ -116,6 +117,28 @@ def repair_text(text: str) -> str:
     except UnicodeEncodeError:
         return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
     return text
+
+
+def join_turns(turns: Sequence[str | None]) -> str:
+    """Join turns with line breaks; a missing turn is empty.
+
+    Examples
+    --------
+    >>> join_turns(["a", None, "b"]).splitlines()
+    ['a', '', 'b']
+    """
+    return "\n".join(turn or "" for turn in turns)
+
+
+def count_characters(turns: Sequence[str | None]) -> int:
+    """Count the characters of all turns.
+
+    Examples
+    --------
+    >>> count_characters(["ab", None, "c"])
+    3
+    """
+    return sum(len(turn or "") for turn in turns)
 
 
 def _check_is_text(cell: object) -> None:

@@ -14,6 +14,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from tiewise.data.labels import WINNER_WORDS, swap_labels, swap_winner
+from tiewise.data.parse import count_characters
 from tiewise.data.schema import TEXT_COLUMNS
 
 _EXCHANGED = {
@@ -145,7 +146,7 @@ def text_lengths(pairs: pd.DataFrame) -> pd.DataFrame:
     """
     lengths = {
         f"n_chars_{name.removeprefix('response_')}": [
-            sum(len(turn) for turn in turns if turn is not None) for turns in pairs[name]
+            count_characters(turns) for turns in pairs[name]
         ]
         for name in TEXT_COLUMNS
     }

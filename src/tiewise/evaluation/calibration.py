@@ -183,7 +183,6 @@ def calibrate(
     logits: npt.ArrayLike,
     *,
     groups: npt.ArrayLike | None = None,
-    methods: tuple[str, ...] = METHODS,
     symmetric: bool = False,
     confidence_level: float = 0.95,
     n_resamples: int = 999,
@@ -197,8 +196,6 @@ def calibrate(
         Out-of-fold rows, as in :func:`fit_temperature`.
     groups
         Group of each row, (n,); a calibration is never tested on a group it was fitted on.
-    methods
-        Methods to try.
     symmetric
         As in :func:`fit_calibration`.
     confidence_level
@@ -215,8 +212,6 @@ def calibrate(
     labels = check_labels(labels)
     values = _check_logits(logits, len(labels))
     check_confidence(confidence_level)
-    if not methods:
-        raise ScoresError(f"methods is empty; expected some of {', '.join(METHODS)}.")
     before = NO_CALIBRATION.apply(values)
     codes = group_codes(groups, len(labels))
     n_groups = int(codes.max()) + 1
@@ -224,8 +219,8 @@ def calibrate(
         return CalibrationResult(NO_CALIBRATION, {}, before, n_groups)
     names = codes if groups is None else np.asarray(groups)
     folds = fold_by_group(names, labels, min(N_SPLITS, n_groups), seed=seed)
-    fitted = {method: _cross_fit(labels, values, folds, method, symmetric) for method in methods}
-    level = 1 - (1 - confidence_level) / len(methods)
+    fitted = {method: _cross_fit(labels, values, folds, method, symmetric) for method in METHODS}
+    level = 1 - (1 - confidence_level) / len(METHODS)
     gains = {
         method: compare(
             labels,

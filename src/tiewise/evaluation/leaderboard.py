@@ -19,6 +19,7 @@ from scipy.sparse.csgraph import connected_components
 from scipy.stats import kendalltau
 
 from tiewise.data.labels import PROB_COLUMNS
+from tiewise.data.parse import count_characters
 from tiewise.errors import ScoresError
 from tiewise.evaluation.davidson import Contests, Fit, fit_controlled, fit_plain, influence
 from tiewise.evaluation.intervals import (
@@ -31,7 +32,7 @@ from tiewise.evaluation.intervals import (
 )
 from tiewise.evaluation.metrics import N_CLASSES, check_labels, check_probs
 from tiewise.evaluation.resampling import check_resamples, group_rows, resampled_totals
-from tiewise.evaluation.slices import count_characters, join_rows
+from tiewise.evaluation.slices import join_rows
 
 _TITLES = {
     "observed": "observed",
@@ -146,7 +147,8 @@ def rank_models(
     labels = check_labels(table["label"])
     probs = check_probs(table[PROB_COLUMNS].to_numpy(), len(labels)).astype(np.float64)
     grouped = group_rows(table["group"], labels, probs)
-    gap = _length_gap(table)
+    a, b = (table[f"response_{side}"].map(count_characters).to_numpy() for side in "ab")
+    gap = np.log1p(a) - np.log1p(b)
     fits: dict[str, Fit] = {}
     influences = []
     for name in _TITLES:
@@ -174,11 +176,6 @@ def rank_models(
         ),
         omitted=omitted,
     )
-
-
-def _length_gap(table: pd.DataFrame) -> FloatArray:
-    a, b = (table[f"response_{side}"].map(count_characters).to_numpy() for side in "ab")
-    return np.asarray(np.log1p(a) - np.log1p(b), dtype=np.float64)
 
 
 def _connected_rows(

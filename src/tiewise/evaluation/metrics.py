@@ -33,11 +33,6 @@ def check_labels(labels: npt.ArrayLike) -> IntArray:
     ------
     ScoresError
         A label is missing or not 0, 1, 2; the message names the rows.
-
-    Examples
-    --------
-    >>> check_labels([0, 2, 1])
-    array([0, 2, 1])
     """
     values = np.asarray(labels)
     if values.ndim != 1 or not len(values):
@@ -60,11 +55,6 @@ def check_probs(probs: npt.ArrayLike, n_rows: int, name: str = "probs") -> npt.N
     ScoresError
         The shape is wrong, a value is not finite or outside [0, 1], or a row does not sum to one
         within 1e-4; the message names the rows.
-
-    Examples
-    --------
-    >>> check_probs([[0.5, 0.25, 0.25]], 1)
-    array([[0.5 , 0.25, 0.25]])
     """
     values = np.asarray(probs)
     if values.shape != (n_rows, N_CLASSES):

@@ -17,6 +17,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from tiewise.data.labels import PROB_COLUMNS
+from tiewise.data.parse import count_characters, join_turns
 from tiewise.evaluation.intervals import FloatArray, Interval, Result, few_groups_mark
 from tiewise.evaluation.metrics import check_labels, check_probs, find_ids, log_losses
 from tiewise.evaluation.resampling import GroupedRows, bootstrap, group_codes, group_rows
@@ -241,13 +242,7 @@ def join_rows(pairs: pd.DataFrame, oof: pd.DataFrame) -> pd.DataFrame:
 
 
 def format_p(p_value: float) -> str:
-    """Format a p-value for people.
-
-    Examples
-    --------
-    >>> format_p(0.04), format_p(float("nan"))
-    ('p 0.040', 'p not defined')
-    """
+    """Format a p-value, for example "p 0.040"."""
     return "p not defined" if np.isnan(p_value) else f"p {p_value:.3f}"
 
 
@@ -330,28 +325,6 @@ def guess_language(turns: Sequence[str | None]) -> str:
     hits = {language: sum(w in known for w in words) for language, known in _WORDS_OF.items()}
     best = max(hits, key=lambda language: hits[language])
     return best if hits[best] else "other Latin script"
-
-
-def join_turns(turns: Sequence[str | None]) -> str:
-    """Join turns with line breaks; a missing turn is empty.
-
-    Examples
-    --------
-    >>> join_turns(["a", None, "b"]).splitlines()
-    ['a', '', 'b']
-    """
-    return "\n".join(turn or "" for turn in turns)
-
-
-def count_characters(turns: Sequence[str | None]) -> int:
-    """Count the characters of all turns.
-
-    Examples
-    --------
-    >>> count_characters(["ab", None, "c"])
-    3
-    """
-    return sum(len(turn or "") for turn in turns)
 
 
 def _is_blank(turns: Sequence[str | None]) -> bool:

@@ -16,11 +16,11 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from tiewise.data.parse import join_turns
 from tiewise.features.text_counts import (
     COUNT_NAMES,
     Words,
     count_text,
-    join_turns,
     shorten,
     split_words,
 )

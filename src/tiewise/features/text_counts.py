@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 import re
 import zlib
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from typing import NamedTuple
 
 import numpy as np
@@ -50,17 +50,6 @@ class Words(NamedTuple):
     distinct: frozenset[str]
     content: frozenset[str]
     bigrams: frozenset[tuple[str, str]]
-
-
-def join_turns(turns: Sequence[str | None]) -> str:
-    r"""Return the turns as one text, a line break between two; a missing turn is empty.
-
-    Examples
-    --------
-    >>> join_turns(["a", None, "b"])
-    'a\n\nb'
-    """
-    return "\n".join(turn or "" for turn in turns)
 
 
 def shorten(text: str) -> str:

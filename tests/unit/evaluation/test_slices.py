@@ -11,15 +11,14 @@ from hypothesis import strategies as st
 
 from strategies import turns
 from tiewise.data.labels import WINNER_WORDS
+from tiewise.data.parse import count_characters, join_turns
 from tiewise.errors import ScoresError
 from tiewise.evaluation.scores import evaluate
 from tiewise.evaluation.slices import (
     adjust_holm,
-    count_characters,
     evaluate_slices,
     guess_language,
     join_rows,
-    join_turns,
     slice_rows,
 )
 

@@ -8,11 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from strategies import any_text, turns
+from tiewise.data.parse import join_turns
 from tiewise.features.text_counts import (
     COUNT_NAMES,
     MAX_CHARS,
     count_text,
-    join_turns,
     shorten,
     split_words,
 )
