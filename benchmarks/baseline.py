@@ -23,8 +23,7 @@ from scipy.sparse import csr_matrix, hstack, vstack
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 
-from tiewise.config.loading import load_preset
-from tiewise.config.run_config import RunConfig
+from tiewise.config import RunConfig, load_preset
 from tiewise.crossfit import cross_fit
 from tiewise.data.folds import fold_by_group, split
 from tiewise.data.formats import read_many

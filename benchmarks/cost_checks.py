@@ -38,7 +38,7 @@ from benchmarks.midsize import (
     keep_freed_memory,
     write_backbone,
 )
-from tiewise.config.run_config import ModelConfig
+from tiewise.config import ModelConfig
 from tiewise.models.attention import collate
 from tiewise.models.build import build_classifier
 from tiewise.models.loading import Checkpointing, quiet_transformers

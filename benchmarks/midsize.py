@@ -23,7 +23,7 @@ from transformers import (
 )
 from transformers.masking_utils import eager_mask
 
-from tiewise.config.run_config import ModelConfig
+from tiewise.config import ModelConfig
 from tiewise.models.build import build_classifier
 from tiewise.models.loading import quiet_transformers
 from tiewise.models.model import PairClassifier

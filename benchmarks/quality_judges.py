@@ -15,8 +15,7 @@ import numpy as np
 import pandas as pd
 
 from benchmarks.peers import fit_pairjudge
-from tiewise.config.loading import load_preset
-from tiewise.config.run_config import RunConfig
+from tiewise.config import RunConfig, load_preset
 from tiewise.data.folds import fold_by_group, split
 from tiewise.data.formats import read_pairs
 from tiewise.data.labels import PROB_COLUMNS

@@ -47,7 +47,7 @@ from benchmarks.midsize import (
     write_backbone,
 )
 from benchmarks.rounds import compared
-from tiewise.config.run_config import ModelConfig
+from tiewise.config import ModelConfig
 from tiewise.models.attention import collate
 from tiewise.models.build import build_classifier
 from tiewise.models.loading import quiet_transformers

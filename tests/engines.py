@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from transformers import AutoConfig, AutoModel
 
-from tiewise.config.run_config import ModelConfig
+from tiewise.config import ModelConfig
 from tiewise.models.attention import Layout, collate
 from tiewise.models.backbones import resolve_backbone
 from tiewise.models.build import build_classifier

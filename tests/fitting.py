@@ -9,8 +9,7 @@ from typing import Any
 import pandas as pd
 import torch
 
-from tiewise.config.loading import load_preset
-from tiewise.config.run_config import RunConfig
+from tiewise.config import RunConfig, load_preset
 from tiewise.data.folds import split
 from tiewise.data.simulation.simulate import simulate
 from tiewise.models.model import PairClassifier

@@ -8,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 import torch
 
-from tiewise.config.run_config import ModelConfig
+from tiewise.config import ModelConfig
 from tiewise.files import write_json
 from tiewise.models.backbones import resolve_backbone
 from tiewise.models.build import build_classifier

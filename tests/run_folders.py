@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from tiewise.config.loading import load_preset
+from tiewise.config import load_preset
 from tiewise.crossfit import cross_fit
 from tiewise.data.folds import fold_by_group
 from tiewise.data.simulation.simulate import BAYES_COLUMNS, simulate, write_simulation

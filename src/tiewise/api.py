@@ -12,8 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from tiewise.config.loading import load_preset, override
-from tiewise.config.run_config import RunConfig
+from tiewise.config import RunConfig, load_preset, override
 from tiewise.errors import ConfigError, missing_extra
 from tiewise.files import refuse_existing
 from tiewise.runs.folder import RunFolder, default_artifacts

@@ -18,8 +18,7 @@ from typing import Annotated, Any, Literal
 import tyro
 
 from tiewise import __version__, api
-from tiewise.config.loading import load_preset
-from tiewise.config.run_config import RunConfig
+from tiewise.config import RunConfig, load_preset
 from tiewise.console import run_command, show
 from tiewise.errors import ConfigError, PairsError
 from tiewise.files import refuse_existing

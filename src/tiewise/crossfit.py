@@ -14,9 +14,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from tiewise.config.checks import check_config
-from tiewise.config.loading import load_preset
-from tiewise.config.run_config import BASELINE, RunConfig
+from tiewise.config import BASELINE, RunConfig, check_config, load_preset
 from tiewise.errors import ConfigError, DeviceError, FoldError, missing_extra
 from tiewise.evaluation.references import RunScores
 from tiewise.runs.fold_lock import FoldTask, clear_fold, finish_fold, lock_fold

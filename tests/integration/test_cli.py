@@ -16,7 +16,7 @@ from safetensors.numpy import load_file, save_file
 
 import tiewise
 from tiewise.cli import main
-from tiewise.config.loading import PRESETS
+from tiewise.config import PRESETS
 from tiewise.data.formats import read_pairs
 from tiewise.data.simulation.simulate import simulate, write_simulation
 from tiewise.files import write_json
@@ -159,10 +159,10 @@ REFUSED_FITS = {
     "--artifacts train.csv": "Not a directory",
     "--artifacts /proc/nowhere": "/proc/nowhere",
     "--nonsense 3": "--nonsense",
-    "--preset nonsense": "presets are",
-    "--preset wrong.toml": "train.learning_rate",
-    "--preset noise.toml": "not UTF-8",
-    "--preset folder.csv": "presets are",
+    "--preset nonsense": "expected one of",
+    "--preset wrong.toml": "--learning-rate",
+    "--preset noise.toml": "not a TOML file",
+    "--preset folder.csv": "expected one of",
     "--preset baseline --init-from artifacts/runs/base/fold0": "--init-from needs a network",
     "--resume --overwrite": "contradict",
     "--run base": "started before",

@@ -6,7 +6,7 @@ import doctest
 import pytest
 
 from tiewise import doctor
-from tiewise.config.loading import PRESETS, load_preset
+from tiewise.config import PRESETS, load_preset
 from tiewise.doctor import examine, operations_per_token
 
 

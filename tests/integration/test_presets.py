@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from fitting import configure
-from tiewise.config.loading import PRESETS
+from tiewise.config import PRESETS
 from tiewise.crossfit import cross_fit
 from tiewise.data.formats import write_pairs
 from tiewise.data.simulation.simulate import simulate

@@ -12,8 +12,7 @@ import itertools
 import numpy as np
 import pandas as pd
 
-from tiewise.config.identity import defining_fields
-from tiewise.config.run_config import RunConfig
+from tiewise.config import RunConfig, defining_fields
 from tiewise.data.labels import LOGIT_COLUMNS, PROB_COLUMNS
 from tiewise.data.table import is_degenerate, row_digests
 from tiewise.features.feature_model import describe_pairs, fit_baseline

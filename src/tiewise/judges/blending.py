@@ -19,7 +19,7 @@ import numpy as np
 import pandas as pd
 from scipy.special import log_softmax
 
-from tiewise.config.run_config import BLEND, ModelConfig, RunConfig
+from tiewise.config import BLEND, ModelConfig, RunConfig
 from tiewise.data.folds import fold_by_group, split
 from tiewise.data.labels import LOGIT_COLUMNS, PROB_COLUMNS
 from tiewise.errors import RunError

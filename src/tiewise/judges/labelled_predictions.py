@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from tiewise.config.run_config import DataConfig
+from tiewise.config import DataConfig
 from tiewise.data.formats import read_many
 from tiewise.data.labels import PROB_COLUMNS
 from tiewise.errors import RunError, ScoresError

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from tiewise.config.run_config import BASELINE, BLEND
+from tiewise.config import BASELINE, BLEND
 from tiewise.data.labels import PROB_COLUMNS
 from tiewise.data.table import is_degenerate
 from tiewise.errors import ConfigError, RunError, missing_extra

@@ -19,8 +19,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from tiewise.config.identity import public_name
-from tiewise.config.run_config import ModelConfig
+from tiewise.config import ModelConfig, public_name
 from tiewise.errors import ModelError
 from tiewise.files import write_json
 from tiewise.models.backbones import backbone_digest

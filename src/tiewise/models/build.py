@@ -16,7 +16,7 @@ import torch
 from peft import LoraConfig, TaskType, get_peft_model
 from torch import nn
 
-from tiewise.config.run_config import ModelConfig
+from tiewise.config import ModelConfig
 from tiewise.errors import ModelError
 from tiewise.models.adapters import fill_weights, read_config
 from tiewise.models.decoder import pool_last_layer, replace_norms

@@ -9,7 +9,7 @@ from typing import Any, Final
 import torch
 from torch import Tensor, nn
 
-from tiewise.config.run_config import ModelConfig
+from tiewise.config import ModelConfig
 from tiewise.errors import ModelError
 
 CLASSES: Final = ("A", "B", "tie")

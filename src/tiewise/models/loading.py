@@ -20,7 +20,7 @@ from transformers import (
 )
 from transformers.utils import logging
 
-from tiewise.config.run_config import ModelConfig
+from tiewise.config import ModelConfig
 from tiewise.errors import ModelError
 from tiewise.files import read_json
 from tiewise.models.attention import attends_by_rows, register_attention

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from tiewise.config.run_config import ModelConfig, TrainConfig
+from tiewise.config import ModelConfig, TrainConfig
 from tiewise.errors import ModelError
 from tiewise.models.adapters import save_adapter
 from tiewise.models.attention import attends_by_rows, find_spans, last_index, last_only

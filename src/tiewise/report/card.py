@@ -15,8 +15,7 @@ from typing import Any
 
 import pandas as pd
 
-from tiewise.config.identity import public_name
-from tiewise.config.run_config import BASELINE, RunConfig
+from tiewise.config import BASELINE, RunConfig, public_name
 from tiewise.errors import RunError
 from tiewise.evaluation.intervals import Interval
 from tiewise.evaluation.references import RunScores

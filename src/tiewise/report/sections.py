@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from tiewise.config.run_config import BASELINE
+from tiewise.config import BASELINE
 from tiewise.evaluation.calibration import calibrate
 from tiewise.evaluation.intervals import FEW_GROUPS, FloatArray, Interval
 from tiewise.evaluation.references import RunScores, reference_probs

@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from tiewise.config.run_config import DataConfig
+from tiewise.config import DataConfig
 from tiewise.data.folds import fold_by_group, fold_by_id, fold_by_position
 from tiewise.data.formats import fetch_files, is_hub_path, read_many
 from tiewise.data.simulation.simulate import BAYES_COLUMNS, join_posterior, simulate

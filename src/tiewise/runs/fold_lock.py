@@ -16,7 +16,7 @@ from typing import Any
 
 import pandas as pd
 
-from tiewise.config.identity import first_difference
+from tiewise.config import first_difference
 from tiewise.errors import RunError
 from tiewise.files import file_lock, write_json
 from tiewise.runs.environment import is_first_process

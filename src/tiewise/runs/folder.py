@@ -12,9 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from tiewise.config.identity import defining_fields, first_difference
-from tiewise.config.loading import config_from_dict
-from tiewise.config.run_config import RunConfig
+from tiewise.config import RunConfig, config_from_dict, defining_fields, first_difference
 from tiewise.errors import RunError
 from tiewise.files import read_json, write_json
 from tiewise.runs.environment import describe_environment, is_first_process

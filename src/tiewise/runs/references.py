@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from tiewise.config.run_config import BASELINE, RunConfig
+from tiewise.config import BASELINE, RunConfig
 from tiewise.data.labels import PROB_COLUMNS
 from tiewise.errors import RunError, TiewiseError
 from tiewise.evaluation.intervals import FloatArray

@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from tiewise.config.run_config import BLEND
+from tiewise.config import BLEND
 from tiewise.data.formats.parquet import read_teacher
 from tiewise.data.table import pair_digests
 from tiewise.errors import PairsError, RunError

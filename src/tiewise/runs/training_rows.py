@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from tiewise.config.run_config import DataConfig
+from tiewise.config import DataConfig
 from tiewise.data.folds import derive_groups, merge_groups, split
 from tiewise.data.formats import align_pairs, name_files, read_many
 from tiewise.data.table import pair_digests

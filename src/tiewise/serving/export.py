@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from tiewise.config.run_config import BASELINE, BLEND, ModelConfig
+from tiewise.config import BASELINE, BLEND, ModelConfig
 from tiewise.errors import FilesError, ModelError, RunError
 from tiewise.files import atomic_folder, digest_file, refuse_existing, write_bytes, write_json
 from tiewise.judges.fold_ensemble import find_device, read_template

@@ -12,7 +12,7 @@ import numpy.typing as npt
 import torch
 from scipy.special import softmax
 
-from tiewise.config.run_config import ModelConfig
+from tiewise.config import ModelConfig
 from tiewise.data.simulation.simulate import simulate
 from tiewise.errors import ModelError
 from tiewise.models.attention import collate

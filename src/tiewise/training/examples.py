@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from tiewise.config.run_config import RunConfig
+from tiewise.config import RunConfig
 from tiewise.data.targets import Targets, make_targets
 from tiewise.models.backbones import backbone_digest, resolve_backbone
 from tiewise.tokens.rows import TokenRows, token_rows

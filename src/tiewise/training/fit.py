@@ -21,8 +21,7 @@ import pandas as pd
 import torch
 from transformers import TrainingArguments
 
-from tiewise.config.identity import defining_fields
-from tiewise.config.run_config import RunConfig, TrainConfig
+from tiewise.config import RunConfig, TrainConfig, defining_fields
 from tiewise.errors import DeviceError, Interrupted, RunError
 from tiewise.files import atomic_folder, digest_json, write_json
 from tiewise.models.attention import choose_layout

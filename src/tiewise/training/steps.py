@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from torch.utils.data import Dataset
 
-from tiewise.config.run_config import TrainConfig
+from tiewise.config import TrainConfig
 from tiewise.tokens.batches import Layout, StepRows, plan_step
 from tiewise.training.examples import Examples
 

@@ -27,7 +27,7 @@ import transformers
 from torch.utils.data import DataLoader
 from transformers.integrations.integration_utils import TensorBoardCallback
 
-from tiewise.config.run_config import TrainConfig
+from tiewise.config import TrainConfig
 from tiewise.errors import ConfigError, NumericsError, RunError
 from tiewise.models.model import PairClassifier
 from tiewise.models.state import (

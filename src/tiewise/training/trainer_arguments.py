@@ -10,7 +10,7 @@ import transformers
 from transformers.integrations.integration_utils import get_reporting_integration_callbacks
 from transformers.training_args import OptimizerNames
 
-from tiewise.config.run_config import TrainConfig
+from tiewise.config import TrainConfig
 from tiewise.errors import ConfigError
 
 _log = logging.getLogger(__name__)

@@ -11,8 +11,7 @@ from typing import Any
 
 import torch
 
-from tiewise.config.identity import first_difference
-from tiewise.config.run_config import ModelConfig, RunConfig
+from tiewise.config import ModelConfig, RunConfig, first_difference
 from tiewise.errors import ModelError
 from tiewise.files import digest_file, digest_json
 from tiewise.models.build import build_classifier, load_classifier

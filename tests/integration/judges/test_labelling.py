@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from tiewise.cli import main
-from tiewise.config.loading import config_from_dict
+from tiewise.config import config_from_dict
 from tiewise.crossfit import cross_fit
 from tiewise.data.formats import read_pairs, write_pairs
 from tiewise.data.formats.parquet import write_parquet

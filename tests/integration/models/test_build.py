@@ -19,7 +19,7 @@ from engines import (
     score,
     write_family,
 )
-from tiewise.config.run_config import ModelConfig
+from tiewise.config import ModelConfig
 from tiewise.errors import ModelError
 from tiewise.models.backbones import resolve_backbone
 from tiewise.models.build import build_classifier

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from engines import build_tiny, largest_difference, make_rows, run_step, score, write_family
-from tiewise.config.run_config import TrainConfig
+from tiewise.config import TrainConfig
 from tiewise.errors import ModelError
 from tiewise.models.attention import collate
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from run_folders import simulated_run
-from tiewise.config.loading import load_preset
+from tiewise.config import load_preset
 from tiewise.data.labels import PROB_COLUMNS
 from tiewise.files import write_json
 from tiewise.runs.folder import RunFolder

@@ -11,7 +11,7 @@ import torch
 
 from fitting import configure
 from opened import open_tiny
-from tiewise.config.run_config import ModelConfig
+from tiewise.config import ModelConfig
 from tiewise.data.schema import build_pairs
 from tiewise.data.simulation.simulate import simulate
 from tiewise.errors import FilesError, ModelError, RunError

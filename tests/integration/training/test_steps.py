@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engines import make_rows
-from tiewise.config.run_config import TrainConfig
+from tiewise.config import TrainConfig
 from tiewise.data.targets import Targets
 from tiewise.tokens.batches import step_rows
 from tiewise.training.examples import Examples

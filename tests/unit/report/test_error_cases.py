@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from run_folders import simulated_tables
 from strategies import turns
-from tiewise.config.run_config import RunConfig
+from tiewise.config import RunConfig
 from tiewise.evaluation.references import evaluate_tables
 from tiewise.report.error_cases import MAX_CHARACTERS, N_CASES, build_errors, show_turns
 from tiewise.report.sections import Omission, ReportData

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from run_folders import LEAD_OF_FIRST, simulated_run
-from tiewise.config.run_config import BASELINE
+from tiewise.config import BASELINE
 from tiewise.data.labels import PROB_COLUMNS
 from tiewise.evaluation.agreement import agreement_of_votes
 from tiewise.evaluation.intervals import Interval

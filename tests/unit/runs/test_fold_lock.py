@@ -5,8 +5,7 @@ import sys
 
 import pytest
 
-from tiewise.config.identity import defining_fields
-from tiewise.config.loading import load_preset
+from tiewise.config import defining_fields, load_preset
 from tiewise.errors import RunError
 from tiewise.files import write_json
 from tiewise.runs.fold_lock import check_fingerprint, clear_fold, lock_fold, release_fold

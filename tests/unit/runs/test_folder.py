@@ -6,7 +6,7 @@ from dataclasses import replace
 import pandas as pd
 import pytest
 
-from tiewise.config.loading import load_preset
+from tiewise.config import load_preset
 from tiewise.errors import ConfigError, RunError
 from tiewise.files import digest_file, write_json
 from tiewise.runs.fold_lock import check_fingerprint

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tiewise.config.loading import config_from_dict
+from tiewise.config import config_from_dict
 from tiewise.data.folds import derive_groups, fold_first_turn
 from tiewise.data.formats import write_pairs
 from tiewise.data.labels import Winner

