@@ -259,23 +259,15 @@ def _check_logits(logits: npt.ArrayLike, n_rows: int | None = None) -> FloatArra
 
 def _parametrise(method: str, symmetric: bool) -> tuple[FloatArray, FloatArray]:
     """Return the fixed part of (scale, bias), (6,), and how each parameter moves it, (6, k)."""
-    eye = np.eye(N_CLASSES)
-    shared = np.array([[1.0, 0], [1, 0], [0, 1]]) if symmetric else eye
+    eye = np.eye(2 * N_CLASSES)
+    scales = [eye[0] + eye[1], eye[2]] if symmetric else [*eye[:3]]
     # One bias stays zero, because a constant added to all three has no effect.
-    biases = eye[:, 2:] if symmetric else eye[:, :2]
-    none = np.zeros((N_CLASSES, 0))
-    parts = {
-        "temperature": (np.ones((N_CLASSES, 1)), none),
-        "bias": (none, biases),
-        "vector": (shared, biases),
-    }
-    if method not in parts:
+    biases = [eye[5]] if symmetric else [eye[3], eye[4]]
+    rows = {"temperature": [eye[:3].sum(0)], "bias": biases, "vector": scales + biases}
+    if method not in rows:
         raise ScoresError(f"method is {method!r}; expected one of {', '.join(METHODS)}.")
-    scales, biases = parts[method]
-    upper = np.hstack([scales, np.zeros_like(biases)])
-    lower = np.hstack([np.zeros_like(scales), biases])
-    fixed_scale = 0.0 if scales.shape[1] else 1.0
-    return np.repeat([fixed_scale, 0.0], N_CLASSES), np.vstack([upper, lower])
+    fixed_scale = 1.0 if method == "bias" else 0.0
+    return np.repeat([fixed_scale, 0.0], N_CLASSES), np.array(rows[method]).T
 
 
 def _loss_and_gradient(

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -17,9 +18,16 @@ from tiewise.data.labels import PROB_COLUMNS
 from tiewise.errors import ScoresError
 from tiewise.evaluation.intervals import FloatArray, Interval, Result, few_groups_mark
 from tiewise.evaluation.metrics import check_labels
-from tiewise.evaluation.resampling import bootstrap, group_rows
+from tiewise.evaluation.resampling import group_rows
 from tiewise.evaluation.scores import paired_terms
-from tiewise.evaluation.slices import adjust_holm, format_p, join_rows, slice_rows, sum_by_slice
+from tiewise.evaluation.slices import (
+    adjust_holm,
+    bootstrap_slices,
+    format_p,
+    join_rows,
+    slice_rows,
+    sum_by_slice,
+)
 
 OVERALL = "all rows"
 
@@ -127,16 +135,12 @@ def compare_many(
     ScoresError
         A run shares no labelled row with the reference or has other labels, an id repeats, or
         probabilities are invalid.
-
-    Examples
-    --------
-    >>> labels = {"id": range(60), "label": [0, 1, 2] * 20, "group": range(60)}
-    >>> probs = {"prob_a": 0.4, "prob_b": 0.3, "prob_tie": 0.3}
-    >>> reference = pd.DataFrame({**labels, **probs})
-    >>> print(compare_many({"same": reference}, reference))
-    difference to the reference, paired; intervals by group, Holm-adjusted p
-    same       60  log loss +0.0000 [+0.0000, +0.0000]  accuracy +0.0000 [+0.0000, +0.0000]  p 1.000
     """
+    options: dict[str, Any] = {
+        "confidence_level": confidence_level,
+        "n_resamples": n_resamples,
+        "seed": seed,
+    }
     omitted: dict[str, str] = {}
     left_out: dict[str, dict[str, int]] = {}
     overall: list[PairedDifference] = []
@@ -145,19 +149,13 @@ def compare_many(
         table, terms, left_out[run_name] = _paired_rows(run_name, run, name, reference)
         slicings = {OVERALL: pd.Series(pd.Categorical([OVERALL] * len(table)))}
         if pairs is not None:
-            found, omitted = slice_rows(join_rows(pairs, table))
-            slicings |= found
+            by_attribute, omitted = slice_rows(join_rows(pairs, table))
+            slicings |= by_attribute
         grouped = group_rows(table["group"], terms)
         for family, slices in slicings.items():
             sums = sum_by_slice(grouped, terms, slices)
-            drawn = bootstrap(
-                sums.reshape(len(sums), -1), _mean_differences, n_resamples=n_resamples, seed=seed
-            )
             n_groups = (sums[:, :, 2] > 0).sum(0)
-            n_slices = len(n_groups)
-            intervals = drawn.intervals(confidence_level)
-            degrees = np.tile(np.maximum(n_groups - 1, 1), 2)
-            p_values = drawn.p_values(degrees, confidence_level)
+            found = bootstrap_slices(sums, _mean_differences, n_groups, **options)
             (overall if family == OVERALL else by_slice).extend(
                 PairedDifference(
                     run=run_name,
@@ -165,11 +163,13 @@ def compare_many(
                     slice=str(category),
                     n=int(sums[:, k, 2].sum()),
                     n_groups=int(n_groups[k]),
-                    log_loss=intervals[k],
-                    accuracy=intervals[n_slices + k],
-                    p_value=float(p_values[k]),
+                    log_loss=log_loss,
+                    accuracy=accuracy,
+                    p_value=p_values[0],
                 )
-                for k, category in enumerate(slices.cat.categories)
+                for k, (category, ((log_loss, accuracy), p_values)) in enumerate(
+                    zip(slices.cat.categories, found, strict=True)
+                )
             )
     rows = (*_adjust(overall), *_adjust(by_slice))
     return PairedDifferences(name, rows, omitted, left_out)

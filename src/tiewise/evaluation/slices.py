@@ -18,9 +18,9 @@ import pandas as pd
 
 from tiewise.data.labels import PROB_COLUMNS
 from tiewise.data.parse import count_characters, join_turns
-from tiewise.evaluation.intervals import FloatArray, Interval, Result, few_groups_mark
+from tiewise.evaluation.intervals import FloatArray, IntArray, Interval, Result, few_groups_mark
 from tiewise.evaluation.metrics import check_labels, check_probs, find_ids, log_losses
-from tiewise.evaluation.resampling import GroupedRows, bootstrap, group_codes, group_rows
+from tiewise.evaluation.resampling import GroupedRows, Statistic, bootstrap, group_codes, group_rows
 
 MAX_MODEL_PAIRS = 20
 """Number of model pairs that have a slice: the most frequent ones."""
@@ -163,32 +163,33 @@ def evaluate_slices(
     terms = np.column_stack([log_losses(labels, probs), is_right, np.ones(len(labels))])
     grouped = group_rows(groups, labels, probs)
     slicings, omitted = slice_rows(table)
+    options: dict[str, Any] = {
+        "confidence_level": confidence_level,
+        "n_resamples": n_resamples,
+        "seed": seed,
+    }
     rows = []
     for family, slices in slicings.items():
         parts = sum_by_slice(grouped, terms, slices)
         sums = np.concatenate([parts, grouped.sums(terms)[:, None]], axis=1)
-        drawn = bootstrap(
-            sums.reshape(len(sums), -1), _compare_with_rest, n_resamples=n_resamples, seed=seed
-        )
-        in_slice = parts[:, :, 2] > 0
-        in_rest = sums[:, -1:, 2] > parts[:, :, 2]
+        n_groups = (parts[:, :, 2] > 0).sum(0)
+        n_rest = (sums[:, -1:, 2] > parts[:, :, 2]).sum(0)
         # The spread of a difference is known as well as that of its part with fewer groups.
-        degrees = np.maximum(np.minimum(in_slice.sum(0), in_rest.sum(0)) - 1, 1)
-        n_slices = len(degrees)
-        intervals = drawn.intervals(confidence_level)
-        p_values = drawn.p_values(np.tile(degrees, 3), confidence_level)
+        found = bootstrap_slices(sums, _compare_with_rest, np.minimum(n_groups, n_rest), **options)
         rows += [
             SliceScores(
                 family=family,
                 slice=str(name),
                 n=int(parts[:, k, 2].sum()),
-                n_groups=int(in_slice[:, k].sum()),
-                log_loss=intervals[k].clip(0, np.inf),
-                accuracy=intervals[n_slices + k].clip(0, 1),
-                difference=intervals[2 * n_slices + k],
-                p_value=float(p_values[2 * n_slices + k]),
+                n_groups=int(n_groups[k]),
+                log_loss=log_loss.clip(0, np.inf),
+                accuracy=accuracy.clip(0, 1),
+                difference=difference,
+                p_value=p_values[2],
             )
-            for k, name in enumerate(slices.cat.categories)
+            for k, (name, ((log_loss, accuracy, difference), p_values)) in enumerate(
+                zip(slices.cat.categories, found, strict=True)
+            )
         ]
     adjusted = adjust_holm([row.p_value for row in rows]).tolist()
     final = (replace(row, p_holm=p) for row, p in zip(rows, adjusted, strict=True))
@@ -204,6 +205,34 @@ def sum_by_slice(grouped: GroupedRows, terms: FloatArray, slices: pd.Series) -> 
     columns = member[:, :, None] * terms[:, None, :]
     sums = grouped.sums(columns.reshape(len(terms), -1))
     return sums.reshape(grouped.n_groups, -1, terms.shape[1])
+
+
+def bootstrap_slices(
+    sums: FloatArray,
+    statistic: Statistic,
+    n_groups: IntArray,
+    *,
+    confidence_level: float,
+    n_resamples: int,
+    seed: int,
+) -> list[tuple[list[Interval], list[float]]]:
+    """Return the intervals and p-values of the values of each slice.
+
+    Parameters
+    ----------
+    sums
+        From :func:`sum_by_slice`, (n_groups, k, m).
+    statistic
+        From totals (..., k * m) to values (..., v * n_slices): the first value of all slices, then
+        the second, and so on.
+    n_groups
+        Number of groups that determine the degrees of freedom of each slice, (n_slices,).
+    """
+    drawn = bootstrap(sums.reshape(len(sums), -1), statistic, n_resamples=n_resamples, seed=seed)
+    n_slices, intervals = len(n_groups), drawn.intervals(confidence_level)
+    degrees = np.tile(np.maximum(n_groups - 1, 1), len(intervals) // n_slices)
+    p_values = drawn.p_values(degrees, confidence_level).tolist()
+    return [(intervals[k::n_slices], p_values[k::n_slices]) for k in range(n_slices)]
 
 
 def _compare_with_rest(totals: FloatArray) -> FloatArray:
