@@ -11,7 +11,7 @@ corrects for chance and would be another number.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 import numpy.typing as npt
@@ -22,7 +22,7 @@ from tiewise.data.table import row_digests
 from tiewise.errors import ScoresError
 from tiewise.evaluation.intervals import FloatArray, IntArray, Interval, Result, few_groups_mark
 from tiewise.evaluation.metrics import N_CLASSES, check_labels
-from tiewise.evaluation.resampling import bootstrap, group_rows
+from tiewise.evaluation.resampling import BootstrapOptions, bootstrap, group_rows
 
 VOTE_COLUMNS = ["pair", "vote"]
 _SWAPPED = {"response_a": "response_b", "response_b": "response_a"}
@@ -84,10 +84,7 @@ def name_votes(pairs: pd.DataFrame) -> pd.DataFrame:
 
 def agreement_of_votes(
     votes: pd.DataFrame,
-    *,
-    confidence_level: float = 0.95,
-    n_resamples: int = 999,
-    seed: int = 0,
+    **options: Unpack[BootstrapOptions],
 ) -> HumanAgreement:
     """Compare each label with the others of the same pair.
 
@@ -95,8 +92,8 @@ def agreement_of_votes(
     ----------
     votes
         `pair, vote` as :func:`name_votes` returns them, and `group`.
-    confidence_level, n_resamples, seed
-        As in :func:`tiewise.evaluate`.
+    **options
+        `confidence_level, n_resamples, seed`, as in :func:`tiewise.evaluate`.
 
     Raises
     ------
@@ -122,8 +119,7 @@ def agreement_of_votes(
     codes, labels = codes[is_shared], labels[is_shared]
     terms = _vote_terms(labels, counts[codes])
     sums = group_rows(known["group"].to_numpy()[is_shared], terms).sums(terms)
-    drawn = bootstrap(sums, _ratios, n_resamples=n_resamples, seed=seed)
-    intervals = [interval.clip(0, 1) for interval in drawn.intervals(confidence_level)]
+    intervals = [each.clip(0, 1) for each in bootstrap(sums, _ratios, **options).intervals()]
     return HumanAgreement(len(codes), len(np.unique(codes)), len(sums), *intervals)
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Unpack
 
 import numpy as np
 import pandas as pd
@@ -18,7 +18,7 @@ from tiewise.data.labels import PROB_COLUMNS
 from tiewise.errors import ScoresError
 from tiewise.evaluation.intervals import FloatArray, Interval, Result, few_groups_mark
 from tiewise.evaluation.metrics import check_labels
-from tiewise.evaluation.resampling import group_rows
+from tiewise.evaluation.resampling import BootstrapOptions, group_rows
 from tiewise.evaluation.scores import paired_terms
 from tiewise.evaluation.slices import (
     adjust_holm,
@@ -111,9 +111,7 @@ def compare_many(
     *,
     name: str = "the reference",
     pairs: pd.DataFrame | None = None,
-    confidence_level: float = 0.95,
-    n_resamples: int = 999,
-    seed: int = 0,
+    **options: Unpack[BootstrapOptions],
 ) -> PairedDifferences:
     """Compare every run with the reference on the rows that both predicted.
 
@@ -127,8 +125,8 @@ def compare_many(
         Name of the reference.
     pairs
         The pairs table of the rows, to compare on each slice too.
-    confidence_level, n_resamples, seed
-        As in :func:`tiewise.evaluate`.
+    **options
+        `confidence_level, n_resamples, seed`, as in :func:`tiewise.evaluate`.
 
     Raises
     ------
@@ -136,11 +134,6 @@ def compare_many(
         A run shares no labelled row with the reference or has other labels, an id repeats, or
         probabilities are invalid.
     """
-    options: dict[str, Any] = {
-        "confidence_level": confidence_level,
-        "n_resamples": n_resamples,
-        "seed": seed,
-    }
     omitted: dict[str, str] = {}
     left_out: dict[str, dict[str, int]] = {}
     overall: list[PairedDifference] = []

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 import numpy.typing as npt
@@ -23,7 +23,7 @@ from tiewise.data.labels import LOGIT_COLUMNS, PROB_COLUMNS, swap_probs
 from tiewise.errors import PairsError
 from tiewise.evaluation.intervals import FloatArray, Interval, Result
 from tiewise.evaluation.metrics import check_probs
-from tiewise.evaluation.resampling import bootstrap, group_rows, mean_of_sums
+from tiewise.evaluation.resampling import BootstrapOptions, bootstrap, group_rows, mean_of_sums
 
 OUTCOMES = ("a", "b", "tie")
 
@@ -171,9 +171,7 @@ def measure_position_bias(
     probs_of_swapped: npt.ArrayLike,
     *,
     groups: npt.ArrayLike | None = None,
-    confidence_level: float = 0.95,
-    n_resamples: int = 999,
-    seed: int = 0,
+    **options: Unpack[BootstrapOptions],
 ) -> PositionBias:
     """Measure bias and flip rate of one order and of the average of both.
 
@@ -181,8 +179,8 @@ def measure_position_bias(
     ----------
     probs, probs_of_swapped
         As in :func:`flip_rate`.
-    groups, confidence_level, n_resamples, seed
-        As in :func:`tiewise.evaluate`.
+    groups, **options
+        `groups, confidence_level, n_resamples, seed`, as in :func:`tiewise.evaluate`.
 
     Examples
     --------
@@ -199,8 +197,7 @@ def measure_position_bias(
     terms = [measure(*orders) for measure in (_leads, _flips) for orders in (before, after)]
     grouped = group_rows(groups, given, swapped)
     sums = grouped.sums(np.column_stack([*terms, np.ones(len(given))]))
-    drawn = bootstrap(sums, mean_of_sums, n_resamples=n_resamples, seed=seed)
-    return PositionBias(*drawn.intervals(confidence_level))
+    return PositionBias(*bootstrap(sums, mean_of_sums, **options).intervals())
 
 
 def _both_orders(

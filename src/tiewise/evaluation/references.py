@@ -10,7 +10,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from functools import partial
+from typing import Any, Unpack
 
 import numpy as np
 import numpy.typing as npt
@@ -25,6 +26,7 @@ from tiewise.evaluation.agreement import VOTE_COLUMNS, HumanAgreement, agreement
 from tiewise.evaluation.intervals import FloatArray, Interval, Result
 from tiewise.evaluation.metrics import N_CLASSES, check_labels, find_ids
 from tiewise.evaluation.position import PositionBias, measure_position_bias
+from tiewise.evaluation.resampling import BootstrapOptions
 from tiewise.evaluation.scores import Metric, Scores, compare, evaluate, tabulate
 
 COMPARED: tuple[Metric, ...] = ("log_loss", "accuracy")
@@ -90,9 +92,7 @@ def evaluate_tables(
     counts: Mapping[str, int] | None = None,
     others: Mapping[str, npt.ArrayLike] | None = None,
     omitted: Mapping[str, str] | None = None,
-    confidence_level: float = 0.95,
-    n_resamples: int = 999,
-    seed: int = 0,
+    **options: Unpack[BootstrapOptions],
 ) -> RunScores:
     """Score the out-of-fold predictions of a run and its references.
 
@@ -111,32 +111,28 @@ def evaluate_tables(
         Further references by name: probabilities (n, 3) of the rows of `oof`.
     omitted
         Further references that are not available, and why.
-    confidence_level, n_resamples, seed
-        As in :func:`tiewise.evaluate`.
+    **options
+        `confidence_level, n_resamples, seed`, as in :func:`tiewise.evaluate`.
 
     Raises
     ------
     ScoresError
         The tables are of different data, or nothing can be scored.
     """
-    options: dict[str, Any] = {
-        "confidence_level": confidence_level,
-        "n_resamples": n_resamples,
-        "seed": seed,
-    }
     is_labelled = oof["label"].notna().to_numpy()
     scored = oof[is_labelled]
     labels, probs = check_labels(scored["label"]), scored[PROB_COLUMNS].to_numpy()
     positions = find_ids(scored["id"], folds_table["id"], name="the folds table")
     references, lacking = reference_probs(folds_table, positions)
     references |= {name: np.asarray(other)[is_labelled] for name, other in (others or {}).items()}
-    clustered = {**options, "groups": scored["group"]}
+    score = partial(evaluate, labels, groups=scored["group"], **options)
+    difference = partial(compare, labels, probs, groups=scored["group"], **options)
     return RunScores(
-        scores=evaluate(labels, probs, **clustered),
-        baselines={name: evaluate(labels, p, **clustered) for name, p in references.items()},
+        scores=score(probs),
+        baselines={name: score(reference) for name, reference in references.items()},
         differences={
-            name: {m: compare(labels, probs, p, metric=m, **clustered) for m in COMPARED}
-            for name, p in references.items()
+            name: {metric: difference(reference, metric=metric) for metric in COMPARED}
+            for name, reference in references.items()
         },
         counts={**count_rows(oof), **(counts or {})},
         position_bias=_position_bias(scored, options),
@@ -161,13 +157,13 @@ def count_rows(oof: pd.DataFrame) -> dict[str, int]:
     return counts
 
 
-def _agreement(voted: pd.DataFrame, options: dict[str, Any]) -> HumanAgreement | None:
+def _agreement(voted: pd.DataFrame, options: BootstrapOptions) -> HumanAgreement | None:
     if not set(VOTE_COLUMNS) <= set(voted) or not voted["pair"].duplicated().any():
         return None
     return agreement_of_votes(voted, **options)
 
 
-def _position_bias(scored: pd.DataFrame, options: dict[str, Any]) -> PositionBias | None:
+def _position_bias(scored: pd.DataFrame, options: BootstrapOptions) -> PositionBias | None:
     columns = [f"{name}_{order}" for order in ("given", "swapped") for name in PROB_COLUMNS]
     if not set(columns) <= set(scored):
         return None

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 import numpy.typing as npt
@@ -36,6 +36,15 @@ from tiewise.evaluation.intervals import (
 
 Statistic = Callable[[FloatArray], FloatArray]
 """From totals (..., n_columns) to values (..., n_values)."""
+
+
+class BootstrapOptions(TypedDict, total=False):
+    """Options of every function that returns intervals, as in :func:`tiewise.evaluate`."""
+
+    confidence_level: float
+    n_resamples: int
+    seed: int
+
 
 _CHUNK = 64  # resamples drawn at a time, which bounds the memory
 _ROUNDING = 1e-11  # standard errors below this are rounding: all groups are equal
@@ -134,30 +143,28 @@ class Bootstrap:
     deviations: FloatArray
     """Absolute deviation of each resample in its own standard errors, (n_resamples, n_values)."""
 
-    def intervals(self, confidence_level: float) -> list[Interval]:
-        """Return one interval per value; ScoresError unless the level is between 0 and 1."""
-        scale = _nan_quantile(self.deviations, check_confidence(confidence_level))
+    confidence_level: float
+
+    def intervals(self) -> list[Interval]:
+        """Return one interval per value."""
+        scale = _nan_quantile(self.deviations, self.confidence_level)
         ends = zip(self.values, scale * self.standard_errors, strict=True)
         return [Interval(float(v), float(v - half), float(v + half)) for v, half in ends]
 
-    def p_values(
-        self, degrees_of_freedom: npt.ArrayLike, confidence_level: float = 0.95
-    ) -> FloatArray:
+    def p_values(self, degrees_of_freedom: npt.ArrayLike) -> FloatArray:
         """Return two-sided p-values of the hypothesis that a value is zero, (n_values,).
 
         Holm's correction of many comparisons needs tails that are rarer than one resample in all
-        of them. So the tail is Student's t, stretched until it agrees with the resamples at
-        `confidence_level`: the interval excludes zero exactly where p < 1 - `confidence_level`.
+        of them. So the tail is Student's t, stretched until it agrees with the resamples at the
+        confidence level: the interval excludes zero exactly where p < 1 - `confidence_level`.
 
         Parameters
         ----------
         degrees_of_freedom
             Number of groups minus one, (n_values,) or one number for all.
-        confidence_level
-            Level at which Student's t and the resamples agree.
         """
-        scale = _nan_quantile(self.deviations, confidence_level)
-        stretch = scale / t.ppf((1 + confidence_level) / 2, degrees_of_freedom)
+        scale = _nan_quantile(self.deviations, self.confidence_level)
+        stretch = scale / t.ppf((1 + self.confidence_level) / 2, degrees_of_freedom)
         with np.errstate(divide="ignore", invalid="ignore"):
             distance = np.abs(self.values) / (self.standard_errors * stretch)
         p_values = 2 * t.sf(distance, degrees_of_freedom)
@@ -165,7 +172,12 @@ class Bootstrap:
 
 
 def bootstrap(
-    sums: FloatArray, statistic: Statistic, *, n_resamples: int = 999, seed: int = 0
+    sums: FloatArray,
+    statistic: Statistic,
+    *,
+    confidence_level: float = 0.95,
+    n_resamples: int = 999,
+    seed: int = 0,
 ) -> Bootstrap:
     """Resample groups with replacement and measure how far a statistic moves.
 
@@ -175,6 +187,8 @@ def bootstrap(
         Sums of each group, (n_groups, n_columns).
     statistic
         From totals (..., n_columns) to values (..., n_values); NaN where not defined.
+    confidence_level
+        Level of the intervals, between 0 and 1.
     n_resamples
         Number of resamples, at least 1.
     seed
@@ -188,22 +202,24 @@ def bootstrap(
     Examples
     --------
     >>> sums = np.column_stack([np.arange(100.0), np.ones(100)])
-    >>> f"{bootstrap(sums, mean_of_sums).intervals(0.95)[0]:.1f}"
+    >>> f"{bootstrap(sums, mean_of_sums).intervals()[0]:.1f}"
     '49.5 [43.8, 55.2]'
     """
     n_groups, n_columns = sums.shape
+    check_confidence(confidence_level)
     check_resamples(n_resamples)
     with np.errstate(divide="ignore", invalid="ignore"):
         values = statistic(sums.sum(0))
         influence, standard_errors = jackknife(sums, statistic)
         if n_groups < 2:
-            return Bootstrap(values, standard_errors, np.full((1, len(values)), np.nan))
+            unknown = np.full((1, len(values)), np.nan)
+            return Bootstrap(values, standard_errors, unknown, confidence_level)
         columns = np.hstack([sums, influence, influence**2])
         totals = resampled_totals(columns, n_resamples, np.random.default_rng(seed))
         moved = np.abs(statistic(totals[:, :n_columns]) - values)
         own_errors = _own_errors(totals[:, n_columns:] / n_groups, n_groups, standard_errors)
         deviations = np.where(standard_errors == 0, 0.0, moved / own_errors)
-    return Bootstrap(values, standard_errors, deviations)
+    return Bootstrap(values, standard_errors, deviations, confidence_level)
 
 
 def jackknife(sums: FloatArray, statistic: Statistic) -> tuple[FloatArray, FloatArray]:

@@ -118,8 +118,14 @@ def score_rewardbench(
     grouped = group_rows(prompts["group"], columns)
     sections, weights = _weigh(subsets, member.sum(axis=0))
     statistic = _make_statistic(weights)
-    drawn = bootstrap(grouped.sums(columns), statistic, n_resamples=n_resamples, seed=seed)
-    overall, *rest = (interval.clip(0.0, 1.0) for interval in drawn.intervals(confidence_level))
+    drawn = bootstrap(
+        grouped.sums(columns),
+        statistic,
+        confidence_level=confidence_level,
+        n_resamples=n_resamples,
+        seed=seed,
+    )
+    overall, *rest = (interval.clip(0.0, 1.0) for interval in drawn.intervals())
     return RewardBenchScores(
         overall=overall,
         sections=dict(zip(sections, rest, strict=False)),

@@ -168,9 +168,15 @@ def evaluate(
     probs = check_probs(probs, len(labels))
     grouped = group_rows(groups, labels, probs)
     sums = grouped.sums(_score_columns(labels, probs))
-    drawn = bootstrap(sums, _score_statistic(sums.sum(0)), n_resamples=n_resamples, seed=seed)
+    drawn = bootstrap(
+        sums,
+        _score_statistic(sums.sum(0)),
+        confidence_level=confidence_level,
+        n_resamples=n_resamples,
+        seed=seed,
+    )
     names = [name for name in METRICS if name != "ece"]
-    intervals = dict(zip(names, drawn.intervals(confidence_level), strict=True))
+    intervals = dict(zip(names, drawn.intervals(), strict=True))
     intervals["ece"] = calibration_error(labels, probs, grouped, confidence_level)
     return Scores(
         n=len(labels),
@@ -228,8 +234,10 @@ def compare(
     differences, counted = paired_terms(labels, probs_1, probs_2, metric=metric)
     grouped = group_rows(groups, labels, differences, counted)
     sums = grouped.sums(np.column_stack([differences, counted]))
-    drawn = bootstrap(sums, mean_of_sums, n_resamples=n_resamples, seed=seed)
-    return drawn.intervals(confidence_level)[0]
+    drawn = bootstrap(
+        sums, mean_of_sums, confidence_level=confidence_level, n_resamples=n_resamples, seed=seed
+    )
+    return drawn.intervals()[0]
 
 
 def paired_terms(

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 import numpy.typing as npt
@@ -20,7 +20,14 @@ from tiewise.data.labels import PROB_COLUMNS
 from tiewise.data.parse import count_characters, join_turns
 from tiewise.evaluation.intervals import FloatArray, IntArray, Interval, Result, few_groups_mark
 from tiewise.evaluation.metrics import check_labels, check_probs, find_ids, log_losses
-from tiewise.evaluation.resampling import GroupedRows, Statistic, bootstrap, group_codes, group_rows
+from tiewise.evaluation.resampling import (
+    BootstrapOptions,
+    GroupedRows,
+    Statistic,
+    bootstrap,
+    group_codes,
+    group_rows,
+)
 
 MAX_MODEL_PAIRS = 20
 """Number of model pairs that have a slice: the most frequent ones."""
@@ -133,10 +140,7 @@ class Slices(Result):
 def evaluate_slices(
     pairs: pd.DataFrame,
     oof: pd.DataFrame,
-    *,
-    confidence_level: float = 0.95,
-    n_resamples: int = 999,
-    seed: int = 0,
+    **options: Unpack[BootstrapOptions],
 ) -> Slices:
     """Score every slice of the rows of `oof`.
 
@@ -147,8 +151,8 @@ def evaluate_slices(
     oof
         Predictions: `id, label, group, prob_a, prob_b, prob_tie` and further columns to slice by.
         Rows without a label are left out.
-    confidence_level, n_resamples, seed
-        As in :func:`tiewise.evaluate`.
+    **options
+        `confidence_level, n_resamples, seed`, as in :func:`tiewise.evaluate`.
 
     Raises
     ------
@@ -163,11 +167,6 @@ def evaluate_slices(
     terms = np.column_stack([log_losses(labels, probs), is_right, np.ones(len(labels))])
     grouped = group_rows(groups, labels, probs)
     slicings, omitted = slice_rows(table)
-    options: dict[str, Any] = {
-        "confidence_level": confidence_level,
-        "n_resamples": n_resamples,
-        "seed": seed,
-    }
     rows = []
     for family, slices in slicings.items():
         parts = sum_by_slice(grouped, terms, slices)
@@ -193,7 +192,7 @@ def evaluate_slices(
         ]
     adjusted = adjust_holm([row.p_value for row in rows]).tolist()
     final = (replace(row, p_holm=p) for row, p in zip(rows, adjusted, strict=True))
-    return Slices(tuple(final), omitted, confidence_level)
+    return Slices(tuple(final), omitted, options.get("confidence_level", 0.95))
 
 
 def sum_by_slice(grouped: GroupedRows, terms: FloatArray, slices: pd.Series) -> FloatArray:
@@ -211,10 +210,7 @@ def bootstrap_slices(
     sums: FloatArray,
     statistic: Statistic,
     n_groups: IntArray,
-    *,
-    confidence_level: float,
-    n_resamples: int,
-    seed: int,
+    **options: Unpack[BootstrapOptions],
 ) -> list[tuple[list[Interval], list[float]]]:
     """Return the intervals and p-values of the values of each slice.
 
@@ -228,10 +224,10 @@ def bootstrap_slices(
     n_groups
         Number of groups that determine the degrees of freedom of each slice, (n_slices,).
     """
-    drawn = bootstrap(sums.reshape(len(sums), -1), statistic, n_resamples=n_resamples, seed=seed)
-    n_slices, intervals = len(n_groups), drawn.intervals(confidence_level)
+    drawn = bootstrap(sums.reshape(len(sums), -1), statistic, **options)
+    n_slices, intervals = len(n_groups), drawn.intervals()
     degrees = np.tile(np.maximum(n_groups - 1, 1), len(intervals) // n_slices)
-    p_values = drawn.p_values(degrees, confidence_level).tolist()
+    p_values = drawn.p_values(degrees).tolist()
     return [(intervals[k::n_slices], p_values[k::n_slices]) for k in range(n_slices)]
 
 

@@ -61,7 +61,7 @@ def bin_means(
 
     drawn = bootstrap(grouped.sums(np.hstack(sums)), means, n_resamples=_N_RESAMPLES)
     index = pd.MultiIndex.from_product([list(columns), range(n_bins)], names=["quantity", "bin"])
-    ends = [(each.value, each.low, each.high) for each in drawn.intervals(0.95)]
+    ends = [(each.value, each.low, each.high) for each in drawn.intervals()]
     table = pd.DataFrame(ends, index=index, columns=ENDS).reset_index()
     table.insert(2, "n", member.sum(0).astype(int)[table["bin"].to_numpy()])
     return table

@@ -68,6 +68,18 @@ def test_intervals_contain_true_strengths(tables):
     assert board.strengths[-1].high < 0
 
 
+def test_intervals_are_clustered(tables):
+    """A second copy of each row in its group is no evidence: the intervals stay as wide."""
+    pairs, oof, _ = tables
+    copies = [table.assign(id=table["id"] + 5000) for table in (pairs, oof)]
+    once = rank_models(pairs, oof, n_resamples=299).observed_controlled
+    twice = rank_models(
+        pd.concat([pairs, copies[0]]), pd.concat([oof, copies[1]]), n_resamples=299
+    ).observed_controlled
+    for one, other in zip(once.strengths, twice.strengths, strict=True):
+        assert other.high - other.low == pytest.approx(one.high - one.low, rel=0.25)
+
+
 def test_length_control_exposes_length_judge(tables):
     """Strengths of a judge that measures length shrink; those of labels and a real judge do not."""
     pairs, oof, meter = tables

@@ -67,7 +67,7 @@ def test_standard_error_of_mean():
 def test_many_groups_match_scipy_bootstrap():
     """With 2,000 groups the interval agrees with SciPy's to a tenth of its width."""
     sums = drawn_sums(2000)
-    ours = bootstrap(sums, mean, n_resamples=1999).intervals(0.95)[0]
+    ours = bootstrap(sums, mean, n_resamples=1999).intervals()[0]
     theirs = stats.bootstrap(
         (sums[:, 0], sums[:, 1]),
         lambda total, count, axis: total.sum(axis) / count.sum(axis),
@@ -87,7 +87,7 @@ def test_interval_matches_bootstrap_t_by_hand():
     """The half width on 12 numbers equals a bootstrap-t written out with NumPy."""
     values = np.array([0.3, 1.1, 2.7, 0.2, 4.9, 1.4, 0.8, 2.2, 3.6, 0.1, 1.9, 2.5])
     sums = np.column_stack([values, np.ones(12)])
-    found = bootstrap(sums, mean, n_resamples=60, seed=3).intervals(0.9)[0]
+    found = bootstrap(sums, mean, confidence_level=0.9, n_resamples=60, seed=3).intervals()[0]
     drawn = values[np.random.default_rng(3).integers(0, 12, size=(60, 12))]
     own_errors = drawn.std(axis=1, ddof=1) / math.sqrt(12)
     deviations = np.abs(drawn.mean(axis=1) - values.mean()) / own_errors
@@ -99,8 +99,12 @@ def test_interval_matches_bootstrap_t_by_hand():
 @given(st.integers(2, 20), st.integers(0, 5), st.floats(0.5, 0.99))
 def test_interval_contains_value(n_groups, seed, level):
     """The value is inside, and a higher level never gives a narrower interval."""
-    drawn = bootstrap(drawn_sums(n_groups, seed), mean, n_resamples=99, seed=seed)
-    narrow, wide = drawn.intervals(level * 0.9)[0], drawn.intervals(level)[0]
+    narrow, wide = (
+        bootstrap(
+            drawn_sums(n_groups, seed), mean, confidence_level=share, n_resamples=99, seed=seed
+        ).intervals()[0]
+        for share in (level * 0.9, level)
+    )
     assert wide.low <= narrow.low <= narrow.value <= narrow.high <= wide.high
 
 
@@ -108,8 +112,8 @@ def test_interval_contains_value(n_groups, seed, level):
 def test_interval_scales_with_values(factor, seed):
     """Intervals do not depend on the unit of the values."""
     sums = drawn_sums(15, seed)
-    plain = bootstrap(sums, mean, n_resamples=50).intervals(0.9)[0]
-    scaled = bootstrap(sums * [factor, 1], mean, n_resamples=50).intervals(0.9)[0]
+    plain = bootstrap(sums, mean, n_resamples=50).intervals()[0]
+    scaled = bootstrap(sums * [factor, 1], mean, n_resamples=50).intervals()[0]
     assert scaled.low == pytest.approx(plain.low * factor)
     assert scaled.high == pytest.approx(plain.high * factor)
 
@@ -119,10 +123,10 @@ def test_p_value_agrees_with_interval(n_groups, seed, level):
     """An interval excludes zero exactly where p is below one minus its level."""
     sums = drawn_sums(n_groups, seed)
     sums[:, 0] -= 1.5 * sums[:, 1]
-    drawn = bootstrap(sums, mean, n_resamples=199)
-    p_value = drawn.p_values(n_groups - 1, level)[0]
+    drawn = bootstrap(sums, mean, confidence_level=level, n_resamples=199)
+    p_value = drawn.p_values(n_groups - 1)[0]
     assert 0 <= p_value <= 1
-    assert drawn.intervals(level)[0].excludes_zero == (p_value < 1 - level)
+    assert drawn.intervals()[0].excludes_zero == (p_value < 1 - level)
 
 
 def test_p_value_matches_t_test():
@@ -135,7 +139,7 @@ def test_p_value_matches_t_test():
 
 def test_single_group_has_no_interval():
     """The spread of a single group is unknown."""
-    interval = bootstrap(drawn_sums(1), mean).intervals(0.95)[0]
+    interval = bootstrap(drawn_sums(1), mean).intervals()[0]
     assert math.isfinite(interval.value)
     assert math.isnan(interval.low)
     assert math.isnan(interval.high)
@@ -146,14 +150,14 @@ def test_single_group_has_no_interval():
 def test_equal_groups_have_no_width():
     """Without any variation the interval has no width, and p is 0, or 1 for zero."""
     drawn = bootstrap(np.full((40, 2), 3.0) * [0.1, 1], mean, n_resamples=99)
-    assert drawn.intervals(0.95)[0] == Interval(*[pytest.approx(0.1)] * 3)
+    assert drawn.intervals()[0] == Interval(*[pytest.approx(0.1)] * 3)
     assert drawn.p_values(39)[0] == 0
     assert bootstrap(np.ones((40, 2)) * [0, 1], mean).p_values(39)[0] == 1.0
 
 
 def test_undefined_values_stay_undefined():
     """A ratio over zero is NaN, null in JSON, and printed in words."""
-    interval = bootstrap(np.zeros((5, 2)), mean).intervals(0.95)[0]
+    interval = bootstrap(np.zeros((5, 2)), mean).intervals()[0]
     assert interval.to_dict() == {"value": None, "low": None, "high": None}
     assert str(interval) == "not defined"
     assert not interval.excludes_zero
