@@ -304,6 +304,8 @@ def evaluate_run_or_file(
     if (run is None) != bool(files and predictions) or (run is not None and predictions):
         raise ConfigError("Give a run, or both --data and --predictions.")
     opened = None if run is None else open_run(run, artifacts)
+    if opened is not None and files and kind in {"scores", "calibration"}:
+        raise ConfigError(f"Texts are not needed for {kind} of a run: leave out --data.")
     if opened is not None and kind == "scores":
         return opened.evaluate()
     if kind == "rewardbench":

@@ -487,6 +487,8 @@ COMMANDS: tuple[Command, ...] = (
 
 
 def _parse_and_run(words: Sequence[str]) -> None:
+    if set(_SWAP) <= set(words):
+        raise ConfigError("--swap and --no-swap exclude each other; give one of them.")
     words = [part for word in words for part in _SWAP.get(word, [word])]
     fit = make_fit(_find_preset(words) if words[:1] == ["fit"] else DEFAULT_PRESET)
     commands = {command.__name__: command for command in (fit, *COMMANDS)}

@@ -109,12 +109,12 @@ REFUSED_FITS = {
     "--data test.csv": "--unlabelled",
     "--data one_id.csv": "occurs more than once",
     "--data one_prompt.csv": "1 groups cannot fill 5 folds",
-    "--data soft.csv": "No row that fold 0 holds out has a winner",
+    "--data soft.csv": "holds out no row with a winner",
     "--data noise.csv": "no known format",
     "--data noise.parquet": "parquet",
     "--data-format nonsense": "format is 'nonsense'",
-    "--fold 5": "folds are 0 to 4",
-    "--fold -1": "folds are 0 to 4",
+    "--fold 5": "expected 0 to 4",
+    "--fold -1": "expected 0 to 4",
     "--fold first": "--fold",
     "--folds 3": "--folds",
     "--fold 1 --folds all": "contradict",
@@ -124,7 +124,7 @@ REFUSED_FITS = {
     "--limit 1": "1 groups cannot fill 5 folds",
     "--limit 3": "3 groups cannot fill 5 folds",
     "--max-length 0": "--max-length",
-    "--max-length 1": "max_length 1",
+    "--max-length 1": "max_length is 1",
     "--batch-size 0": "--batch-size",
     "--n-micro-batches 0": "--n-micro-batches",
     "--micro-batch-tokens 0": "--micro-batch-tokens",
@@ -142,7 +142,7 @@ REFUSED_FITS = {
     "--lora-targets nonsense": "--lora-targets",
     "--n-layers 99": "--n-layers",
     "--n-frozen-layers 99": "--n-frozen-layers",
-    "--template notebook": "--truncation right",
+    "--template notebook": "expected right with --template notebook",
     "--layout zigzag": "--layout",
     "--device cuda": "CUDA",
     "--init-from nowhere": "--init-from nowhere",
@@ -151,8 +151,8 @@ REFUSED_FITS = {
     "--init-from artifacts/runs/base/fold0 --lora-r 2": "lora_r",
     "--backbone ./nowhere": "no such folder",
     "--backbone .": "config.json",
-    "--backbone package:nonsense": "not known",
-    "--backbone nobody/nothing": "the hub did not give it",
+    "--backbone package:nonsense": "expected one of package:",
+    "--backbone nobody/nothing": "and the hub cannot",
     "--backbone-sha256 00": "SHA-256",
     "--run a/b": "plain name",
     "--run ..": "plain name",
@@ -163,7 +163,7 @@ REFUSED_FITS = {
     "--preset wrong.toml": "--learning-rate",
     "--preset noise.toml": "not a TOML file",
     "--preset folder.csv": "expected one of",
-    "--preset baseline --init-from artifacts/runs/base/fold0": "--init-from needs a network",
+    "--preset baseline --init-from artifacts/runs/base/fold0": "does not apply to the feature model",
     "--resume --overwrite": "contradict",
     "--run base": "started before",
     "--run base --seed 4": "train.seed was 0 and is now 4",
@@ -188,21 +188,23 @@ REFUSED = {
     "evaluate": "Give a run",
     "evaluate nowhere": "Runs there: base",
     "evaluate train.csv": "There is no run train.csv",
-    "evaluate base --data train.csv": "Give a run, or both",
-    "slices": "Give a run",
-    "slices base --predictions train.csv": "Give a run",
-    "slices base --data one_class.csv": "not the data that base",
-    "calibrate nowhere": "Runs there: base",
+    "evaluate base --data train.csv": "leave out --data",
+    "evaluate --by-slice": "Give a run",
+    "evaluate base --by-slice --predictions train.csv": "Give a run",
+    "evaluate base --by-slice --data one_class.csv": "not the data that base",
+    "evaluate nowhere --calibrate": "Runs there: base",
+    "evaluate base --calibrate --by-slice": "exclude one another",
+    "predict --run base --data test.csv --out new.csv --out-of-fold --swap": "leave out",
     "leaderboard --data train.csv": "Give a run",
     "evaluate --data train.csv --predictions nowhere.csv": "nowhere.csv",
-    "evaluate --data train.csv --predictions train.csv": "lacks the columns",
+    "evaluate --data train.csv --predictions train.csv": "are missing",
     "evaluate --data train.csv --predictions folder.csv": "folder.csv",
     "evaluate --data train.csv --predictions empty.csv": "empty.csv",
     "evaluate --data train.csv --predictions noise.csv": "noise.csv",
     "evaluate --data folder.csv --predictions train.csv": "folder.csv",
-    "compare base": "at least two runs",
+    "compare base": "expected two or more",
     "compare base base --data nowhere.csv": "leave out --data",
-    "calibrate base --data train.csv": "leave out --data",
+    "evaluate base --calibrate --data train.csv": "leave out --data",
     "compare base base base": "name each run once",
     "compare base nowhere": "Runs there: base",
     "audit": "no file to read",
@@ -214,7 +216,7 @@ REFUSED = {
     "audit train.csv --data-format nonsense": "format is 'nonsense'",
     "audit train.csv --n-splits 1": "--n-splits is 1",
     "audit train.csv --max-length -5": "--max-length is -5",
-    "convert test.csv --out new.csv": "give --unlabelled to other commands",
+    "convert test.csv --out new.csv": "--unlabelled",
     "simulate --n 5 --out new.tsv": "ends in .csv",
     "simulate --n 5 --out .": "ends in .csv",
     "simulate --n 0 --out new.csv": "--n",
@@ -230,12 +232,12 @@ REFUSED = {
     "predict --run base --data test.csv --out new.xyz": ".xyz",
     "predict --run nowhere --data test.csv --out new.csv": "Runs there: base",
     "predict --data test.csv": "--out",
-    "predict --run base --data test.csv --out new.csv --swap --no-swap": "not allowed together",
+    "predict --run base --data test.csv --out new.csv --swap --no-swap": "exclude each other",
     "predict --run base --data test.csv --out new.csv --chunk-rows 0": "--chunk-rows is 0",
     "predict --run base --data test.csv --out new.csv --device cuda": "--device cpu",
-    "predict --run headless --data test.csv --out new.csv": "holds no head",
-    "predict --run halved --data test.csv --out new.csv": "its head gives 2 classes, not 3",
-    "predict --run moved --data test.csv --out new.csv": "Give the same backbone",
+    "predict --run headless --data test.csv --out new.csv": "score.weight is missing",
+    "predict --run halved --data test.csv --out new.csv": "expected (3, 64)",
+    "predict --run moved --data test.csv --out new.csv": "was fitted on",
     "rank --prompt train.csv --responses train.csv": "at least two responses",
     "rank --prompt noise.csv --responses train.csv train.csv": "not UTF-8",
     "report nowhere": "Runs there: base",
@@ -244,9 +246,9 @@ REFUSED = {
     "export base --out train.csv": "--overwrite",
     "export base --out new.csv --fold 3": "Fold 3 is not among them",
     "export base --out new.csv --device cuda": "--device cpu",
-    "export headless --out new.csv": "holds no head",
-    "export halved --out new.csv": "its head gives 2 classes, not 3",
-    "export moved --out new.csv": "Give the same backbone",
+    "export headless --out new.csv": "score.weight is missing",
+    "export halved --out new.csv": "expected (3, 64)",
+    "export moved --out new.csv": "was fitted on",
 }
 
 
@@ -288,8 +290,8 @@ def test_an_odd_fit_is_done_all_the_same(here, name):
     [
         ["evaluate", "base"],
         ["compare", "base", "base"],
-        ["slices", "base"],
-        ["calibrate", "base"],
+        ["evaluate", "base", "--by-slice"],
+        ["evaluate", "base", "--calibrate"],
         ["leaderboard", "base"],
         ["audit", "train.csv"],
         ["audit", "train.csv", "--backbone", "tiny:0"],
@@ -422,9 +424,9 @@ def test_every_command_explains_itself_by_example_in_no_time(tmp_path):
     """Each help takes less than two seconds of a processor, loads no torch, and shows examples."""
     program = """
 import contextlib, io, json, sys, time
-from tiewise.cli import _commands, main
+from tiewise.cli import COMMANDS, main
 found = {}
-for name in _commands(()):
+for name in ["fit", *(command.__name__ for command in COMMANDS)]:
     out, started = io.StringIO(), time.process_time()
     with contextlib.redirect_stdout(out), contextlib.suppress(SystemExit):
         main([name, "--help"])
@@ -436,14 +438,14 @@ print(json.dumps([found, sorted({"torch", "pandas", "gradio"} & set(sys.modules)
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True)
     found, heavy = json.loads(done.stdout)
     for name, (examples, seconds) in found.items():
-        assert examples, f"{name}: give it examples with @shows"
+        assert examples, f"{name}: give it examples with @examples"
         assert any(line.startswith(f"tiewise {name}") for line in examples)
         assert seconds < 2
     assert heavy == []
 
 
 COMPLETE = """
-tiewise completion bash > complete.sh && source complete.sh
+tiewise --tyro-print-completion bash > complete.sh && source complete.sh
 COMP_LINE="$*"; COMP_POINT=${#COMP_LINE}; COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1))
 _tyro_tiewise && echo "${COMPREPLY[@]}"
 """
