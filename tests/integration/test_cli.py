@@ -163,7 +163,7 @@ REFUSED_FITS = {
     "--preset wrong.toml": "--learning-rate",
     "--preset noise.toml": "not a TOML file",
     "--preset folder.csv": "expected one of",
-    "--preset baseline --init-from artifacts/runs/base/fold0": "does not apply to the feature model",
+    "--preset baseline --init-from artifacts/runs/base/fold0": "does not apply to the",
     "--resume --overwrite": "contradict",
     "--run base": "started before",
     "--run base --seed 4": "train.seed was 0 and is now 4",
