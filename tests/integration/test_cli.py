@@ -438,7 +438,7 @@ print(json.dumps([found, sorted({"torch", "pandas", "gradio"} & set(sys.modules)
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True)
     found, heavy = json.loads(done.stdout)
     for name, (examples, seconds) in found.items():
-        assert examples, f"{name}: give it examples with @examples"
+        assert examples, f"{name}: give examples in its docstring"
         assert any(line.startswith(f"tiewise {name}") for line in examples)
         assert seconds < 2
     assert heavy == []
