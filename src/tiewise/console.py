@@ -1,8 +1,7 @@
-"""What a person at a terminal sees: results, messages, an exit status.
+"""Terminal output: results, messages, progress bars, exit statuses.
 
-A traceback is for our own bugs; what a person can mend is said in words.
-Exit status: 0 done; 2 the person must change something; 130 or 143 interrupted, go on with
-``--resume``; 1 our own bug, with its traceback.
+Exit status: 0 done; 2 the input or a flag must be changed; 130 or 143 interrupted, continue with
+``--resume``; 1 a bug in tiewise, with its traceback.
 """
 
 from __future__ import annotations
@@ -13,15 +12,18 @@ import os
 import sys
 import unicodedata
 from collections.abc import Callable
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 from tiewise.errors import Interrupted, TiewiseError
+
+if TYPE_CHECKING:
+    from tqdm import tqdm
 
 _LESS_MEMORY = (
     "A fit needs less with --quantization nf4, a smaller --micro-batch-tokens or --max-length, or "
     "--checkpointing trainable; scoring with a smaller --score-batch-tokens."
 )
-_NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
 def run_command(command: Callable[[], Any], *, is_quiet: bool = False) -> int:
@@ -30,9 +32,9 @@ def run_command(command: Callable[[], Any], *, is_quiet: bool = False) -> int:
     Parameters
     ----------
     command
-        What to do; it writes its results to standard output.
+        The work; it writes its results to standard output.
     is_quiet
-        Leave out what is only informative.
+        Whether to show warnings and errors only.
     """
     _prepare_streams()
     _prepare_logging(is_quiet=is_quiet)
@@ -40,46 +42,46 @@ def run_command(command: Callable[[], Any], *, is_quiet: bool = False) -> int:
         command()
         sys.stdout.flush()
     except TiewiseError as error:
-        return _complain(f"{type(error).__name__}: {error}")
+        return _fail(f"{type(error).__name__}: {error}")
     except Interrupted as signal:
-        _say(sys.stderr, "Stopped after a checkpoint; go on with --resume.")
+        _write_line(sys.stderr, "Stopped after a checkpoint; continue with --resume.")
         return 128 + int(signal.args[0])
     except KeyboardInterrupt:
-        _say(sys.stderr, "Interrupted.")
+        _write_line(sys.stderr, "Interrupted.")
         return 130
-    except BrokenPipeError:  # nobody reads on, as under `| head`
+    except BrokenPipeError:  # the reader of the pipe has ended, as with `| head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except OSError as error:
-        return _complain(f"{type(error).__name__}: {describe_os_error(error)}")
+        return _fail(f"{type(error).__name__}: {describe_os_error(error)}")
     except RuntimeError as error:
-        if type(error).__name__ != "OutOfMemoryError":  # torch's own, and torch is not loaded here
+        if type(error).__name__ != "OutOfMemoryError":  # by name: torch is not imported here
             raise
-        return _complain(f"OutOfMemoryError: {error} {_LESS_MEMORY}")
+        return _fail(f"OutOfMemoryError: {error} {_LESS_MEMORY}")
     return 0
 
 
 def describe_os_error(error: OSError) -> str:
-    """Say what the system refused, about which file, and how to mend it.
+    """Describe an operating system error: what failed, for which file, and what to do.
 
     Examples
     --------
     >>> print(describe_os_error(PermissionError(13, "Permission denied", "out.csv")))
-    Permission denied: out.csv. Is it the path that is meant, and may you use it so?
+    Permission denied: out.csv. Check the path and its permissions.
     """
     where = ": ".join(str(name) for name in (error.filename, error.filename2) if name)
     what = f"{error.strerror or error}{': ' if where else ''}{where}."
-    if error.errno in _NO_ROOM:
-        return f"{what} Make room and try again; a fit goes on with --resume."
-    return f"{what} Is it the path that is meant, and may you use it so?"
+    if error.errno in _NO_SPACE:
+        return f"{what} Free some space and try again; a fit continues with --resume."
+    return f"{what} Check the path and its permissions."
 
 
 def show(text: str) -> None:
     """Write a result to standard output."""
-    _say(sys.stdout, text)
+    _write_line(sys.stdout, text)
 
 
 def printable(text: str) -> str:
-    r"""Return text in which nothing commands a terminal: control characters are spelled out.
+    r"""Return text with control characters escaped, so that it cannot control a terminal.
 
     Examples
     --------
@@ -89,26 +91,53 @@ def printable(text: str) -> str:
     if text.isprintable():
         return text
     return "".join(
-        char.encode("unicode_escape").decode() if _commands_terminal(char) else char
+        char.encode("unicode_escape").decode() if _controls_terminal(char) else char
         for char in text
     )
 
 
-def _commands_terminal(char: str) -> bool:
+def progress_bar(total: int, *, name: str, unit: str, **options: Any) -> tqdm[Any]:
+    """Return a progress bar on standard error.
+
+    The bar is shown on a terminal only, and only where informative messages are shown: not with
+    ``--quiet``, not when the environment variable ``CI`` is set.
+
+    Parameters
+    ----------
+    total
+        Number of units.
+    name, unit
+        The work, and what is counted.
+    **options
+        Options of tqdm.
+    """
+    from tqdm import tqdm
+
+    disable = True if is_silent() else None  # None: shown on terminals only
+    return tqdm(total=total, desc=name, unit=unit, file=sys.stderr, disable=disable, **options)
+
+
+def is_silent() -> bool:
+    """Return whether progress bars are unwanted even on a terminal."""
+    is_informing = logging.getLogger("tiewise").isEnabledFor(logging.INFO)
+    return bool(os.environ.get("CI")) or not is_informing
+
+
+def _controls_terminal(char: str) -> bool:
     return char not in "\n\t" and unicodedata.category(char) in {"Cc", "Cs"}
 
 
-def _complain(message: str) -> int:
-    _say(sys.stderr, message)
+def _fail(message: str) -> int:
+    _write_line(sys.stderr, message)
     return 2
 
 
-def _say(stream: TextIO, text: str) -> None:
+def _write_line(stream: TextIO, text: str) -> None:
     stream.write(printable(text) + "\n")
 
 
 def _prepare_streams() -> None:
-    """Let every character be written, whatever the locale, also where a stream is closed."""
+    """Make every character writable in any locale, and replace closed streams."""
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
         if stream is None:
@@ -129,5 +158,5 @@ def _prepare_logging(*, is_quiet: bool) -> None:
     logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
     level = logging.WARNING if is_quiet or not is_first else logging.INFO
     logging.getLogger("tiewise").setLevel(level)
-    # It warns of an optional kernel at every import; what it computes is the same without.
+    # bitsandbytes 0.48 to 0.50 warns at import of a missing optional kernel.
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)

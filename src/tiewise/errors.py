@@ -1,20 +1,20 @@
-"""The ways a person's input can be wrong, one class each.
+"""Errors of the package, one class for each kind of input.
 
-Each message says what was wrong, where, what was expected, and how to mend it. The command line
-turns any of these into a message on standard error and exit status 2.
+A message says what is wrong, where, what was expected, and how to correct it. The command line
+prints it to standard error, without traceback, and exits with status 2.
 """
 
 
 class TiewiseError(ValueError):
-    """Something the caller can mend; the base of every error this package raises on purpose."""
+    """Base of all errors that a caller can correct."""
 
 
 class FilesError(TiewiseError):
-    """A file to be written exists already."""
+    """An output file exists already, or is a folder."""
 
 
 class ParseError(TiewiseError):
-    """A cell's text is not a JSON list of strings and nulls."""
+    """The text of a cell is not a JSON list of strings and nulls."""
 
 
 class LabelError(TiewiseError):
@@ -30,7 +30,7 @@ class PairsError(TiewiseError):
 
 
 class TemplateError(TiewiseError):
-    """A template does not fit its tokenizer or its budget."""
+    """A template does not fit its tokenizer or its maximum length."""
 
 
 class ScoresError(TiewiseError):
@@ -38,23 +38,23 @@ class ScoresError(TiewiseError):
 
 
 class ConfigError(TiewiseError):
-    """A configuration names something unknown, or its fields contradict one another."""
+    """A configuration field is unknown, out of range, or contradicts another field."""
 
 
 class RunError(TiewiseError):
-    """A run folder is missing, damaged, or belongs to other inputs."""
+    """A run folder is missing or damaged, or belongs to other inputs."""
 
 
 class ModelError(TiewiseError):
-    """A backbone, adapter or head is missing, damaged, or not the one expected."""
+    """A backbone, adapter or head is missing or damaged, or is not the expected one."""
 
 
 class DeviceError(TiewiseError):
-    """The configuration needs a device this machine does not have."""
+    """This machine lacks a device or a package that the configuration needs."""
 
 
 def missing_extra(what: str, error: ModuleNotFoundError) -> DeviceError:
-    """Return the error that says which package `what` needs, and how to get it."""
+    """Return the error that names the missing package and how to install it."""
     return DeviceError(
         f"{what} needs {error.name}, which is not installed: run pip install 'tiewise[train]' "
         "(for a GPU, with the torch build for its CUDA)."
@@ -65,5 +65,5 @@ class NumericsError(TiewiseError):
     """A loss or gradient is not a finite number."""
 
 
-class Interrupted(Exception):  # noqa: N818 - nothing is wrong: somebody asked for it
-    """A signal ended the work after a checkpoint; ``args[0]`` is the signal's number."""
+class Interrupted(Exception):  # noqa: N818 - an interruption is not an error
+    """A signal ended the work after a checkpoint; ``args[0]`` is the number of the signal."""

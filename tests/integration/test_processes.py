@@ -252,7 +252,7 @@ def test_a_launch_survives_its_faults(tmp_path, monkeypatch):
     launch = Launch(tmp_path, "--resume")
     launch.wait_for_step(saved + 7)
     launch.process.send_signal(signal.SIGTERM)
-    assert launch.end().count("Stopped after a checkpoint; go on with --resume.") == 2
+    assert launch.end().count("Stopped after a checkpoint; continue with --resume.") == 2
     stopped = last_step(launch.fold)
     assert checkpoints.step_of(checkpoints.newest_intact(launch.fold.checkpoints_dir)) == stopped
 

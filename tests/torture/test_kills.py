@@ -84,7 +84,7 @@ def test_a_signal_saves_and_says_how_to_go_on(workplace, undisturbed, number, st
     stopped.send(number)
     stopped.send(signal.SIGCONT)
     assert stopped.end() == status
-    assert stopped.messages().endswith("Stopped after a checkpoint; go on with --resume.\n")
+    assert stopped.messages().endswith("Stopped after a checkpoint; continue with --resume.\n")
     saved = checkpoints.newest_intact(fold_of(workplace, run).checkpoints_dir)
     assert checkpoints.step_of(saved) == last_step(workplace, run) == 6
     resumed = fit(workplace, run, "--resume")
@@ -103,7 +103,7 @@ def test_a_shell_sees_the_signal(workplace):
         process.terminate()
         _, messages = process.communicate(timeout=250)
     assert process.returncode == 143
-    assert "go on with --resume" in messages
+    assert "continue with --resume" in messages
 
 
 @pytest.fixture

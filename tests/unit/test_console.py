@@ -1,15 +1,18 @@
-"""Messages and exit statuses reach a person, and nothing else does."""
+"""Exit statuses, messages and progress bars of the command line."""
 
 import errno
 import io
 import logging
+import os
+import pty
 import sys
+import termios
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tiewise.console import describe_os_error, printable, run_command, show
+from tiewise.console import describe_os_error, printable, progress_bar, run_command, show
 from tiewise.errors import Interrupted, PairsError
 
 
@@ -21,15 +24,15 @@ def raising(error):
 
 
 class OutOfMemoryError(RuntimeError):
-    """What torch calls it."""
+    """Has the name of torch's error."""
 
 
 @pytest.mark.parametrize(
     ("error", "status", "message"),
     [
         (PairsError("row 3 is wrong"), 2, "PairsError: row 3 is wrong\n"),
-        (Interrupted(15), 143, "Stopped after a checkpoint; go on with --resume.\n"),
-        (Interrupted(2), 130, "Stopped after a checkpoint; go on with --resume.\n"),
+        (Interrupted(15), 143, "Stopped after a checkpoint; continue with --resume.\n"),
+        (Interrupted(2), 130, "Stopped after a checkpoint; continue with --resume.\n"),
         (KeyboardInterrupt(), 130, "Interrupted.\n"),
         (OSError(errno.ENOSPC, "No space left on device", "a"), 2, "No space left on device: a."),
         (IsADirectoryError(errno.EISDIR, "Is a directory", "a"), 2, "IsADirectoryError: Is a dir"),
@@ -37,8 +40,8 @@ class OutOfMemoryError(RuntimeError):
         (OutOfMemoryError("no room"), 2, "OutOfMemoryError: no room A fit needs less with"),
     ],
 )
-def test_what_a_person_can_mend_is_a_message(capsys, error, status, message):
-    """The status says what kind of end it was, standard error why; no traceback."""
+def test_expected_errors_are_messages(capsys, error, status, message):
+    """The exit status gives the kind of end, standard error the reason, without traceback."""
     assert run_command(raising(error)) == status
     captured = capsys.readouterr()
     assert message in captured.err
@@ -46,21 +49,21 @@ def test_what_a_person_can_mend_is_a_message(capsys, error, status, message):
     assert captured.out == ""
 
 
-def test_our_own_bug_keeps_its_traceback():
-    """What nobody foresaw is not hidden."""
+def test_bugs_keep_their_traceback():
+    """An unexpected error is not caught."""
     for error in (ZeroDivisionError(), RuntimeError("strange")):
         with pytest.raises(type(error)):
             run_command(raising(error))
 
 
-def test_a_result_is_written_and_the_status_is_0(capsys):
-    """Results go to standard output and nothing else does."""
+def test_results_go_to_standard_output(capsys):
+    """A command that ends well writes its result only, with status 0."""
     assert run_command(lambda: show("0.5")) == 0
     assert capsys.readouterr().out == "0.5\n"
 
 
-def test_only_the_first_of_several_processes_informs(capsys, monkeypatch):
-    """Warnings come from each; what is only informative comes once, or not at all when quiet."""
+def test_first_process_informs(capsys, monkeypatch):
+    """Every process warns; only the first informs, and not with --quiet."""
     log = logging.getLogger("tiewise.anything")
 
     def command():
@@ -76,16 +79,16 @@ def test_only_the_first_of_several_processes_informs(capsys, monkeypatch):
     assert capsys.readouterr().err == "warned\n"
 
 
-def test_a_full_disk_says_how_to_go_on():
-    """Room is what is missing, not another path."""
+def test_full_disk_message():
+    """The message asks for space, not for another path."""
     message = describe_os_error(OSError(errno.ENOSPC, "No space left on device", "runs/a"))
     assert message.startswith("No space left on device: runs/a.")
     assert "--resume" in message
 
 
 @given(st.text(alphabet=st.characters(), max_size=40))
-def test_nothing_commands_the_terminal(text):
-    """No control character passes but tab and line feed, and what is printable is untouched."""
+def test_text_cannot_control_the_terminal(text):
+    """Only tab and line feed pass of the control characters; printable text is unchanged."""
     shown = printable(text)
     commanding = {char for char in shown if ord(char) < 32 or 127 <= ord(char) < 160}
     assert commanding <= {"\n", "\t"}
@@ -95,8 +98,8 @@ def test_nothing_commands_the_terminal(text):
 
 
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8"])
-def test_every_character_can_be_written_in_every_locale(monkeypatch, encoding):
-    """What an encoding cannot hold is spelled out."""
+def test_any_locale_can_be_written(monkeypatch, encoding):
+    """A character that the encoding lacks is escaped."""
     stream = io.TextIOWrapper(io.BytesIO(), encoding=encoding)
     monkeypatch.setattr(sys, "stdout", stream)
     assert run_command(lambda: show("caf\u00e9 \u4e2d \ud83d")) == 0
@@ -104,10 +107,47 @@ def test_every_character_can_be_written_in_every_locale(monkeypatch, encoding):
 
 
 @pytest.mark.parametrize("name", ["stdout", "stderr"])
-def test_a_closed_stream_is_no_error(monkeypatch, name):
-    """A process started without one of its streams does its work."""
+def test_closed_streams_are_replaced(monkeypatch, name):
+    """A process started without one of its streams still works."""
     monkeypatch.setattr(sys, name, None)
     try:
         assert run_command(lambda: show("0.5")) == 0
     finally:
         getattr(sys, name).close()
+
+
+def draw_bar(monkeypatch, *, level=logging.INFO, is_ci=False, is_terminal=True):
+    """Return the text that a finished bar writes to a terminal or a pipe."""
+    reader, writer = pty.openpty() if is_terminal else os.pipe()
+    if is_terminal:
+        termios.tcsetwinsize(writer, (24, 80))
+    monkeypatch.delenv("CI", raising=False)
+    if is_ci:
+        monkeypatch.setenv("CI", "true")
+    logger = logging.getLogger("tiewise")
+    monkeypatch.setattr(logger, "level", level)
+    logger.manager._clear_cache()
+    with os.fdopen(writer, "w") as stream:
+        monkeypatch.setattr(sys, "stderr", stream)
+        with progress_bar(4, name="work", unit="step", mininterval=0, miniters=1) as bar:
+            for _ in range(4):
+                bar.update()
+        stream.write(".")
+        stream.flush()
+        return os.read(reader, 10_000).decode()
+
+
+def test_bar_on_a_terminal(monkeypatch):
+    """The bar shows its name, the share done, and the time passed and left."""
+    text = draw_bar(monkeypatch)
+    assert "work:" in text
+    assert "4/4" in text
+    assert "<" in text  # time passed < time left
+
+
+@pytest.mark.parametrize(
+    "silent", [{"level": logging.WARNING}, {"is_ci": True}, {"is_terminal": False}]
+)
+def test_bar_is_silent_elsewhere(monkeypatch, silent):
+    """Nothing is written with --quiet, in continuous integration, or to pipes and files."""
+    assert draw_bar(monkeypatch, **silent) == "."

@@ -20,13 +20,13 @@ import numpy.typing as npt
 import pandas as pd
 import torch
 
+from tiewise.console import progress_bar
 from tiewise.data.table import is_degenerate
 from tiewise.errors import NumericsError
 from tiewise.evaluation.position import tabulate_both_orders, tabulate_one_order
 from tiewise.models.attention import collate
 from tiewise.models.dedup import find_distinct, take_rows
 from tiewise.models.model import PairClassifier
-from tiewise.progress import progress_bar
 from tiewise.tokens.batches import Layout, plan_batches
 from tiewise.tokens.rows import TokenRows, token_rows
 from tiewise.tokens.template import Template

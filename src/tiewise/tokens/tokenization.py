@@ -25,9 +25,9 @@ import numpy.typing as npt
 import pandas as pd
 import tokenizers
 
+from tiewise.console import progress_bar
 from tiewise.errors import PairsError
 from tiewise.files import digest_bytes, digest_json
-from tiewise.progress import progress_bar
 from tiewise.tokens.array_cache import Arrays, load_or_compute
 from tiewise.tokens.ragged import IntArray, Ragged, offsets_of
 from tiewise.tokens.tokenizer import TextTokenizer

@@ -11,8 +11,8 @@ from typing import Any
 import torch
 import transformers
 
+from tiewise.console import progress_bar
 from tiewise.files import write_bytes
-from tiewise.progress import progress_bar
 from tiewise.training.steps import StepDataset
 
 _SAME_WISH_SECONDS = 2.0
