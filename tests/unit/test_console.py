@@ -132,9 +132,12 @@ def draw_bar(monkeypatch, *, level=logging.INFO, is_ci=False, is_terminal=True):
         with progress_bar(4, name="work", unit="step", mininterval=0, miniters=1) as bar:
             for _ in range(4):
                 bar.update()
-        stream.write(".")
+        stream.write("END")
         stream.flush()
-        return os.read(reader, 10_000).decode()
+        text = b""
+        while not text.endswith(b"END"):  # a terminal passes its text on in parts
+            text += os.read(reader, 10_000)
+        return text.decode()
 
 
 def test_bar_on_a_terminal(monkeypatch):
@@ -150,4 +153,4 @@ def test_bar_on_a_terminal(monkeypatch):
 )
 def test_bar_is_silent_elsewhere(monkeypatch, silent):
     """Nothing is written with --quiet, in continuous integration, or to pipes and files."""
-    assert draw_bar(monkeypatch, **silent) == "."
+    assert draw_bar(monkeypatch, **silent) == "END"
