@@ -50,7 +50,7 @@ class ModelError(TiewiseError):
 
 
 class DeviceError(TiewiseError):
-    """This machine lacks a device or a package that the configuration needs."""
+    """The machine lacks a device or a package that the configuration needs."""
 
 
 def missing_extra(what: str, error: ModuleNotFoundError) -> DeviceError:
