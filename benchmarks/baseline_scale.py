@@ -21,7 +21,11 @@ import pandas as pd
 
 from tiewise.data.schema import build_pairs
 from tiewise.data.simulation.simulate import simulate
-from tiewise.features.feature_model import describe_pairs, fit_baseline, load_baseline
+from tiewise.features.feature_model import (
+    extract_table_features,
+    fit_feature_model,
+    load_feature_model,
+)
 from tiewise.files import write_bytes
 
 LENGTHS = Path(__file__).with_name("lengths.csv")
@@ -97,11 +101,11 @@ def time_steps(pairs: pd.DataFrame) -> list[str]:
         lines.append(f"| {name} | {spent[0]:.0f} | {spent[1]:.0f} |")
         return spent, value
 
-    counting, features = timed("features", lambda: describe_pairs(pairs))
-    fitting, model = timed("fit", lambda: fit_baseline(pairs, features=features))
+    counting, features = timed("features", lambda: extract_table_features(pairs))
+    fitting, model = timed("fit", lambda: fit_feature_model(pairs, features=features))
     with tempfile.TemporaryDirectory() as folder:
         model.save(folder)
-        loaded = load_baseline(folder)
+        loaded = load_feature_model(folder)
     timed("predict, features known", lambda: loaded.predict_features(features))
     both = [one + other for one, other in zip(counting, fitting, strict=True)]
     return [*lines, f"| features and fit | {both[0]:.0f} | {both[1]:.0f} |"]

@@ -21,7 +21,7 @@ from tiewise.data.formats import read_pairs
 from tiewise.data.labels import PROB_COLUMNS
 from tiewise.data.targets import mark_no_tie_rows
 from tiewise.evaluation.references import predict_class_prior, predict_length_only
-from tiewise.features.feature_model import fit_baseline
+from tiewise.features.feature_model import fit_feature_model
 from tiewise.files import read_json
 from tiewise.runs.fold_lock import FoldTask
 from tiewise.runs.folder import FoldFolder
@@ -73,7 +73,7 @@ def simple(predict: Callable[[pd.DataFrame, pd.DataFrame], np.ndarray]) -> FoldE
 
 def fit_features(task: Task) -> Outcome:
     """Fit the CPU-class model."""
-    probs = fit_baseline(task.train, seed=task.seed).predict(task.held_out)
+    probs = fit_feature_model(task.train, seed=task.seed).predict(task.held_out)
     return Outcome({MAIN: probs}, len(task.train), 0)
 
 
@@ -84,7 +84,7 @@ def fit_with_decisive(task: Task, *, teaches_ties: bool) -> Outcome:
     is_barred = find_leaking_rows(task.held_out, in_one_fold, extra, 1)[:, 0]
     train = pd.concat([task.train, extra[~is_barred]], ignore_index=True)
     train = mark_no_tie_rows(train, [] if teaches_ties else [DECISIVE])
-    probs = fit_baseline(train, seed=task.seed).predict(task.held_out)
+    probs = fit_feature_model(train, seed=task.seed).predict(task.held_out)
     return Outcome({MAIN: probs}, len(train), 0)
 
 
@@ -120,7 +120,7 @@ def fit_taught(task: Task) -> Outcome:
     told = np.empty((len(task.train), 3))
     for fold in range(N_SPLITS):
         train_idx, eval_idx = split(folds, fold)
-        teacher = fit_baseline(task.train.iloc[train_idx], seed=task.seed)
+        teacher = fit_feature_model(task.train.iloc[train_idx], seed=task.seed)
         told[eval_idx] = teacher.predict(task.train.iloc[eval_idx])
     taught = task.train.assign(**dict(zip(PROB_COLUMNS, told.T, strict=True)))
     return fit_configured(recipe(), replace(task, train=taught))

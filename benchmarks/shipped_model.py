@@ -12,17 +12,18 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from tiewise.data.formats import read_pairs
-from tiewise.features.logistic import Logistic, fit_logistic
-from tiewise.features.pair_features import PairFeatures, extract_features
-from tiewise.features.shipped import MODEL_FILE, Shipped
+from tiewise.features.estimators import Logistic, fit_logistic
+from tiewise.features.pair_features import FORMAT_VERSION, PairFeatures, extract_features
+from tiewise.features.shipped import MODEL_FILE, ShippedModel
 from tiewise.files import write_bytes
 
-PACKAGE_DIR = Path(__file__).resolve().parents[1] / "src" / "tiewise" / "baseline"
+PACKAGE_DIR = Path(__file__).resolve().parents[1] / "src" / "tiewise" / "features"
 FILES = ("human_votes.csv", "llmfao_votes.csv", "lmsys_decisive.csv")
 TIE_NAMES = (
     *("word_overlap", "content_overlap", "bigram_overlap", "number_overlap", "contained_most"),
@@ -89,7 +90,7 @@ def main(data_dir: Path) -> None:
     features = extract_features(pairs["prompt"], pairs["response_a"], pairs["response_b"])
     everything = np.ones(len(pairs), dtype=bool)
     model = fit(pairs, features, everything)
-    text = json.dumps(model.to_json(), separators=(",", ":")) + "\n"
+    text = json.dumps(to_json(model), separators=(",", ":")) + "\n"
     write_bytes(PACKAGE_DIR / MODEL_FILE, text.encode())
     card = CARD.format(
         n_bytes=len(text),
@@ -105,6 +106,26 @@ def main(data_dir: Path) -> None:
     print(card)
 
 
+def to_json(model: ShippedModel) -> dict[str, Any]:
+    """Return the model as JSON values with four significant digits."""
+    return {
+        "about": "tiewise's small model; see shipped_model.md",
+        "features_version": FORMAT_VERSION,
+        "tie_names": list(model.tie_names),
+        "winner": logistic_to_json(model.winner),
+        "tie": logistic_to_json(model.tie),
+    }
+
+
+def logistic_to_json(model: Logistic) -> dict[str, Any]:
+    """Return a logistic regression as JSON values with four significant digits."""
+    arrays = {
+        name: [float(f"{x:.4g}") for x in getattr(model, name)]
+        for name in ("centre", "scale", "weights")
+    }
+    return {**arrays, "intercept": float(f"{model.intercept:.4g}")}
+
+
 def read_sources(data_dir: Path) -> pd.DataFrame:
     """Read the files as one table; a file without sources is a source of its own."""
     tables = []
@@ -115,9 +136,10 @@ def read_sources(data_dir: Path) -> pd.DataFrame:
     return pd.concat(tables, ignore_index=True)
 
 
-def fit(pairs: pd.DataFrame, features: PairFeatures, rows: np.ndarray) -> Shipped:
+def fit(pairs: pd.DataFrame, features: PairFeatures, rows: np.ndarray) -> ShippedModel:
     """Fit both regressions on some of the rows."""
-    return Shipped(fit_winner(pairs, features, rows), fit_tie(pairs, features, rows), TIE_NAMES)
+    winner, tie = fit_winner(pairs, features, rows), fit_tie(pairs, features, rows)
+    return ShippedModel(winner, tie, TIE_NAMES)
 
 
 def fit_winner(

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from faults import FLAGS, cut_short
 from tiewise.runs import checkpoints
+from tiewise.runs.manifest import MANIFEST
 
 STEP = 6
 """The save under test: the checkpoints of steps 2 and 4 stand, and that of step 2 has to go."""
@@ -65,4 +66,4 @@ def trials_of(
 
 def sealed(checkpoint: Path) -> str:
     """Return what a checkpoint's manifest says of its files."""
-    return json.loads((checkpoint / checkpoints.MANIFEST).read_bytes())["sha256"]
+    return json.loads((checkpoint / MANIFEST).read_bytes())["sha256"]

@@ -2,8 +2,8 @@
 
 :func:`cross_fit` is the main job of the package. The model of a fold is fitted by
 :func:`tiewise.training.fit.fit_fold` (a language model, torch) or by
-:func:`tiewise.features.fold.fit_baseline_fold` (the feature model, scikit-learn); data, folds, run
-folder and scores are the same for both.
+:func:`tiewise.features.feature_model.fit_feature_fold` (the feature model, scikit-learn); data,
+folds, run folder and scores are the same for both.
 """
 
 from __future__ import annotations
@@ -115,9 +115,9 @@ def check_device(config: RunConfig) -> None:
 def _choose_fit(config: RunConfig) -> FitFold:
     """Return the function that fits one fold, after checking that it can run here."""
     if config.model.backbone == BASELINE:
-        from tiewise.features.fold import fit_baseline_fold
+        from tiewise.features.feature_model import fit_feature_fold
 
-        return fit_baseline_fold
+        return fit_feature_fold
     try:
         from tiewise.training.fit import fit_fold, require_device
     except ModuleNotFoundError as error:

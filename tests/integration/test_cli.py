@@ -20,7 +20,7 @@ from tiewise.config import PRESETS
 from tiewise.data.formats import read_pairs
 from tiewise.data.simulation.simulate import simulate, write_simulation
 from tiewise.files import write_json
-from tiewise.runs.checkpoints import write_manifest
+from tiewise.runs.manifest import write_manifest
 from tiewise.serving.demo.page import judge_responses
 from tiewise.serving.push import find_model
 

@@ -18,6 +18,7 @@ from tiewise.errors import ModelError
 from tiewise.judges.fold_ensemble import load_judge
 from tiewise.models.backbones import resolve_backbone
 from tiewise.runs import checkpoints
+from tiewise.runs.manifest import verify_manifest
 
 pytestmark = pytest.mark.timeout(3600)
 
@@ -36,9 +37,7 @@ def broken(workplace):
     process.send(signal.SIGKILL)
     process.end()
     found = checkpoints.list_checkpoints(fold_of(workplace, "broken").checkpoints_dir)
-    newest, before = [
-        path for path in reversed(found) if checkpoints.verify_manifest(path) is None
-    ][:2]
+    newest, before = [path for path in reversed(found) if verify_manifest(path) is None][:2]
     return newest, before
 
 

@@ -1,58 +1,58 @@
-"""The CPU-class model: counted features, logistic regressions and boosted trees.
+"""The feature model: text counts, logistic regressions and boosted trees, without torch.
 
-Exchanging A and B exchanges their probabilities, bit for bit (`parts`). Rows of a source in which
-nobody ever chose a tie teach A against B alone: such a source did not offer ties. A fitted model is
-JSON and plain arrays; nothing is pickled.
+Exchanging A and B exchanges their probabilities exactly. Rows of a source without ties teach only
+A against B.
 """
 
 from __future__ import annotations
 
-import dataclasses
-import json
-from collections.abc import Mapping
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from tiewise.config import RunConfig, defining_fields
+from tiewise.data.labels import LOGIT_COLUMNS, PROB_COLUMNS
 from tiewise.data.schema import TEXT_COLUMNS
+from tiewise.data.table import is_degenerate, row_digests
 from tiewise.data.targets import make_targets
 from tiewise.errors import ModelError
-from tiewise.features.binary_models import Part, Settings, fit_part
-from tiewise.features.logistic import Logistic
-from tiewise.features.pair_features import FORMAT_VERSION, PairFeatures, extract_features
-from tiewise.features.shipped import join_log_odds, softmax
-from tiewise.features.trees import Trees
-from tiewise.files import atomic_path, digest_file, write_json
+from tiewise.features.binary_models import BinaryModel, fit_binary_model
+from tiewise.features.pair_features import (
+    FORMAT_VERSION,
+    PairFeatures,
+    extract_features,
+    join_features,
+)
+from tiewise.features.shipped import join_log_odds
+from tiewise.files import atomic_folder
+from tiewise.runs.fold_lock import FoldTask, check_fingerprint
+from tiewise.runs.manifest import verify_manifest, write_manifest
 
 FloatArray = npt.NDArray[np.float64]
 
-_MODEL_FILE = "baseline.json"
-_TREES_FILE = "trees.npz"
-_MEND = "fit the model again or restore its files"
+_MODEL_FILE = "feature_model.skops"
+_TRUSTED_TYPES = ["sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor"]
+"""Types in the file that skops does not trust by itself; it refuses all others."""
 
 
 @dataclass(frozen=True)
-class Baseline:
-    """A fitted model.
+class FeatureModel:
+    """A fitted feature model.
 
     Attributes
     ----------
     winner, tie
-        Log odds of A against B, and of a tie against none.
-    signed_names, shared_names
-        The features they were fitted on, in order.
+        Models of A against B, and of a tie against none.
     n_rows
-        How many pairs they were fitted on.
+        Number of pairs it was fitted on.
     """
 
-    winner: Part
-    tie: Part
-    signed_names: tuple[str, ...]
-    shared_names: tuple[str, ...]
+    winner: BinaryModel
+    tie: BinaryModel
     n_rows: int
 
     def predict(self, pairs: pd.DataFrame) -> FloatArray:
@@ -69,64 +69,55 @@ class Baseline:
         """
         if pairs.empty:
             return np.zeros((0, 3))
-        return self.predict_features(describe_pairs(pairs))
+        return self.predict_features(extract_table_features(pairs))
 
     def predict_features(self, features: PairFeatures) -> FloatArray:
-        """Return P(A), P(B), P(tie), shape (n, 3), of pairs described before."""
-        log_odds = self.winner.log_odds(features), self.tie.log_odds(features)
-        return softmax(join_log_odds(*log_odds))
+        """Return P(A), P(B), P(tie), shape (n, 3), of pairs whose features are known."""
+        return join_log_odds(self.winner.log_odds(features), self.tie.log_odds(features))
 
     def save(self, folder: Path | str) -> None:
-        """Write ``trees.npz`` and then ``baseline.json`` into a folder."""
-        folder = Path(folder)
-        parts = {"winner": self.winner, "tie": self.tie}
-        arrays = {
-            f"{name}_{key}": array
-            for name, part in parts.items()
-            for key, array in part.trees.to_arrays().items()
-        }
-        with atomic_path(folder / _TREES_FILE) as temporary:
-            np.savez_compressed(temporary, allow_pickle=False, **arrays)
+        """Write the model into a new folder, which replaces any folder of that name."""
+        import skops.io
+
         values = {
-            "kind": "tiewise baseline",
             "features_version": FORMAT_VERSION,
             "n_rows": self.n_rows,
-            "signed_names": self.signed_names,
-            "shared_names": self.shared_names,
-            "trees_sha256": digest_file(folder / _TREES_FILE),
-            **{name: _part_to_json(part) for name, part in parts.items()},
+            "winner": self.winner.to_dict(),
+            "tie": self.tie.to_dict(),
         }
-        write_json(folder / _MODEL_FILE, values)
+        with atomic_folder(folder) as temporary:
+            skops.io.dump(values, temporary / _MODEL_FILE, compression=zipfile.ZIP_DEFLATED)
+            write_manifest(temporary)
 
 
-def fit_baseline(
+def fit_feature_model(
     pairs: pd.DataFrame,
     *,
     groups: npt.ArrayLike | None = None,
     seed: int = 0,
     soft_weight: float = 1.0,
     features: PairFeatures | None = None,
-) -> Baseline:
-    """Fit the CPU-class model.
+) -> FeatureModel:
+    """Fit the feature model.
 
     Parameters
     ----------
     pairs
         A labelled pairs table of n rows. Soft labels (``prob_a, prob_b, prob_tie``) and ``weight``
-        are used where the columns are there. Names of models are not looked at; ``source`` only
-        tells which rows could not be ties (`targets.find_no_tie_sources`).
+        are used where the columns exist. Model names are not read; ``source`` only shows which rows
+        could not be ties (:func:`tiewise.data.targets.make_targets`).
     groups
-        Shape (n,); by default the column ``group``.
+        Shape (n,): the prompt group of each row; the column ``group`` when None.
     seed
-        Of the inner splits and the trees.
+        Seed of the inner splits and the trees.
     soft_weight
-        Share of the soft label where a row has a label too (`targets.make_targets`).
+        Share of the soft label where a row has both labels, in [0, 1].
     features
-        What :func:`describe_pairs` says of the rows, where that is known already.
+        Features of the rows where they are known already.
 
     Returns
     -------
-    Baseline
+    FeatureModel
 
     Raises
     ------
@@ -137,97 +128,111 @@ def fit_baseline(
     --------
     >>> from tiewise.data.simulation.simulate import simulate
     >>> pairs = simulate(90)
-    >>> fit_baseline(pairs, groups=["one group"] * 90).predict(pairs).shape
+    >>> fit_feature_model(pairs, groups=["one group"] * 90).predict(pairs).shape
     (90, 3)
     """
     targets = make_targets(pairs, soft_weight=soft_weight)
-    named = np.asarray(pairs["group"] if groups is None else groups).astype(str)
+    names = np.asarray(pairs["group"] if groups is None else groups).astype(str)
     if features is None:
-        features = describe_pairs(pairs)
+        features = extract_table_features(pairs)
     wins_a, wins_b, ties = targets.probs.T
     decided, asked = wins_a + wins_b, 1 - targets.binary_fraction
     first_wins, is_tie = _divide(wins_a, decided), _divide(ties, asked)
-    winner = fit_part(
-        features, first_wins, targets.weights * decided, named, is_odd=True, seed=seed
+    winner, tie = (
+        fit_binary_model(features, outcomes, weights, names, is_odd=is_odd, seed=seed)
+        for outcomes, weights, is_odd in (
+            (first_wins, targets.weights * decided, True),
+            (is_tie, targets.weights * asked, False),
+        )
     )
-    tie = fit_part(features, is_tie, targets.weights * asked, named, is_odd=False, seed=seed)
-    return Baseline(winner, tie, features.signed_names, features.shared_names, len(pairs))
+    return FeatureModel(winner, tie, len(pairs))
 
 
-def load_baseline(folder: Path | str) -> Baseline:
-    """Return the model that `Baseline.save` wrote.
+def load_feature_model(folder: Path | str) -> FeatureModel:
+    """Return the model that `FeatureModel.save` wrote.
 
     Raises
     ------
     ModelError
-        When a file is missing, damaged, or from a version that counts other features.
+        When a file is missing, damaged, or from a version with other features.
     """
-    folder = Path(folder)
-    values = _read_model(folder)
+    import skops.io
+
+    path = Path(folder) / _MODEL_FILE
+    if damage := verify_manifest(path.parent, allow_extra_files=True):
+        raise ModelError(f"{folder} holds no intact feature model: {damage}. Fit the model again.")
     try:
-        names = tuple(values["signed_names"]), tuple(values["shared_names"])
-        with np.load(folder / _TREES_FILE, allow_pickle=False) as file:
-            arrays = dict(file)
-        winner, tie = (
-            _part_from_json(values[part], _with_prefix(arrays, f"{part}_"), names)
-            for part in ("winner", "tie")
-        )
-        return Baseline(winner, tie, *names, values["n_rows"])
-    except (KeyError, TypeError, OSError) as error:
-        raise ModelError(f"{folder}: the baseline is damaged ({error!r}); {_MEND}") from error
+        values = skops.io.load(path, trusted=_TRUSTED_TYPES)
+        version = values["features_version"]
+        if version == FORMAT_VERSION:
+            winner = BinaryModel.from_dict(values["winner"], is_odd=True)
+            tie = BinaryModel.from_dict(values["tie"], is_odd=False)
+            return FeatureModel(winner, tie, values["n_rows"])
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, zipfile.BadZipFile) as error:
+        raise ModelError(f"{path} cannot be read: {error!r}. Fit the model again.") from error
+    raise ModelError(
+        f"{path} has features of version {version}; expected version {FORMAT_VERSION}. Fit the "
+        "model again."
+    )
 
 
-def describe_pairs(pairs: pd.DataFrame) -> PairFeatures:
-    """Return the features of n pairs, at least one."""
+def extract_table_features(pairs: pd.DataFrame) -> PairFeatures:
+    """Return the features of a pairs table with at least one row."""
     prompts, responses_a, responses_b = (list(pairs[name]) for name in TEXT_COLUMNS)
     return extract_features(prompts, responses_a, responses_b)
 
 
+class FeatureMemory:
+    """Features of rows by the digest of their texts, so that all folds count each row only once."""
+
+    def __init__(self) -> None:
+        self._known: dict[str, PairFeatures] = {}
+
+    def extract(self, pairs: pd.DataFrame) -> PairFeatures:
+        """Return the features of a pairs table with at least one row."""
+        digests = row_digests(pairs).tolist()
+        new = {digest: row for row, digest in enumerate(digests) if digest not in self._known}
+        if new:
+            found = extract_table_features(pairs.iloc[list(new.values())])
+            self._known |= {digest: found.rows([i]) for i, digest in enumerate(new)}
+        return join_features([self._known[digest] for digest in digests])
+
+
+_MEMORY = FeatureMemory()
+
+
+def fit_feature_fold(
+    config: RunConfig, train: pd.DataFrame, held_out: pd.DataFrame, task: FoldTask
+) -> pd.DataFrame | None:
+    """Fit one fold, save its model and predict its held-out rows.
+
+    Returns
+    -------
+    DataFrame or None
+        The columns ``prob_*``, ``logit_*`` and ``is_degenerate`` of the held-out rows; None when
+        the fold was finished before.
+
+    Raises
+    ------
+    RunError
+        When the folder belongs to other inputs.
+    """
+    fingerprint = {"config": defining_fields(config), "data": task.data_digest, "fold": task.fold}
+    check_fingerprint(task.folder, fingerprint, resume=task.resume)
+    if task.folder.is_finished:
+        return None
+    model = fit_feature_model(
+        train,
+        seed=config.train.seed,
+        soft_weight=config.train.soft_weight,
+        features=_MEMORY.extract(train),
+    )
+    model.save(task.folder.adapter_dir)
+    probs = model.predict_features(_MEMORY.extract(held_out))
+    logits = pd.DataFrame(np.log(probs), columns=LOGIT_COLUMNS)
+    table = pd.DataFrame(probs, columns=PROB_COLUMNS).join(logits)
+    return table.assign(is_degenerate=is_degenerate(held_out))
+
+
 def _divide(part: FloatArray, whole: FloatArray) -> FloatArray:
     return part / np.where(whole > 0, whole, 1.0)
-
-
-def _part_to_json(part: Part) -> dict[str, Any]:
-    return {
-        "is_odd": part.is_odd,
-        "settings": dataclasses.asdict(part.settings),
-        "logistic": part.logistic.to_json(),
-    }
-
-
-def _part_from_json(
-    values: Mapping[str, Any],
-    arrays: Mapping[str, npt.NDArray[Any]],
-    names: tuple[tuple[str, ...], tuple[str, ...]],
-) -> Part:
-    signed, shared = names
-    n_seen = len(signed) + len(shared)
-    is_odd = bool(values["is_odd"])
-    logistic = Logistic.from_json(values["logistic"], len(signed) if is_odd else n_seen)
-    settings = Settings(**{**values["settings"], "blend": tuple(values["settings"]["blend"])})
-    return Part(logistic, Trees.from_arrays(arrays, n_seen), settings, is_odd)
-
-
-def _with_prefix(
-    arrays: Mapping[str, npt.NDArray[Any]], prefix: str
-) -> dict[str, npt.NDArray[Any]]:
-    names = [name for name in arrays if name.startswith(prefix)]
-    return {name.removeprefix(prefix): arrays[name] for name in names}
-
-
-def _read_model(folder: Path) -> dict[str, Any]:
-    """Read the JSON and hold the trees' file against the digest in it."""
-    try:
-        values: dict[str, Any] = json.loads((folder / _MODEL_FILE).read_text(encoding="utf-8"))
-        digest = digest_file(folder / _TREES_FILE)
-    except (OSError, ValueError) as error:
-        raise ModelError(f"{folder}: no readable baseline ({error}); {_MEND}") from error
-    version = values.get("features_version")
-    if version != FORMAT_VERSION:
-        raise ModelError(
-            f"{folder}: the baseline was fitted on features of version {version}, "
-            f"this tiewise counts version {FORMAT_VERSION}; {_MEND}"
-        )
-    if values.get("trees_sha256") != digest:
-        raise ModelError(f"{folder / _TREES_FILE}: the file was changed after fitting; {_MEND}")
-    return values

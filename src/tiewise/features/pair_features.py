@@ -1,31 +1,29 @@
-"""What can be counted in a pair: signed features, which say A or B, and shared ones.
+"""Features of pairs: signed ones, which favour A or B, and shared ones.
 
 A *signed* feature is a difference, A minus B: exchanging the two responses changes its sign and
-nothing else, bit for bit. A *shared* feature is a sum, a ratio of sets, or a property of the
-prompt: exchanging changes nothing. A model built of these two kinds can be symmetric by
-construction. Names of models, languages and sources are never looked at.
+nothing else, exactly. A *shared* feature is a sum, a ratio of sets, or a property of the prompt:
+exchanging the responses changes nothing. A model of these two kinds can be symmetric by
+construction. Names of models, languages and sources are never read.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from tiewise.data.parse import join_turns
 from tiewise.features.text_counts import (
-    COUNT_NAMES,
+    PROMPT_KINDS,
     Words,
     count_text,
+    join_turns,
     shorten,
     split_words,
 )
-from tiewise.features.text_features import describe_texts
-from tiewise.features.word_lists import PROMPT_KINDS
 
 FloatArray = npt.NDArray[np.float64]
 Turns = Sequence[str | None]
@@ -37,15 +35,21 @@ _LAST_TURN = (
     *("prompt_content_covered", "content_from_prompt", "has_list", "ends_clean", "log_digits"),
 )
 _SUM = re.compile(r"\d\s*[-+*/=^×]\s*\d")
-_PROMPT_NAMES = (
-    *(f"asks_{kind}" for kind in PROMPT_KINDS),
-    *("n_turns", "log_prompt_chars", "log_last_chars", "log_prompt_lines", "log_prompt_digits"),
-    *("has_question", "has_colon", "has_sum", "has_fence", "foreign_prompt"),
-)
-_BETWEEN_NAMES = (
-    *("word_overlap", "content_overlap", "bigram_overlap", "number_overlap", "contained_most"),
-    *("contained_least", "same_beginning", "is_same"),
-)
+_BYTES = {
+    "lines": b"\n",
+    "ticks": b"`",
+    "pipes": b"|",
+    "code_marks": b"{}[]();=<>_\\",
+    "digits": b"0123456789",
+    "asks": b"?",
+    "exclaims": b"!",
+    "commas": b",",
+    "colons": b":",
+    "brackets": b"(",
+    "quotes": b'"',
+    "capitals": b"ABCDEFGHIJKLMNOPQRSTUVWXYZ",
+    "foreign": bytes(range(128, 256)),
+}
 
 
 @dataclass(frozen=True)
@@ -55,9 +59,9 @@ class PairFeatures:
     Attributes
     ----------
     signed
-        float64, shape (n, n_signed): change their sign when A and B are exchanged.
+        float64, shape (n, n_signed): these change their sign when A and B are exchanged.
     shared
-        float64, shape (n, n_shared): do not change.
+        float64, shape (n, n_shared): these do not change.
     signed_names, shared_names
         One name for each column.
     """
@@ -77,32 +81,23 @@ class PairFeatures:
         return PairFeatures(self.signed[chosen], self.shared[chosen], *names)
 
 
-class _Side(NamedTuple):
-    """Counts of one response, whole and in its last turn."""
-
-    words: Words
-    whole: list[float]
-    whole_bytes: FloatArray
-    last: list[float]
-    last_bytes: FloatArray
+Counted = tuple[dict[str, float], npt.NDArray[np.int64]]
 
 
 class _Row(NamedTuple):
-    """Everything counted in one pair."""
+    """Counts of one pair; a response is counted twice: all of its turns, and the last turn."""
 
-    sizes: tuple[int, int, int, int]
-    prompt: list[float]
-    between: list[float]
+    shared: dict[str, float]
     novelty: float
-    a: _Side
-    b: _Side
+    a: tuple[Counted, Counted]
+    b: tuple[Counted, Counted]
 
 
 def join_features(parts: Sequence[PairFeatures]) -> PairFeatures:
-    """Return the features of several tables of pairs, at least one, as of one table."""
-    names = (parts[0].signed_names, parts[0].shared_names)
-    signed, shared = ([getattr(part, kind) for part in parts] for kind in ("signed", "shared"))
-    return PairFeatures(np.concatenate(signed), np.concatenate(shared), *names)
+    """Return the features of at least one table of pairs as those of one table."""
+    signed = np.concatenate([part.signed for part in parts])
+    shared = np.concatenate([part.shared for part in parts])
+    return PairFeatures(signed, shared, parts[0].signed_names, parts[0].shared_names)
 
 
 def extract_features(
@@ -113,7 +108,7 @@ def extract_features(
     Parameters
     ----------
     prompts, responses_a, responses_b
-        Length n, at least 1; each a list of turns, a turn being a string or None.
+        Length n, at least 1; each a list of turns, which are strings or None.
 
     Returns
     -------
@@ -129,21 +124,14 @@ def extract_features(
     >>> bool((features.shared == swapped.shared).all())
     True
     """
+    texts = list(zip(prompts, responses_a, responses_b, strict=True))
     chunks = []
-    for start in range(0, len(prompts), _CHUNK_ROWS):
-        stop = start + _CHUNK_ROWS
-        texts = zip(
-            prompts[start:stop], responses_a[start:stop], responses_b[start:stop], strict=True
-        )
-        chunks.append(_assemble([_count_row(*row) for row in texts]))
-    signed = {name: np.concatenate([chunk[0][name] for chunk in chunks]) for name in chunks[0][0]}
-    shared = {name: np.concatenate([chunk[1][name] for chunk in chunks]) for name in chunks[0][1]}
-    return PairFeatures(
-        np.stack(list(signed.values()), axis=1),
-        np.stack(list(shared.values()), axis=1),
-        tuple(signed),
-        tuple(shared),
-    )
+    for start in range(0, len(texts), _CHUNK_ROWS):  # the counts take more memory than features
+        rows = [_count_row(*row) for row in texts[start : start + _CHUNK_ROWS]]
+        signed, shared = _assemble(rows)
+        tables = [np.stack(list(part.values()), axis=1) for part in (signed, shared)]
+        chunks.append(PairFeatures(tables[0], tables[1], tuple(signed), tuple(shared)))
+    return join_features(chunks)
 
 
 def _count_row(prompt: Turns, response_a: Turns, response_b: Turns) -> _Row:
@@ -151,95 +139,181 @@ def _count_row(prompt: Turns, response_a: Turns, response_b: Turns) -> _Row:
     last = (prompt[-1] or "") if prompt else ""
     prompt_words = split_words(shorten(whole))
     last_words = prompt_words if len(prompt) < 2 else split_words(shorten(last))
-    sides = [_count_side(turns, prompt_words, last_words) for turns in (response_a, response_b)]
-    new_a, new_b = (
-        len(one.words.content - other.words.content) for one, other in (sides, sides[::-1])
+    texts = [join_turns(turns) for turns in (response_a, response_b)]
+    a, b = words = [split_words(shorten(text)) for text in texts]
+    counted = [count_text(*side, prompt_words) for side in zip(texts, words, strict=True)]
+    last_a, last_b = (
+        count if len(turns) < 2 else _count_last(turns[-1] or "", last_words)
+        for turns, count in zip((response_a, response_b), counted, strict=True)
     )
     return _Row(
-        sizes=(
-            *(len(prompt_words.distinct), len(prompt_words.content)),
-            *(len(last_words.distinct), len(last_words.content)),
-        ),
-        prompt=_describe_prompt(whole, last, last_words, len(prompt)),
-        between=_compare(sides[0].words, sides[1].words),
-        novelty=np.log1p(new_a) - np.log1p(new_b),
-        a=sides[0],
-        b=sides[1],
+        shared=_describe_prompt(whole, last, last_words, len(prompt)) | _compare(a, b),
+        novelty=np.log1p(len(a.content - b.content)) - np.log1p(len(b.content - a.content)),
+        a=(counted[0], last_a),
+        b=(counted[1], last_b),
     )
 
 
-def _count_side(turns: Turns, prompt: Words, last_prompt: Words) -> _Side:
-    text = join_turns(turns)
-    words = split_words(shorten(text))
-    whole = count_text(text, words, prompt)
-    if len(turns) < 2:
-        return _Side(words, *whole, *whole)
-    last = turns[-1] or ""
-    return _Side(words, *whole, *count_text(last, split_words(shorten(last)), last_prompt))
+def _count_last(text: str, prompt: Words) -> Counted:
+    return count_text(text, split_words(shorten(text)), prompt)
 
 
-def _describe_prompt(whole: str, last: str, words: Words, n_turns: int) -> list[float]:
+def _describe_prompt(whole: str, last: str, words: Words, n_turns: int) -> dict[str, float]:
     read = shorten(last)
-    n_digits = sum(map(read.count, "0123456789"))
-    return [
-        *(float(not words.distinct.isdisjoint(kind)) for kind in PROMPT_KINDS.values()),
-        min(n_turns, 6),
-        *np.log1p([len(whole), len(last), whole.count("\n"), n_digits]),
-        "?" in read,
-        ":" in read,
-        _SUM.search(read) is not None,
-        "```" in read,
-        sum(character > "\x7f" for character in read[:1000]) / (len(read[:1000]) + 20),
-    ]
+    kinds = PROMPT_KINDS.items()
+    return {
+        **{f"asks_{kind}": not words.distinct.isdisjoint(listed) for kind, listed in kinds},
+        "n_turns": min(n_turns, 6),
+        "log_prompt_chars": np.log1p(len(whole)),
+        "log_last_chars": np.log1p(len(last)),
+        "log_prompt_lines": np.log1p(whole.count("\n")),
+        "log_prompt_digits": np.log1p(sum(map(read.count, "0123456789"))),
+        "has_question": "?" in read,
+        "has_colon": ":" in read,
+        "has_sum": _SUM.search(read) is not None,
+        "has_fence": "```" in read,
+        "foreign_prompt": sum(c > "\x7f" for c in read[:1000]) / (len(read[:1000]) + 20),
+    }
 
 
-def _compare(a: Words, b: Words) -> list[float]:
+def _compare(a: Words, b: Words) -> dict[str, float]:
     n_shared = len(a.distinct & b.distinct)
     contained = [n_shared / (len(words.distinct) + 1) for words in (a, b)]
     numbers = [{word for word in words.distinct if word[0].isdigit()} for words in (a, b)]
-    return [
-        _overlap(a.distinct, b.distinct),
-        _overlap(a.content, b.content),
-        _overlap(a.bigrams, b.bigrams),
-        _overlap(*numbers),
-        max(contained),
-        min(contained),
-        a.ordered[:3] == b.ordered[:3],
-        a.ordered == b.ordered,
-    ]
+    return {
+        "word_overlap": _overlap(a.distinct, b.distinct),
+        "content_overlap": _overlap(a.content, b.content),
+        "bigram_overlap": _overlap(a.bigrams, b.bigrams),
+        "number_overlap": _overlap(*numbers),
+        "contained_most": max(contained),
+        "contained_least": min(contained),
+        "same_beginning": a.ordered[:3] == b.ordered[:3],
+        "is_same": a.ordered == b.ordered,
+    }
 
 
 def _overlap(a: frozenset[object] | set[str], b: frozenset[object] | set[str]) -> float:
-    """Jaccard's index; 1 when both are empty."""
+    """Return the Jaccard index; 1 when both sets are empty."""
     n_shared = len(a & b)
     n_any = len(a) + len(b) - n_shared
     return n_shared / n_any if n_any else 1.0
 
 
 def _assemble(rows: list[_Row]) -> tuple[dict[str, FloatArray], dict[str, FloatArray]]:
-    sizes = np.array([row.sizes for row in rows], dtype=np.float64)
-    a, b = (
-        _describe_sides(sides, sizes)
-        for sides in ([row.a for row in rows], [row.b for row in rows])
-    )
+    """Return the signed and the shared features of some rows, by name."""
+    a, b = (_describe_sides(sides) for sides in ([row.a for row in rows], [row.b for row in rows]))
     signed = {name: a[name] - b[name] for name in a}
     signed["novelty"] = np.array([row.novelty for row in rows])
     shared = {f"sum_{name}": a[name] + b[name] for name in a if not name.startswith("last_")}
-    for names, part in ((_PROMPT_NAMES, "prompt"), (_BETWEEN_NAMES, "between")):
-        columns = np.array([getattr(row, part) for row in rows], dtype=np.float64).T
-        shared |= dict(zip(names, columns, strict=True))
+    shared |= _to_columns([row.shared for row in rows])
     shared["least_log_chars"] = np.minimum(a["log_chars"], b["log_chars"])
     return signed, shared
 
 
-def _describe_sides(sides: list[_Side], sizes: FloatArray) -> dict[str, FloatArray]:
-    """Features of the whole responses, and how their last turns differ from the whole."""
-    whole = describe_texts(*_stack(side[1:3] for side in sides), sizes[:, 0], sizes[:, 1])
-    last = describe_texts(*_stack(side[3:5] for side in sides), sizes[:, 2], sizes[:, 3])
+def _describe_sides(sides: Sequence[tuple[Counted, Counted]]) -> dict[str, FloatArray]:
+    """Return features of whole responses, and how their last turns differ from the whole."""
+    whole, last = (describe_texts(counted) for counted in zip(*sides, strict=True))
     return whole | {f"last_{name}": last[name] - whole[name] for name in _LAST_TURN}
 
 
-def _stack(counted: Iterator[tuple[list[float], FloatArray]]) -> tuple[FloatArray, FloatArray]:
-    counts, byte_counts = zip(*counted, strict=True)
-    shape = (-1, len(COUNT_NAMES))
-    return np.array(counts, dtype=np.float64).reshape(shape), np.stack(byte_counts)
+def _to_columns(rows: Sequence[dict[str, float]]) -> dict[str, FloatArray]:
+    return {name: np.array([row[name] for row in rows], dtype=np.float64) for name in rows[0]}
+
+
+def describe_texts(counted: Sequence[Counted]) -> dict[str, FloatArray]:
+    """Turn counts into logarithms and shares, which have one range for long and short responses.
+
+    Parameters
+    ----------
+    counted
+        Length n, at least 1: results of :func:`tiewise.features.text_counts.count_text`.
+
+    Returns
+    -------
+    dict of float64 arrays of shape (n,), finite also for empty texts
+    """
+    c = _to_columns([counts for counts, _ in counted])
+    byte_counts = np.stack([part for _, part in counted]).astype(np.float64)
+    c |= {name: byte_counts[:, list(marks)].sum(axis=1) for name, marks in _BYTES.items()}
+    return (
+        _size_features(c)
+        | _layout_features(c)
+        | _style_features(c)
+        | _repetition_features(c)
+        | _overlap_features(c)
+    )
+
+
+def _size_features(c: dict[str, FloatArray]) -> dict[str, FloatArray]:
+    return {
+        "log_chars": np.log1p(c["chars"]),
+        "root_chars": np.sqrt(np.minimum(c["chars"], 8000)) / 10,
+        "kilo_chars": np.minimum(c["chars"], 8000) / 1000,
+        "is_empty": (c["words"] == 0).astype(np.float64),
+        "log_words": np.log1p(c["words"]),
+        "log_sentences": np.log1p(c["sentences"]),
+        "words_per_sentence": np.minimum(c["words"] / (c["sentences"] + 1), 60) / 10,
+        "chars_per_word": np.minimum((c["word_chars"] + 22) / (c["words"] + 5), 12),
+    }
+
+
+def _layout_features(c: dict[str, FloatArray]) -> dict[str, FloatArray]:
+    lists = c["bullets"] + c["numbers"]
+    return {
+        "log_lines": np.log1p(c["lines"]),
+        "log_paragraphs": np.log1p(c["paragraphs"]),
+        "log_bullets": np.log1p(c["bullets"]),
+        "log_numbers": np.log1p(c["numbers"]),
+        "log_headings": np.log1p(c["headings"]),
+        "has_list": (lists > 0).astype(np.float64),
+        "list_share": lists / (c["lines"] + 1),
+        "fences": np.minimum(c["fences"], 6) / 2,
+        "open_fence": c["fences"] % 2,
+        "log_ticks": np.log1p(np.maximum(c["ticks"] - 3 * c["fences"], 0)),
+        "log_bolds": np.log1p(c["bolds"]),
+        "log_pipes": np.log1p(c["pipes"]),
+        "log_links": np.log1p(c["links"]),
+        "log_tags": np.log1p(c["tags"]),
+        "code_share": np.log1p(100 * c["code_marks"] / (c["read"] + 50)),
+    }
+
+
+def _style_features(c: dict[str, FloatArray]) -> dict[str, FloatArray]:
+    rates = {name: c[name] / (c["words"] + 10) for name in ("stops", "commas", "hedges", "first")}
+    logs = ("asks", "exclaims", "colons", "brackets", "quotes", "digits", "hedges", "first")
+    flags = ("early_refusal", "opener", "ends_clean", "ends_asking", "starts_upper", "starts_space")
+    return (
+        {f"{name}_rate": rate for name, rate in rates.items()}
+        | {f"log_{name}": np.log1p(c[name]) for name in (*logs, "second", "connectives")}
+        | {name: c[name] for name in flags}
+        | {
+            "refusals": np.minimum(c["refusals"], 4),
+            "dialogue": np.log1p(c["dialogue"]),
+            "digit_share": c["digits"] / (c["read"] + 20),
+            "capital_share": c["capitals"] / (c["read"] + 20),
+            "foreign_share": c["foreign"] / (c["read"] + 20),
+        }
+    )
+
+
+def _repetition_features(c: dict[str, FloatArray]) -> dict[str, FloatArray]:
+    n_pairs, n_fours = np.maximum(c["words"] - 1, 0), np.maximum(c["words"] - 3, 0)
+    return {
+        "distinct_share": c["distinct_words"] / (c["words"] + 1),
+        "distinct_root": c["distinct_words"] / np.sqrt(c["words"] + 1),
+        "repeated_pairs": (n_pairs - c["bigrams"]) / (n_pairs + 5),
+        "repeated_fours": (n_fours - c["fourgrams"]) / (n_fours + 5),
+        "repeated_sentences": (c["sentences"] - c["distinct_sentences"]) / (c["sentences"] + 1),
+        "packed_share": c["packed"] / (c["read"] + 20),
+    }
+
+
+def _overlap_features(c: dict[str, FloatArray]) -> dict[str, FloatArray]:
+    return {
+        "prompt_covered": c["shared"] / (c["prompt_words"] + 1),
+        "prompt_content_covered": c["shared_content"] / (c["prompt_content"] + 1),
+        "from_prompt": c["shared"] / (c["distinct_words"] + 1),
+        "content_from_prompt": c["shared_content"] / (c["content"] + 1),
+        "echo": c["echoed"] / (c["bigrams"] + 3),
+        "log_new_words": np.log1p(c["content"] - c["shared_content"]),
+    }

@@ -1,8 +1,8 @@
-"""A predictor that answers right after installation: the small model that ships in the package.
+"""The small model in the package, with which `tiewise.score` works right after installation.
 
-Two logistic regressions over counted features (`features`), a few kB of JSON in
-``shipped_model.json``; ``shipped_model.md`` beside it says what it was made from, by which command,
-and what it cannot do. It needs numpy alone.
+It is two logistic regressions over pair features, a few kB of JSON in ``shipped_model.json``. The
+card ``shipped_model.md`` in the same folder says what it was fitted on, by which command, and what
+it cannot do. It needs numpy alone.
 """
 
 from __future__ import annotations
@@ -18,27 +18,28 @@ import numpy as np
 import numpy.typing as npt
 
 from tiewise.errors import ModelError
-from tiewise.features.logistic import Logistic
+from tiewise.features.estimators import Logistic
 from tiewise.features.pair_features import FORMAT_VERSION, PairFeatures, extract_features
 
 FloatArray = npt.NDArray[np.float64]
 Texts = str | Sequence[str | None]
 
 MODEL_FILE = "shipped_model.json"
+_ARRAYS = ("centre", "scale", "weights")
 
 
 @dataclass(frozen=True)
-class Shipped:
+class ShippedModel:
     """The two logistic regressions.
 
     Attributes
     ----------
     winner
-        Odd: log odds of A against B from the signed features.
+        Log odds of A against B from the signed features.
     tie
-        Log odds of a tie from `tie_names`.
+        Log odds of a tie from the shared features `tie_names`.
     tie_names
-        The shared features that tell of ties whatever the source: how alike the responses are.
+        Shared features that measure how alike the responses are.
     """
 
     winner: Logistic
@@ -47,19 +48,9 @@ class Shipped:
 
     def predict(self, features: PairFeatures) -> FloatArray:
         """Return P(A), P(B), P(tie), shape (n, 3)."""
-        likeness = features.shared[:, [features.shared_names.index(x) for x in self.tie_names]]
-        winner = self.winner.log_odds(features.signed)
-        return softmax(join_log_odds(winner, self.tie.log_odds(likeness)))
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the model as JSON values, four significant digits each."""
-        return {
-            "about": "tiewise's small model; see shipped_model.md",
-            "features_version": FORMAT_VERSION,
-            "tie_names": list(self.tie_names),
-            "winner": self.winner.to_json(n_digits=4),
-            "tie": self.tie.to_json(n_digits=4),
-        }
+        columns = [features.shared_names.index(name) for name in self.tie_names]
+        tie = self.tie.log_odds(features.shared[:, columns])
+        return join_log_odds(self.winner.log_odds(features.signed), tie)
 
 
 def score(prompt: Texts, response_a: Texts, response_b: Texts) -> FloatArray:
@@ -69,13 +60,13 @@ def score(prompt: Texts, response_a: Texts, response_b: Texts) -> FloatArray:
     ----------
     prompt, response_a, response_b
         A string, or a list of turns, each a string or None. Exchanging the responses exchanges the
-        first two probabilities, bit for bit.
+        first two probabilities exactly.
 
     Returns
     -------
     float64 array, shape (3,)
-        P(A), P(B), P(tie), which sum to 1. The model counts marks of form and knows no facts: see
-        its card, ``shipped_model.md``.
+        P(A), P(B), P(tie), which sum to 1. The model counts features of form and knows no facts:
+        see its card, ``shipped_model.md``.
 
     Examples
     --------
@@ -83,37 +74,42 @@ def score(prompt: Texts, response_a: Texts, response_b: Texts) -> FloatArray:
     >>> bool(probs[0] > probs[1]), round(float(probs.sum()), 6)
     (True, 1.0)
     """
-    texts = ([_as_turns(text)] for text in (prompt, response_a, response_b))
+    texts = (
+        [[text] if isinstance(text, str) else list(text)]
+        for text in (prompt, response_a, response_b)
+    )
     return np.asarray(load_shipped().predict(extract_features(*texts))[0])
 
 
 @functools.cache
-def load_shipped() -> Shipped:
+def load_shipped() -> ShippedModel:
     """Return the model in the package; ModelError when its file belongs to another version."""
     source = resources.files("tiewise.features").joinpath(MODEL_FILE)
     return shipped_from_json(json.loads(source.read_text(encoding="utf-8")))
 
 
-def shipped_from_json(values: dict[str, Any]) -> Shipped:
-    """Return the model written as JSON.
+def shipped_from_json(values: dict[str, Any]) -> ShippedModel:
+    """Return the model in a JSON object, as ``benchmarks/shipped_model.py`` writes it.
 
     Raises
     ------
     ModelError
-        When it was fitted on features that this version does not count.
+        When it was fitted on features of another version.
     """
     if values["features_version"] != FORMAT_VERSION:
         raise ModelError(
-            f"{MODEL_FILE} was fitted on features of version {values['features_version']}, this "
-            f"tiewise counts version {FORMAT_VERSION}; install the package again"
+            f"{MODEL_FILE} has features of version {values['features_version']}; expected version "
+            f"{FORMAT_VERSION}. Install the package again."
         )
-    names = tuple(values["tie_names"])
-    winner = Logistic.from_json(values["winner"], len(values["winner"]["weights"]))
-    return Shipped(winner, Logistic.from_json(values["tie"], len(names)), names)
+    winner, tie = (
+        Logistic(**{name: np.array(part[name]) for name in _ARRAYS}, intercept=part["intercept"])
+        for part in (values["winner"], values["tie"])
+    )
+    return ShippedModel(winner, tie, tuple(values["tie_names"]))
 
 
 def join_log_odds(winner: FloatArray, tie: FloatArray) -> FloatArray:
-    """Return logits of A, B and tie from the answers to two questions.
+    """Return the probabilities of A, B and tie from the log odds of two binary models.
 
     Parameters
     ----------
@@ -124,30 +120,17 @@ def join_log_odds(winner: FloatArray, tie: FloatArray) -> FloatArray:
 
     Returns
     -------
-    float64 array, shape (n, 3)
-        Negating `winner` exchanges the first two columns and leaves the third as it is.
+    float64 array, shape (n, 3), rows sum to 1
+        Negating `winner` exchanges the first two columns exactly and leaves the third.
 
     Examples
     --------
-    >>> softmax(join_log_odds(np.array([0.0]), np.array([0.0]))).tolist()
+    >>> join_log_odds(np.array([0.0]), np.array([0.0])).tolist()
     [[0.25, 0.25, 0.5]]
     """
     half = winner / 2
-    return np.stack([half, -half, tie + np.logaddexp(half, -half)], axis=1)
-
-
-def softmax(logits: FloatArray) -> FloatArray:
-    """Return probabilities; adding A and B first keeps their exchange exact.
-
-    Examples
-    --------
-    >>> softmax(np.zeros((1, 3))).round(3).tolist()
-    [[0.333, 0.333, 0.333]]
-    """
+    logits = np.stack([half, -half, tie + np.logaddexp(half, -half)], axis=1)
     odds = np.exp(logits - logits.max(axis=1, keepdims=True))
+    # A and B are added first, so that their exchange cannot change the rounding of the sum.
     total = (odds[:, 0] + odds[:, 1]) + odds[:, 2]
     return np.asarray(odds / total[:, None])
-
-
-def _as_turns(text: Texts) -> list[str | None]:
-    return [text] if isinstance(text, str) else list(text)

@@ -1,7 +1,7 @@
-"""What can be counted in one response, given the prompt it answers.
+"""Counts of words, marks and phrases in one text.
 
-Texts longer than `MAX_CHARS` are read at both ends only, so that no row costs more than a fixed
-time; their length still counts whole.
+Only both ends of a text longer than `MAX_CHARS` are read, so that the time per row is bounded; its
+length is still that of the whole text. The word lists are English.
 """
 
 from __future__ import annotations
@@ -9,24 +9,11 @@ from __future__ import annotations
 import itertools
 import re
 import zlib
-from collections.abc import Collection
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-
-from tiewise.features.word_lists import (
-    CONNECTIVES,
-    DIALOGUE,
-    FIRST_PERSON,
-    HEDGES,
-    OPENERS,
-    REFUSALS,
-    SECOND_PERSON,
-    STOP_WORDS,
-)
-
-FloatArray = npt.NDArray[np.float64]
 
 MAX_CHARS = 16_000
 _WORD = re.compile(r"\w+")
@@ -34,17 +21,54 @@ _LIST_LINE = re.compile(r"^[ \t]*(?:([-*•])|(\d+[.)])|(#{1,6}))[ \t]", re.MULT
 _SENTENCE_END = re.compile(r"[.!?\n]+\s*")
 _TAG = re.compile(r"</?[a-zA-Z]+>")
 
-COUNT_NAMES = (
-    *("chars", "words", "distinct_words", "word_chars", "stops", "hedges", "connectives", "first"),
-    *("second", "bigrams", "fourgrams", "bullets", "numbers", "headings", "paragraphs", "fences"),
-    *("bolds", "links", "tags", "sentences", "distinct_sentences", "refusals", "early_refusal"),
-    *("opener", "dialogue", "ends_clean", "ends_asking", "starts_upper", "starts_space"),
-    *("packed", "read", "shared", "shared_content", "content", "echoed"),
+
+def _set(words: str) -> frozenset[str]:
+    return frozenset(words.split())
+
+
+WORD_LISTS = {
+    "stops": _set(
+        "a about all also an and any are as at be been but by can could did do does for from had "
+        "has have he her here his how i if in into is it its just may might more most my no not of "
+        "on one or other our out over she should so some than that the their then there these they "
+        "this those to two up was we were what when where which who why will with would you your"
+    ),
+    "hedges": _set(
+        "maybe perhaps might possibly unsure unclear could seems likely probably generally "
+        "typically usually sometimes apparently depends"
+    ),
+    "connectives": _set(
+        "additionally because conclusion example finally first furthermore however moreover "
+        "overall second summary therefore third thus"
+    ),
+    "first": _set("i me my mine myself"),
+    "second": _set("you your yours yourself"),
+}
+REFUSALS = (
+    *("i'm sorry", "i am sorry", "i apologi", "as an ai", "language model", "i cannot", "i can't"),
+    *("i am unable", "i'm unable", "not able to", "i do not have", "i don't have", "i won't"),
+    *("i will not", "unfortunately", "inappropriate"),
 )
+OPENERS = ("sure", "certainly", "of course", "absolutely", "great", "here", "happy to")
+DIALOGUE = ("###", "human:", "user:", "assistant:", "instruction:", "input:", "output:")
+PROMPT_KINDS = {
+    "code": _set("python java javascript html css sql code function program algorithm script c"),
+    "numbers": _set("calculate solve equation probability sum percent average many much triangle"),
+    "writing": _set("write compose draft create generate story poem essay email letter speech"),
+    "listing": _set("list name give suggest ideas examples provide recommend tips"),
+    "explaining": _set("explain why how describe what difference compare discuss"),
+    "editing": _set(
+        "rewrite edit correct translate summarize summarise paraphrase classify rephrase convert "
+        "extract identify sentence text following"
+    ),
+    "acting": _set("pretend act imagine role suppose you"),
+    "brevity": _set("short brief briefly concise one single only words limit exactly"),
+}
+"""Words of a prompt that show the kind of task."""
 
 
 class Words(NamedTuple):
-    """The words of a text: all in order, the distinct ones, those with content, word pairs."""
+    """The words of a text: in order, distinct, without stop words, and as pairs of neighbours."""
 
     ordered: list[str]
     distinct: frozenset[str]
@@ -52,8 +76,19 @@ class Words(NamedTuple):
     bigrams: frozenset[tuple[str, str]]
 
 
+def join_turns(turns: Sequence[str | None]) -> str:
+    r"""Return the turns as one text with a line break between two; a missing turn is empty.
+
+    Examples
+    --------
+    >>> join_turns(["a", None, "b"])
+    'a\n\nb'
+    """
+    return "\n".join(turn or "" for turn in turns)
+
+
 def shorten(text: str) -> str:
-    """Return both ends of a text longer than `MAX_CHARS`, any other text as it is."""
+    """Return both ends of a text longer than `MAX_CHARS`, and any other text unchanged."""
     half = MAX_CHARS // 2
     return text if len(text) <= MAX_CHARS else text[:half] + text[-half:]
 
@@ -68,11 +103,14 @@ def split_words(text: str) -> Words:
     """
     ordered = _WORD.findall(text.lower())
     distinct = frozenset(ordered)
-    return Words(ordered, distinct, distinct - STOP_WORDS, frozenset(itertools.pairwise(ordered)))
+    bigrams = frozenset(itertools.pairwise(ordered))
+    return Words(ordered, distinct, distinct - WORD_LISTS["stops"], bigrams)
 
 
-def count_text(text: str, words: Words, prompt: Words) -> tuple[list[float], FloatArray]:
-    """Count what stands in one response.
+def count_text(
+    text: str, words: Words, prompt: Words
+) -> tuple[dict[str, float], npt.NDArray[np.int64]]:
+    """Count words, marks and phrases of one response.
 
     Parameters
     ----------
@@ -86,65 +124,73 @@ def count_text(text: str, words: Words, prompt: Words) -> tuple[list[float], Flo
     Returns
     -------
     counts
-        One number for each of `COUNT_NAMES`.
+        Numbers of at least 0, by name.
     byte_counts
-        Shape (256,): how often each byte occurs in the UTF-8 of ``shorten(text)``.
+        int64, shape (256,): how often each byte occurs in the UTF-8 of ``shorten(text)``.
     """
     read = shorten(text)
     data = read.encode("utf-8", "replace")
-    lower = read.lower()
-    counts = [len(text), *_count_words(words), *_count_marks(read), *_count_sentences(read)]
-    counts += _count_phrases(lower) + _edges(read)
-    counts += [len(zlib.compress(data, 1)) if data else 0, len(data)]
-    counts += _overlap(words, prompt)
-    return counts, np.bincount(np.frombuffer(data, np.uint8), minlength=256).astype(np.float64)
+    counts: dict[str, float] = {
+        "chars": len(text),
+        **_count_words(words),
+        **_count_marks(read),
+        **_count_phrases(read.lower()),
+        **_describe_edges(read),
+        "packed": len(zlib.compress(data, 1)) if data else 0,
+        "read": len(data),
+        "prompt_words": len(prompt.distinct),
+        "prompt_content": len(prompt.content),
+        "shared": len(words.distinct & prompt.distinct),
+        "shared_content": len(words.content & prompt.content),
+        "content": len(words.content),
+        "echoed": len(words.bigrams & prompt.bigrams),
+    }
+    return counts, np.bincount(np.frombuffer(data, np.uint8), minlength=256)
 
 
-def _count_words(words: Words) -> list[float]:
+def _count_words(words: Words) -> dict[str, float]:
     ordered = words.ordered
     fourgrams = set(zip(ordered, ordered[1:], ordered[2:], ordered[3:], strict=False))
-    n_kinds = [_members(ordered, kind) for kind in (STOP_WORDS, HEDGES, CONNECTIVES)]
-    n_persons = [_members(ordered, kind) for kind in (FIRST_PERSON, SECOND_PERSON)]
-    n_chars = sum(map(len, ordered))
-    head = [len(ordered), len(words.distinct), n_chars, *n_kinds, *n_persons]
-    return [*head, len(words.bigrams), len(fourgrams)]
+    return {
+        **{name: sum(map(kind.__contains__, ordered)) for name, kind in WORD_LISTS.items()},
+        "words": len(ordered),
+        "distinct_words": len(words.distinct),
+        "word_chars": sum(map(len, ordered)),
+        "bigrams": len(words.bigrams),
+        "fourgrams": len(fourgrams),
+    }
 
 
-def _members(ordered: list[str], kind: Collection[str]) -> int:
-    return sum(map(kind.__contains__, ordered))
-
-
-def _count_marks(text: str) -> list[float]:
+def _count_marks(text: str) -> dict[str, float]:
     lines = _LIST_LINE.findall(text)
-    kinds = [sum(1 for line in lines if line[position]) for position in range(3)]
-    tags = len(_TAG.findall(text)) if "<" in text else 0
-    marks = [text.count(mark) for mark in ("\n\n", "```", "**", "http")]
-    return [*kinds, *marks, tags]
-
-
-def _count_sentences(text: str) -> list[float]:
+    kinds = ("bullets", "numbers", "headings")
+    marks = {"paragraphs": "\n\n", "fences": "```", "bolds": "**", "links": "http"}
     sentences = [part for part in _SENTENCE_END.split(text) if len(part) > 10]
-    return [len(sentences), len(set(sentences))]
+    return {
+        **{kind: sum(1 for line in lines if line[i]) for i, kind in enumerate(kinds)},
+        **{name: text.count(mark) for name, mark in marks.items()},
+        "tags": len(_TAG.findall(text)) if "<" in text else 0,
+        "sentences": len(sentences),
+        "distinct_sentences": len(set(sentences)),
+    }
 
 
-def _count_phrases(lower: str) -> list[float]:
+def _count_phrases(lower: str) -> dict[str, float]:
     beginning, start = lower[:2000], lower[:150]
-    refusals = sum(beginning.count(phrase) for phrase in REFUSALS)
-    is_early = any(phrase in start for phrase in REFUSALS)
-    dialogue = sum(lower.count(mark) for mark in DIALOGUE)
-    return [refusals, is_early, start.lstrip().startswith(OPENERS), dialogue]
+    return {
+        "refusals": sum(beginning.count(phrase) for phrase in REFUSALS),
+        "early_refusal": any(phrase in start for phrase in REFUSALS),
+        "opener": start.lstrip().startswith(OPENERS),
+        "dialogue": sum(lower.count(mark) for mark in DIALOGUE),
+    }
 
 
-def _edges(text: str) -> list[float]:
+def _describe_edges(text: str) -> dict[str, float]:
     last = text.rstrip()[-1:]
     is_clean = bool(last) and (last in ".!?\"'`)}]*”’。！？" or ord(last) > 0x2000)
-    return [is_clean, last == "?", text[:1].isupper(), text[:1].isspace()]
-
-
-def _overlap(words: Words, prompt: Words) -> list[float]:
-    return [
-        len(words.distinct & prompt.distinct),
-        len(words.content & prompt.content),
-        len(words.content),
-        len(words.bigrams & prompt.bigrams),
-    ]
+    return {
+        "ends_clean": is_clean,
+        "ends_asking": last == "?",
+        "starts_upper": text[:1].isupper(),
+        "starts_space": text[:1].isspace(),
+    }

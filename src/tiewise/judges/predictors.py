@@ -18,7 +18,7 @@ from tiewise.config import BASELINE, BLEND
 from tiewise.data.labels import PROB_COLUMNS
 from tiewise.data.table import is_degenerate
 from tiewise.errors import ConfigError, RunError, missing_extra
-from tiewise.features.feature_model import describe_pairs, load_baseline
+from tiewise.features.feature_model import extract_table_features, load_feature_model
 from tiewise.judges.mixture import load_mixture
 from tiewise.judges.prediction_stats import add_costs
 from tiewise.runs.calibration import apply_calibration, read_calibration
@@ -147,12 +147,12 @@ def _open_baseline(run: RunFolder, folds: Sequence[int]) -> Predict:
     """Return a function that averages the predictions of finished folds of the feature model."""
     if not folds:
         raise RunError(f"{run.path}: no fold is finished yet. Go on with tiewise fit --resume.")
-    models = [load_baseline(run.fold(fold).adapter_dir) for fold in folds]
+    models = [load_feature_model(run.fold(fold).adapter_dir) for fold in folds]
 
     def predict(pairs: pd.DataFrame, _: PredictOptions) -> pd.DataFrame:
         if pairs.empty:
             return _tabulate(pairs, np.zeros((0, 3)))
-        features = describe_pairs(pairs)
+        features = extract_table_features(pairs)
         probs = np.mean([model.predict_features(features) for model in models], axis=0)
         return _tabulate(pairs, probs)
 

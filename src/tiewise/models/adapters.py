@@ -25,7 +25,7 @@ from tiewise.files import write_json
 from tiewise.models.backbones import backbone_digest
 from tiewise.models.heads import CLASSES
 from tiewise.models.state import copy_weights, write_tensors
-from tiewise.runs import checkpoints
+from tiewise.runs.manifest import verify_manifest, write_manifest
 
 _CARD = "classifier.json"
 _FILES = {
@@ -56,7 +56,7 @@ def save_adapter(
     named = dataclasses.replace(config, backbone=public_name(config.backbone))
     card = _Card(backbone_sha256=backbone_digest(backbone_dir), model=named)
     write_json(adapter_dir / _CARD, dataclasses.asdict(card))
-    checkpoints.write_manifest(adapter_dir)
+    write_manifest(adapter_dir)
 
 
 def read_config(adapter_dir: Path, backbone_dir: Path) -> ModelConfig:
@@ -99,7 +99,7 @@ def check_folder(adapter_dir: Path) -> None:
             f"{adapter_dir} contains {', '.join(risky)}, which can run code when read; expected "
             "only safetensors and JSON. Remove or convert these files."
         )
-    damage = checkpoints.verify_manifest(adapter_dir, is_closed=False)
+    damage = verify_manifest(adapter_dir, allow_extra_files=True)
     if damage is not None:
         raise ModelError(
             f"{adapter_dir} is damaged: {damage}. Copy the whole folder again, or fit again."

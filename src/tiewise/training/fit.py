@@ -40,6 +40,7 @@ from tiewise.runs import checkpoints
 from tiewise.runs.environment import is_first_process, own_cuda
 from tiewise.runs.fold_lock import FoldTask, check_fingerprint
 from tiewise.runs.folder import FoldFolder
+from tiewise.runs.manifest import write_manifest
 from tiewise.tokens.batches import Layout, step_rows
 from tiewise.training.callbacks import History, Progress, StopOnSignal
 from tiewise.training.examples import Backbone, Examples, make_examples, open_backbone
@@ -144,7 +145,7 @@ def save_adapter(classifier: PairClassifier, backbone: Backbone, adapter_dir: Pa
         classifier.save(temporary)
         shutil.copyfile(backbone.path / "tokenizer.json", temporary / "tokenizer.json")
         write_json(temporary / "template.json", backbone.template.to_dict())
-        checkpoints.write_manifest(temporary)
+        write_manifest(temporary)
 
 
 def _train(
@@ -170,9 +171,9 @@ def _train(
         load_trainable_weights(classifier, load_tree(checkpoint / "state")["weights"])
         return
     if is_first_process():
-        n_standing = min(N_CHECKPOINTS + 1, math.ceil(len(dataset) / train.save_steps))
+        n_checkpoints = min(N_CHECKPOINTS + 1, math.ceil(len(dataset) / train.save_steps))
         size = checkpoint_size(classifier, optimizer=train.optimizer)
-        checkpoints.require_room(folder.checkpoints_dir, n_standing, size=size)
+        checkpoints.require_room(folder.checkpoints_dir, n_checkpoints, size=size)
     with StopOnSignal() as signals:
         callbacks = [signals, History(folder.history_path, dataset), Progress()]
         trainer = StepTrainer(classifier, dataset, train, arguments, callbacks, fit=fit)

@@ -1,6 +1,8 @@
-"""Each question about a pair is answered with the symmetry it has."""
+"""Binary models: exact symmetry, and settings chosen on held-out prompt groups."""
 
 from __future__ import annotations
+
+from itertools import islice
 
 import numpy as np
 import pytest
@@ -8,8 +10,8 @@ from hypothesis import given
 
 from strategies import text_fields
 from tiewise.data.simulation.simulate import simulate
-from tiewise.features import binary_models as parts
-from tiewise.features.binary_models import Part, fit_part
+from tiewise.features import binary_models
+from tiewise.features.binary_models import BinaryModel, Settings, fit_binary_model
 from tiewise.features.pair_features import PairFeatures, extract_features
 
 PAIRS = simulate(200)
@@ -19,77 +21,135 @@ LABELS = PAIRS["label"].to_numpy(int)
 GROUPS = PAIRS["group"].to_numpy(str)
 
 
-def fit(*, is_odd: bool, groups: np.ndarray = GROUPS) -> Part:
-    """Fit one part to the simulated pairs."""
+@pytest.fixture(scope="module", autouse=True)
+def few_trees():
+    """Choose among few trees, to save time."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(binary_models, "_MAX_TREES", 10)
+        yield
+
+
+def fit(*, is_odd: bool, groups: np.ndarray = GROUPS) -> BinaryModel:
+    """Fit a model to the simulated pairs."""
     outcomes = np.where(is_odd, LABELS == 0, LABELS == 2).astype(float)
     weights = (LABELS < 2).astype(float) if is_odd else np.ones(len(LABELS))
-    return fit_part(FEATURES, outcomes, weights, groups, is_odd=is_odd)
+    return fit_binary_model(FEATURES, outcomes, weights, groups, is_odd=is_odd)
 
 
 @pytest.fixture(scope="module")
-def winner() -> Part:
-    """Fit A against B, settings chosen among few trees."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(parts, "_MOST_TREES", 10)
-        return fit(is_odd=True)
+def winner() -> BinaryModel:
+    """Fit A against B."""
+    return fit(is_odd=True)
 
 
 @pytest.fixture(scope="module")
-def tie() -> Part:
+def tie() -> BinaryModel:
     """Fit tie or not, with the default settings."""
     return fit(is_odd=False, groups=np.full(len(LABELS), "one"))
 
 
 def mirrored(features: PairFeatures) -> PairFeatures:
-    """Features of the exchanged pairs."""
+    """Return the features of the swapped pairs."""
     names = (features.signed_names, features.shared_names)
     return PairFeatures(-features.signed, features.shared, *names)
 
 
 @given(fields=text_fields())
-def test_the_odd_part_negates_bit_for_bit(winner: Part, fields) -> None:
-    """Exchanging the responses negates the log odds of A against B."""
+def test_odd_model_negates_exactly(winner: BinaryModel, fields) -> None:
+    """Exchanging the responses negates the log odds of A against B, bit for bit."""
     features = extract_features(*fields)
     assert np.array_equal(winner.log_odds(features), -winner.log_odds(mirrored(features)))
 
 
 @given(fields=text_fields())
-def test_the_even_part_stays_bit_for_bit(tie: Part, fields) -> None:
-    """Exchanging the responses leaves the log odds of a tie as they are."""
+def test_even_model_stays_exactly(tie: BinaryModel, fields) -> None:
+    """Exchanging the responses keeps the log odds of a tie, bit for bit."""
     features = extract_features(*fields)
     assert np.array_equal(tie.log_odds(features), tie.log_odds(mirrored(features)))
 
 
-def test_settings_are_chosen_on_held_out_groups(winner: Part) -> None:
+def test_settings_have_a_held_out_loss(winner: BinaryModel) -> None:
     """The held-out loss is known, and below that of even odds."""
     assert winner.settings.n_trees <= 10
     assert winner.settings.log_loss is not None
     assert winner.settings.log_loss < np.log(2)
 
 
-def test_few_groups_leave_the_defaults(tie: Part) -> None:
-    """Nothing can be held out of one group."""
-    assert tie.settings == parts.Settings()
+def test_few_groups_keep_default_settings(tie: BinaryModel) -> None:
+    """One group cannot be split, so nothing is chosen."""
+    assert tie.settings == Settings()
 
 
-def test_rows_without_weight_are_left_out(winner: Part) -> None:
-    """Ties do not change what is learnt of A against B."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(parts, "_MOST_TREES", 10)
-        decided = LABELS < 2
-        alone = fit_part(
-            FEATURES.rows(decided),
-            (LABELS[decided] == 0).astype(float),
-            np.ones(decided.sum()),
-            GROUPS[decided],
-            is_odd=True,
-        )
+def test_inner_splits_keep_groups_whole() -> None:
+    """A model that remembers groups looks good only if rows of one group are on both sides.
+
+    Each group has features and an outcome of its own, both at random: by group nothing can be
+    learned, so the held-out loss is at best that of even odds.
+    """
+    generator = np.random.default_rng(0)
+    groups = np.repeat(np.arange(40), 6)
+    signed = generator.normal(size=(40, 60))[groups]
+    outcomes = (generator.random(40) > 0.5)[groups].astype(float)
+    names = tuple(f"column{number}" for number in range(60))
+    features = PairFeatures(signed, np.zeros((240, 1)), names, ("shared",))
+
+    def held_out_loss(names: np.ndarray) -> float:
+        model = fit_binary_model(features, outcomes, np.ones(240), names, is_odd=True)
+        assert model.settings.log_loss is not None
+        return model.settings.log_loss
+
+    assert held_out_loss(groups.astype(str)) > 0.67
+    assert held_out_loss(np.arange(240).astype(str)) < 0.3
+
+
+@pytest.mark.parametrize("n_rows", [300, 12_300])
+def test_no_group_on_both_sides(n_rows: int) -> None:
+    """Of few rows all are held out once, of many rows a quarter; no group is divided."""
+    groups = (np.arange(n_rows) // 3).astype(str)
+    splits = binary_models._make_splits(groups, np.zeros(n_rows), seed=0)
+    for train_idx, eval_idx in splits:
+        assert not set(groups[train_idx]) & set(groups[eval_idx])
+        assert len(train_idx) + len(eval_idx) == n_rows
+    n_held_out = sum(len(eval_idx) for _, eval_idx in splits)
+    assert n_held_out == (n_rows if n_rows == 300 else pytest.approx(n_rows / 4, rel=0.01))
+
+
+def test_rows_without_weight_are_left_out(winner: BinaryModel) -> None:
+    """Ties do not change the model of A against B."""
+    decided = LABELS < 2
+    alone = fit_binary_model(
+        FEATURES.rows(decided),
+        (LABELS[decided] == 0).astype(float),
+        np.ones(decided.sum()),
+        GROUPS[decided],
+        is_odd=True,
+    )
     assert np.array_equal(alone.log_odds(FEATURES), winner.log_odds(FEATURES))
 
 
-def test_what_was_never_seen_is_not_impossible() -> None:
+def test_weights_change_the_model() -> None:
+    """With weights that favour one outcome, its log odds rise everywhere."""
+    outcomes = (LABELS == 2).astype(float)
+    groups = np.full(len(LABELS), "one")
+    plain, heavy = (
+        fit_binary_model(FEATURES, outcomes, weights, groups, is_odd=False)
+        for weights in (np.ones(len(LABELS)), 1 + 4 * outcomes)
+    )
+    assert (heavy.log_odds(FEATURES) > plain.log_odds(FEATURES)).all()
+
+
+def test_unseen_outcome_stays_possible() -> None:
     """Without a tie among the rows, ties are rare but possible."""
     n = len(LABELS)
-    part = fit_part(FEATURES, np.zeros(n), np.ones(n), np.full(n, "one"), is_odd=False)
-    assert (part.log_odds(FEATURES) > -15).all()
-    assert (part.log_odds(FEATURES) < -2).all()
+    model = fit_binary_model(FEATURES, np.zeros(n), np.ones(n), np.full(n, "one"), is_odd=False)
+    assert (model.log_odds(FEATURES) > -15).all()
+    assert (model.log_odds(FEATURES) < -2).all()
+
+
+def test_chosen_trees_are_a_stage(winner: BinaryModel) -> None:
+    """The number of trees is a multiple of ten, and that many were grown."""
+    n_trees = winner.settings.n_trees
+    tables = binary_models._tree_tables(FEATURES, is_odd=True)
+    stages = list(islice(winner.trees.staged_log_odds(tables[0]), 400))
+    assert n_trees % 10 == 0
+    assert len(stages) == n_trees + 1

@@ -139,7 +139,7 @@ def test_the_command_replaces_a_blend_only_when_told(blended, capsys):
 
 def test_a_blend_predicts_and_a_changed_member_is_refused(tmp_path, monkeypatch):
     """Real members: the blend of baselines is their mixture, symmetric to the last bit."""
-    monkeypatch.setattr("tiewise.features.binary_models._MOST_TREES", 10)
+    monkeypatch.setattr("tiewise.features.binary_models._MAX_TREES", 10)
     runs = [fit_small(tmp_path, name, seed=seed) for name, seed in (("one", 0), ("two", 1))]
     blend = blend_runs(runs, tmp_path, name="both", overwrite=False)
     fresh = simulate(40, seed=9)

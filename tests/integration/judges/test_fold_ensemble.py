@@ -23,8 +23,8 @@ from tiewise.files import write_json
 from tiewise.judges.fold_ensemble import find_device, load_judge, open_judge
 from tiewise.judges.serving import predict, rank, score
 from tiewise.models.scoring import predict_pairs
-from tiewise.runs.checkpoints import write_manifest
 from tiewise.runs.folder import start_run
+from tiewise.runs.manifest import write_manifest
 
 WEIGHTS = "adapter_model.safetensors"
 

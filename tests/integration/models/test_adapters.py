@@ -18,7 +18,7 @@ from tiewise.errors import ModelError
 from tiewise.models.backbones import resolve_backbone
 from tiewise.models.build import load_classifier
 from tiewise.models.loading import quiet_transformers
-from tiewise.runs import checkpoints
+from tiewise.runs.manifest import write_manifest
 
 CASES = {
     "lora": {"backbone": "tiny:0"},
@@ -154,7 +154,7 @@ def edit(adapter_dir, change):
     tensors = load_file(path)
     change(tensors)
     save_file(tensors, path, metadata={"format": "pt"})
-    checkpoints.write_manifest(adapter_dir)
+    write_manifest(adapter_dir)
 
 
 HEAD = "base_model.model.score.weight"
@@ -240,10 +240,10 @@ def test_unknown_classifier_files_are_refused(saved):
     card = json.loads(path.read_text())
     for changed in ({"format": 2}, {"classes": ["A", "B"]}, {"model": {"head": "mlp"}}):
         path.write_text(json.dumps(card | changed))
-        checkpoints.write_manifest(adapter_dir)
+        write_manifest(adapter_dir)
         with pytest.raises(ModelError, match=r"classifier\.json cannot be used by this version"):
             load_classifier(adapter_dir, backbone_dir)
     path.unlink()
-    checkpoints.write_manifest(adapter_dir)
+    write_manifest(adapter_dir)
     with pytest.raises(ModelError, match=r"classifier\.json is missing"):
         load_classifier(adapter_dir, backbone_dir)

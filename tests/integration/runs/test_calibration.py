@@ -88,7 +88,7 @@ def test_damaged_file_is_refused(run, text):
 
 def test_predictions_apply_calibration(tmp_path, monkeypatch):
     """An adopted calibration changes what the run predicts while its file exists."""
-    monkeypatch.setattr("tiewise.features.binary_models._MOST_TREES", 10)
+    monkeypatch.setattr("tiewise.features.binary_models._MAX_TREES", 10)
     run, pairs = fit_small(tmp_path, "small"), simulate(20, seed=1)
     before = open_predictor(run, cache_dir=tmp_path)(pairs, PredictOptions())
     flatter = Calibration("temperature", scale=(0.5, 0.5, 0.5))

@@ -386,8 +386,8 @@ def test_the_room_for_checkpoints_is_known_before_the_first_step(fitter, monkeyp
         checkpoints, "require_room", lambda folder, n, *, size: asked.append((folder, n, size))
     )
     fitter("run", configure(n_epochs=1, optimizer=optimizer))
-    [(folder, n_standing, size)] = asked
-    assert n_standing == 3
+    [(folder, n_checkpoints, size)] = asked
+    assert n_checkpoints == 3
     taken = sum(path.stat().st_size for path in checkpoints.newest_intact(folder).iterdir())
     assert size <= taken <= 1.2 * size + 20_000
 

@@ -6,7 +6,7 @@ import pytest
 
 from tiewise.cli import main
 from tiewise.errors import ConfigError, RunError
-from tiewise.runs.checkpoints import write_manifest
+from tiewise.runs.manifest import write_manifest
 from tiewise.serving.push import find_model, push_folder
 
 

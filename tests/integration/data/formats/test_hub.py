@@ -14,7 +14,7 @@ import pytest
 from hub_stub import serve_hub
 from tiewise.data.formats import read_pairs
 from tiewise.data.simulation.simulate import simulate, write_simulation
-from tiewise.runs.checkpoints import write_manifest
+from tiewise.runs.manifest import write_manifest
 
 
 @pytest.fixture(scope="module")
