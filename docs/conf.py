@@ -12,17 +12,17 @@ import tiewise
 
 HERE = Path(__file__).parent
 TITLES = {
-    "formats": "Reading and writing",
-    "pairs.parse": "Cells",
-    "pairs.table": "Pairs",
-    "pairs.labels": "Labels",
-    "pairs.folds": "Folds",
+    "data.formats": "Reading and writing",
+    "data.parse": "Cells",
+    "data.table": "Pairs",
+    "data.labels": "Labels",
+    "data.folds": "Folds",
     "evaluation.scores": "Scores",
     "evaluation.intervals": "Intervals",
     "evaluation.position": "Position bias",
     "evaluation.calibration": "Calibration",
-    "predicting.serving": "Judging",
-    "runs.folder": "Runs",
+    "judges.serving": "Judging",
+    "api": "Fitting and runs",
     "runs.tables": "Tables of a run",
     "errors": "Errors",
 }
