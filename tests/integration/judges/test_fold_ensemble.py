@@ -86,7 +86,7 @@ def test_a_missing_head_is_refused(two_folds):
     """An adapter without its head would predict something else each time."""
     opened, folders, *_ = two_folds
     tamper(folders[0], lambda tensors: tensors.pop(head_of(tensors)))
-    with pytest.raises(ModelError, match="no head"):
+    with pytest.raises(ModelError, match="score.weight is missing"):
         load_judge(folders, opened.backbone_dir)
 
 
@@ -98,7 +98,7 @@ def test_a_head_of_two_classes_is_refused(two_folds):
         tensors[head_of(tensors)] = tensors[head_of(tensors)][:2].clone()
 
     tamper(folders[1], cut)
-    with pytest.raises(ModelError, match="gives 2 classes, not 3"):
+    with pytest.raises(ModelError, match=r"expected \(3, 64\)"):
         load_judge(folders, opened.backbone_dir)
 
 
@@ -106,7 +106,7 @@ def test_an_adapter_of_another_backbone_is_refused(two_folds, cache_dir):
     """The digests of both backbones are told."""
     _, folders, *_ = two_folds
     other = open_tiny("tiny-llama", cache_dir)
-    with pytest.raises(ModelError, match="Give the same backbone"):
+    with pytest.raises(ModelError, match="was fitted on"):
         load_judge(folders, other.backbone_dir)
 
 

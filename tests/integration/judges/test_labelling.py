@@ -225,7 +225,15 @@ def test_what_a_run_has_seen_must_be_known(folder, tmp_path):
 def test_the_command_says_what_it_did(folder, capsys):
     """As JSON too; and it replaces nothing unasked."""
     place, _ = folder
-    words = ["label", "--run", "teacher", "--data", str(place / "train.parquet"), "--quiet"]
+    words = [
+        "predict",
+        "--out-of-fold",
+        "--run",
+        "teacher",
+        "--data",
+        str(place / "train.parquet"),
+        "--quiet",
+    ]
     words += ["--out", str(place / "command.parquet"), "--artifacts", str(place), "--json"]
     assert main(words) == 0
     told = json.loads(capsys.readouterr().out)
