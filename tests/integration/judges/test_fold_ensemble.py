@@ -86,7 +86,7 @@ def test_a_missing_head_is_refused(two_folds):
     """An adapter without its head would predict something else each time."""
     opened, folders, *_ = two_folds
     tamper(folders[0], lambda tensors: tensors.pop(head_of(tensors)))
-    with pytest.raises(ModelError, match="score.weight is missing"):
+    with pytest.raises(ModelError, match=r"score\.weight is missing"):
         load_judge(folders, opened.backbone_dir)
 
 

@@ -50,7 +50,7 @@ def folder(tmp_path_factory):
     write_pairs(PAIRS, folder / "train.parquet")
     write_pairs(POOL, folder / "pool.parquet")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(parts, "_MOST_TREES", 10)
+        patch.setattr(parts, "_MAX_TREES", 10)
         teacher = fit(folder, "teacher", "train.parquet")
         label_pairs(teacher, PAIRS, folder / "own.parquet", cache_dir=folder)
         label_pairs(teacher, POOL, folder / "soft.parquet", cache_dir=folder)
