@@ -59,11 +59,8 @@ class HumanAgreement(Result):
 def name_votes(pairs: pd.DataFrame) -> pd.DataFrame:
     """Give each row an identifier of its pair in either order, and its label in one order.
 
-    Returns
-    -------
-    DataFrame
-        One row per row of `pairs`: `pair`, 32 hexadecimal digits that are equal where prompt and
-        both responses are, in either order, and `vote` (Int8), missing without a label.
+    Each row of `pairs` gets `pair`, 32 hexadecimal digits that are equal where prompt and both
+    responses are, in either order, and `vote` (Int8), missing without a label.
 
     Examples
     --------

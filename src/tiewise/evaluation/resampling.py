@@ -106,13 +106,7 @@ def group_rows(groups: npt.ArrayLike | None, *content: npt.NDArray[Any]) -> Grou
 
 
 def group_codes(groups: npt.ArrayLike | None, n_rows: int) -> IntArray:
-    """Assign each group a number from 0: int64 (n_rows,); None makes each row its own group.
-
-    Raises
-    ------
-    ScoresError
-        A row has no group, or `groups` has another length.
-    """
+    """Assign each group a number from 0: int64 (n_rows,); None makes each row its own group."""
     if groups is None:
         return np.arange(n_rows, dtype=np.int64)
     names = groups if isinstance(groups, pd.Series) else pd.Series(np.asarray(groups))
@@ -158,10 +152,7 @@ class Bootstrap:
         of them. So the tail is Student's t, stretched until it agrees with the resamples at the
         confidence level: the interval excludes zero exactly where p < 1 - `confidence_level`.
 
-        Parameters
-        ----------
-        degrees_of_freedom
-            Number of groups minus one, (n_values,) or one number for all.
+        `degrees_of_freedom` is the number of groups minus one, (n_values,) or one number for all.
         """
         scale = _nan_quantile(self.deviations, self.confidence_level)
         stretch = scale / t.ppf((1 + self.confidence_level) / 2, degrees_of_freedom)

@@ -214,15 +214,8 @@ def bootstrap_slices(
 ) -> list[tuple[list[Interval], list[float]]]:
     """Return the intervals and p-values of the values of each slice.
 
-    Parameters
-    ----------
-    sums
-        From :func:`sum_by_slice`, (n_groups, k, m).
-    statistic
-        From totals (..., k * m) to values (..., v * n_slices): the first value of all slices, then
-        the second, and so on.
-    n_groups
-        Number of groups that determine the degrees of freedom of each slice, (n_slices,).
+    `sums` are those of :func:`sum_by_slice`; `statistic` returns the first value of all slices,
+    then the second, and so on; `n_groups` (n_slices,) determines the degrees of freedom.
     """
     drawn = bootstrap(sums.reshape(len(sums), -1), statistic, **options)
     n_slices, intervals = len(n_groups), drawn.intervals()
