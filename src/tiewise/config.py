@@ -8,9 +8,9 @@ occurs in one section only (a test checks it).
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import tomllib
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -203,8 +203,7 @@ def load_preset(name: str) -> RunConfig:
     elif name.endswith(".toml") and Path(name).is_file():
         content = Path(name).read_bytes()
     else:
-        close = difflib.get_close_matches(name, PRESETS, n=1)
-        hint = f" Did you mean {close[0]}?" if close else ""
+        hint = "".join(f" Did you mean {close}?" for close in get_close_matches(name, PRESETS, n=1))
         expected = f"expected one of {', '.join(PRESETS)}, or a TOML file"
         raise ConfigError(f"--preset is {name!r}; {expected}.{hint}")
     try:
@@ -215,7 +214,7 @@ def load_preset(name: str) -> RunConfig:
 
 
 def config_from_dict(values: dict[str, Any], *, source: str | None = None) -> RunConfig:
-    """Build a configuration from nested dictionaries and check every field.
+    """Build a configuration from a dictionary of sections, and check every field.
 
     Parameters
     ----------
@@ -232,12 +231,10 @@ def config_from_dict(values: dict[str, Any], *, source: str | None = None) -> Ru
     prefix = f"{source}: " if source else ""
     try:
         config = TypeAdapter(RunConfig).validate_python(values)
-        _check_truncation(config.template)
-        _check_full_tuning(config.model)
-    except ValidationError as error:
-        raise ConfigError(prefix + _describe(error)) from error
-    except ConfigError as error:
-        raise ConfigError(f"{prefix}{error}") from error
+        _check_combinations(config.template, config.model)
+    except (ValidationError, ConfigError) as error:
+        message = str(error) if isinstance(error, ConfigError) else _describe(error)
+        raise ConfigError(prefix + message) from error
     return config
 
 
@@ -249,10 +246,7 @@ def check_config(config: RunConfig) -> None:
 def override(config: RunConfig, **fields: Any) -> RunConfig:
     """Return a copy of the configuration with some fields replaced.
 
-    Raises
-    ------
-    ConfigError
-        When no section has a field of that name, or its value is invalid.
+    Raises ConfigError when no section has a field of that name, or its value is invalid.
 
     Examples
     --------
@@ -317,24 +311,20 @@ def public_name(backbone: str) -> str:
     return path.name if path.is_absolute() or path.exists() else backbone
 
 
-def _check_truncation(template: TemplateConfig) -> None:
+def _check_combinations(template: TemplateConfig, model: ModelConfig) -> None:
+    """Refuse fields that contradict each other."""
+    is_full = model.tuning == "full"
     if template.template == "notebook" and template.truncation != "right":
-        raise ConfigError(
-            f"--truncation is {template.truncation}; expected right with --template notebook."
-        )
-
-
-def _check_full_tuning(model: ModelConfig) -> None:
-    if model.tuning == "full" and model.quantization != "none":
-        raise ConfigError(
-            f"--quantization is {model.quantization}; expected none with --tuning full: 4-bit "
-            "weights cannot be trained."
-        )
-    if model.tuning == "full" and model.dtype not in {"float32", "float64"}:
-        raise ConfigError(
-            f"--dtype is {model.dtype}; expected float32 or float64 with --tuning full: small "
-            "steps would be rounded away."
-        )
+        found, needed = f"--truncation is {template.truncation}", "right with --template notebook"
+    elif is_full and model.quantization != "none":
+        found = f"--quantization is {model.quantization}"
+        needed = "none with --tuning full: 4-bit weights cannot be trained"
+    elif is_full and model.dtype not in {"float32", "float64"}:
+        found = f"--dtype is {model.dtype}"
+        needed = "float32 or float64 with --tuning full: small steps would be rounded away"
+    else:
+        return
+    raise ConfigError(f"{found}; expected {needed}.")
 
 
 def _describe(error: ValidationError) -> str:

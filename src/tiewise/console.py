@@ -113,14 +113,10 @@ def progress_bar(total: int, *, name: str, unit: str, **options: Any) -> tqdm[An
     """
     from tqdm import tqdm
 
-    disable = True if is_silent() else None  # None: shown on terminals only
-    return tqdm(total=total, desc=name, unit=unit, file=sys.stderr, disable=disable, **options)
-
-
-def is_silent() -> bool:
-    """Return whether progress bars are unwanted even on a terminal."""
     is_informing = logging.getLogger("tiewise").isEnabledFor(logging.INFO)
-    return bool(os.environ.get("CI")) or not is_informing
+    is_silent = bool(os.environ.get("CI")) or not is_informing
+    disable = True if is_silent else None  # None: shown on terminals only
+    return tqdm(total=total, desc=name, unit=unit, file=sys.stderr, disable=disable, **options)
 
 
 def _controls_terminal(char: str) -> bool:

@@ -1,8 +1,4 @@
-"""Errors of the package, one class for each kind of input.
-
-A message says what is wrong, where, what was expected, and how to correct it. The command line
-prints it to standard error, without traceback, and exits with status 2.
-"""
+"""Errors of the package: a message says what is wrong, what was expected and how to correct it."""
 
 
 class TiewiseError(ValueError):

@@ -29,17 +29,10 @@ _TEMPORARY = ".tiewise-tmp-"
 
 @contextlib.contextmanager
 def atomic_path(path: Path | str) -> Iterator[Path]:
-    """Yield a temporary path whose file replaces `path` when the block ends without an error.
+    """Yield a temporary path that replaces `path` when the block ends without an error.
 
-    Parameters
-    ----------
-    path
-        Target of the finished file. Its folder is created.
-
-    Yields
-    ------
-    Path
-        A new path in the same folder, with the same suffix, for the caller to write.
+    The caller writes a file or a folder there. The temporary path lies in the same folder, which
+    is created, and has the same suffix.
 
     Examples
     --------
@@ -58,11 +51,15 @@ def atomic_path(path: Path | str) -> Iterator[Path]:
     temporary = path.with_name(name)
     try:
         yield temporary
+        if temporary.is_dir():
+            for written in temporary.rglob("*"):
+                _flush(written)
+            remove(path)
         _flush(temporary)
         temporary.replace(path)
         _flush(path.parent)
     finally:
-        temporary.unlink(missing_ok=True)
+        remove(temporary)
 
 
 @contextlib.contextmanager
@@ -71,19 +68,9 @@ def atomic_folder(path: Path | str) -> Iterator[Path]:
 
     The old folder is removed just before the rename, so that old and new files never mix.
     """
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f"{_TEMPORARY}{os.getpid()}-{uuid.uuid4().hex[:8]}")
-    temporary.mkdir()
-    try:
+    with atomic_path(path) as temporary:
+        temporary.mkdir()
         yield temporary
-        for written in [*temporary.rglob("*"), temporary]:
-            _flush(written)
-        remove(path)
-        temporary.replace(path)
-        _flush(path.parent)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def remove(path: Path) -> None:
@@ -101,26 +88,13 @@ def write_bytes(path: Path | str, data: bytes) -> None:
 
 
 def write_json(path: Path | str, value: Any) -> None:
-    """Write `value` to `path` as JSON, atomically."""
-    write_bytes(path, json_bytes(value))
-
-
-def json_bytes(value: Any) -> bytes:
-    """Return `value` as indented UTF-8 JSON with a final newline; NaN raises ValueError."""
+    """Write `value` to `path` as indented UTF-8 JSON, atomically; NaN raises ValueError."""
     text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)
-    return (text + "\n").encode()
+    write_bytes(path, f"{text}\n".encode())
 
 
 def read_json(path: Path | str) -> Any:
-    """Read a JSON file.
-
-    Raises
-    ------
-    OSError
-        When the file cannot be read.
-    ValueError
-        When the file is not JSON in UTF-8.
-    """
+    """Read a JSON file; raise ValueError when it is not JSON in UTF-8."""
     try:
         return json.loads(Path(path).read_bytes())
     except RecursionError as error:
@@ -166,17 +140,8 @@ def digest_json(value: Any) -> str:
 def file_lock(path: Path | str, *, wait: bool = False) -> Iterator[None]:
     """Lock a file inside the block. The lock ends with the process, even after a crash.
 
-    Parameters
-    ----------
-    path
-        The lock file; it is created and remains.
-    wait
-        Wait until no other process has the lock.
-
-    Raises
-    ------
-    BlockingIOError
-        When another process has the lock and `wait` is false; the message names the process.
+    The file is created and remains. When another process has the lock, wait for it if `wait` is
+    true, otherwise raise BlockingIOError, which names the process.
     """
     import filelock
 
@@ -206,25 +171,20 @@ def remove_temporaries(folder: Path | str) -> int:
     """
     stale = [path for path in Path(folder).rglob(f"{_TEMPORARY}*") if not _writer_is_running(path)]
     for path in stale:
-        if path.is_dir():
-            shutil.rmtree(path, ignore_errors=True)
-        else:
-            path.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # another process removes it at the same time
+            remove(path)
     return len(stale)
 
 
 def _writer_is_running(path: Path) -> bool:
     if os.name == "nt":  # os.kill(pid, 0) would end the process
         return True
-    process_id = path.name.removeprefix(_TEMPORARY).split("-", 1)[0]
-    if not process_id.isdigit():
-        return False
     try:
-        os.kill(int(process_id), 0)
-    except ProcessLookupError:
+        os.kill(int(path.name.removeprefix(_TEMPORARY).split("-")[0]), 0)
+    except (ProcessLookupError, ValueError, OverflowError):
         return False
-    except PermissionError:
-        return True
+    except PermissionError:  # the process of another user
+        pass
     return True
 
 

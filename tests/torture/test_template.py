@@ -14,9 +14,10 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from segments import read_segments
 from small_tokenizers import byte_level, gemma_like, word_piece
 from tiewise.tokens.rows import token_rows
-from tiewise.tokens.template import build_template, read_segments
+from tiewise.tokens.template import build_template
 from tiewise.tokens.tokenization import FIELDS
 from tiewise.tokens.tokenizer import load_tokenizer
 

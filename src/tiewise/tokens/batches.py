@@ -18,7 +18,7 @@ import functools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, get_args, overload
+from typing import Literal, get_args, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -162,7 +162,7 @@ def plan_batches(lengths: npt.ArrayLike, *, max_tokens: int, layout: Layout) -> 
     Returns
     -------
     list of int64 arrays
-        Positions into `lengths`, each exactly once. `restore_order` reverses the reordering.
+        Positions into `lengths`, each exactly once.
 
     Examples
     --------
@@ -171,52 +171,6 @@ def plan_batches(lengths: npt.ArrayLike, *, max_tokens: int, layout: Layout) -> 
     """
     lengths = _checked_lengths(lengths, max_tokens, layout)
     return pack(lengths, np.arange(len(lengths)), max_tokens, layout)
-
-
-def restore_order(
-    batches: Sequence[IntArray], values: Sequence[npt.NDArray[Any]]
-) -> npt.NDArray[Any]:
-    """Put results computed batch by batch back into the order of the rows.
-
-    Parameters
-    ----------
-    batches
-        From `plan_batches`: together each position in [0, n) exactly once.
-    values
-        One array for each batch, of shape (rows of the batch, …).
-
-    Returns
-    -------
-    array
-        Shape (n, …).
-
-    Examples
-    --------
-    >>> restore_order([np.array([2, 0]), np.array([1])], [np.array([20, 0]), np.array([10])])
-    array([ 0, 10, 20])
-    """
-    if not batches:
-        return np.empty(0)
-    joined = np.concatenate(values)
-    restored = np.empty_like(joined)
-    restored[np.concatenate(batches)] = joined
-    return restored
-
-
-def padding_factor(lengths: npt.ArrayLike, batches: Sequence[IntArray], layout: Layout) -> float:
-    """Return the cost of `batches` in tokens, divided by the tokens without padding: at least 1.
-
-    Examples
-    --------
-    >>> padding_factor([4, 2], [np.array([0, 1])], "padded")
-    1.3333333333333333
-    >>> padding_factor([4, 2], [np.array([0, 1])], "packed")
-    1.0
-    """
-    lengths = np.asarray(lengths, dtype=np.int64)
-    costs = [_cost(lengths[batch], layout) for batch in batches if len(batch)]
-    real = sum(int(lengths[batch].sum()) for batch in batches)
-    return sum(costs) / real if real else 1.0
 
 
 def balance(lengths: IntArray, n_parts: int) -> list[IntArray]:
@@ -310,12 +264,6 @@ def _epoch_order(n_rows: int, seed: int, epoch: int) -> IntArray:
     order = np.random.default_rng([seed, epoch]).permutation(n_rows).astype(np.int64)
     order.flags.writeable = False  # the steps of the epoch share it
     return order
-
-
-def _cost(lengths: IntArray, layout: Layout) -> int:
-    if layout == "packed":
-        return int(lengths.sum())
-    return len(lengths) * int(lengths.max())
 
 
 def _checked_lengths(lengths: npt.ArrayLike, budget: int, layout: str) -> IntArray:

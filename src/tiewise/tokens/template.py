@@ -13,8 +13,7 @@ response says what it is, its tail what it concludes, and the newest turn is las
 from __future__ import annotations
 
 import dataclasses
-import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
@@ -29,7 +28,6 @@ from tiewise.tokens.tokenizer import TextTokenizer
 Name = Literal["fields", "notebook"]
 Truncation = Literal["balanced", "right"]
 Cut = Literal["middle", "right"]
-Segment = list[list[int] | None]
 
 
 @dataclass(frozen=True)
@@ -205,52 +203,6 @@ def fill_in_order(lengths: npt.ArrayLike, budget: int) -> npt.NDArray[np.int64]:
     return np.diff(ends, axis=1, prepend=0)
 
 
-def read_segments(template: Template, ids: Sequence[int]) -> tuple[Segment, Segment, Segment]:
-    """Recover the turns of prompt, response A and response B from a row.
-
-    Parameters
-    ----------
-    template
-        A ``fields`` template.
-    ids
-        The ids of one row, without padding.
-
-    Returns
-    -------
-    tuple of three lists
-        The turns of each field: a list of ids, or None for a missing turn.
-
-    Raises
-    ------
-    TemplateError
-        When the row was not written by this template.
-
-    Examples
-    --------
-    >>> tokens = SpecialTokens((1,), (2, 50), (2, 51), (2, 52), turn=(3,), missing=(4,), end=(5,))
-    >>> ids = [1, 2, 50, 90, 91, 3, 92, 2, 51, 4, 2, 52, 5]
-    >>> read_segments(Template(tokens), ids)
-    ([[90, 91], [92]], [None], [[]])
-    """
-    special = template.special_tokens
-    position, found = len(special.begin), []
-    if tuple(ids[:position]) != special.begin:
-        raise TemplateError(_FOREIGN)
-    for mark, following in itertools.pairwise([*special.slots, special.end]):
-        start = position + len(mark)
-        position = _find(ids, following[0], start)
-        if tuple(ids[start - len(mark) : start]) != mark:
-            raise TemplateError(_FOREIGN)
-        found.append(_split_turns(ids[start:position], special))
-    if tuple(ids[position:]) != special.end:
-        raise TemplateError(_FOREIGN)
-    prompt, response_a, response_b = found
-    return prompt, response_a, response_b
-
-
-_FOREIGN = "These ids were not written by this template: a delimiter is missing or misplaced."
-
-
 def _check_special_tokens(special: SpecialTokens) -> None:
     single = (special.turn, special.missing, special.end)
     if not all(special.slots) or any(len(ids) != 1 for ids in single):
@@ -280,27 +232,6 @@ def _check_budget(template: Template) -> None:
             f"{template.max_length - template.budget + least}: delimiters need the rest."
         )
         raise TemplateError(message)
-
-
-def _find(ids: Sequence[int], wanted: int, start: int) -> int:
-    for position in range(start, len(ids)):
-        if ids[position] == wanted:
-            return position
-    raise TemplateError(_FOREIGN)
-
-
-def _split_turns(ids: Sequence[int], special: SpecialTokens) -> Segment:
-    turns: Segment = [[]]
-    for token in ids:
-        if token in special.turn:
-            turns.append([])
-        elif token in special.missing:
-            turns[-1:] = [turns[-1], None] if turns[-1] else [None]
-        elif turns[-1] is None:  # the cut removed the turn token between them
-            turns.append([int(token)])
-        else:
-            turns[-1].append(int(token))
-    return turns
 
 
 def _water_level(lengths: npt.NDArray[np.int64], budget: int) -> npt.NDArray[np.int64]:

@@ -34,7 +34,7 @@ class TextTokenizer:
     Parameters
     ----------
     state
-        The text of a ``tokenizer.json``.
+        The text of a ``tokenizer.json``, as ``to_str()`` of a `tokenizers.Tokenizer` returns it.
     special
         Role -> token, such as ``{"eos_token": "<eos>"}``, as ``tokenizer_config.json`` has them.
     """
@@ -48,13 +48,6 @@ class TextTokenizer:
         self._content: dict[str, Any] = content
         self.special = dict(special or {})
         self.digest = digest_json(content)
-
-    @classmethod
-    def from_tokenizer(
-        cls, tokenizer: Tokenizer, special: Mapping[str, str] | None = None
-    ) -> TextTokenizer:
-        """Copy a `tokenizers.Tokenizer` (the ``backend_tokenizer`` of a fast transformers one)."""
-        return cls(tokenizer.to_str(), special)
 
     @property
     def state(self) -> str:

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import Tokenizer
 
+from segments import read_segments
 from small_tokenizers import FAMILIES, gemma_like, word_piece
 from strategies import clean_text
 from tiewise.errors import TemplateError
@@ -21,7 +22,6 @@ from tiewise.tokens.template import (
     build_template,
     fill_in_order,
     notebook_template,
-    read_segments,
     share_budget,
 )
 from tiewise.tokens.tokenization import FIELDS, TokenizedPairs, Turns, token_lengths

@@ -8,13 +8,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from segments import read_segments
 from tiewise.errors import TemplateError
 from tiewise.tokens.special_tokens import SpecialTokens
 from tiewise.tokens.template import (
     Template,
     fill_in_order,
     notebook_template,
-    read_segments,
     share_budget,
 )
 
