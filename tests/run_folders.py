@@ -105,7 +105,7 @@ def write_fold(run: RunFolder, fold: int, oof: pd.DataFrame, *, has_history: boo
     """Write the files of one finished fold."""
     folder = run.fold(fold)
     digests = {name: name[0] * 64 for name in ("data", "backbone", "template")}
-    write_json(folder.identity_path, {**digests, "fold": fold})
+    write_json(folder.fingerprint_path, {**digests, "fold": fold})
     if has_history:
         folder.history_path.write_text("".join(f"{line}\n" for line in _history(fold)))
     save_scored(folder, oof, {"n": len(oof)})

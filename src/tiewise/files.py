@@ -88,9 +88,14 @@ def write_bytes(path: Path | str, data: bytes) -> None:
 
 
 def write_json(path: Path | str, value: Any) -> None:
-    """Write `value` to `path` as indented UTF-8 JSON, atomically; NaN raises ValueError."""
+    """Write `value` to `path` as JSON, atomically."""
+    write_bytes(path, json_bytes(value))
+
+
+def json_bytes(value: Any) -> bytes:
+    """Return `value` as indented UTF-8 JSON with a final newline; NaN raises ValueError."""
     text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)
-    write_bytes(path, f"{text}\n".encode())
+    return f"{text}\n".encode()
 
 
 def read_json(path: Path | str) -> Any:

@@ -190,7 +190,7 @@ def test_rows_are_seen_once_across_a_change_of_processes(launched):
 def test_only_the_first_process_writes(launched):
     """The second changes no file of any run."""
     first, second = launched.touched
-    assert any("identity.json" in path or "fold0" in path for path in first)
+    assert any("fingerprint.json" in path or "fold0" in path for path in first)
     assert second == []
 
 

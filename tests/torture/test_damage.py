@@ -147,7 +147,7 @@ def test_every_damage_to_an_adapter_is_refused(workplace, backbone_dir, tmp_path
 
 
 def test_every_damage_to_a_cached_backbone_is_mended(tmp_path, caplog):
-    """It is made anew, with a message, and is what it was."""
+    """The backbone is made again with a message, and has the same bytes."""
     folder = resolve_backbone("tiny:0", cache_dir=tmp_path)
     whole = {path.name: path.read_bytes() for path in folder.iterdir()}
     n_mended = 0
@@ -157,7 +157,7 @@ def test_every_damage_to_a_cached_backbone_is_mended(tmp_path, caplog):
             caplog.clear()
             with caplog.at_level(logging.WARNING):
                 assert resolve_backbone("tiny:0", cache_dir=tmp_path) == folder
-            assert f"{folder} is made anew: " in caplog.text, (name, kind)
+            assert f"{folder} is made again: " in caplog.text, (name, kind)
             assert (folder / name).read_bytes() == content, (name, kind)
             n_mended += 1
     assert {path.name for path in folder.iterdir()} == set(whole)
@@ -167,7 +167,7 @@ def test_every_damage_to_a_cached_backbone_is_mended(tmp_path, caplog):
 # ---- the files of a run ---------------------------------------------------------------------
 
 RUN_FILES = (
-    *("config.json", "data.json", "folds.parquet", "fold0/identity.json"),
+    *("config.json", "data.json", "folds.parquet", "fold0/fingerprint.json"),
     *("env.json", "oof.parquet", "scores.json"),
     *("fold0/oof.parquet", "fold0/scores.json", "fold0/history.jsonl"),
 )[: scaled(quick=4, full=10)]
@@ -247,7 +247,7 @@ def test_a_pickle_in_a_checkpoint_is_not_read(workplace, undisturbed, broken, bo
     plant(fold.path, bomb)
     resumed = fit(workplace, "mined", "--resume")
     assert resumed.end() == 0, resumed.messages()
-    assert "is not in the manifest" in resumed.messages()
+    assert "is not in manifest.json" in resumed.messages()
     assert outcome(workplace, "mined") == undisturbed
 
 

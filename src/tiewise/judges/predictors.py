@@ -132,7 +132,7 @@ def _open_blend(run: RunFolder, cache_dir: Path, device: str | None) -> Predict:
     mixture = load_mixture(run.mixture_path)
     members = [open_run(name, run.path.parent.parent) for name in mixture.members]
     for fold in run.finished_folds():
-        check_predictions(members, read_object(run.fold(fold).identity_path).get("members", {}))
+        check_predictions(members, read_object(run.fold(fold).fingerprint_path).get("members", {}))
     judges = [_open_model(member, cache_dir, device) for member in members]
 
     def predict(pairs: pd.DataFrame, options: PredictOptions) -> pd.DataFrame:

@@ -160,7 +160,9 @@ def _describe_inputs(run: RunFolder) -> dict[str, str]:
     """Return the data files of a run, and the digests of data, backbone and template."""
     sources = read_json_object(run.data_path).get("sources", [])
     inputs: dict[str, Any] = {f"source {k}": source for k, source in enumerate(sources, 1)}
-    identities = [read_json_object(run.fold(fold).identity_path) for fold in run.finished_folds()]
+    identities = [
+        read_json_object(run.fold(fold).fingerprint_path) for fold in run.finished_folds()
+    ]
     for name in ("data", "backbone", "template"):
         inputs[name] = sorted({str(known[name]) for known in identities if known.get(name)})
     return flatten({name: value for name, value in inputs.items() if value})

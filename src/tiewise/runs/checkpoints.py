@@ -28,19 +28,8 @@ _log = logging.getLogger(__name__)
 def new_checkpoint(folder: Path, step: int, *, fit: str = "") -> Iterator[Path]:
     """Yield an empty folder that becomes ``folder/checkpoint-STEP`` when the block ends.
 
-    Parameters
-    ----------
-    folder
-        The folder of a fit's checkpoints.
-    step
-        Number of optimiser steps so far.
-    fit
-        Fingerprint of the fit: only the same fit resumes from this checkpoint.
-
-    Raises
-    ------
-    RunError
-        When the disk is full; earlier checkpoints are left as they were.
+    `step` is the number of optimiser steps so far; `fit` is the fingerprint of the fit, which alone
+    resumes from the checkpoint. RunError means that the disk is full; earlier checkpoints remain.
     """
     try:
         with atomic_folder(folder / f"{_PREFIX}{step}") as temporary:
@@ -56,7 +45,7 @@ def new_checkpoint(folder: Path, step: int, *, fit: str = "") -> Iterator[Path]:
 
 
 def require_room(folder: Path, n_checkpoints: int, *, size: int) -> None:
-    """Check before a fit that the disk has room for its checkpoints.
+    """Raise RunError when the disk has too little room for the checkpoints of a fit.
 
     Parameters
     ----------
@@ -66,11 +55,6 @@ def require_room(folder: Path, n_checkpoints: int, *, size: int) -> None:
         The largest number at one time: one more than is kept, while the newest is written.
     size
         Bytes of one checkpoint, at least.
-
-    Raises
-    ------
-    RunError
-        When the disk has less room than that.
     """
     folder.mkdir(parents=True, exist_ok=True)
     needed = max(0, n_checkpoints - len(list_checkpoints(folder))) * size
@@ -101,13 +85,7 @@ def list_checkpoints(folder: Path) -> list[Path]:
 
 
 def step_of(checkpoint: Path) -> int | None:
-    """Return the step in a checkpoint's name, or None for any other name.
-
-    Examples
-    --------
-    >>> step_of(Path("checkpoints/checkpoint-40"))
-    40
-    """
+    """Return the step in a checkpoint's name: 40 for ``checkpoint-40``, None for other names."""
     number = checkpoint.name.removeprefix(_PREFIX)
     return int(number) if number.isdecimal() else None
 

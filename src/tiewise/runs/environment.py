@@ -1,4 +1,4 @@
-"""What surrounds a run and may change its numbers or its speed: versions, machine, processes."""
+"""The environment of a run: versions and machine, and the processes of a distributed launch."""
 
 from __future__ import annotations
 
@@ -14,28 +14,22 @@ PACKAGES = ("tiewise", "torch", "transformers", "peft", "bitsandbytes", "tokeniz
 
 
 def is_first_process() -> bool:
-    """Tell whether this process is the one that writes, of those a launcher started."""
+    """Return whether this is the only process of a launch, or the first; only that one writes."""
     return int(os.environ.get("RANK", "0")) == 0
 
 
 def own_cuda() -> str:
-    """Return the name of this process's GPU: a launcher numbers its processes on a machine.
-
-    Examples
-    --------
-    >>> own_cuda()
-    'cuda:0'
-    """
+    """Return the GPU of this process, such as ``cuda:0``; a launcher numbers its processes."""
     return f"cuda:{int(os.environ.get('LOCAL_RANK', '0'))}"
 
 
 def uses_fsdp() -> bool:
-    """Tell whether accelerate was told to deal the weights out to the processes."""
+    """Return whether accelerate shards the weights over the processes (FSDP)."""
     return os.environ.get("ACCELERATE_USE_FSDP", "false").lower() == "true"
 
 
 def describe_environment() -> dict[str, Any]:
-    """Return what a result may depend on beside the configuration: versions and machine."""
+    """Return the versions, the machine, the command and the start time, as JSON values."""
     return {
         "python": platform.python_version(),
         "platform": platform.platform(),

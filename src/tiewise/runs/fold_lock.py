@@ -1,7 +1,7 @@
 """Lock a fold to one process, and check that a resumed fit has the same configuration and data.
 
-A fold's ``identity.json`` is its fingerprint: every input by digest, written before the first step.
-Of the processes of a launch only the first locks, checks and writes.
+A fold's fingerprint states every input by its SHA-256 or value. It is written before the first
+step. Of the processes of a launch, only the first locks, checks and writes.
 """
 
 from __future__ import annotations
@@ -18,20 +18,22 @@ import pandas as pd
 
 from tiewise.config import first_difference
 from tiewise.errors import RunError
-from tiewise.files import file_lock, write_json
+from tiewise.files import file_lock, remove, write_json
 from tiewise.runs.environment import is_first_process
 from tiewise.runs.folder import FoldFolder, RunFolder, read_object
-from tiewise.runs.tables import delete_scores, save_scored
+from tiewise.runs.tables import save_scored
 
 
 @dataclass(frozen=True)
 class FoldTask:
     """One fold to be fitted.
 
+    Attributes
+    ----------
     folder
         Folder of its files.
     fold, data_digest
-        Its number and the digest of the data: parts of its fingerprint.
+        Its number and the SHA-256 of the data: parts of its fingerprint.
     cache_dir
         Folder of cached tokens and converted weights.
     resume
@@ -50,12 +52,10 @@ class FoldTask:
 
 @contextlib.contextmanager
 def lock_fold(fold: FoldFolder) -> Iterator[None]:
-    """Keep other processes from fitting the same fold; release a fold that failed at once.
+    """Keep other processes from fitting the same fold inside the block.
 
-    Raises
-    ------
-    RunError
-        If another process is fitting it.
+    If the block fails before the first checkpoint, other inputs may use the fold again. RunError
+    means that another process is fitting the fold.
     """
     if not is_first_process():
         yield
@@ -80,13 +80,12 @@ def clear_fold(run: RunFolder, fold: int) -> None:
     if not is_first_process():
         return
     with file_lock(run.lock_path, wait=True):
-        delete_scores(run)
+        for path in (run.scores_path, run.oof_path):  # they include this fold
+            path.unlink(missing_ok=True)
         folder = run.fold(fold)
         for path in folder.path.iterdir():
-            if path.is_dir():
-                shutil.rmtree(path)
-            elif path != folder.lock_path:
-                path.unlink()
+            if path != folder.lock_path:
+                remove(path)
 
 
 def finish_fold(fold: FoldFolder, oof: pd.DataFrame, scores: dict[str, Any]) -> None:
@@ -95,21 +94,19 @@ def finish_fold(fold: FoldFolder, oof: pd.DataFrame, scores: dict[str, Any]) -> 
     shutil.rmtree(fold.checkpoints_dir, ignore_errors=True)
 
 
-def check_fingerprint(fold: FoldFolder, identity: dict[str, Any], *, resume: bool) -> None:
+def check_fingerprint(fold: FoldFolder, fingerprint: dict[str, Any], *, resume: bool) -> None:
     """Write a fold's fingerprint, or check that the one in its folder is the same.
 
-    Raises
-    ------
-    RunError
-        If the fold was started with other inputs (the first difference is named), or was started
-        before and is not being resumed.
+    RunError means that the fold was started with other inputs (the message names the first
+    difference), or was started before and is not being resumed.
     """
     if not is_first_process():
         return
-    if not fold.identity_path.is_file():
-        write_json(fold.identity_path, identity)
+    if not fold.fingerprint_path.is_file():
+        write_json(fold.fingerprint_path, fingerprint)
         return
-    difference = first_difference(read_object(fold.identity_path), json.loads(json.dumps(identity)))
+    values = json.loads(json.dumps(fingerprint))  # tuples become lists, as in the file
+    difference = first_difference(read_object(fold.fingerprint_path), values)
     if difference is not None:
         name, before, now = difference
         raise RunError(
@@ -126,5 +123,5 @@ def check_fingerprint(fold: FoldFolder, identity: dict[str, Any], *, resume: boo
 def release_fold(fold: FoldFolder) -> None:
     """Delete the fingerprint of a fold that failed before its first checkpoint."""
     if not fold.is_finished and not any(fold.checkpoints_dir.glob("*")):
-        fold.identity_path.unlink(missing_ok=True)
+        fold.fingerprint_path.unlink(missing_ok=True)
         fold.history_path.unlink(missing_ok=True)

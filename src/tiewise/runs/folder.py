@@ -1,7 +1,7 @@
-"""The run folder: what stands where, and which configuration and data it belongs to.
+"""The run folder: the paths of its files, and how a run is started and opened.
 
-``artifacts/README.md`` shows the layout. A fold is finished when its ``scores.json`` stands, which
-is written last.
+``artifacts/README.md`` shows the layout. A fold is finished when it has ``scores.json``, which is
+written last.
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ from tiewise.errors import RunError
 from tiewise.files import read_json, write_json
 from tiewise.runs.environment import describe_environment, is_first_process
 
+FINGERPRINT = "fingerprint.json"
+
 
 def default_artifacts() -> Path:
     """Return the folder named by ``TIEWISE_ARTIFACTS``, else ``artifacts``."""
@@ -24,106 +26,95 @@ def default_artifacts() -> Path:
 
 
 @dataclass(frozen=True)
-class FoldFolder:
-    """The files of one fold."""
+class ScoredFolder:
+    """A folder with predictions and their scores."""
 
     path: Path
 
     @property
     def lock_path(self) -> Path:
-        """Held by the process that fits the fold."""
+        """Lock of the process that writes into the folder."""
         return self.path / ".lock"
 
     @property
-    def identity_path(self) -> Path:
-        """Every input by digest; written first."""
-        return self.path / "identity.json"
+    def oof_path(self) -> Path:
+        """Out-of-fold predictions: of one fold, or of all finished folds."""
+        return self.path / "oof.parquet"
+
+    @property
+    def scores_path(self) -> Path:
+        """Scores of the predictions; written last."""
+        return self.path / "scores.json"
+
+
+@dataclass(frozen=True)
+class FoldFolder(ScoredFolder):
+    """The folder of one fold."""
+
+    @property
+    def fingerprint_path(self) -> Path:
+        """Every input by its SHA-256 or value; written first."""
+        return self.path / FINGERPRINT
 
     @property
     def checkpoints_dir(self) -> Path:
-        """Resumable states; removed when the fold is finished."""
+        """Checkpoints; removed when the fold is finished."""
         return self.path / "checkpoints"
 
     @property
     def adapter_dir(self) -> Path:
-        """Adapter and head, tokenizer, template, model card."""
+        """Adapter and head, tokenizer, template and model card; or the feature model."""
         return self.path / "adapter"
 
     @property
     def history_path(self) -> Path:
-        """A JSON line per logged step."""
+        """One JSON line per logged step."""
         return self.path / "history.jsonl"
 
     @property
-    def oof_path(self) -> Path:
-        """Predictions for the held-out rows."""
-        return self.path / "oof.parquet"
-
-    @property
-    def scores_path(self) -> Path:
-        """Scores of the held-out rows; written last."""
-        return self.path / "scores.json"
-
-    @property
     def is_finished(self) -> bool:
-        """Whether the fold needs nothing more."""
+        """Whether the fold is fitted and scored."""
         return self.scores_path.is_file()
 
 
 @dataclass(frozen=True)
-class RunFolder:
-    """A run folder and the configuration it was made with."""
+class RunFolder(ScoredFolder):
+    """The folder of a run, and the configuration that the run was started with."""
 
-    path: Path
     config: RunConfig
 
     @property
     def name(self) -> str:
-        """The folder's name."""
+        """Name of the run and of its folder."""
         return self.path.name
 
     @property
-    def is_begun(self) -> bool:
-        """Whether any fold was begun; until then nothing binds the name to a configuration."""
-        return any(self.path.glob("fold*/identity.json"))
-
-    @property
-    def lock_path(self) -> Path:
-        """Held while the folds' predictions are joined."""
-        return self.path / ".lock"
+    def is_started(self) -> bool:
+        """Whether a fold was started; until then the name can get another configuration."""
+        return any(self.path.glob(f"fold*/{FINGERPRINT}"))
 
     @property
     def folds_path(self) -> Path:
-        """Which row is held out where, with what the reference scores need."""
+        """Fold, label, group and text lengths of each row."""
         return self.path / "folds.parquet"
 
     @property
     def rows_path(self) -> Path:
-        """Which folds have not seen which rows (:mod:`tiewise.runs.teachers`)."""
+        """Folds that are not trained on a row, for each row (:mod:`tiewise.runs.teachers`)."""
         return self.path / "rows.parquet"
 
     @property
     def data_path(self) -> Path:
-        """The data's digest, where they came from, and what was left out of them."""
+        """SHA-256, sources and counts of the data."""
         return self.path / "data.json"
 
     @property
-    def oof_path(self) -> Path:
-        """The finished folds' predictions, joined."""
-        return self.path / "oof.parquet"
-
-    @property
-    def scores_path(self) -> Path:
-        """The scores of all finished folds together."""
-        return self.path / "scores.json"
-
-    @property
     def mixture_path(self) -> Path:
-        """What each member of a blend counts."""
+        """Members of a blend and their weights."""
         return self.path / "mixture.json"
 
     def fold(self, fold: int) -> FoldFolder:
-        """Return the folder of one fold, which need not exist yet."""
+        """Return the folder of one fold, which may not exist yet."""
         return FoldFolder(self.path / f"fold{fold}")
 
     def finished_folds(self) -> list[int]:
@@ -133,31 +124,25 @@ class RunFolder:
 
 
 def start_run(artifacts_dir: Path, config: RunConfig, *, name: str | None = None) -> RunFolder:
-    """Make a run folder, or join the one of that name when it has the same configuration.
+    """Create a run folder, or return the run of that name if it has the same configuration.
 
-    Parameters
-    ----------
-    artifacts_dir
-        The artifacts folder; the run stands in ``runs`` below it.
-    config
-        The resolved configuration.
-    name
-        The run's name; UTC time and eight hex digits of the configuration's digest when None.
+    Runs are in the folder ``runs`` of `artifacts_dir`. Without a name, a run is called by UTC time
+    and eight hex digits of the configuration's SHA-256.
 
     Raises
     ------
     RunError
-        When the name is no plain name, or a run of that name has another configuration; when
-        several processes were launched and no name says which folder they share.
+        When the name has slashes, or a run of that name has another configuration; when several
+        processes were launched without a name for the folder that they share.
     """
     if name is None and int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        raise RunError("Several processes share one run folder: name it with --run.")
+        raise RunError("Several processes share one run folder. Name it with --run.")
     name = name or f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{config.digest()[:8]}"
     if Path(name).name != name or name in {".", ".."}:
-        raise RunError(f"--run {name!r} is not a plain name: leave out slashes.")
+        raise RunError(f"--run is {name!r}; expected a plain name. Leave out slashes.")
     run = RunFolder(artifacts_dir / "runs" / name, config)
     config_path = run.path / "config.json"
-    if config_path.is_file() and run.is_begun:
+    if config_path.is_file() and run.is_started:
         _check_same_config(open_run(run.path, artifacts_dir), config)
     elif is_first_process():
         write_json(run.path / "env.json", describe_environment())
@@ -166,39 +151,31 @@ def start_run(artifacts_dir: Path, config: RunConfig, *, name: str | None = None
 
 
 def open_run(name_or_path: str | Path, artifacts_dir: Path) -> RunFolder:
-    """Open a run by its name below `artifacts_dir`, or by the path of its folder.
+    """Return the run of that name in `artifacts_dir`, or the run in the folder of that path.
 
-    Raises
-    ------
-    RunError
-        When there is no such run; the message lists the runs there are.
+    RunError, which lists the existing runs, means that there is no such run.
     """
     path, named = Path(name_or_path), artifacts_dir / "runs" / str(name_or_path)
-    # A plain name means the run, whatever folder of that name stands here.
+    # A plain name is a run first, even if the current folder has a folder of that name.
     is_plain = path.name == str(name_or_path)
     for folder in (named, path) if is_plain else (path, named):
-        if (folder / "config.json").is_file():
-            values = read_object(folder / "config.json")
-            return RunFolder(folder, config_from_dict(values, source=f"{folder / 'config.json'}"))
+        config_path = folder / "config.json"
+        if config_path.is_file():
+            config = config_from_dict(read_object(config_path), source=str(config_path))
+            return RunFolder(folder, config)
     known = sorted(path.parent.name for path in (artifacts_dir / "runs").glob("*/config.json"))
-    listed = f"Runs there: {', '.join(known)}." if known else "There are no runs there yet."
+    listed = f"Existing runs: {', '.join(known)}." if known else "It has no runs yet."
     raise RunError(f"There is no run {name_or_path} in {artifacts_dir / 'runs'}. {listed}")
 
 
 def read_object(path: Path) -> dict[str, Any]:
-    """Return the JSON object in a file of a run.
-
-    Raises
-    ------
-    RunError
-        When the file cannot be read, or holds something else.
-    """
+    """Return the JSON object in a file of a run; RunError when there is none."""
     try:
         value = read_json(path)
     except (OSError, ValueError) as error:
         raise RunError(f"{path} cannot be read: {error}.") from error
     if not isinstance(value, dict):
-        raise RunError(f"{path} is damaged: it holds no JSON object.")
+        raise RunError(f"{path} is damaged: expected a JSON object.")
     return value
 
 
@@ -208,5 +185,5 @@ def _check_same_config(existing: RunFolder, config: RunConfig) -> None:
         name, before, now = difference
         raise RunError(
             f"Run {existing.name} exists with another configuration: {name} was {before} and is "
-            f"now {now}. Take another --run name, or remove {existing.path}."
+            f"now {now}. Choose another --run name, or remove {existing.path}."
         )

@@ -10,20 +10,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from tiewise.files import digest_file, digest_json, read_json, write_json
+from tiewise.files import digest_file, digest_json, json_bytes, read_json, write_json
 
 MANIFEST = "manifest.json"
 
 
 def write_manifest(folder: Path, **about: Any) -> None:
-    """Write the manifest of a folder: the SHA-256 of each of its files, and facts about it.
+    """Write the manifest of a folder: the SHA-256 of each of its files, at any depth.
 
-    Parameters
-    ----------
-    folder
-        A folder with files at any depth.
-    **about
-        Facts as JSON values, such as ``step=40``.
+    `about` are facts about the folder, as JSON values, such as ``step=40``.
     """
     files = {name: digest_file(folder / name) for name in _list_files(folder)}
     body = {"files": files, "about": about}
@@ -33,14 +28,8 @@ def write_manifest(folder: Path, **about: Any) -> None:
 def verify_manifest(folder: Path, *, allow_extra_files: bool = False, **about: Any) -> str | None:
     """Return the first difference between a folder and its manifest, or None.
 
-    Parameters
-    ----------
-    folder
-        A folder with which :func:`write_manifest` was called.
-    allow_extra_files
-        Whether the folder may have files that the manifest does not list.
-    **about
-        Facts that the manifest must state.
+    Files that the manifest does not list are a difference unless `allow_extra_files` is true;
+    `about` are facts that the manifest must state.
 
     Examples
     --------
@@ -48,18 +37,18 @@ def verify_manifest(folder: Path, *, allow_extra_files: bool = False, **about: A
     >>> folder = Path(tempfile.mkdtemp())
     >>> _ = (folder / "weights.bin").write_bytes(b"123")
     >>> write_manifest(folder, step=40)
-    >>> print(verify_manifest(folder, step=40))
-    None
+    >>> assert verify_manifest(folder, step=40) is None
     >>> _ = (folder / "weights.bin").write_bytes(b"124")
     >>> verify_manifest(folder)
     'weights.bin does not match manifest.json'
     """
-    if not (folder / MANIFEST).exists():
+    path = folder / MANIFEST
+    if not path.exists():
         return f"{MANIFEST} is missing"
     try:
-        manifest = read_json(folder / MANIFEST)
+        manifest = read_json(path)
         body = {"files": manifest["files"], "about": manifest["about"]}
-        if digest_json(body) != manifest["sha256"]:
+        if digest_json(body) != manifest["sha256"] or json_bytes(manifest) != path.read_bytes():
             return f"{MANIFEST} is damaged"
         return next(_differences(folder, body, about, allow_extra_files), None)
     except OSError as error:

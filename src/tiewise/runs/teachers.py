@@ -72,7 +72,7 @@ def save_seen(run: RunFolder, pairs: pd.DataFrame, is_unseen: BoolArray) -> None
     `pairs` are all n rows that any fold is trained on, and `is_unseen` has the shape (n, n_splits).
     A pair that occurs twice is unseen where both rows are.
     """
-    if run.rows_path.is_file() and run.is_begun:
+    if run.rows_path.is_file() and run.is_started:
         return
     columns = [f"unseen_by_fold{fold}" for fold in range(is_unseen.shape[1])]
     table = pd.DataFrame(is_unseen, columns=columns)
@@ -102,7 +102,7 @@ def open_teacher(run: RunFolder, folds: Sequence[int]) -> Teacher:
         pair: np.flatnonzero(row).tolist() for pair, row in zip(table["pair"], flags, strict=True)
     }
     for fold in folds:
-        if read_object(run.fold(fold).identity_path).get("init_from"):
+        if read_object(run.fold(fold).fingerprint_path).get("init_from"):
             raise RunError(
                 f"fold {fold} of {run.name} was fitted with --init-from, so the rows that its "
                 "weights have seen are not known. Take a run that was fitted from the backbone."
