@@ -56,11 +56,12 @@ SINGLE_THREAD = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 
 @nox.session
 def lint(session: nox.Session) -> None:
-    """Ruff and the floors: imports point downwards, only the leaves import torch."""
-    session.install("-c", CONSTRAINTS, ".", *nox.project.dependency_groups(PROJECT, "lint"))
+    """Check style, the direction of imports, and the words of comments, strings and texts."""
+    session.install("-c", CONSTRAINTS, ".", *nox.project.dependency_groups(PROJECT, "lint", "test"))
     session.run("ruff", "check", ".")
     session.run("ruff", "format", "--check", ".")
     session.run("lint-imports")
+    session.run("pytest", "tests/unit/test_prose.py")
 
 
 @nox.session

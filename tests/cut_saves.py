@@ -1,4 +1,4 @@
-"""What a forked process does to find out where a save can be cut short."""
+"""Find the places where a save can be interrupted, in a forked process."""
 
 from __future__ import annotations
 

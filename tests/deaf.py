@@ -1,4 +1,4 @@
-"""A process that imports this reaches no network from then on, and nobody told it to stay offline.
+"""A process that imports this module cannot reach the network from then on.
 
 Loopback and the sockets of one machine's own processes are left alone. A process forked from it is
 as deaf.

@@ -1,4 +1,4 @@
-"""What the pages show: commands and Python blocks in order, and which of them a test may run.
+"""Commands and Python blocks of the pages, in order, and which of them a test may run.
 
 A block is left alone when the line above it says so, ``<!-- not run: REASON -->``; a single command
 when its own comment does, as in ``# on a GPU``. Reasons are few and named here, so that what is not

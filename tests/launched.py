@@ -1,4 +1,4 @@
-"""What each process of a launch runs in the tests: several fits, one after the other.
+"""Several fits in order: the program that each process of a launch runs in the tests.
 
 ``python -m torch.distributed.run … tests/launched.py JOBS`` reads a list of fits from the file
 JOBS and writes down, for each process, which rows it learned from and which files of the runs it
@@ -87,7 +87,7 @@ def fit(fitter: Fitter, job: dict[str, Any]) -> list[list[int]]:
 
 
 def main(jobs_path: Path) -> None:
-    """Run the jobs, and write what this process did beside them."""
+    """Run the jobs, and write what this process did next to them."""
     plan = json.loads(jobs_path.read_bytes())
     touched = watch_writes(Path(plan["folder"]))
     fitter = Fitter(Path(plan["folder"]), Path(plan["cache_dir"]))

@@ -1,4 +1,4 @@
-"""What ``accelerate launch`` makes of a configuration file: the environment of its processes."""
+"""Environment that ``accelerate launch`` gives its processes for a configuration file."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""What valid and hostile inputs look like, for every test.
+"""Hypothesis strategies for valid and hostile inputs, for every test.
 
-The most general strategy comes first; a narrower one is used only where the law needs it.
+The most general strategy comes first; a narrower one is used only where the property needs it.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def turns(max_size: int = 4) -> st.SearchStrategy[list[str | None]]:
 
 @st.composite
 def json_cells(draw: st.DrawFn) -> tuple[str, list[str | None]]:
-    """Give a cell's text beside its turns, in every way that JSON can spell the same list."""
+    """Draw a cell's text and its turns, in every way that JSON can spell the same list."""
     value = draw(turns())
     text = json.dumps(
         value,

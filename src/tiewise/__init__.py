@@ -1,4 +1,4 @@
-"""Which of two chatbot responses does a person prefer? P(A), P(B), P(tie).
+"""Probabilities that a person prefers chatbot response A or B, or neither: P(A), P(B), P(tie).
 
 Every public name loads on first use, so ``import tiewise as tw`` costs neither torch nor pandas.
 """

@@ -29,7 +29,7 @@ def test_a_configuration_is_loaded(said):
 @pytest.mark.parametrize("said", [FSDP], indirect=True, ids=["fsdp"])
 @pytest.mark.parametrize("backbone", ["tiny:0", "tiny-llama:0", "tiny-bert:0"])
 def test_fsdp_finds_the_layers_of_any_backbone(said, backbone, cache_dir):
-    """Each layer is dealt out by itself, whatever its class is called."""
+    """Each layer is sharded by itself, whatever the name of its class."""
     plugin = FullyShardedDataParallelPlugin()
     classifier = build_tiny(backbone, cache_dir)
     plugin.set_auto_wrap_policy(classifier)

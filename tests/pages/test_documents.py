@@ -1,4 +1,4 @@
-"""What README and the pages tell people to run does what they say."""
+"""The commands in README and the pages do what the text says."""
 
 from __future__ import annotations
 
@@ -122,7 +122,7 @@ def test_sessions_that_pages_name_exist():
 
 
 def test_the_costs_on_the_page_are_those_of_the_command():
-    """Each line that `benchmarks.costs` prints stands in the pages."""
+    """Each line that `benchmarks.costs` prints is in the pages."""
     done = subprocess.run(
         [sys.executable, "-m", "benchmarks.costs"],
         cwd=ROOT,

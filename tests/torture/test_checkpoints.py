@@ -31,7 +31,7 @@ def trials(workplace):
 
 
 def test_a_save_killed_at_any_call_leaves_a_whole_checkpoint(trials):
-    """The one before or the new one, to the bit; and once the new one stands, it stays."""
+    """The checkpoint is the old or the new one, bit for bit; once the new one exists, it stays."""
     print(f"{len(trials)} kills in one save")  # noqa: T201 - the campaign's count
     assert {status for _, status, _ in trials} == {-9}
     steps = [step for _, _, step in trials]

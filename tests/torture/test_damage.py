@@ -50,7 +50,7 @@ def damages_of(newest: Path, before: Path):
         other = before / path.name
         found.append((f"{path.name} of another step", _to_file(path.name, _copy_from(other))))
     found.append(("another step under its name", lambda folder: _replace(folder, before)))
-    found.append(("a pickle beside", lambda folder: (folder / "optimizer.pt").write_bytes(b"")))
+    found.append(("a pickle next to it", lambda folder: (folder / "optimizer.pt").write_bytes(b"")))
     found.append(("nothing in it", lambda folder: (shutil.rmtree(folder), folder.mkdir())))
     found.append(("a file of its name", lambda folder: (shutil.rmtree(folder), folder.touch())))
     return found
@@ -146,11 +146,11 @@ def test_every_damage_to_an_adapter_is_refused(workplace, backbone_dir, tmp_path
     print(f"{n_refused} damages to an adapter refused")  # noqa: T201
 
 
-def test_every_damage_to_a_cached_backbone_is_mended(tmp_path, caplog):
+def test_every_damage_to_a_cached_backbone_is_repaired(tmp_path, caplog):
     """The backbone is made again with a message, and has the same bytes."""
     folder = resolve_backbone("tiny:0", cache_dir=tmp_path)
     whole = {path.name: path.read_bytes() for path in folder.iterdir()}
-    n_mended = 0
+    n_repaired = 0
     for name, content in sorted(whole.items()):
         for kind, damage in damages(folder / name, N_BITS, SEED):
             damage(folder / name)
@@ -159,9 +159,9 @@ def test_every_damage_to_a_cached_backbone_is_mended(tmp_path, caplog):
                 assert resolve_backbone("tiny:0", cache_dir=tmp_path) == folder
             assert f"{folder} is made again: " in caplog.text, (name, kind)
             assert (folder / name).read_bytes() == content, (name, kind)
-            n_mended += 1
+            n_repaired += 1
     assert {path.name for path in folder.iterdir()} == set(whole)
-    print(f"{n_mended} damages to a cached backbone mended")  # noqa: T201
+    print(f"{n_repaired} damages to a cached backbone repaired")  # noqa: T201
 
 
 # ---- the files of a run ---------------------------------------------------------------------
@@ -184,7 +184,7 @@ CONTENTS = {
 
 @pytest.mark.parametrize("name", RUN_FILES)
 def test_a_runs_damaged_files_are_messages(workplace, name):
-    """Whatever stands in any file of a run, each command ends with a result or a message."""
+    """For any content of any file of a run, each command ends with a result or a message."""
     commands = [
         ["evaluate", "worn"],
         ["compare", "worn", "straight"],
@@ -233,7 +233,7 @@ def bomb(tmp_path):
 
 
 def plant(folder: Path, content: bytes) -> None:
-    """Put the pickle into a folder under every name that somebody might read."""
+    """Put the pickle into a folder under every name that a program might read."""
     for name in PICKLES:
         (folder / name).write_bytes(content)
 
@@ -261,7 +261,7 @@ def test_a_pickle_in_an_adapter_is_refused(workplace, backbone_dir, tmp_path, bo
 
 
 def test_a_pickle_in_the_cache_is_not_read(workplace, undisturbed, bomb):
-    """Neither beside tokens, nor under joblib's own names, nor beside cached weights."""
+    """Pickles next to tokens or cached weights, also under joblib's own names, are ignored."""
     shutil.copytree(workplace / "artifacts" / "cache", workplace / "mined" / "cache")
     for folder in [path for path in (workplace / "mined" / "cache").rglob("*") if path.is_dir()]:
         plant(folder, bomb)

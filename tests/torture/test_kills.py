@@ -109,7 +109,7 @@ def test_a_shell_sees_the_signal(workplace):
 
 @pytest.fixture
 def small_disk(tmp_path):
-    """Give a file system of 900 kB, or None where this machine lets nobody mount one."""
+    """Give a file system of 900 kB, or None where mounting is not allowed."""
     folder = tmp_path / "small"
     folder.mkdir()
     mount = ["mount", "-t", "tmpfs", "-o", "size=900k", "none", folder]
@@ -158,15 +158,15 @@ def test_a_full_disk_is_a_message_and_costs_nothing(
     assert outcome(workplace, run) == undisturbed
 
 
-def test_a_full_disk_is_foreseen(workplace, undisturbed):
-    """With less room than the checkpoints take, no step is computed; with room it is begun anew."""
-    cramped = Forked(workplace, with_free_disk, 10_000, "fit", *FLAGS, "--run", "foreseen")
+def test_full_disk_is_estimated(workplace, undisturbed):
+    """Without space for the checkpoints no step is computed; with space the fit starts again."""
+    cramped = Forked(workplace, with_free_disk, 10_000, "fit", *FLAGS, "--run", "estimated")
     assert cramped.end() == 2
     assert "has 0.0 MB of free space" in cramped.messages()
-    assert last_step(workplace, "foreseen") == 0
-    again = fit(workplace, "foreseen")
+    assert last_step(workplace, "estimated") == 0
+    again = fit(workplace, "estimated")
     assert again.end() == 0, again.messages()
-    assert outcome(workplace, "foreseen") == undisturbed
+    assert outcome(workplace, "estimated") == undisturbed
 
 
 def test_two_runs_do_not_disturb_each_other(workplace, undisturbed):

@@ -1,4 +1,4 @@
-"""What runs beside the tests reaches no network, and no module does on import."""
+"""Forked processes of the tests reach no network, and no module does on import."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from faults import DEAF, Forked, reach_out
 
 
 def test_forked_processes_are_deaf(tmp_path):
-    """What runs beside the tests reaches no other machine either."""
+    """A forked process reaches no other machine."""
     assert Forked(tmp_path, reach_out).end() == DEAF
 
 
 def test_no_module_reaches_the_network_on_import():
-    """Those that import torch and transformers included, and nobody told them to stay offline."""
+    """No module does, also those that import torch and transformers, without an offline setting."""
     modules = pkgutil.walk_packages(tiewise.__path__, "tiewise.")
     names = [module.name for module in modules if not module.name.endswith("__main__")]
     command = [sys.executable, "-c", f"import deaf, {', '.join(names)}"]

@@ -1,4 +1,4 @@
-"""What pairs cost, by formula: the passes of each mode, and what cannot be otherwise."""
+"""Cost of pairs by formula: the passes of each mode, and properties that always hold."""
 
 from __future__ import annotations
 

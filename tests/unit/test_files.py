@@ -24,7 +24,7 @@ from tiewise.files import (
 
 
 def test_an_error_leaves_the_old_file(tmp_path):
-    """When the writer fails, what stood there still stands, and no temporary is left."""
+    """When the writer fails, the old file is unchanged, and no temporary is left."""
     write_bytes(tmp_path / "a", b"old")
     with pytest.raises(RuntimeError), atomic_path(tmp_path / "a") as temporary:
         temporary.write_bytes(b"half")

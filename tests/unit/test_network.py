@@ -6,7 +6,7 @@ import pytest
 from pytest_socket import SocketConnectBlockedError
 
 ELSEWHERE = ("192.0.2.1", 443)
-"""An address that is kept for examples; nobody has it."""
+"""An address that is reserved for documentation."""
 
 pytestmark = pytest.mark.filterwarnings("ignore:A test tried to use socket")
 

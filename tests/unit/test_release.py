@@ -1,4 +1,4 @@
-"""What a release promises: floors that are tested, and one version."""
+"""Release metadata: tested lower bounds of dependencies, and one version."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import tiewise
 ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
 UNTESTED = {"demo", "train"}
-"""Extras whose floors nobody has run: torch comes in the one build that the tests have, and the
-page is driven with the one gradio that its session installs."""
+"""Extras whose lower bounds are not tested: the tests have one build of torch, and the
+session of the page installs one version of gradio."""
 
 
 def _named(requirement: str) -> tuple[str, str]:
@@ -35,7 +35,7 @@ def test_the_floors_are_those_of_the_project():
 
 
 def test_the_version_is_written_once():
-    """It stands in ``__init__.py``; pyproject.toml reads it there."""
+    """It is in ``__init__.py``; pyproject.toml reads it there."""
     assert PROJECT["dynamic"] == ["version"]
     source = (ROOT / "src" / "tiewise" / "__init__.py").read_text("utf-8")
     assert re.findall(r'^__version__ = "([\w.]+)"$', source, re.MULTILINE) == [tiewise.__version__]

@@ -1,4 +1,4 @@
-"""What docs/reliability.md says holds each promise is there to hold it."""
+"""Each test that docs/reliability.md names exists."""
 
 import ast
 import re

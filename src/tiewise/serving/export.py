@@ -190,7 +190,7 @@ def export_adapter(
 
 
 def _refuse_foreign(out_dir: Path) -> None:
-    """Refuse to put an export in place of anything but an export: what stands there would go."""
+    """Refuse to replace a folder that is neither empty nor an export."""
     if not out_dir.exists() or (out_dir / "export.json").is_file():
         return
     if not out_dir.is_dir() or any(out_dir.iterdir()):

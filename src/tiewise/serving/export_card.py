@@ -1,4 +1,4 @@
-"""What a person reads beside an exported model: its card, with code that runs, and its licence."""
+"""Model card and licence of an exported model; the card has code that runs."""
 
 from __future__ import annotations
 
@@ -175,12 +175,12 @@ def write_card(facts: Mapping[str, Any], template: Template) -> str:
 def _licence_section(licence: str, backbone: str) -> str:
     if licence == UNKNOWN:
         return (
-            f"## Licence\n\nThe licence of the backbone {backbone} was not found beside its "
+            f"## Licence\n\nThe licence of the backbone {backbone} was not found with its "
             "weights. Look it up before you share this folder: its terms hold for these weights."
         )
     return (
         f"## Licence\n\nThese weights contain those of the backbone {backbone}; its licence, "
-        f"**{licence}**, holds for them. Files that state it are beside this card where the "
+        f"**{licence}**, holds for them. Files that state it are in this folder if the "
         "backbone's folder had them."
     )
 

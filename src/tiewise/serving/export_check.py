@@ -1,7 +1,4 @@
-"""Whether an exported folder scores as the adapter did, for somebody who has transformers alone.
-
-A leaf: imports torch.
-"""
+"""Check that transformers alone gives an exported model the scores of its adapter."""
 
 from __future__ import annotations
 

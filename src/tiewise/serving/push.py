@@ -1,4 +1,4 @@
-"""A model to the hub, with its card, under a name that somebody chose."""
+"""Push a model folder with its card to the hub, under a given name."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def _choose_fold(run: RunFolder, fold: int | None) -> int:
 def _check_folder(folder: Path) -> None:
     if not (folder / _CARD).is_file():
         raise RunError(
-            f"{folder} has no model card ({_CARD}), without which nobody knows what it is. "
+            f"{folder} has no model card ({_CARD}); expected one that says what the model is. "
             "Fit again with huggingface_hub and jinja2 installed, or write it with "
             "tiewise.report.card.write_card."
         )

@@ -175,7 +175,7 @@ def test_a_result_that_scores_differently_is_not_written(cache_dir, tmp_path, mo
 
 
 def test_an_existing_folder_is_replaced_only_on_request(cache_dir, tmp_path):
-    """What stands there stays, whole, until the new folder is finished."""
+    """The old folder stays whole until the new one is finished."""
     opened = open_tiny("tiny", cache_dir, dtype="float32")
     adapter_dir = opened.save(tmp_path / "a")
     out = tmp_path / "out"

@@ -27,7 +27,7 @@ FACTS = {
 
 
 def test_the_card_carries_licence_drift_and_an_honest_command():
-    """Terms of the backbone, what the merge changed, and what nobody has tried."""
+    """The card has the backbone's terms, the effect of the merge, and what was not tried."""
     card = write_card(FACTS, TEMPLATE)
     front, body = card.removeprefix("---\n").split("\n---", 1)
     assert front.splitlines()[:2] == ["license: gemma", "base_model: google/gemma-2-9b-it"]

@@ -36,7 +36,7 @@ def test_the_command_refuses_too(model, capsys):
 
 
 def test_a_folder_without_a_card_is_refused(tmp_path):
-    """Nobody would know what it is."""
+    """A model without a card cannot be identified, so it is refused."""
     with pytest.raises(RunError, match="no model card"):
         push_folder(tmp_path, "me/model")
 

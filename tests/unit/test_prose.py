@@ -1,0 +1,101 @@
+"""Words that the project does not use in its prose.
+
+The test reads comments, docstrings and other strings, not identifiers.
+"""
+
+import ast
+import io
+import re
+import tokenize
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+SIMULATED_TEXTS = ROOT / "src/tiewise/data/simulation"
+TEXT_SUFFIXES = {".css", ".jinja", ".md", ".mplstyle", ".toml"}
+THIS_FILE = Path(__file__).resolve()
+
+BANNED = re.compile(
+    r"""\b(
+        dear | foretell | foretold | foresee[ns]? | mend(s|ed)? | thrice | anew | nobody | somebody
+        | dealt | witness(es|ed)? | likeliest | stands | stood | beside
+        | of\s+no\s+account | in\s+two\s+minds | let\s+go
+    )\b | [\u00ab\u00bb]""",
+    re.VERBOSE | re.IGNORECASE,
+)
+UNFINISHED = (
+    "src/tiewise/data/", "src/tiewise/judges/", "src/tiewise/runs/", "src/tiewise/training/",
+    "tests/integration/judges/", "tests/integration/training/", "tests/integration/test_cli.py",
+    "tests/unit/data/", "tests/unit/judges/",
+)  # fmt: skip
+"""Places whose prose is not rewritten yet."""
+OPENERS = {"What", "Whose", "Which", "Who", "Where", "How", "That"}
+
+
+def name(path):
+    return path.relative_to(ROOT).as_posix()
+
+
+def find_sources():
+    """Return the Python files of package and tests."""
+    folders = [ROOT / "src", ROOT / "tests"]
+    paths = [path for folder in folders for path in sorted(folder.rglob("*.py*"))]
+    sources = [path for path in paths if path.suffix in {".py", ".pyi"} and path != THIS_FILE]
+    return [path for path in sources if not name(path).startswith(UNFINISHED)]
+
+
+def find_texts():
+    """Return the other texts of the package, and the changelog."""
+    paths = [path for path in sorted((ROOT / "src").rglob("*")) if path.suffix in TEXT_SUFFIXES]
+    texts = [path for path in paths if path.parent != SIMULATED_TEXTS or path.suffix != ".toml"]
+    return [*texts, ROOT / "CHANGELOG.md"]
+
+
+def read_prose(source):
+    """Yield (line, text) for each comment and string of Python source."""
+    for token in tokenize.generate_tokens(io.StringIO(source).readline):
+        if token.type == tokenize.COMMENT:
+            yield token.start[0], token.string
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str):
+            yield node.lineno, node.value
+
+
+def find_banned(parts):
+    """Return line and word of each banned word in the parts (line, text) of a file."""
+    return sorted(
+        (line + text.count("\n", 0, match.start()), match[0])
+        for line, text in parts
+        for match in BANNED.finditer(text)
+    )
+
+
+@pytest.mark.parametrize("path", find_sources(), ids=name)
+def test_source_uses_plain_words(path):
+    """No comment or string has a banned word; no module docstring opens with a question word."""
+    source = path.read_text(encoding="utf-8")
+    assert find_banned(read_prose(source)) == []
+    opening = (ast.get_docstring(ast.parse(source)) or "").split(maxsplit=1)
+    assert opening[:1] == [] or opening[0] not in OPENERS
+
+
+@pytest.mark.parametrize("path", find_texts(), ids=name)
+def test_text_uses_plain_words(path):
+    """No banned word in documents, templates, style sheets and presets."""
+    assert find_banned([(1, path.read_text(encoding="utf-8"))]) == []
+
+
+@pytest.mark.parametrize(
+    ("source", "words"),
+    [
+        ("# A dear call\nx = 1", [(1, "dear")]),
+        ('x = 1\ny = f"It {x} stands\\nhere"', [(2, "stands")]),
+        ('"""First line.\n\nOf no\naccount.\n"""', [(3, "Of no\naccount")]),
+        ("stands = nobody", []),
+        ('"side by side"  # besides', []),
+    ],
+)
+def test_only_prose_is_searched(source, words):
+    """Comments, strings and f-strings count; identifiers and longer words do not."""
+    assert find_banned(read_prose(source)) == words
