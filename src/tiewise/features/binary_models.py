@@ -35,19 +35,11 @@ _MANY_ROWS = 12_000
 
 @dataclass(frozen=True)
 class Settings:
-    """The settings of a binary model that are chosen on held-out rows.
+    """Settings that are chosen on held-out rows, and the log loss of these rows in nats.
 
-    Attributes
-    ----------
-    penalty
-        Penalty of the logistic regression.
-    n_trees
-        Number of trees.
-    blend
-        Factor on the log odds of the logistic regression, factor on those of the trees, and a
-        constant (0 in an odd model).
-    log_loss
-        Log loss of the held-out rows, in nats; None where too few groups allow no held-out rows.
+    `blend` is the factor on the log odds of the logistic regression, the factor on those of the
+    trees, and a constant (0 in an odd model). With too few groups there are no held-out rows:
+    `log_loss` is None.
     """
 
     penalty: float = 0.3
@@ -124,10 +116,8 @@ def fit_binary_model(
         Shape (n,), not negative; rows of weight 0 are left out.
     groups
         Shape (n,): rows of one group are never on both sides of a split.
-    is_odd
-        Which of the two questions the model answers.
-    seed
-        Seed of the splits and the trees.
+    is_odd, seed
+        Which model it is; seed of the splits and the trees.
     """
     used = np.flatnonzero(weights > 0)
     rows = _soften(_Rows(features, outcomes, weights, is_odd).take(used))

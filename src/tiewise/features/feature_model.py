@@ -41,31 +41,16 @@ _TRUSTED_TYPES = ["sklearn.ensemble._hist_gradient_boosting.predictor.TreePredic
 
 @dataclass(frozen=True)
 class FeatureModel:
-    """A fitted feature model.
-
-    Attributes
-    ----------
-    winner, tie
-        Models of A against B, and of a tie against none.
-    n_rows
-        Number of pairs it was fitted on.
-    """
+    """A fitted feature model: models of A against B and of ties, and the number of its rows."""
 
     winner: BinaryModel
     tie: BinaryModel
     n_rows: int
 
     def predict(self, pairs: pd.DataFrame) -> FloatArray:
-        """Return P(A), P(B), P(tie).
+        """Return P(A), P(B), P(tie) of a pairs table: float64, shape (n, 3), rows sum to 1.
 
-        Parameters
-        ----------
-        pairs
-            A pairs table of n rows; only the three text columns are read.
-
-        Returns
-        -------
-        float64 array, shape (n, 3), rows sum to 1
+        Only the three text columns are read.
         """
         if pairs.empty:
             return np.zeros((0, 3))
@@ -115,10 +100,6 @@ def fit_feature_model(
     features
         Features of the rows where they are known already.
 
-    Returns
-    -------
-    FeatureModel
-
     Raises
     ------
     PairsError
@@ -136,26 +117,23 @@ def fit_feature_model(
     if features is None:
         features = extract_table_features(pairs)
     wins_a, wins_b, ties = targets.probs.T
-    decided, asked = wins_a + wins_b, 1 - targets.binary_fraction
-    first_wins, is_tie = _divide(wins_a, decided), _divide(ties, asked)
+    decided, may_tie = wins_a + wins_b, 1 - targets.binary_fraction
     winner, tie = (
-        fit_binary_model(features, outcomes, weights, names, is_odd=is_odd, seed=seed)
-        for outcomes, weights, is_odd in (
-            (first_wins, targets.weights * decided, True),
-            (is_tie, targets.weights * asked, False),
+        fit_binary_model(
+            features,
+            part / np.where(whole > 0, whole, 1.0),
+            targets.weights * whole,
+            names,
+            is_odd=is_odd,
+            seed=seed,
         )
+        for part, whole, is_odd in ((wins_a, decided, True), (ties, may_tie, False))
     )
     return FeatureModel(winner, tie, len(pairs))
 
 
 def load_feature_model(folder: Path | str) -> FeatureModel:
-    """Return the model that `FeatureModel.save` wrote.
-
-    Raises
-    ------
-    ModelError
-        When a file is missing, damaged, or from a version with other features.
-    """
+    """Return the model that `FeatureModel.save` wrote; ModelError when its files are damaged."""
     import skops.io
 
     path = Path(folder) / _MODEL_FILE
@@ -206,16 +184,9 @@ def fit_feature_fold(
 ) -> pd.DataFrame | None:
     """Fit one fold, save its model and predict its held-out rows.
 
-    Returns
-    -------
-    DataFrame or None
-        The columns ``prob_*``, ``logit_*`` and ``is_degenerate`` of the held-out rows; None when
-        the fold was finished before.
-
-    Raises
-    ------
-    RunError
-        When the folder belongs to other inputs.
+    The result has the columns ``prob_*``, ``logit_*`` and ``is_degenerate`` of the held-out rows;
+    it is None when the fold was finished before. RunError means that the folder belongs to other
+    inputs.
     """
     fingerprint = {"config": defining_fields(config), "data": task.data_digest, "fold": task.fold}
     check_fingerprint(task.folder, fingerprint, resume=task.resume)
@@ -232,7 +203,3 @@ def fit_feature_fold(
     logits = pd.DataFrame(np.log(probs), columns=LOGIT_COLUMNS)
     table = pd.DataFrame(probs, columns=PROB_COLUMNS).join(logits)
     return table.assign(is_degenerate=is_degenerate(held_out))
-
-
-def _divide(part: FloatArray, whole: FloatArray) -> FloatArray:
-    return part / np.where(whole > 0, whole, 1.0)

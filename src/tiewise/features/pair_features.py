@@ -1,9 +1,8 @@
 """Features of pairs: signed ones, which favour A or B, and shared ones.
 
-A *signed* feature is a difference, A minus B: exchanging the two responses changes its sign and
-nothing else, exactly. A *shared* feature is a sum, a ratio of sets, or a property of the prompt:
-exchanging the responses changes nothing. A model of these two kinds can be symmetric by
-construction. Names of models, languages and sources are never read.
+A *signed* feature is a difference, A minus B: exchanging the two responses changes exactly its
+sign. A *shared* feature is a sum, a ratio of sets, or a property of the prompt: exchanging the
+responses changes nothing. Names of models, languages and sources are never read.
 """
 
 from __future__ import annotations
@@ -16,14 +15,8 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from tiewise.features.text_counts import (
-    PROMPT_KINDS,
-    Words,
-    count_text,
-    join_turns,
-    shorten,
-    split_words,
-)
+from tiewise.features import text_counts
+from tiewise.features.text_counts import Counts, Words, count_text, join_turns, shorten, split_words
 
 FloatArray = npt.NDArray[np.float64]
 Turns = Sequence[str | None]
@@ -58,10 +51,8 @@ class PairFeatures:
 
     Attributes
     ----------
-    signed
-        float64, shape (n, n_signed): these change their sign when A and B are exchanged.
-    shared
-        float64, shape (n, n_shared): these do not change.
+    signed, shared
+        float64, shapes (n, n_signed) and (n, n_shared).
     signed_names, shared_names
         One name for each column.
     """
@@ -81,16 +72,12 @@ class PairFeatures:
         return PairFeatures(self.signed[chosen], self.shared[chosen], *names)
 
 
-Counted = tuple[dict[str, float], npt.NDArray[np.int64]]
-
-
 class _Row(NamedTuple):
     """Counts of one pair; a response is counted twice: all of its turns, and the last turn."""
 
     shared: dict[str, float]
     novelty: float
-    a: tuple[Counted, Counted]
-    b: tuple[Counted, Counted]
+    sides: list[tuple[Counts, Counts]]
 
 
 def join_features(parts: Sequence[PairFeatures]) -> PairFeatures:
@@ -137,30 +124,25 @@ def extract_features(
 def _count_row(prompt: Turns, response_a: Turns, response_b: Turns) -> _Row:
     whole = join_turns(prompt)
     last = (prompt[-1] or "") if prompt else ""
-    prompt_words = split_words(shorten(whole))
-    last_words = prompt_words if len(prompt) < 2 else split_words(shorten(last))
-    texts = [join_turns(turns) for turns in (response_a, response_b)]
-    a, b = words = [split_words(shorten(text)) for text in texts]
-    counted = [count_text(*side, prompt_words) for side in zip(texts, words, strict=True)]
-    last_a, last_b = (
-        count if len(turns) < 2 else _count_last(turns[-1] or "", last_words)
-        for turns, count in zip((response_a, response_b), counted, strict=True)
-    )
-    return _Row(
-        shared=_describe_prompt(whole, last, last_words, len(prompt)) | _compare(a, b),
-        novelty=np.log1p(len(a.content - b.content)) - np.log1p(len(b.content - a.content)),
-        a=(counted[0], last_a),
-        b=(counted[1], last_b),
-    )
-
-
-def _count_last(text: str, prompt: Words) -> Counted:
-    return count_text(text, split_words(shorten(text)), prompt)
+    prompt_words = split_words(whole)
+    last_words = prompt_words if len(prompt) < 2 else split_words(last)
+    words, sides = [], []
+    for turns in (response_a, response_b):
+        text, final = join_turns(turns), (turns[-1] or "") if turns else ""
+        words.append(split_words(text))
+        counts = last_counts = count_text(text, words[-1], prompt_words)
+        if len(turns) > 1:
+            last_counts = count_text(final, split_words(final), last_words)
+        sides.append((counts, last_counts))
+    a, b = words
+    novelty = np.log1p(len(a.content - b.content)) - np.log1p(len(b.content - a.content))
+    shared = _describe_prompt(whole, last, last_words, len(prompt)) | _compare(a, b)
+    return _Row(shared, novelty, sides)
 
 
 def _describe_prompt(whole: str, last: str, words: Words, n_turns: int) -> dict[str, float]:
     read = shorten(last)
-    kinds = PROMPT_KINDS.items()
+    kinds = text_counts.PROMPT_KINDS.items()
     return {
         **{f"asks_{kind}": not words.distinct.isdisjoint(listed) for kind, listed in kinds},
         "n_turns": min(n_turns, 6),
@@ -201,7 +183,7 @@ def _overlap(a: frozenset[object] | set[str], b: frozenset[object] | set[str]) -
 
 def _assemble(rows: list[_Row]) -> tuple[dict[str, FloatArray], dict[str, FloatArray]]:
     """Return the signed and the shared features of some rows, by name."""
-    a, b = (_describe_sides(sides) for sides in ([row.a for row in rows], [row.b for row in rows]))
+    a, b = (_describe_sides(sides) for sides in zip(*(row.sides for row in rows), strict=True))
     signed = {name: a[name] - b[name] for name in a}
     signed["novelty"] = np.array([row.novelty for row in rows])
     shared = {f"sum_{name}": a[name] + b[name] for name in a if not name.startswith("last_")}
@@ -210,7 +192,7 @@ def _assemble(rows: list[_Row]) -> tuple[dict[str, FloatArray], dict[str, FloatA
     return signed, shared
 
 
-def _describe_sides(sides: Sequence[tuple[Counted, Counted]]) -> dict[str, FloatArray]:
+def _describe_sides(sides: Sequence[tuple[Counts, Counts]]) -> dict[str, FloatArray]:
     """Return features of whole responses, and how their last turns differ from the whole."""
     whole, last = (describe_texts(counted) for counted in zip(*sides, strict=True))
     return whole | {f"last_{name}": last[name] - whole[name] for name in _LAST_TURN}
@@ -220,17 +202,11 @@ def _to_columns(rows: Sequence[dict[str, float]]) -> dict[str, FloatArray]:
     return {name: np.array([row[name] for row in rows], dtype=np.float64) for name in rows[0]}
 
 
-def describe_texts(counted: Sequence[Counted]) -> dict[str, FloatArray]:
+def describe_texts(counted: Sequence[Counts]) -> dict[str, FloatArray]:
     """Turn counts into logarithms and shares, which have one range for long and short responses.
 
-    Parameters
-    ----------
-    counted
-        Length n, at least 1: results of :func:`tiewise.features.text_counts.count_text`.
-
-    Returns
-    -------
-    dict of float64 arrays of shape (n,), finite also for empty texts
+    `counted` are at least one result of `count_text`; the arrays are float64 of shape (n,), finite
+    also for empty texts.
     """
     c = _to_columns([counts for counts, _ in counted])
     byte_counts = np.stack([part for _, part in counted]).astype(np.float64)
@@ -250,8 +226,7 @@ def _size_features(c: dict[str, FloatArray]) -> dict[str, FloatArray]:
         "root_chars": np.sqrt(np.minimum(c["chars"], 8000)) / 10,
         "kilo_chars": np.minimum(c["chars"], 8000) / 1000,
         "is_empty": (c["words"] == 0).astype(np.float64),
-        "log_words": np.log1p(c["words"]),
-        "log_sentences": np.log1p(c["sentences"]),
+        **_logs(c, "words", "sentences"),
         "words_per_sentence": np.minimum(c["words"] / (c["sentences"] + 1), 60) / 10,
         "chars_per_word": np.minimum((c["word_chars"] + 22) / (c["words"] + 5), 12),
     }
@@ -260,40 +235,34 @@ def _size_features(c: dict[str, FloatArray]) -> dict[str, FloatArray]:
 def _layout_features(c: dict[str, FloatArray]) -> dict[str, FloatArray]:
     lists = c["bullets"] + c["numbers"]
     return {
-        "log_lines": np.log1p(c["lines"]),
-        "log_paragraphs": np.log1p(c["paragraphs"]),
-        "log_bullets": np.log1p(c["bullets"]),
-        "log_numbers": np.log1p(c["numbers"]),
-        "log_headings": np.log1p(c["headings"]),
+        **_logs(c, "lines", "paragraphs", "bullets", "numbers", "headings"),
         "has_list": (lists > 0).astype(np.float64),
         "list_share": lists / (c["lines"] + 1),
         "fences": np.minimum(c["fences"], 6) / 2,
         "open_fence": c["fences"] % 2,
         "log_ticks": np.log1p(np.maximum(c["ticks"] - 3 * c["fences"], 0)),
-        "log_bolds": np.log1p(c["bolds"]),
-        "log_pipes": np.log1p(c["pipes"]),
-        "log_links": np.log1p(c["links"]),
-        "log_tags": np.log1p(c["tags"]),
+        **_logs(c, "bolds", "pipes", "links", "tags"),
         "code_share": np.log1p(100 * c["code_marks"] / (c["read"] + 50)),
     }
 
 
 def _style_features(c: dict[str, FloatArray]) -> dict[str, FloatArray]:
-    rates = {name: c[name] / (c["words"] + 10) for name in ("stops", "commas", "hedges", "first")}
+    rates = ("stops", "commas", "hedges", "first")
     logs = ("asks", "exclaims", "colons", "brackets", "quotes", "digits", "hedges", "first")
     flags = ("early_refusal", "opener", "ends_clean", "ends_asking", "starts_upper", "starts_space")
-    return (
-        {f"{name}_rate": rate for name, rate in rates.items()}
-        | {f"log_{name}": np.log1p(c[name]) for name in (*logs, "second", "connectives")}
-        | {name: c[name] for name in flags}
-        | {
-            "refusals": np.minimum(c["refusals"], 4),
-            "dialogue": np.log1p(c["dialogue"]),
-            "digit_share": c["digits"] / (c["read"] + 20),
-            "capital_share": c["capitals"] / (c["read"] + 20),
-            "foreign_share": c["foreign"] / (c["read"] + 20),
-        }
-    )
+    shares = {"digit_share": "digits", "capital_share": "capitals", "foreign_share": "foreign"}
+    return {
+        **{f"{name}_rate": c[name] / (c["words"] + 10) for name in rates},
+        **_logs(c, *logs, "second", "connectives"),
+        **{name: c[name] for name in flags},
+        "refusals": np.minimum(c["refusals"], 4),
+        "dialogue": np.log1p(c["dialogue"]),
+        **{share: c[name] / (c["read"] + 20) for share, name in shares.items()},
+    }
+
+
+def _logs(c: dict[str, FloatArray], *names: str) -> dict[str, FloatArray]:
+    return {f"log_{name}": np.log1p(c[name]) for name in names}
 
 
 def _repetition_features(c: dict[str, FloatArray]) -> dict[str, FloatArray]:

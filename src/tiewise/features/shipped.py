@@ -30,16 +30,10 @@ _ARRAYS = ("centre", "scale", "weights")
 
 @dataclass(frozen=True)
 class ShippedModel:
-    """The two logistic regressions.
+    """Two logistic regressions: of A against B, and of a tie against none.
 
-    Attributes
-    ----------
-    winner
-        Log odds of A against B from the signed features.
-    tie
-        Log odds of a tie from the shared features `tie_names`.
-    tie_names
-        Shared features that measure how alike the responses are.
+    `winner` takes the signed features; `tie` takes the shared features `tie_names`, which measure
+    how similar the responses are.
     """
 
     winner: Logistic
@@ -91,10 +85,7 @@ def load_shipped() -> ShippedModel:
 def shipped_from_json(values: dict[str, Any]) -> ShippedModel:
     """Return the model in a JSON object, as ``benchmarks/shipped_model.py`` writes it.
 
-    Raises
-    ------
-    ModelError
-        When it was fitted on features of another version.
+    ModelError means that it was fitted on features of another version.
     """
     if values["features_version"] != FORMAT_VERSION:
         raise ModelError(
@@ -111,17 +102,9 @@ def shipped_from_json(values: dict[str, Any]) -> ShippedModel:
 def join_log_odds(winner: FloatArray, tie: FloatArray) -> FloatArray:
     """Return the probabilities of A, B and tie from the log odds of two binary models.
 
-    Parameters
-    ----------
-    winner
-        Shape (n,): log odds of A against B where there is no tie.
-    tie
-        Shape (n,): log odds of a tie against none.
-
-    Returns
-    -------
-    float64 array, shape (n, 3), rows sum to 1
-        Negating `winner` exchanges the first two columns exactly and leaves the third.
+    `winner` and `tie` have the shape (n,): log odds of A against B where there is no tie, and of a
+    tie against none. The result has the shape (n, 3), and rows sum to 1; negating `winner`
+    exchanges the first two columns exactly and leaves the third.
 
     Examples
     --------

@@ -67,6 +67,9 @@ PROMPT_KINDS = {
 """Words of a prompt that show the kind of task."""
 
 
+Counts = tuple[dict[str, float], npt.NDArray[np.int64]]
+
+
 class Words(NamedTuple):
     """The words of a text: in order, distinct, without stop words, and as pairs of neighbours."""
 
@@ -94,39 +97,24 @@ def shorten(text: str) -> str:
 
 
 def split_words(text: str) -> Words:
-    """Return the words of a text in lower case.
+    """Return the words of ``shorten(text)`` in lower case.
 
     Examples
     --------
     >>> sorted(split_words("The cat, the dog.").content)
     ['cat', 'dog']
     """
-    ordered = _WORD.findall(text.lower())
+    ordered = _WORD.findall(shorten(text).lower())
     distinct = frozenset(ordered)
     bigrams = frozenset(itertools.pairwise(ordered))
     return Words(ordered, distinct, distinct - WORD_LISTS["stops"], bigrams)
 
 
-def count_text(
-    text: str, words: Words, prompt: Words
-) -> tuple[dict[str, float], npt.NDArray[np.int64]]:
+def count_text(text: str, words: Words, prompt: Words) -> Counts:
     """Count words, marks and phrases of one response.
 
-    Parameters
-    ----------
-    text
-        The response, any length.
-    words
-        The words of ``shorten(text)``.
-    prompt
-        The words of the prompt.
-
-    Returns
-    -------
-    counts
-        Numbers of at least 0, by name.
-    byte_counts
-        int64, shape (256,): how often each byte occurs in the UTF-8 of ``shorten(text)``.
+    `words` and `prompt` are the words of the response and of the prompt. The result is numbers of
+    at least 0 by name, and how often each byte occurs in ``shorten(text)``: int64, shape (256,).
     """
     read = shorten(text)
     data = read.encode("utf-8", "replace")
