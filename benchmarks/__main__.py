@@ -1,8 +1,8 @@
-"""Run benchmarks and print ratios: how many times faster or smaller than the notebook's way.
+"""Run benchmarks and print how many times faster or smaller tiewise is than the notebook's way.
 
-``python -m benchmarks tokens train predict --quick --json ratios.json``. Every ratio is the
-median over rounds in which both ways alternate, in one process and on one thread, with the spread
-of the rounds; ``equal to`` is the largest difference between the numbers the two ways computed.
+``python -m benchmarks tokens train predict --quick --json ratios.json``. A ratio is the median over
+rounds in which both ways alternate, in one process and on one thread, with the lowest and highest
+round; ``equal to`` is the largest difference between the numbers that the two ways computed.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ Row = dict[str, Any]
 
 
 def main() -> None:
-    """Parse the arguments, run what is asked for, print and write the rows."""
+    """Parse the arguments, run the named benchmarks, print and write their rows."""
     parser = argparse.ArgumentParser(prog="benchmarks", description=__doc__)
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(NAMES)}; all")
     parser.add_argument(
@@ -40,7 +40,7 @@ def main() -> None:
 
 
 def render(rows: list[Row]) -> str:
-    """Lay rows out as a table of fixed width."""
+    """Return the rows as a table of fixed width."""
     names = "".join(f"{name:>8}" for name in ("ratio", "low", "high"))
     lines = [f"{'case':<26}{names}{'ours':>13}{'notebook':>13}  unit (equal to)"]
     for row in rows:

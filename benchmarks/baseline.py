@@ -1,13 +1,12 @@
-"""The CPU-class model against simpler ones on real votes, out of fold, by group.
+"""Comparison of the feature model with simpler models on real votes, out of fold, by group.
 
     python benchmarks/baseline.py ../shared/data/human_votes.csv --out benchmarks/baseline.md
 
-Five folds by group for each of three seeds (of the folds, and of whatever a model draws). Every
-model sees the same rows, no model sees names of models or sources, and whatever is chosen is chosen
-by group inside the training rows. *TF-IDF + length* is a logistic regression on the difference of
-the answers' TF-IDF vectors and on lengths, its penalty chosen likewise; ``--by-source`` also fits
-one for each source, which no other model may. The feature model is fitted as
-``tiewise fit --preset baseline --folds all`` does, in runs that resume when it is repeated.
+Five folds by group for each of three seeds. Every model sees the same rows, no model sees names of
+models or sources, and penalties are chosen by group inside the training rows. *TF-IDF + length* is
+a logistic regression on the difference of the TF-IDF vectors of the responses and on lengths;
+``--by-source`` adds one such model per source, which no other model has. The feature model is
+fitted as ``tiewise fit --preset baseline --folds all`` does, in runs that resume.
 """
 
 from __future__ import annotations
@@ -40,7 +39,7 @@ from tiewise.runs.tables import read_folds, read_oof
 Model = Callable[[pd.DataFrame, pd.DataFrame, int], np.ndarray]
 N_SPLITS = 5
 PENALTIES = (0.03, 0.1, 0.3, 1.0)
-"""Of which the penalty of TF-IDF + length is chosen (inverse, as scikit-learn has it)."""
+"""Candidates for the inverse penalty ``C`` of TF-IDF + length."""
 REFERENCE = "TF-IDF + length"
 
 
@@ -216,7 +215,7 @@ def render(pairs: pd.DataFrame, lines: list[str], arguments: argparse.Namespace)
     head = ["seed", "model", "log loss", "accuracy", *sources, f"minus {REFERENCE}"]
     return "\n".join(
         [
-            "# The CPU-class model on real votes",
+            "# The feature model on real votes",
             "",
             f"`{arguments.data.name}`: {len(pairs):,} rows in {n_groups} groups, {N_SPLITS} folds "
             "by group, every row predicted by models that have not seen its group. Log loss in "
@@ -230,9 +229,9 @@ def render(pairs: pd.DataFrame, lines: list[str], arguments: argparse.Namespace)
             f"|{' --- |' * len(head)}",
             *lines,
             "",
-            "*TF-IDF + length*: logistic regression on the difference of the answers' TF-IDF "
+            "*TF-IDF + length*: logistic regression on the difference of the responses' TF-IDF "
             "vectors and on lengths, both orders, penalty chosen by group inside the training "
-            "rows. *By source*: one such model for each source; the other models are not told "
+            "rows. *By source*: one such model for each source; the other models do not know "
             "the source.",
             "",
         ]

@@ -1,10 +1,10 @@
-"""How often the 95 % intervals hold the truth, by simulation.
+"""Coverage of the 95 % intervals, by simulation.
 
     python benchmarks/coverage.py --data-sets 1000 --out benchmarks/coverage.md
 
-Each data set draws groups of very unequal size whose rows share a group's own taste, so rows of one
-group are far from independent, and an overconfident model that knows nothing of it. The truth is
-the same score on 200,000 groups. Expect five minutes on one core.
+Each data set has groups of very unequal size. Rows of a group share a random effect, so they are
+far from independent, and the scored model is overconfident and does not know the effect. The true
+value is the same score on 200,000 groups. It takes about five minutes on one core.
 """
 
 from __future__ import annotations

@@ -1,14 +1,14 @@
-"""A run on every kind of real votes, source by source, against length only.
+"""Scores of a run on all real votes, source by source, compared with length only.
 
     tiewise fit --preset baseline --folds all --run final --data ../shared/data/human_votes.csv \
         ../shared/data/llmfao_votes.csv ../shared/data/lmsys_decisive.csv
     python benchmarks/final.py artifacts/runs/final --out benchmarks/final.md
 
-A source in which nobody ever chose a tie did not offer ties: on its rows the question is A or B, so
-P(tie) is left out of both predictors' answers and the rest sums to one. Length only is fitted, out
-of fold, on sources that do offer ties where their rows are scored. The last line scores all rows as
-`tiewise evaluate` does: there length only, fitted on the mixture, knows its rate of ties, which the
-run, that took P(tie) from sources that offer them, does not.
+On the rows of a source without ties the question is A or B, so P(tie) is removed from both
+predictions and the rest is normalised. Length only is fitted, out of fold, on sources that offer
+ties where the scored rows do. The last line scores all rows as `tiewise evaluate` does: there
+length only is fitted on the mixture and knows its rate of ties, while the run has P(tie) from
+sources that offer ties.
 """
 
 from __future__ import annotations
@@ -69,15 +69,15 @@ def describe(name: str, oof: pd.DataFrame, folds: pd.DataFrame) -> str:
 
 
 def decide(probs: np.ndarray) -> np.ndarray:
-    """Return P(A) and P(B) where a tie is impossible."""
+    """Return the probabilities given that the pair is not a tie."""
     decided = probs * [1, 1, 0]
     return decided / decided.sum(axis=1, keepdims=True)
 
 
 def lines_of_head(sources: list[str]) -> list[str]:
-    """Return what stands above the rows: how it was made, of which files."""
+    """Return the head of the page: the commands, the files and the columns."""
     return [
-        "# The CPU-class model on everything",
+        "# The feature model on all votes",
         "",
         "    tiewise fit --preset baseline --folds all --run final --data "
         + " ".join(f"../shared/data/{source.split()[0]}" for source in sources),

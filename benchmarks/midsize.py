@@ -1,8 +1,8 @@
-"""A Gemma 2 of a size that two cores can time: random weights, real proportions.
+"""A Gemma 2 that is small enough to time on two cores, with random weights and real proportions.
 
-Hidden size 256 with an MLP four times as wide, heads of 64 that share keys by two, soft-capping and
-sliding windows: what a layer spends where is much like the 9B's, and 21 layers of which the first 8
-have no adapter are its 42 with 16, halved.
+Hidden size 256, an MLP four times as wide, heads of 64 of which two share their keys, soft-capping
+and sliding windows: each part of a layer takes a similar share of the time as in the 9B. The 9B has
+42 layers, the first 16 without adapters in the notebook; here these are 21 and 8.
 """
 
 from __future__ import annotations
@@ -37,10 +37,10 @@ NOTEBOOK_TARGETS = ("q_proj", "k_proj", "v_proj")
 
 
 def keep_freed_memory() -> None:
-    """Let the C library keep what is freed.
+    """Tell the C library to keep freed memory.
 
-    Otherwise page faults cost the notebook's way up to a half more, on some machines and not on
-    others, and they are not what is compared.
+    Otherwise page faults slow the notebook's way down by up to a half, on some machines only, and
+    they are not what is compared.
     """
     libc = ctypes.CDLL(None)
     if hasattr(libc, "mallopt"):
@@ -50,7 +50,7 @@ def keep_freed_memory() -> None:
 
 
 def write_backbone(folder: Path, *, n_layers: int = 21, hidden_size: int = 256) -> Path:
-    """Write the backbone's weights, the same for the same sizes."""
+    """Write the backbone with random weights; the same sizes give the same weights."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
         config = Gemma2Config(
@@ -74,27 +74,31 @@ def write_backbone(folder: Path, *, n_layers: int = 21, hidden_size: int = 256) 
 
 
 def build_ours(
-    backbone_dir: Path, *, dtype: str = "float32", n_frozen_layers: int = 8
+    backbone_dir: Path,
+    *,
+    targets: tuple[str, ...] = NOTEBOOK_TARGETS,
+    n_frozen_layers: int = 8,
+    dtype: str = "float32",
 ) -> PairClassifier:
-    """Build our classifier with the notebook's adapters, shaken so that they matter."""
+    """Build our classifier; noise on its trainable weights gives every adapter an effect."""
     config = ModelConfig(
         backbone=str(backbone_dir),
         dtype=dtype,  # type: ignore[arg-type]
-        lora_targets=NOTEBOOK_TARGETS,
+        lora_targets=targets,
         n_frozen_layers=n_frozen_layers,
     )
     classifier = build_classifier(config, backbone_dir, seed=0)
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
         for _, part in classifier.trainable_parameters():
-            part.add_(0.05 * torch.randn(part.shape, generator=generator, dtype=part.dtype))
-    return classifier.eval()
+            part.add_(0.02 * torch.randn(part.shape, generator=generator, dtype=part.dtype))
+    return classifier
 
 
 def load_theirs(
-    backbone_dir: Path, adapter_dir: Path, *, dtype: str = "float32"
+    backbone_dir: Path, adapter_dir: Path, *, dtype: str = "float32", is_training: bool = False
 ) -> PreTrainedModel:
-    """Load what we saved as the notebook's libraries do: plain transformers and peft."""
+    """Load a saved classifier with plain transformers and peft, prepared as the notebook does."""
     from peft import PeftModel
     from transformers import Gemma2ForSequenceClassification
 
@@ -102,13 +106,19 @@ def load_theirs(
         model = Gemma2ForSequenceClassification.from_pretrained(
             backbone_dir, num_labels=3, dtype=getattr(torch, dtype), attn_implementation="eager"
         )
-        if dtype == "float64":
-            compute_in_float64(model)
-        return PeftModel.from_pretrained(model, adapter_dir).eval()
+    if dtype == "float64":
+        compute_in_float64(model)
+    if is_training:
+        model.config.use_cache = False
+        model.requires_grad_(requires_grad=False)
+        model.enable_input_require_grads()
+        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": True})
+    adapted = PeftModel.from_pretrained(model, adapter_dir, is_trainable=is_training)
+    return adapted.train(is_training)
 
 
 def compute_in_float64(model: PreTrainedModel) -> None:
-    """Undo two roundings: transformers computes norms and softmax in float32 whatever the dtype."""
+    """Compute norms and softmax in float64; transformers computes both in float32 for any dtype."""
 
     def norm(self: Any, states: torch.Tensor) -> torch.Tensor:
         scale = torch.rsqrt(states.square().mean(-1, keepdim=True) + self.eps)
@@ -132,14 +142,14 @@ def compute_in_float64(model: PreTrainedModel) -> None:
 
 
 def draw_lengths(n: int, *, seed: int = 0) -> np.ndarray:
-    """Draw n rows of real lengths: tokens of prompt, response A, response B."""
+    """Draw n rows of real lengths, (n, 3): tokens of prompt, response A, response B."""
     with LENGTHS.open(newline="") as file:
         table = np.array([list(map(int, row)) for row in list(csv.reader(file))[1:]])
     return table[np.random.default_rng(seed).choice(len(table), n, replace=False)]
 
 
 def as_rows(contents: list[np.ndarray], *, max_length: int = 1024) -> TokenRows:
-    """Put begin and end around contents cut on the right, as the notebook does."""
+    """Add begin and end to contents that are cut on the right, as the notebook does."""
     rows = [np.concatenate([[BEGIN], part[: max_length - 2], [END]]) for part in contents]
     lengths = np.array([len(row) for row in rows])
     return TokenRows(

@@ -1,7 +1,6 @@
-"""Other packages with the same aim, on the same backbone and budget, as their users would run them.
+"""Other packages for the same task, run with the same backbone and budget and their own defaults.
 
-`pairjudge` is installed beside the benchmark alone (``pip install --no-deps pairjudge==0.3.0``):
-nothing in the package knows it.
+`pairjudge` is needed by this benchmark only: ``pip install --no-deps pairjudge==0.3.0``.
 """
 
 from __future__ import annotations
@@ -24,14 +23,14 @@ def fit_pairjudge(
 ) -> tuple[dict[str, np.ndarray], int, int]:
     """Fit pairjudge with its own defaults: LoRA on every linear layer, its own packing.
 
-    Its packer marks a row's ends with the tokenizer's ``bos_token`` and ``eos_token``, which BERT's
-    calls ``cls_token`` and ``sep_token``; so it is told. It chooses its best epoch on rows held
-    back, of which there is one.
+    Its packer needs ``bos_token`` and ``eos_token``, which BERT's tokenizer calls ``cls_token`` and
+    ``sep_token``, so they are named here. It chooses the best epoch on validation rows; there is
+    one epoch.
 
     Returns
     -------
     probs, n_rows, n_tokens
-        In one order and averaged over both; rows and tokens it learned from.
+        In one order and averaged over both; training rows and tokens.
     """
     from pairjudge import PairwiseJudge
     from pairjudge.packing import PackerConfig, PairPacker
@@ -76,7 +75,7 @@ def fit_pairjudge(
     usable = [judge.packer.pack(*row).usable for row in held_out[_TEXTS].itertuples(index=False)]
     probs = {}
     for way, is_swapped in (("main", True), ("one order", False)):
-        # What it refuses to judge is given the share of each class.
+        # Rows that it refuses get the class shares.
         probs[way] = np.tile(table.iloc[:n_rows][_WINNERS].mean().to_numpy(float), (len(usable), 1))
         probs[way][usable] = judge.predict_proba(held_out[usable], swap_debias=is_swapped)
     return probs, n_rows, int(seen[n_rows - 1])
@@ -93,7 +92,7 @@ def _as_arena(pairs: pd.DataFrame) -> pd.DataFrame:
 
 
 def _name_ends(backbone_dir: Path, folder: Path) -> Path:
-    """Copy a BERT under names for its ends that other packages look for."""
+    """Copy a BERT and name its first and last token as other packages expect."""
     shutil.copytree(backbone_dir, folder, dirs_exist_ok=True)
     path = folder / "tokenizer_config.json"
     settings = json.loads(path.read_text())

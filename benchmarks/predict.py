@@ -1,17 +1,17 @@
-"""Scoring pairs: the notebook's evaluation beside ours, on the same rows and weights.
+"""Time of scoring pairs: the notebook's evaluation and ours, on the same rows and weights.
 
     python -m benchmarks predict --quick
 
-The notebook's way is what its Trainer does when it evaluates: eight rows a batch in the order of
-the file, padded to the longest, eager attention, logits at full precision. Ours is `score_rows`
-with its defaults. Both get the same rows of tokens, so what is timed is the scoring alone.
+The notebook's way is the Trainer's evaluation: eight rows a batch in file order, padded to the
+longest, eager attention. Ours is `score_rows` with its defaults. Both get the same rows of tokens,
+so only the scoring is timed.
 
 `predict.one_order`
-    Each pair as it is.
+    Each pair as given.
 `predict.both_orders`
-    Each pair as it is and swapped.
+    Each pair as given and swapped.
 `predict.rank`
-    All ordered pairs of six answers to one prompt, several prompts.
+    All ordered pairs of six responses to one prompt, several prompts.
 
 `equal_to` is the largest difference of a logit in float32; `equal_to_float64` the same for the
 first rows in float64.
@@ -44,7 +44,7 @@ from tiewise.models.scoring import score_rows
 from tiewise.tokens.rows import TokenRows
 
 BATCH_SIZE = 8
-N_ANSWERS = 6
+N_RESPONSES = 6
 N_ROWS_FLOAT64 = 16
 
 
@@ -64,9 +64,9 @@ def run(*, is_quick: bool) -> list[dict[str, Any]]:
 
 
 def load_both(folder: Path, dtype: str, n_layers: int) -> tuple[Any, Any]:
-    """Build our classifier, save it, and load what was saved the notebook's way."""
+    """Build our classifier, save it, and load it the notebook's way."""
     backbone_dir = write_backbone(folder / "backbone", n_layers=n_layers)
-    ours = build_ours(backbone_dir, dtype=dtype, n_frozen_layers=n_layers * 16 // 42)
+    ours = build_ours(backbone_dir, dtype=dtype, n_frozen_layers=n_layers * 16 // 42).eval()
     ours.save(folder / dtype)
     return ours, load_theirs(backbone_dir, folder / dtype, dtype=dtype)
 
@@ -74,23 +74,23 @@ def load_both(folder: Path, dtype: str, n_layers: int) -> tuple[Any, Any]:
 def time_case(
     name: str, rows: TokenRows, both: dict[str, tuple[Any, Any]], n_rounds: int
 ) -> dict[str, Any]:
-    """Time one case in float32, and compare what both ways computed in either precision."""
+    """Time one case in float32, and compare the logits of both ways in both precisions."""
     ours, theirs = both["float32"]
-    differences = []
+    scored = []
 
     def score_ours() -> None:
-        differences.append(score_rows(ours, rows))
+        scored.append(score_rows(ours, rows))
 
     def score_theirs() -> None:
-        differences.append(evaluate(theirs, rows))
+        scored.append(evaluate(theirs, rows))
 
     seconds = alternate(score_ours, score_theirs, n_rounds=n_rounds)
-    apart = float(np.abs(differences[0] - differences[1]).max())
+    difference = float(np.abs(scored[0] - scored[1]).max())
     few = take_rows(rows, np.arange(min(len(rows), N_ROWS_FLOAT64)))
     exact = [score_rows(both["float64"][0], few), evaluate(both["float64"][1], few)]
-    exactly = float(np.abs(exact[0] - exact[1]).max())
-    row = compared(name, *seconds, unit="s CPU", equal_to=apart)
-    return row | {"equal_to_float64": exactly, "notes": f"in float64 equal to {exactly:.1e}"}
+    in_float64 = float(np.abs(exact[0] - exact[1]).max())
+    row = compared(name, *seconds, unit="s CPU", equal_to=difference)
+    return row | {"equal_to_float64": in_float64, "notes": f"in float64 equal to {in_float64:.1e}"}
 
 
 def evaluate(model: Any, rows: TokenRows) -> np.ndarray:
@@ -115,22 +115,24 @@ def draw_texts(n: int) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
 
 
 def make_one_order(n_pairs: int) -> TokenRows:
-    """Each pair as it is."""
+    """Return each pair as given."""
     return as_rows([np.concatenate(texts) for texts in draw_texts(n_pairs)])
 
 
 def make_both_orders(n_pairs: int) -> TokenRows:
-    """Each pair as it is, then each pair swapped: two files, one after the other."""
+    """Return each pair as given, then each pair swapped."""
     swapped = as_rows([np.concatenate([p, b, a]) for p, a, b in draw_texts(n_pairs)])
     return TokenRows.concatenate([make_one_order(n_pairs), swapped])
 
 
 def make_rankings(n_prompts: int) -> TokenRows:
-    """All ordered pairs of six answers to each prompt; the answers are those of three pairs."""
+    """Return all ordered pairs of six responses to each prompt, the responses of three pairs."""
     contents = []
-    drawn = draw_texts(n_prompts * N_ANSWERS // 2)
-    for first in range(0, len(drawn), N_ANSWERS // 2):
-        texts = drawn[first : first + N_ANSWERS // 2]
-        prompt, answers = texts[0][0], [text for _, *pair in texts for text in pair]
-        contents += [np.concatenate([prompt, a, b]) for a, b in itertools.permutations(answers, 2)]
+    drawn = draw_texts(n_prompts * N_RESPONSES // 2)
+    for first in range(0, len(drawn), N_RESPONSES // 2):
+        texts = drawn[first : first + N_RESPONSES // 2]
+        prompt, responses = texts[0][0], [text for _, *pair in texts for text in pair]
+        contents += [
+            np.concatenate([prompt, a, b]) for a, b in itertools.permutations(responses, 2)
+        ]
     return as_rows(contents)

@@ -1,18 +1,15 @@
-r"""Who predicts best at the same compute: judges on real votes, each given the same tokens.
+r"""Comparison of judges on real votes, each trained on the same number of tokens.
 
     python -m benchmarks.quality fit ../shared/data/human_votes.csv --work quality
-    python -m benchmarks.quality fit ../shared/data/human_votes.csv --work quality \
-        --judges recipe --seeds 3 4
     python -m benchmarks.quality table ../shared/data/human_votes.csv --work quality \
         --out benchmarks/quality.md
     python -m benchmarks.quality levers ../shared/data/human_votes.csv --work quality \
         --out benchmarks/quality_levers.md
 
-Seed s holds out fold s of the five grouped folds, and draws what is drawn with s; seeds 0, 1 and 2
-are in the table, so the three sets held out share no conversation and together are judged once.
-What stands on the recipe (`baseline on the recipe`) asks for its other two folds as well. `fit`
-skips what it finds in the work folder, and takes names of judges to fit only those. `table` writes
-the page on who predicts best, `levers` the one on what else the recipe might do.
+Seed s holds out fold s of the five grouped folds and draws everything with s. The table has the
+seeds 0, 1 and 2, so its three held-out sets share no prompt group and are scored together. `fit`
+skips what the work folder already has, and `--judges` names the judges to fit. `table` writes the
+page that compares judges, `levers` the one that compares options of the recipe.
 """
 
 from __future__ import annotations
@@ -36,11 +33,11 @@ EVERY = JUDGES | LEVERS
 
 
 def main() -> None:
-    """Parse the arguments; fit, or print and write the table."""
+    """Parse the arguments; fit, or print and write a page."""
     parser = argparse.ArgumentParser(prog="quality", description=__doc__)
     parser.add_argument("action", choices=["fit", "table", "levers"])
     parser.add_argument("data", type=Path)
-    parser.add_argument("--work", type=Path, required=True, help="folder of what was fitted")
+    parser.add_argument("--work", type=Path, required=True, help="folder of the fits")
     parser.add_argument("--out", type=Path, help="write the page to this markdown file")
     parser.add_argument("--judges", nargs="*", help="fit only these", default=list(EVERY))
     parser.add_argument("--seeds", nargs="*", type=int, default=SEEDS, choices=range(N_SPLITS))
@@ -56,7 +53,7 @@ def main() -> None:
 
 
 def fit_all(arguments: argparse.Namespace) -> None:
-    """Fit the judges with every seed, but those that were fitted before."""
+    """Fit the judges with every seed, except those that were fitted before."""
     pairs = read_pairs(arguments.data)
     pairs = pairs.join(text_lengths(pairs))
     folds = fold_by_group(pairs["group"], pairs["label"], N_SPLITS)
@@ -72,7 +69,7 @@ def fit_all(arguments: argparse.Namespace) -> None:
 
 
 def judge(name: str, task: Task) -> None:
-    """Fit one judge and keep its predictions."""
+    """Fit one judge and store its predictions."""
     start, cpu = time.perf_counter(), time.process_time()
     outcome = EVERY[name](task)
     known = task.held_out[["id", "label", "group", "source"]].reset_index(drop=True)

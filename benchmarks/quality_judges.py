@@ -1,8 +1,8 @@
 """The judges that `benchmarks.quality` compares.
 
-Judges that read tokens have all-MiniLM-L6-v2 as their backbone, at most 256 tokens a row, and rows
-in a seeded order until their tokens, counted in every order and pass, reach the budget. The others
-count features of every row, and read no tokens or do so without learning from them.
+Judges that read tokens have all-MiniLM-L6-v2 as their backbone and at most 256 tokens per row; they
+are trained on rows in a seeded order until the tokens, counted in every order and epoch, reach the
+budget. The others count features of every row.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from benchmarks.peers import fit_pairjudge
-from tiewise.config import RunConfig, load_preset
+from tiewise.config import RunConfig, load_preset, override
 from tiewise.data.folds import fold_by_group, split
 from tiewise.data.formats import read_pairs
 from tiewise.data.labels import PROB_COLUMNS
@@ -32,16 +32,16 @@ from tiewise.training.fit import fit_fold
 
 N_SPLITS = 5
 MAIN = "main"
-"""The way of reading a judge that its line in the table is about."""
+"""Name of the way to predict that a judge's line in the table shows."""
 N_TOKENS = 100_000
-"""What a judge may read while it learns."""
+"""Number of training tokens of each judge."""
 DECISIVE = "lmsys_decisive.csv"
-"""Votes that offered no tie, beside the data."""
+"""File of votes without ties, in the folder of the data."""
 
 
 @dataclass(frozen=True)
 class Task:
-    """What a judge gets: rows to learn from, rows to predict, a seed, and room for its files."""
+    """Input of a judge: training rows, held-out rows, a seed, and folders for its files."""
 
     train: pd.DataFrame
     held_out: pd.DataFrame
@@ -53,36 +53,36 @@ class Task:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a judge gives: probabilities of the rows held out, by name of the way they are read."""
+    """Output of a judge: probabilities of the held-out rows, by the name of the way to predict."""
 
     probs: dict[str, np.ndarray]
     n_rows: int
     n_tokens: int
 
 
-FoldEnsemble = Callable[[Task], Outcome]
+Fit = Callable[[Task], Outcome]
 
 
 # ---- judges that count ----------------------------------------------------------------------
 
 
-def simple(predict: Callable[[pd.DataFrame, pd.DataFrame], np.ndarray]) -> FoldEnsemble:
-    """Return a judge that is one function of the rows to learn from and those to predict."""
+def simple(predict: Callable[[pd.DataFrame, pd.DataFrame], np.ndarray]) -> Fit:
+    """Return the judge that is a function of the training rows and the held-out rows."""
     return lambda task: Outcome({MAIN: predict(task.train, task.held_out)}, len(task.train), 0)
 
 
 def fit_features(task: Task) -> Outcome:
-    """Fit the CPU-class model."""
+    """Fit the feature model."""
     probs = fit_feature_model(task.train, seed=task.seed).predict(task.held_out)
     return Outcome({MAIN: probs}, len(task.train), 0)
 
 
 def fit_with_decisive(task: Task, *, teaches_ties: bool) -> Outcome:
-    """Fit the CPU-class model with Arena votes beside, none from a conversation held out."""
+    """Fit the feature model with arena votes added, none from a held-out prompt group."""
     extra = read_pairs(task.data_path.with_name(DECISIVE)).assign(source=DECISIVE)
     in_one_fold = np.zeros(len(task.held_out), dtype=int)
-    is_barred = find_leaking_rows(task.held_out, in_one_fold, extra, 1)[:, 0]
-    train = pd.concat([task.train, extra[~is_barred]], ignore_index=True)
+    is_leaking = find_leaking_rows(task.held_out, in_one_fold, extra, 1)[:, 0]
+    train = pd.concat([task.train, extra[~is_leaking]], ignore_index=True)
     train = mark_no_tie_rows(train, [] if teaches_ties else [DECISIVE])
     probs = fit_feature_model(train, seed=task.seed).predict(task.held_out)
     return Outcome({MAIN: probs}, len(train), 0)
@@ -91,13 +91,13 @@ def fit_with_decisive(task: Task, *, teaches_ties: bool) -> Outcome:
 # ---- judges that read tokens ----------------------------------------------------------------
 
 
-def adapted(config: RunConfig) -> FoldEnsemble:
-    """Return a judge that a configuration of this package describes."""
+def adapted(config: RunConfig) -> Fit:
+    """Return the judge that a configuration describes."""
     return lambda task: fit_configured(config, task)
 
 
 def fit_configured(config: RunConfig, task: Task) -> Outcome:
-    """Fit through the package, on as many rows as the budget of tokens allows."""
+    """Fit on as many rows as the budget of tokens allows."""
     config = replace(config, train=replace(config.train, seed=task.seed, device="cpu"))
     backbone = open_backbone(config, task.cache_dir)
     drawn = task.train.sample(frac=1, random_state=task.seed)
@@ -115,14 +115,14 @@ def fit_configured(config: RunConfig, task: Task) -> Outcome:
 
 
 def fit_taught(task: Task) -> Outcome:
-    """Fit the recipe to what the CPU-class model says of rows it has not seen, not to the votes."""
+    """Fit the recipe to out-of-fold probabilities of the feature model in place of the votes."""
     folds = fold_by_group(task.train["group"], task.train["label"], N_SPLITS)
-    told = np.empty((len(task.train), 3))
+    taught_probs = np.empty((len(task.train), 3))
     for fold in range(N_SPLITS):
         train_idx, eval_idx = split(folds, fold)
         teacher = fit_feature_model(task.train.iloc[train_idx], seed=task.seed)
-        told[eval_idx] = teacher.predict(task.train.iloc[eval_idx])
-    taught = task.train.assign(**dict(zip(PROB_COLUMNS, told.T, strict=True)))
+        taught_probs[eval_idx] = teacher.predict(task.train.iloc[eval_idx])
+    taught = task.train.assign(**dict(zip(PROB_COLUMNS, taught_probs.T, strict=True)))
     return fit_configured(recipe(), replace(task, train=taught))
 
 
@@ -137,7 +137,7 @@ def fit_several(task: Task) -> Outcome:
 
 
 def read_outcome(task: Task, name: str) -> Outcome:
-    """Return what another judge, fitted before, gave for the same rows."""
+    """Return the stored outcome of another judge for the same rows."""
     folder = task.folder.with_name(f"{name}-{task.seed}")
     about = read_json(folder / "about.json")
     probs = pd.read_parquet(folder / f"{MAIN}.parquet")[PROB_COLUMNS].to_numpy()
@@ -145,16 +145,8 @@ def read_outcome(task: Task, name: str) -> Outcome:
 
 
 def recipe(**changes: object) -> RunConfig:
-    """Return the recipe for a backbone this small: the preset `quickstart`, changed here and there.
-
-    A change is a field's name; which section it belongs to follows from the name.
-    """
-    config = load_preset("quickstart")
-    for section in ("template", "model", "train", "predict"):
-        part = getattr(config, section)
-        own = {name: value for name, value in changes.items() if hasattr(part, name)}
-        config = replace(config, **{section: replace(part, **own)})
-    return config
+    """Return the recipe, the preset `quickstart`, with some fields changed."""
+    return override(load_preset("quickstart"), **changes)
 
 
 LORA = {"tuning": "lora", "lora_r": 16, "lora_alpha": 32.0, "learning_rate": 1e-3}
@@ -173,7 +165,7 @@ NOTEBOOK = {
     "n_warmup_steps": 20,
     "swap": False,
 }
-JUDGES: dict[str, FoldEnsemble] = {
+JUDGES: dict[str, Fit] = {
     "class prior": simple(predict_class_prior),
     "length only": simple(predict_length_only),
     "notebook": adapted(recipe(**NOTEBOOK)),
@@ -188,12 +180,12 @@ JUDGES: dict[str, FoldEnsemble] = {
     "baseline with Arena votes": lambda task: fit_with_decisive(task, teaches_ties=False),
     "baseline with Arena votes as no ties": lambda task: fit_with_decisive(task, teaches_ties=True),
 }
-"""The first page: who predicts best."""
-LEVERS: dict[str, FoldEnsemble] = {
+"""Judges of the first page."""
+LEVERS: dict[str, Fit] = {
     "pairjudge at 1e-3": lambda task: Outcome(*fit_pairjudge(task, N_TOKENS, learning_rate=1e-3)),
     "recipe cut on the right": adapted(recipe(truncation="right")),
     "recipe with 128 tokens a row": adapted(recipe(max_length=128)),
     "recipe with two passes": adapted(recipe(n_epochs=2)),
-    "recipe thrice": fit_several,
+    "recipe, three fits averaged": fit_several,
 }
-"""The second page: what else was tried, each against the recipe."""
+"""Options of the second page, each compared with the recipe."""

@@ -1,4 +1,4 @@
-"""The pages about quality: what was read, what it gave, and how sure that is."""
+"""The pages about quality: the cost of each judge, its scores, and their intervals."""
 
 from __future__ import annotations
 
@@ -24,19 +24,16 @@ BLENDS = {
     "blend of baseline and recipe": ("baseline", "recipe"),
     "blend of all but the simple": (),
 }
-"""Members of each blend; none are all that were fitted, but for those that read no response."""
+"""Members of each blend; empty: all judges except those that read no response."""
 SIMPLE = ("class prior", "length only")
-DEAR_SHARE = 0.2
-"""Share of the rows that a cascade hands on, those of the largest entropy."""
 
 
 def render_judges(data_path: Path, work: Path) -> str:
-    """Return the page on who predicts best."""
+    """Return the page that compares judges."""
     abouts, tables = read_tables(data_path, work, [*JUDGES])
     fitted = dict(tables)
     tables["uniform"] = tables[PRIMARY].assign(**dict.fromkeys(PROB_COLUMNS, 1 / 3))
     tables |= {name: blend(fitted, members) for name, members in BLENDS.items()}
-    tables["cascade from baseline to recipe"] = cascade(fitted["baseline"], fitted["recipe"])
     lines = describe_all(tables, abouts, {name: reference_of(name) for name in tables})
     title = "# Judges of real votes at the same compute"
     head = introduce(title, "table", "quality.md", data_path, tables[PRIMARY])
@@ -44,7 +41,7 @@ def render_judges(data_path: Path, work: Path) -> str:
 
 
 def render_levers(data_path: Path, work: Path) -> str:
-    """Return the page on what else the recipe might do, each lever against the recipe."""
+    """Return the page that compares each option with the recipe."""
     abouts, tables = read_tables(data_path, work, [PRIMARY, *LEVERS])
     references = {name: None if name == PRIMARY else PRIMARY for name in tables}
     lines = describe_all(tables, abouts, references)
@@ -56,15 +53,15 @@ def render_levers(data_path: Path, work: Path) -> str:
 def read_tables(
     data_path: Path, work: Path, names: list[str]
 ) -> tuple[list[dict[str, Any]], dict[str, pd.DataFrame]]:
-    """Read what was fitted: what is known of it, and predictions joined over the seeds.
+    """Return facts about each fit, and the predictions of each judge joined over the seeds.
 
-    A judge that was not fitted with every seed is left out, and named.
+    A judge that was not fitted with every seed is skipped with a message.
     """
     abouts, tables = [], {}
     for name in names:
         folders = [work / f"{name.replace(' ', '_')}-{seed}" for seed in SEEDS]
         if not all((folder / "about.json").is_file() for folder in folders):
-            print(f"{name}: left out, not fitted with every seed")
+            print(f"{name}: skipped, not fitted with every seed")
             continue
         own = [json.loads((folder / "about.json").read_bytes()) for folder in folders]
         if {about["data"] for about in own} != {digest_file(data_path)}:
@@ -78,7 +75,7 @@ def read_tables(
 
 
 def blend(fitted: dict[str, pd.DataFrame], members: tuple[str, ...]) -> pd.DataFrame:
-    """Mix judges as `tiewise blend` does: each seed's rows by weights that the others' gave."""
+    """Blend judges as `tiewise blend` does, with weights fitted on the rows of the other seeds."""
     names = members or tuple(name for name in fitted if name not in SIMPLE)
     first = fitted[names[0]]
     log_probs = np.stack([np.log(fitted[name][PROB_COLUMNS].to_numpy()) for name in names])
@@ -91,17 +88,8 @@ def blend(fitted: dict[str, pd.DataFrame], members: tuple[str, ...]) -> pd.DataF
     return first.assign(**dict(zip(PROB_COLUMNS, mixed.T, strict=True)))
 
 
-def cascade(cheap: pd.DataFrame, dear: pd.DataFrame) -> pd.DataFrame:
-    """Let a dear judge answer where a cheap one is least sure."""
-    probs = cheap[PROB_COLUMNS].to_numpy()
-    entropy = -(probs * np.log(probs)).sum(axis=1)
-    goes_on = entropy >= np.quantile(entropy, 1 - DEAR_SHARE)
-    mixed = np.where(goes_on[:, None], dear[PROB_COLUMNS].to_numpy(), probs)
-    return cheap.assign(**dict(zip(PROB_COLUMNS, mixed.T, strict=True)))
-
-
 def reference_of(name: str) -> str | None:
-    """Return what a judge is held against: that which it changes, or that which it should beat."""
+    """Return the judge that a judge is compared with, or None."""
     if name in {"notebook", *SIMPLE, "uniform"}:
         return None
     if name.startswith("notebook") or name == PRIMARY:
@@ -114,7 +102,7 @@ def reference_of(name: str) -> str | None:
 def compare(
     tables: dict[str, pd.DataFrame], references: dict[str, str | None]
 ) -> dict[str, tuple[str, PairedDifference]]:
-    """Compare each judge with its reference: one was planned, the rest go by Holm's rule."""
+    """Compare each judge with its reference; all but the planned comparison are Holm-adjusted."""
     found = {}
     for name, reference in references.items():
         if reference is not None:
@@ -133,7 +121,7 @@ def describe_all(
     abouts: list[dict[str, Any]],
     references: dict[str, str | None],
 ) -> list[str]:
-    """Return every judge's line, the worst first."""
+    """Return the line of every judge, the worst first."""
     differences = compare(tables, references)
     order = sorted(tables, key=lambda name: -log_loss(tables[name]))
     return [describe(name, tables[name], abouts, differences.get(name)) for name in order]
@@ -145,7 +133,7 @@ def describe(
     abouts: list[dict[str, Any]],
     compared: tuple[str, PairedDifference] | None,
 ) -> str:
-    """Return a judge's line."""
+    """Return the line of a judge."""
     own = [about for about in abouts if about["judge"] == judge_of(name)]
     scores = evaluate(table["label"], table[PROB_COLUMNS], groups=table["group"])
     cells = [name, mean(own, "rows"), mean(own, "tokens"), mean(own, "cpu_minutes", 1)]
@@ -159,12 +147,12 @@ def describe(
 
 
 def judge_of(title: str) -> str:
-    """Return the name of the judge whose way of reading has this title."""
+    """Return the name of the judge in this title."""
     return title.removesuffix(", one order")
 
 
 def mean(abouts: list[dict[str, Any]], name: str, n_digits: int = 0) -> str:
-    """Return the mean over the seeds, or a dash where there is nothing to count."""
+    """Return the mean over the seeds, or a dash for zero."""
     value = np.mean([about[name] for about in abouts]) if abouts else 0
     return f"{value:,.{n_digits}f}" if value else "–"
 
@@ -178,7 +166,7 @@ def log_loss(table: pd.DataFrame) -> float:
 def introduce(
     title: str, action: str, page: str, data_path: Path, reference: pd.DataFrame
 ) -> list[str]:
-    """Return a page's beginning, down to the table's head."""
+    """Return the page up to the head of the table."""
     head = ["judge", "rows", "tokens", "CPU minutes", "log loss", "accuracy"]
     head += ["difference of log loss", "from", "p"]
     command = "    python -m benchmarks.quality"
@@ -187,11 +175,11 @@ def introduce(
         title,
         "",
         f"`{data_path.name}` (sha256 {digest_file(data_path)[:12]}…): {len(reference):,} rows in "
-        f"{reference['group'].nunique()} conversations, each judged by models that have not seen "
-        "its conversation: seed 0, 1 and 2 hold out folds 0, 1 and 2 of five. Log loss in nats, "
-        "with 95 % intervals by bootstrap over conversations. Judges that read tokens learn from "
-        f"{N_TOKENS:,} of them, 256 a row, with all-MiniLM-L6-v2 as their backbone; the others "
-        "learn from every row.",
+        f"{reference['group'].nunique()} prompt groups, each predicted by models that were not "
+        "trained on it: seeds 0, 1 and 2 hold out folds 0, 1 and 2 of five. Log loss in nats, with "
+        "95 % intervals by bootstrap over groups. Judges that read tokens are trained on "
+        f"{N_TOKENS:,} tokens, 256 per row, with all-MiniLM-L6-v2 as their backbone; the others "
+        "are trained on every row.",
         "",
         f"{command} fit {options}",
         *([f"{command} fit {options} --judges recipe --seeds 3 4"] if action == "table" else []),
@@ -203,17 +191,17 @@ def introduce(
 
 
 PLANNED = (
-    "The one comparison that was planned is the recipe with the notebook's way; its p stands as it "
-    "is. The others' are corrected by Holm's rule, all together."
+    "One comparison was planned, the recipe with the notebook's way; its p-value is not adjusted. "
+    "The others are Holm-adjusted together."
 )
-UNPLANNED = "No comparison here was planned; all are corrected by Holm's rule, together."
+UNPLANNED = "No comparison here was planned; all p-values are Holm-adjusted together."
 
 
 def explain(comparisons: str) -> list[str]:
-    """Return a page's end."""
+    """Return the end of the page."""
     return [
         "",
-        f"{comparisons} *Rows*, *tokens* and *CPU minutes* (the judging of the rows held out "
-        "included; of what stands on the recipe, without the recipe's own) are means over the "
-        "seeds. A judge's definition stands in `benchmarks/quality_judges.py` under its name.",
+        f"{comparisons} *Rows*, *tokens* and *CPU minutes* (prediction of the held-out rows "
+        "included) are means over the seeds. `benchmarks/quality_judges.py` defines each judge "
+        "under its name.",
     ]

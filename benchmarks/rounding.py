@@ -1,11 +1,11 @@
-"""How far float32 gradients lie from the truth: the notebook's way and ours, layout by layout.
+"""Rounding errors of float32 gradients: the notebook's way and ours, layout by layout.
 
     python -m benchmarks rounding --quick
 
-All layouts, modes of checkpointing and splits give one gradient, which tests hold to 1e-9 in
-float64. In float32 each rounds in its own order. The truth is our padded gradient in float64; what
-is shown is the largest error of any tensor, each in proportion to its own largest number. *Equal
-to* is how far the layout's float64 gradient lies from the truth, in the same measure.
+All layouts, checkpointing modes and splits give the same gradient; tests check this to 1e-9 in
+float64. In float32 each rounds in its own order. The reference is our padded gradient in float64;
+shown is the largest error of any tensor, relative to the tensor's largest value. `equal_to` is the
+same error for the layout's float64 gradient.
 """
 
 from __future__ import annotations
@@ -18,16 +18,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from benchmarks.midsize import write_backbone
+from benchmarks.midsize import build_ours, load_theirs, write_backbone
 from benchmarks.rounds import compared
 from benchmarks.train import (
     MAX_LENGTH,
     NOTEBOOK,
-    Setting,
-    build_ours,
     draw_steps,
     gradients,
-    load_theirs,
     step_ours,
     step_theirs,
 )
@@ -42,15 +39,17 @@ Gradients = dict[str, Tensor]
 def run(*, is_quick: bool) -> list[dict[str, Any]]:
     """Compare the layouts; the rows of the benchmark."""
     torch.set_num_threads(1)
-    setting = Setting(NOTEBOOK.targets, N_FROZEN)
     with tempfile.TemporaryDirectory() as folder:
         backbone_dir = write_backbone(Path(folder) / "backbone", n_layers=N_LAYERS)
         narrow, wide = (
-            build_ours(backbone_dir, setting, dtype=dtype) for dtype in ("float32", "float64")
+            build_ours(
+                backbone_dir, targets=NOTEBOOK.targets, n_frozen_layers=N_FROZEN, dtype=dtype
+            ).train()
+            for dtype in ("float32", "float64")
         )
         load_trainable_weights(wide, trainable_weights(narrow))
         narrow.save(Path(folder) / "adapter")
-        theirs = load_theirs(backbone_dir, Path(folder) / "adapter")
+        theirs = load_theirs(backbone_dir, Path(folder) / "adapter", is_training=True)
         steps = draw_steps(1 if is_quick else 4)
         rounded: dict[str, list[float]] = {name: [] for name in (*LAYOUTS, "notebook")}
         exact: dict[str, list[float]] = {name: [] for name in LAYOUTS}
@@ -88,7 +87,7 @@ def gradients_of(model: Any, step: Any) -> Gradients:
 
 
 def error(found: Gradients, truth: Gradients) -> float:
-    """Return the largest difference of a tensor in proportion to its largest number."""
+    """Return the largest error of any tensor, relative to the tensor's largest value."""
     assert found.keys() == truth.keys()
     return max(
         float((found[name].double() - part).abs().max() / part.abs().max())

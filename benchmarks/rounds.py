@@ -1,4 +1,4 @@
-"""Two ways timed by turns: ratios of rounds, not of sums, so a busy moment touches both."""
+"""Alternating timing of two ways; ratios are taken per round, so that other load affects both."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ def alternate(
 ) -> tuple[list[float], list[float]]:
     """Return the CPU seconds of each round, of our way and of the notebook's.
 
-    Which way goes first changes from round to round; `prepare` runs before each and is not timed.
+    The way that goes first changes from round to round; `prepare` runs before each and is not
+    timed.
     """
     seconds: dict[Way, list[float]] = {ours: [], notebook: []}
     for number in range(n_rounds):
@@ -31,7 +32,7 @@ def alternate(
 def compared(
     case: str, ours: list[float], notebook: list[float], *, unit: str, equal_to: float
 ) -> dict[str, Any]:
-    """Return a row of the benchmark: the median ratio of the rounds between their extremes."""
+    """Return a row of the benchmark: the median, lowest and highest ratio of the rounds."""
     ratios = [theirs / own for own, theirs in zip(ours, notebook, strict=True)]
     return {
         "case": case,

@@ -1,18 +1,18 @@
-"""Many rows beside few: how time and memory grow, of a prediction from file to file.
+"""Growth of time and memory with the number of rows, for a prediction from file to file.
 
     python -m benchmarks scale --quick
 
 `scale.rows_exponent`
-    Exponent of the rows in CPU seconds, from 2,000 over 10,000 to 50,000 rows: 1 is linear. What
-    a start costs, however long, cancels.
+    Exponent of the number of rows in CPU seconds, from 2,000 over 10,000 to 50,000 rows: 1 is
+    linear. The time to start cancels.
 `scale.memory_growth`
-    Peak resident memory at the most rows, over that at the fewest: 1 is flat.
+    Peak resident memory with the most rows, divided by that with the fewest: 1 is flat.
 
-Simulated pairs, cut at 48 tokens, in one order, through the tiny Gemma 2: so small a model lets
-what surrounds it show. Ours is ``tiewise predict`` as it is typed; the notebook's way reads the
+Simulated pairs, cut at 48 tokens, in one order, through the tiny Gemma 2: a model so small that
+the work around it is visible. Ours is the command ``tiewise predict``; the notebook's way reads the
 file with `datasets`, maps its tokenizer over it, and lets the Trainer predict eight rows at a time.
-Each prediction is a process of its own, which says what it took. `equal_to` is the largest
-difference of a probability at the fewest rows.
+Each prediction runs in its own process and reports its time and memory. `equal_to` is the largest
+difference of a probability with the fewest rows.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def run(*, is_quick: bool) -> list[dict[str, Any]]:
 
 
 def write_data(home: Path, sizes: tuple[int, ...]) -> None:
-    """Write the same simulation cut at each size, without winners' truth beside it."""
+    """Write the first pairs of one simulation for each size."""
     from tiewise.data.formats import write_pairs
     from tiewise.data.schema import COLUMNS
     from tiewise.data.simulation.simulate import simulate
@@ -71,7 +71,7 @@ def write_data(home: Path, sizes: tuple[int, ...]) -> None:
 
 
 def measure_round(home: Path, sizes: tuple[int, ...]) -> dict[str, list[Measured]]:
-    """Predict each file once each way."""
+    """Predict each file once with each way."""
     measured: dict[str, list[Measured]] = {"ours": [], "notebook": []}
     for n in sizes:
         ours = [*PREDICT, "--data", f"{n}.csv", "--out", f"ours-{n}.csv"]
@@ -81,14 +81,14 @@ def measure_round(home: Path, sizes: tuple[int, ...]) -> dict[str, list[Measured
 
 
 def find_exponents(sizes: tuple[int, ...], measured: dict[str, list[Measured]]) -> Measured:
-    """Return how the CPU seconds between the sizes grow with the rows between them, by way."""
+    """Return the exponent of the rows in the CPU seconds between the sizes, by way."""
     rows = math.log((sizes[2] - sizes[1]) / (sizes[1] - sizes[0]))
     seconds = {way: [one["seconds"] for one in found] for way, found in measured.items()}
     return {way: math.log((s[2] - s[1]) / (s[1] - s[0])) / rows for way, s in seconds.items()}
 
 
 def find_growths(measured: dict[str, list[Measured]]) -> Measured:
-    """Return the peak memory of the last file over that of the first, by way."""
+    """Return the peak memory of the last file divided by that of the first, by way."""
     return {way: found[-1]["peak"] / found[0]["peak"] for way, found in measured.items()}
 
 
@@ -121,7 +121,7 @@ def largest_difference(home: Path, n: int) -> float:
 
 
 def in_process(home: Path, way: str, words: list[str]) -> Measured:
-    """Run one way in a fresh interpreter; CPU seconds, and peak resident memory in MiB."""
+    """Run one way in a fresh interpreter; return CPU seconds and peak resident memory in MiB."""
     code = "import sys; from benchmarks.scale import measure; measure(*sys.argv[1:])"
     done = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", code, way, *words],
@@ -134,7 +134,7 @@ def in_process(home: Path, way: str, words: list[str]) -> Measured:
 
 
 def environment() -> dict[str, str]:
-    """Return one thread, no hub, and this folder on the path."""
+    """Return the environment: one thread, no hub, and this folder on the path."""
     here = str(Path(__file__).resolve().parents[1])
     paths = os.pathsep.join(filter(None, [here, os.environ.get("PYTHONPATH")]))
     one_thread = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
@@ -142,7 +142,7 @@ def environment() -> dict[str, str]:
 
 
 def measure(way: str, *words: str) -> None:
-    """Do what is asked, and print what this process took for it."""
+    """Run one way, and print the time and memory of this process."""
     if way == "notebook":
         predict_as_the_notebook(*words)
     else:

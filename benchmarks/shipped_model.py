@@ -3,8 +3,8 @@
     python benchmarks/shipped_model.py ../shared/data
 
 Reads `human_votes.csv`, `llmfao_votes.csv` and `lmsys_decisive.csv` in that folder; writes
-`shipped_model.json` and `shipped_model.md` in `src/tiewise/features`. What is held out in the
-card's table is a whole source at a time: the model is meant for texts from elsewhere.
+`shipped_model.json` and `shipped_model.md` in `src/tiewise/features`. The
+card's table holds out one source at a time, because the model is meant for texts of other origin.
 """
 
 from __future__ import annotations

@@ -1,18 +1,18 @@
-"""From cells to rows of ids: the notebook's way beside ours.
+"""Time from cells to rows of token ids: the notebook's way and ours.
 
     python -m benchmarks tokens --quick
 
 `tokens.cold`
-    The first run: cells parsed, whole strings tokenised and cut at 1,024, the result cached. Ours
-    uses the ``notebook`` template, so that both compute the same ids.
+    The first run: cells are parsed, whole strings are tokenised and cut at 1,024, and the result is
+    cached. Ours uses the ``notebook`` template, so that both compute the same ids.
 `tokens.warm`
-    The second run, over data that each way has at hand; each finds what its own cache kept. (The
-    notebook's tokenizer is a fresh one each time: used, it would not find its cache.)
+    The second run over data in memory; each way reads its own cache. (The notebook's tokenizer is a
+    new copy each time, because `datasets` does not find the cache of a tokenizer that was used.)
 `tokens.other_length`
-    Over the same data, rows of another length: 512 first, and one less in each further round. What
-    was tokenised is cut anew; the notebook's way tokenises again.
+    Rows of another length over the same data: 512 first, and one less in each further round. Ours
+    cuts the cached tokens; the notebook's way tokenises again.
 `tokens.parse`
-    Cells to turns alone: ``eval`` beside `parse_turns`.
+    From cells to turns only: ``eval`` and `parse_turns`.
 
 Lengths come from ``lengths.csv``, the words from the embedded sample. The tokenizer is SmolLM2's,
 or Gemma 2's when ``TIEWISE_GEMMA_TOKENIZER`` names the folder of its ``tokenizer.json``.
@@ -46,7 +46,7 @@ LENGTHS = Path(__file__).with_name("lengths.csv")
 
 
 def run(*, is_quick: bool) -> list[dict[str, Any]]:
-    """Time every case; the rows of the benchmark."""
+    """Time every case and return the rows of the benchmark."""
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
     n_rows, n_rounds = (300, 3) if is_quick else (3000, 5)
     with tempfile.TemporaryDirectory() as folder:
@@ -78,7 +78,7 @@ class Ours:
         return self.warm()
 
     def warm(self) -> TokenRows:
-        """Find the tokens where they are cached."""
+        """Read the cached tokens."""
         return token_rows(self.pairs, self.tokenizer, self.template, cache_dir=self.cache_dir)
 
     def other_length(self) -> TokenRows:
@@ -89,7 +89,7 @@ class Ours:
 
 
 class Notebook:
-    """Cells to rows with ``Dataset.map``; the notebook's `CustomTokenizer`, written anew."""
+    """Cells to rows with ``Dataset.map`` and a copy of the notebook's `CustomTokenizer`."""
 
     def __init__(self, home: Path, tokenizer_dir: Path, cells: pd.DataFrame) -> None:
         import datasets
@@ -102,7 +102,7 @@ class Notebook:
         self.tokenizer, self.max_length = self.unused, MAX_LENGTH
 
     def prepare(self) -> None:
-        """Take a tokenizer that was not used yet."""
+        """Copy the unused tokenizer."""
         self.tokenizer = copy.deepcopy(self.unused)
 
     def cold(self) -> Any:
@@ -111,7 +111,7 @@ class Notebook:
         return self.warm()
 
     def warm(self) -> Any:
-        """Map; ``datasets`` looks into its own cache."""
+        """Map, with the cache of ``datasets``."""
         return self.data.map(NotebookEncoder(self.tokenizer, self.max_length), batched=True)
 
     def other_length(self) -> Any:
@@ -141,7 +141,7 @@ class NotebookEncoder:
 
 
 def time_tokens(ours: Ours, notebook: Notebook, n_rounds: int) -> list[dict[str, Any]]:
-    """Time tokenising and finding again; `equal_to` compares the ids of both ways."""
+    """Time the cases with a cache; `equal_to` compares the ids of both ways."""
     rows = []
     for case in ("cold", "warm", "other_length"):
         ways = getattr(ours, case), getattr(notebook, case)
@@ -154,7 +154,7 @@ def time_tokens(ours: Ours, notebook: Notebook, n_rounds: int) -> list[dict[str,
 
 
 def time_parse(cells: list[str], n_rounds: int) -> dict[str, Any]:
-    """Time cells to turns."""
+    """Time parsing cells to turns; `equal_to` counts the cells that differ."""
     n_other = sum(parse_turns(cell) != eval(cell, {"null": None}) for cell in cells)
     seconds = alternate(
         lambda: [parse_turns(cell) for cell in cells],
@@ -166,16 +166,16 @@ def time_parse(cells: list[str], n_rounds: int) -> dict[str, Any]:
 
 
 def largest_difference(ours: TokenRows, notebook: list[list[int]]) -> float:
-    """Return the largest difference of two ids at one place; infinite where lengths differ."""
+    """Return the largest difference of two ids at one position; infinite if lengths differ."""
     if ours.lengths.tolist() != [len(ids) for ids in notebook]:
         return float("inf")
     return float(np.abs(ours.values - np.concatenate(notebook)).max())
 
 
 def write_cells(tokenizer: TextTokenizer, n_rows: int) -> pd.DataFrame:
-    """Write cells as the competition's, with words up to the lengths.
+    """Write cells in the competition's format, with words up to the lengths.
 
-    Nothing is escaped: on the surrogate pairs of an escaped emoji the notebook's way stops.
+    Characters are not escaped: the notebook's way fails on an escaped emoji (a surrogate pair).
     """
     generator = np.random.default_rng(0)
     words, n_tokens = count_words(tokenizer)
@@ -189,7 +189,7 @@ def write_cells(tokenizer: TextTokenizer, n_rows: int) -> pd.DataFrame:
 
 
 def count_words(tokenizer: TextTokenizer) -> tuple[list[str], np.ndarray]:
-    """Return the words of the embedded sample, as often as they occur, with their tokens."""
+    """Return all words of the embedded sample, repeated, with their numbers of tokens."""
     pairs = simulate(300, seed=0)
     turns = [turn or "" for name in FIELDS for cell in pairs[name] for turn in cell]
     words = " ".join(turns).split(" ")
@@ -206,7 +206,7 @@ def draw_text(
 
 
 def prepare_tokenizer(folder: Path) -> Path:
-    """Return the folder of the tokenizer's files, written once from SmolLM2's weights."""
+    """Return a folder with the tokenizer's files, converted from SmolLM2's weights."""
     if gemma := os.environ.get("TIEWISE_GEMMA_TOKENIZER"):
         return Path(gemma)
     from transformers import AutoTokenizer
@@ -222,7 +222,7 @@ def prepare_tokenizer(folder: Path) -> Path:
 
 
 def load_notebook_tokenizer(folder: Path) -> Any:
-    """Return a transformers tokenizer that begins and ends each text, also after a cut."""
+    """Return a transformers tokenizer that adds begin and end tokens, also to a cut text."""
     from tokenizers.processors import TemplateProcessing
     from transformers import PreTrainedTokenizerFast
 

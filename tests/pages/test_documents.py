@@ -121,20 +121,6 @@ def test_sessions_that_pages_name_exist():
     assert named <= SESSIONS
 
 
-def test_the_costs_on_the_page_are_those_of_the_command():
-    """Each line that `benchmarks.costs` prints is in the pages."""
-    done = subprocess.run(
-        [sys.executable, "-m", "benchmarks.costs"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    pages = "".join((ROOT / "docs" / f"{name}.md").read_text() for name in ("scaling", "kaggle"))
-    for line in filter(None, done.stdout.splitlines()):
-        assert line in pages, line
-
-
 def test_a_notice_is_read():
     """A block, a command or nothing at all is left alone, as the page says."""
     text = """
