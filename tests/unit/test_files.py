@@ -1,4 +1,4 @@
-"""Files are written whole or not at all."""
+"""Atomic files and folders, digests, JSON and locks."""
 
 import signal
 import subprocess
@@ -23,7 +23,7 @@ from tiewise.files import (
 )
 
 
-def test_an_error_leaves_the_old_file(tmp_path):
+def test_error_leaves_old_file(tmp_path):
     """When the writer fails, the old file is unchanged, and no temporary is left."""
     write_bytes(tmp_path / "a", b"old")
     with pytest.raises(RuntimeError), atomic_path(tmp_path / "a") as temporary:
@@ -33,8 +33,8 @@ def test_an_error_leaves_the_old_file(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["a"]
 
 
-def test_a_folder_is_replaced_never_mixed(tmp_path):
-    """Nothing of the old folder survives in the new one."""
+def test_folder_is_replaced_whole(tmp_path):
+    """No file of the old folder is in the new one."""
     (tmp_path / "f").mkdir()
     (tmp_path / "f" / "old").touch()
     with atomic_folder(tmp_path / "f") as temporary:
@@ -43,15 +43,15 @@ def test_a_folder_is_replaced_never_mixed(tmp_path):
 
 
 @pytest.mark.parametrize("old", ["nothing", "file", "link", "broken link", "folder"])
-def test_a_folder_takes_the_place_of_whatever_has_its_name(tmp_path, old):
-    """What a link leads to stays."""
-    path, aim = tmp_path / "f", tmp_path / "aim"
-    aim.mkdir()
-    (aim / "kept").touch()
+def test_folder_replaces_any_kind(tmp_path, old):
+    """A file, link or folder of that name is replaced; the target of a link is kept."""
+    path, target = tmp_path / "f", tmp_path / "target"
+    target.mkdir()
+    (target / "kept").touch()
     make = {
         "nothing": lambda: None,
         "file": path.touch,
-        "link": lambda: path.symlink_to(aim),
+        "link": lambda: path.symlink_to(target),
         "broken link": lambda: path.symlink_to("nowhere"),
         "folder": lambda: (path / "inner").mkdir(parents=True),
     }
@@ -60,10 +60,10 @@ def test_a_folder_takes_the_place_of_whatever_has_its_name(tmp_path, old):
         (temporary / "new").touch()
     assert [file.name for file in path.iterdir()] == ["new"]
     assert not path.is_symlink()
-    assert (aim / "kept").exists()
+    assert (target / "kept").exists()
 
 
-def test_an_error_leaves_the_old_folder(tmp_path):
+def test_error_leaves_old_folder(tmp_path):
     """When the writer fails, the old folder is untouched."""
     (tmp_path / "f").mkdir()
     (tmp_path / "f" / "old").touch()
@@ -72,8 +72,8 @@ def test_an_error_leaves_the_old_folder(tmp_path):
     assert [path.name for path in tmp_path.rglob("*")] == ["f", "old"]
 
 
-def test_a_killed_writer_leaves_only_a_temporary(tmp_path):
-    """After SIGKILL in the middle the file is absent, and the temporary can be cleared away."""
+def test_killed_writer_leaves_temporary(tmp_path):
+    """After SIGKILL during a write the file is absent, and the temporary can be removed."""
     code = f"""
         import os, signal
         from tiewise.files import atomic_path
@@ -88,8 +88,8 @@ def test_a_killed_writer_leaves_only_a_temporary(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_living_writer_keeps_its_temporary(tmp_path):
-    """Clearing away takes nothing from a process that still writes."""
+def test_running_writer_keeps_temporary(tmp_path):
+    """The temporary file of a running process is not removed."""
     with atomic_path(tmp_path / "a") as temporary:
         temporary.write_bytes(b"whole")
         assert remove_temporaries(tmp_path) == 0
@@ -97,43 +97,43 @@ def test_a_living_writer_keeps_its_temporary(tmp_path):
 
 
 @given(st.binary())
-def test_digest_of_a_file_is_the_digest_of_its_bytes(tmp_path_factory, data):
-    """A file and its bytes have one digest."""
+def test_file_and_bytes_share_digest(tmp_path_factory, data):
+    """The digest of a file is the digest of its bytes."""
     path = tmp_path_factory.mktemp("digest") / "a"
     write_bytes(path, data)
     assert digest_file(path) == digest_bytes(data)
 
 
 @given(st.dictionaries(st.text(), st.integers()))
-def test_digest_of_json_ignores_the_order_of_keys(value):
-    """Two equal dictionaries have one digest, whatever their order."""
+def test_json_digest_ignores_key_order(value):
+    """Equal dictionaries have the same digest in any order of keys."""
     assert digest_json(value) == digest_json(dict(reversed(value.items())))
 
 
 def test_json_refuses_nan(tmp_path):
-    """NaN is not JSON: it is refused, and nothing is written."""
+    """NaN is not JSON: it is refused, and no file is written."""
     with pytest.raises(ValueError, match="JSON"):
         write_json(tmp_path / "a.json", {"loss": float("nan")})
     assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"\xff", b"[" * 100_000, b"{" * 100_000 + b"}"])
-def test_what_is_no_json_is_a_value_error(tmp_path, content):
-    """However a file fails to be JSON, it is one kind of error."""
+def test_invalid_json_is_value_error(tmp_path, content):
+    """Every file that is not JSON raises the same type of error."""
     (tmp_path / "a.json").write_bytes(content)
-    with pytest.raises(ValueError):  # noqa: PT011 - the text is json's own
+    with pytest.raises(ValueError):  # noqa: PT011 - the message comes from json
         read_json(tmp_path / "a.json")
 
 
 def test_lock_ends_with_its_process(tmp_path):
-    """Even after SIGKILL of its owner, the lock can be taken again."""
+    """After SIGKILL of its owner, the lock can be acquired again."""
     code = (
         "import sys; from tiewise.files import file_lock\n"
-        "with file_lock(sys.argv[1]): print('held', flush=True); input()"
+        "with file_lock(sys.argv[1]): print('locked', flush=True); input()"
     )
     command = [sys.executable, "-c", code, str(tmp_path / "lock")]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
-        assert other.stdout.readline() == b"held\n"
+        assert other.stdout.readline() == b"locked\n"
         with pytest.raises(BlockingIOError, match=f"locked by process {other.pid} "):
             enter(tmp_path / "lock")
         other.send_signal(signal.SIGKILL)
