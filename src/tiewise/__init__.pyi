@@ -28,6 +28,7 @@ from .evaluation.rewardbench import score_rewardbench as score_rewardbench
 from .evaluation.scores import Scores as Scores
 from .evaluation.scores import compare as compare
 from .evaluation.scores import evaluate as evaluate
+from .features.classifier import PreferenceClassifier as PreferenceClassifier
 from .judges.serving import predict as predict
 from .judges.serving import rank as rank
 from .judges.serving import score as score
