@@ -25,7 +25,7 @@ BANNED = re.compile(
     re.VERBOSE | re.IGNORECASE,
 )
 UNFINISHED = (
-    "src/tiewise/data/", "src/tiewise/judges/", "src/tiewise/runs/", "src/tiewise/training/",
+    "src/tiewise/data/", "src/tiewise/judges/", "src/tiewise/training/",
     "tests/integration/judges/", "tests/integration/training/", "tests/integration/test_cli.py",
     "tests/unit/data/", "tests/unit/judges/",
 )  # fmt: skip

@@ -1,1 +1,1 @@
-"""The run folder: what stands in it, whose it is, and what may be believed of it."""
+"""Run folders: configuration, data, folds, predictions, scores and locks."""
