@@ -60,7 +60,10 @@ JOBS = {
     "fit shaped baseline": "fit --preset baseline --data shaped.csv --folds all --run sbaseline",
     "fit tiny": "fit --preset tiny --data train.csv --limit 80 --fold 0 --run small",
     "fit shaped": "fit --preset tiny --data shaped.csv --fold 0 --run shaped",
-    "fit quickstart": "fit --preset quickstart --data train.csv --limit 60 --fold 0 --run quick",
+    "fit quickstart": (
+        "fit --preset quickstart --both-orders --n-epochs 1 --data train.csv --limit 60 --fold 0 "
+        "--run quick"
+    ),
     "evaluate baseline": "evaluate counted --json",
     "evaluate tiny": "evaluate small --json",
     "compare": "compare counted other --json",
