@@ -27,8 +27,8 @@ from tiewise.runs.fold_lock import FoldTask
 from tiewise.runs.folder import FoldFolder
 from tiewise.runs.training_rows import find_leaking_rows
 from tiewise.tokens.rows import token_rows
-from tiewise.training.examples import open_backbone
 from tiewise.training.fit import fit_fold
+from tiewise.training.steps import open_backbone
 
 N_SPLITS = 5
 MAIN = "main"

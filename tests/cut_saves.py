@@ -30,7 +30,7 @@ def cut_saves(run: str, report_path: Path, stride: int) -> None:
         if self.state.global_step < STEP:
             return save(self, model, trial)
         folder = Path(self.args.output_dir)
-        trials = list(trials_of(folder, self.fit, lambda: save(self, model, trial), stride))
+        trials = list(trials_of(folder, self.fit_digest, lambda: save(self, model, trial), stride))
         report_path.write_text(json.dumps(trials))
         raise Enough
 

@@ -157,7 +157,6 @@ def fit_config(
 ) -> tuple[Run, list[int]]:
     """Fit a resolved configuration; return the run and the folds that were fitted now."""
     from tiewise.crossfit import cross_fit
-    from tiewise.report.card import write_fold_card
 
     if fold is not None and folds is not None:
         raise ConfigError("--fold and --folds contradict each other; give one of them.")
@@ -170,7 +169,6 @@ def fit_config(
         resume=resume,
         overwrite=overwrite,
         init_from=init_from,
-        write_card=write_fold_card,
     )
     return Run(done.path, done.config), fitted
 

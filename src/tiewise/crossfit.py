@@ -16,14 +16,13 @@ import pandas as pd
 
 from tiewise.config import BASELINE, RunConfig, check_config, load_preset
 from tiewise.errors import ConfigError, DeviceError, FoldError, missing_extra
-from tiewise.evaluation.references import RunScores
+from tiewise.report.card import write_fold_card
 from tiewise.runs.fold_lock import FoldTask, clear_fold, finish_fold, lock_fold
 from tiewise.runs.folder import RunFolder, start_run
 from tiewise.runs.references import score_run
 from tiewise.runs.training_rows import load_training_rows
 
 FitFold = Callable[[RunConfig, pd.DataFrame, pd.DataFrame, FoldTask], pd.DataFrame | None]
-WriteCard = Callable[[RunFolder, int, pd.DataFrame, RunScores], None]
 _log = logging.getLogger(__name__)
 
 
@@ -36,7 +35,6 @@ def cross_fit(
     resume: bool = False,
     overwrite: bool = False,
     init_from: Path | None = None,
-    write_card: WriteCard | None = None,
 ) -> tuple[RunFolder, list[int]]:
     """Fit the requested folds, one after the other, and write the run folder.
 
@@ -56,9 +54,6 @@ def cross_fit(
         Delete the requested folds before they are fitted.
     init_from
         Folder of a fold of another run, or of an adapter, to start from.
-    write_card
-        Writes the model card of a fold, given the run, the fold, its out-of-fold predictions and
-        their scores; None writes none.
 
     Returns
     -------
@@ -94,8 +89,7 @@ def cross_fit(
             known = rows.table.iloc[rows.held_out_idx(fold)].reset_index(drop=True)
             oof = pd.concat([known[["id", "fold", "label", "group"]], predictions], axis=1)
             scores = score_run(run, oof, counts=counts)
-            if write_card is not None:
-                write_card(run, fold, oof, scores)
+            write_fold_card(run, fold, oof, scores)
             finish_fold(folder, oof, scores.to_dict())
         fitted.append(fold)
     return run, fitted

@@ -8,7 +8,7 @@ from accelerate.utils import FullyShardedDataParallelPlugin
 from engines import build_tiny
 from launching import CONFIGURATIONS, FSDP, read_environment
 from tiewise.errors import ConfigError
-from tiewise.models.state import check_fsdp
+from tiewise.training.trainer import check_fsdp
 
 
 @pytest.fixture

@@ -245,7 +245,7 @@ def test_a_launch_survives_its_faults(tmp_path, monkeypatch):
     launch = Launch(tmp_path)
     launch.wait_for_step(7)
     os.kill(launch.find_rank(1), signal.SIGKILL)
-    assert "lost another one of this launch" in launch.end()
+    assert "lost another process of this launch" in launch.end()
     saved = checkpoints.step_of(checkpoints.newest_intact(launch.fold.checkpoints_dir))
     assert saved >= 6
 

@@ -49,6 +49,6 @@ def test_the_fit_that_goes_on_after_a_cut_save_is_the_same(workplace, undisturbe
         shutil.copytree(fold_of(workplace, "cut").path / "kept" / str(number), fold.checkpoints_dir)
         resumed = fit(workplace, run, "--resume")
         assert resumed.end() == 0, resumed.messages()
-        assert "going on from" in resumed.messages()
+        assert "resuming from" in resumed.messages()
         assert outcome(workplace, run) == undisturbed, trials[number]
     print(f"{len(chosen)} of them resumed, bit-identical")  # noqa: T201

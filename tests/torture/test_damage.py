@@ -98,7 +98,7 @@ def test_a_fit_goes_on_from_the_checkpoint_before_the_damaged_one(workplace, und
         resumed = fit(workplace, "damaged", "--resume")
         assert resumed.end() == 0, (name, resumed.messages())
         assert f"{newest.name} is skipped: " in resumed.messages(), name
-        assert f"going on from {_relative(fold, before)}" in resumed.messages(), name
+        assert f"resuming from {_relative(fold, before)}" in resumed.messages(), name
         assert outcome(workplace, "damaged") == undisturbed, name
     print(f"{len(chosen)} of them resumed, bit-identical")  # noqa: T201
 

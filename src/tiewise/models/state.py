@@ -19,7 +19,7 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor, distribute_tensor
 
-from tiewise.errors import ConfigError, ModelError, RunError
+from tiewise.errors import ModelError, RunError
 from tiewise.files import atomic_path, read_json, write_bytes
 
 
@@ -57,26 +57,6 @@ def copy_weights(
 
 
 # ---- FSDP -----------------------------------------------------------------------------------
-
-
-def check_fsdp(plugin: Any, *, is_scaled: bool) -> None:
-    """Check that accelerate's FSDP plugin, if there is one, does not change weights or head.
-
-    Raises
-    ------
-    ConfigError
-        When it is FSDP 1, which flattens weights, or when it casts them: to bfloat16 itself, or to
-        float16 with scaled gradients.
-    """
-    is_supported = plugin is None or (
-        plugin.fsdp_version == 2 and plugin.mixed_precision_policy is None and not is_scaled
-    )
-    if not is_supported:
-        raise ConfigError(
-            "The FSDP settings of accelerate are not supported; expected fsdp_version: 2 and "
-            "mixed_precision: 'no'. Set them in accelerate's file, and choose the dtype with "
-            "--dtype bfloat16 or float32."
-        )
 
 
 def is_sharded(model: nn.Module) -> bool:

@@ -1,1 +1,1 @@
-"""Fitting of one fold."""
+"""Fitting of one fold: rows of tokens, optimiser steps, the Trainer, the saved adapter."""

@@ -1,4 +1,4 @@
-"""What watches a fit: signals, the history file, the progress bar. A leaf: imports torch."""
+"""Callbacks of the Trainer: stop on a signal, write the history, show progress."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from tiewise.console import progress_bar
 from tiewise.files import write_bytes
 from tiewise.training.steps import StepDataset
 
-_SAME_WISH_SECONDS = 2.0
+_REPEAT_SECONDS = 2.0
 
 
 class StopOnSignal(transformers.TrainerCallback):
-    """Saves and stops at the next optimiser step after SIGTERM or SIGINT.
+    """Save a checkpoint and stop after the current step on SIGTERM or SIGINT.
 
-    A signal that comes again at once is the same wish, passed on by a launcher as well as by the
-    shell or the scheduler; one that comes later means that nobody wants to wait.
+    A launcher and the shell or scheduler may both send the signal, so a repetition within two
+    seconds is ignored. A later repetition stops at once.
 
     Attributes
     ----------
     received
-        The signal's number, or None.
+        Number of the signal, or None.
     """
 
     def __init__(self) -> None:
@@ -45,18 +45,18 @@ class StopOnSignal(transformers.TrainerCallback):
             signal.signal(number, handler)
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """Ask for a checkpoint and an end, once every process knows of the signal."""
-        if self._is_asked(args):
+        """Request a checkpoint and the end of training, on all processes in the same step."""
+        if self._is_requested(args):
             control.should_save = control.should_training_stop = True
 
     def _remember(self, number: int, _frame: Any) -> None:
         now = time.monotonic()
         if self.received is None:
             self.received, self._since = number, now
-        elif now - self._since > _SAME_WISH_SECONDS:
+        elif now - self._since > _REPEAT_SECONDS:
             raise KeyboardInterrupt
 
-    def _is_asked(self, args: Any) -> bool:
+    def _is_requested(self, args: Any) -> bool:
         if args.world_size > 1:
             number = torch.tensor(self.received or 0, device=args.device)
             torch.distributed.all_reduce(number, torch.distributed.ReduceOp.MAX)
@@ -65,17 +65,17 @@ class StopOnSignal(transformers.TrainerCallback):
 
 
 class History(transformers.TrainerCallback):
-    """A JSON line per logged step: step, loss, grad_norm, learning_rate, rows, tokens.
+    """Write a JSON line per logged step: step, loss, grad_norm, learning_rate, rows, tokens.
 
-    ``rows`` and ``tokens`` count what the steps since the line before held, over all processes.
+    ``rows`` and ``tokens`` are counts over the steps since the previous line and all processes.
     """
 
-    def __init__(self, path: Path, dataset: StepDataset) -> None:
-        self.path, self.dataset = path, dataset
+    def __init__(self, path: Path, steps: StepDataset) -> None:
+        self.path, self.steps = path, steps
         self._last_step = 0
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """Keep the lines of the steps that stand, drop those after the checkpoint resumed from."""
+        """Delete the lines of steps after the checkpoint that training resumes from."""
         if not state.is_world_process_zero:
             return
         lines = self.path.read_bytes().splitlines() if self.path.is_file() else []
@@ -84,7 +84,7 @@ class History(transformers.TrainerCallback):
         self._last_step = int(_step_of_line(kept[-1])) if kept else 0
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """Log the last step, whether or not its number is round."""
+        """Log the last step even if its number is not a multiple of `log_steps`."""
         if state.global_step == state.max_steps:
             control.should_log = True
 
@@ -92,8 +92,8 @@ class History(transformers.TrainerCallback):
         """Append a line."""
         if not state.is_world_process_zero or "loss" not in logs:
             return
-        rows = [self.dataset.rows_of(k) for k in range(self._last_step, state.global_step)]
-        lengths = self.dataset.examples.rows.lengths
+        rows = [self.steps.rows_of(k) for k in range(self._last_step, state.global_step)]
+        lengths = self.steps.examples.rows.lengths
         line = {
             "step": state.global_step,
             **{key: float(logs[key]) for key in ("loss", "grad_norm", "learning_rate")},
@@ -106,14 +106,14 @@ class History(transformers.TrainerCallback):
 
 
 class Progress(transformers.TrainerCallback):
-    """A progress bar on standard error, silent where nobody looks."""
+    """Show a progress bar on standard error; see :func:`tiewise.console.progress_bar`."""
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """Draw the bar."""
+        """Open the bar."""
         self.bar = progress_bar(state.max_steps, name="fit", unit="step", initial=state.global_step)
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """Move it on."""
+        """Advance the bar."""
         self.bar.update()
 
     def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
@@ -122,7 +122,7 @@ class Progress(transformers.TrainerCallback):
             self.bar.set_postfix(loss=f"{logs['loss']:.4f}")
 
     def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """Leave the line."""
+        """Close the bar."""
         self.bar.close()
 
 

@@ -1,71 +1,41 @@
-"""Fit one fold: tokens in, an adapter and the held-out rows' probabilities out.
-
-A leaf: imports torch.
-
-The order of work is the order of this file: inputs by digest, rows of tokens, a classifier, the
-steps, the adapter. What of it is resumed is decided by digests and sealed checkpoints alone.
-"""
+"""Fit one fold: rows of tokens, a classifier, optimiser steps, a saved adapter, predictions."""
 
 from __future__ import annotations
 
-import contextlib
-import logging
-import math
-import os
 import shutil
-from collections.abc import Iterator
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any
 
 import pandas as pd
 import torch
-from transformers import TrainingArguments
 
-from tiewise.config import RunConfig, TrainConfig, defining_fields
-from tiewise.errors import DeviceError, Interrupted, RunError
-from tiewise.files import atomic_folder, digest_json, write_json
-from tiewise.models.attention import choose_layout
-from tiewise.models.backbones import settings_digest
-from tiewise.models.loading import Checkpointing
+from tiewise.config import ModelConfig, RunConfig, defining_fields, first_difference
+from tiewise.errors import DeviceError, ModelError
+from tiewise.files import atomic_folder, digest_file, digest_json, write_json
+from tiewise.models.build import build_classifier, load_classifier
 from tiewise.models.model import PairClassifier
 from tiewise.models.scoring import predict_pairs
-from tiewise.models.state import (
-    gather,
-    is_sharded,
-    load_trainable_weights,
-    load_tree,
-    trainable_weights,
-)
-from tiewise.runs import checkpoints
-from tiewise.runs.environment import is_first_process, own_cuda
+from tiewise.runs.environment import own_cuda
 from tiewise.runs.fold_lock import FoldTask, check_fingerprint
-from tiewise.runs.folder import FoldFolder
 from tiewise.runs.manifest import write_manifest
-from tiewise.tokens.batches import Layout, step_rows
-from tiewise.training.callbacks import History, Progress, StopOnSignal
-from tiewise.training.examples import Backbone, Examples, make_examples, open_backbone
-from tiewise.training.memory import checkpoint_size, choose_checkpointing
-from tiewise.training.steps import StepDataset
-from tiewise.training.trainer import N_CHECKPOINTS, StepTrainer
-from tiewise.training.trainer_arguments import training_arguments
-from tiewise.training.warm_start import digest_adapter, find_adapter, make_classifier
-
-_log = logging.getLogger(__name__)
+from tiewise.training.steps import Backbone, make_examples, open_backbone
+from tiewise.training.train import train_classifier
 
 
 def require_device(config: RunConfig) -> torch.device:
-    """Return the device to compute on, before anything else is done.
+    """Return the device to compute on; called before anything is downloaded.
 
     Raises
     ------
     DeviceError
-        When the configuration asks for CUDA and there is none.
+        If the configuration asks for CUDA and there is none.
     """
     has_cuda = torch.cuda.is_available()
     if config.train.device == "cuda" and not has_cuda:
         raise DeviceError(
             f"This configuration ({config.model.backbone}) needs CUDA, and torch "
-            f"{torch.__version__} finds no CUDA device. Run it on a machine with a GPU, or take a "
+            f"{torch.__version__} finds no CUDA device. Run it on a machine with a GPU, or use a "
             "CPU preset: tiewise fit --preset quickstart (or smollm2-135m). Nothing was downloaded."
         )
     if config.train.device == "cpu" or not has_cuda:
@@ -76,60 +46,48 @@ def require_device(config: RunConfig) -> torch.device:
 def fit_fold(
     config: RunConfig, train: pd.DataFrame, held_out: pd.DataFrame, task: FoldTask
 ) -> pd.DataFrame | None:
-    """Fit on some rows, save the adapter, and predict the others.
+    """Train on some pairs, save the adapter, and predict the held-out pairs.
 
     Parameters
     ----------
     config
         The resolved configuration.
     train, held_out
-        Pairs tables: the rows to learn from, labelled, and the rows to predict.
+        Pairs tables: the rows to train on, with labels or soft labels, and the rows to predict.
     task
-        Where the files go, what the fold is called, and how it is begun.
+        The fold: its folder and number, and how the fit starts.
 
     Returns
     -------
     DataFrame or None
-        Probabilities of the rows held out, in their order; None on every process but the first,
-        and when the fold was finished before.
+        Predictions of the held-out rows, in their order, without ids
+        (:func:`tiewise.models.scoring.predict_pairs`). None if the fold was finished before, and
+        on every process of a launch but the first.
 
     Raises
     ------
     RunError
-        When the folder belongs to other inputs.
+        If the folder belongs to other inputs.
     Interrupted
-        When a signal asked to stop; a checkpoint was written before.
+        If a signal asked to stop; a checkpoint was written before.
     """
     device = require_device(config)
-    init_from = task.init_from and find_adapter(task.init_from)
     backbone = open_backbone(config, task.cache_dir)
-    identity = {
-        "config": defining_fields(config),
-        "data": task.data_digest,
-        "backbone": backbone.digest,
-        "backbone_config": settings_digest(backbone.path),
-        "tokenizer": backbone.tokenizer.digest,
-        "template": backbone.template.digest,
-        "fold": task.fold,
-        "init_from": init_from and digest_adapter(init_from),
-    }
-    check_fingerprint(task.folder, identity, resume=task.resume)
+    init_from = task.init_from and find_adapter(task.init_from)
+    fingerprint = _describe_inputs(config, backbone, task, init_from)
+    check_fingerprint(task.folder, fingerprint, resume=task.resume)
     if task.resume and task.folder.is_finished:
         return None
     examples = make_examples(config, train, backbone, cache_dir=task.cache_dir)
-    classifier = make_classifier(config, backbone.path, device, init_from=init_from)
-    pad_id = backbone.template.special_tokens.pad
-    _train(config, classifier, examples, task, pad_id=pad_id, fit=digest_json(identity))
-    # Of weights that processes share, each gives its part before all but the first leave.
-    shared = gather(trainable_weights(classifier)) if is_sharded(classifier) else None
-    if not is_first_process():
+    classifier = _make_classifier(config, backbone, device, init_from)
+    trained = train_classifier(
+        classifier, examples, config.train, task, fit_digest=digest_json(fingerprint)
+    )
+    if trained is None:  # not the first process of a launch
         return None
-    if shared is not None:
-        classifier = make_classifier(config, backbone.path, device, init_from=init_from)
-        load_trainable_weights(classifier, shared)
-    save_adapter(classifier, backbone, task.folder.adapter_dir)
+    save_adapter(trained, backbone, task.folder.adapter_dir)
     return predict_pairs(
-        classifier,
+        trained,
         held_out,
         backbone.tokenizer,
         backbone.template,
@@ -148,117 +106,57 @@ def save_adapter(classifier: PairClassifier, backbone: Backbone, adapter_dir: Pa
         write_manifest(temporary)
 
 
-def _train(
-    config: RunConfig,
-    classifier: PairClassifier,
-    examples: Examples,
-    task: FoldTask,
-    *,
-    pad_id: int,
-    fit: str,
-) -> None:
-    train, folder, device = config.train, task.folder, classifier.device
-    layout = _choose_layout(classifier, train.layout, device)
-    classifier.checkpoint(_choose_checkpointing(classifier, examples, train))
-    counts = classifier.trainable_summary()
-    _log.info("trainable parameters: %(n_trainable)d of %(n_total)d", counts)
-    arguments = training_arguments(
-        train, folder.checkpoints_dir, dtype=config.model.dtype, is_cpu=device.type == "cpu"
+def find_adapter(path: Path) -> Path:
+    """Return the adapter folder inside the folder of a fold, or the folder itself.
+
+    Raises
+    ------
+    ModelError
+        If there is no such folder.
+    """
+    if not path.is_dir():
+        raise ModelError(f"--init-from {path}: there is no such folder. Name a fold of a run.")
+    return path / "adapter" if (path / "adapter").is_dir() else path
+
+
+def _describe_inputs(
+    config: RunConfig, backbone: Backbone, task: FoldTask, init_from: Path | None
+) -> dict[str, Any]:
+    """Return the fingerprint of a fit: every input by value or digest."""
+    return {
+        "config": defining_fields(config),
+        "data": task.data_digest,
+        **backbone.digests,
+        "fold": task.fold,
+        "init_from": init_from and _digest_files(init_from),
+    }
+
+
+def _digest_files(folder: Path) -> str:
+    files = (path for path in folder.iterdir() if path.is_file())
+    return digest_json(sorted((path.name, digest_file(path)) for path in files))
+
+
+def _make_classifier(
+    config: RunConfig, backbone: Backbone, device: torch.device, init_from: Path | None
+) -> PairClassifier:
+    """Build a classifier with a fresh adapter, or load the adapter to start from."""
+    if init_from is None:
+        return build_classifier(config.model, backbone.path, seed=config.train.seed, device=device)
+    classifier = load_classifier(init_from, backbone.path, device=device, is_trainable=True)
+    _check_same_model(classifier.model_config, config.model, init_from)
+    return classifier
+
+
+def _check_same_model(found: ModelConfig, wanted: ModelConfig, adapter_dir: Path) -> None:
+    """Refuse to start from an adapter of another configuration; the backbone is checked apart."""
+    ignored: dict[str, Any] = {"backbone": "", "revision": None, "backbone_sha256": None}
+    difference = first_difference(
+        asdict(replace(found, **ignored)), asdict(replace(wanted, **ignored))
     )
-    dataset = _deal_steps(examples, train, arguments, layout=layout, pad_id=pad_id)
-    checkpoint = _find_checkpoint(folder, fit) if task.resume else None
-    if checkpoint is not None and checkpoints.step_of(checkpoint) == len(dataset):
-        load_trainable_weights(classifier, load_tree(checkpoint / "state")["weights"])
-        return
-    if is_first_process():
-        n_checkpoints = min(N_CHECKPOINTS + 1, math.ceil(len(dataset) / train.save_steps))
-        size = checkpoint_size(classifier, optimizer=train.optimizer)
-        checkpoints.require_room(folder.checkpoints_dir, n_checkpoints, size=size)
-    with StopOnSignal() as signals:
-        callbacks = [signals, History(folder.history_path, dataset), Progress()]
-        trainer = StepTrainer(classifier, dataset, train, arguments, callbacks, fit=fit)
-        with _lost_processes_named():
-            trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
-    if signals.received is not None and trainer.state.global_step < len(dataset):
-        raise Interrupted(signals.received)
-
-
-def _deal_steps(
-    examples: Examples,
-    train: TrainConfig,
-    arguments: TrainingArguments,
-    *,
-    layout: Layout,
-    pad_id: int,
-) -> StepDataset:
-    """Deal the examples to steps, and say the global batch, which nothing below changes."""
-    n_pairs = len(examples.ids) // (2 if train.both_orders else 1)
-    dataset = StepDataset(
-        examples,
-        step_rows(n_pairs, train.batch_size, train.n_epochs, train.seed),
-        train,
-        layout=layout,
-        pad_id=pad_id,
-        process_index=arguments.process_index,
-        n_processes=arguments.world_size,
-    )
-    shape = (len(dataset), train.batch_size, arguments.world_size)
-    _log.info("%d steps of %d pairs; processes: %d", *shape)
-    return dataset
-
-
-def _choose_checkpointing(
-    classifier: PairClassifier, examples: Examples, train: TrainConfig
-) -> Checkpointing:
-    if train.checkpointing != "auto":
-        _log.info("checkpointing: %s (as asked)", train.checkpointing)
-        return train.checkpointing
-    longest = int(examples.rows.lengths.max())
-    n_tokens = max(train.micro_batch_tokens, longest)
-    if train.n_micro_batches is not None:
-        n_rows = train.batch_size * (2 if train.both_orders else 1)
-        n_tokens = math.ceil(n_rows / train.n_micro_batches) * longest
-    mode, reason = choose_checkpointing(
-        classifier,
-        n_tokens=n_tokens,
-        longest=longest,
-        optimizer=train.optimizer,
-    )
-    _log.info("checkpointing: %s (%s)", mode, reason)
-    return mode
-
-
-@contextlib.contextmanager
-def _lost_processes_named() -> Iterator[None]:
-    """Say in words that another process of the launch has died."""
-    try:
-        yield
-    except RuntimeError as error:
-        is_about_others = isinstance(error, torch.distributed.DistError) or "gloo" in str(error)
-        if not (torch.distributed.is_initialized() and is_about_others):
-            raise
-        raise RunError(
-            f"Process {os.environ.get('RANK')} has lost another one of this launch, which probably "
-            "died: look above for its message. The last checkpoint is intact: launch again with "
-            "--resume."
-        ) from error
-
-
-def _choose_layout(
-    classifier: PairClassifier, wanted: Layout | Literal["auto"], device: torch.device
-) -> Layout:
-    chosen, reason = choose_layout(classifier.config, device)
-    if wanted == "auto":
-        _log.info("layout: %s (%s)", chosen, reason)
-        return chosen
-    _log.info("layout: %s (as asked)", wanted)
-    return wanted
-
-
-def _find_checkpoint(folder: FoldFolder, fit: str) -> Path | None:
-    checkpoint = checkpoints.newest_intact(folder.checkpoints_dir, fit=fit)
-    if checkpoint is None:
-        _log.warning("%s holds no intact checkpoint: starting at step 0.", folder.checkpoints_dir)
-    else:
-        _log.info("going on from %s", checkpoint)
-    return checkpoint
+    if difference is not None:
+        name, before, now = difference
+        raise ModelError(
+            f"{adapter_dir} was built with {name} {before}, not {now}. Add "
+            f"--{name.replace('_', '-')} {before}, or start without --init-from."
+        )

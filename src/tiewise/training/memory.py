@@ -1,10 +1,8 @@
-"""How much memory and disk a fit will take, said before it starts; which layers recompute to fit.
+"""Estimate the memory and disk space of a fit, and choose which layers recompute activations.
 
-Nothing here is a table of architectures. Two short rows are run once through the classifier at hand
-and what its graph keeps of them is counted, so adapters, dtypes, encoders and attention kernels
-count as what they are. A row of n tokens keeps `a n + b n^2`: two lengths give both numbers.
-
-This module is a leaf: it imports torch, and nothing below imports it.
+Two short rows run once through the given classifier, and the bytes that the autograd graph keeps
+are counted. So no table of architectures is needed: adapters, dtypes, encoders and attention
+kernels are measured. A row of n tokens keeps `a n + b n^2` bytes; two lengths give a and b.
 """
 
 from __future__ import annotations
@@ -25,27 +23,27 @@ from tiewise.models.model import PairClassifier
 from tiewise.tokens.rows import TokenRows
 
 _PROBE = 192
-"""Tokens of the longer row that is probed; the shorter one has half."""
-_MACHINE = Path("/proc/meminfo")
-_GROUP = Path("/sys/fs/cgroup")
-_SPARE = 0.9
-"""Share of the free memory that a fit may plan with."""
+"""Tokens of the longer row that is measured; the shorter one has half."""
+_MEMORY_INFO = Path("/proc/meminfo")
+_CONTROL_GROUP = Path("/sys/fs/cgroup")
+_USABLE = 0.9
+"""Share of the free memory that a fit may use."""
 
 
 @dataclass(frozen=True)
 class MemoryEstimate:
-    """Bytes of one training process at its peak, without the interpreter and its libraries.
+    """Peak memory of a training process in bytes, without the interpreter and its libraries.
 
     Attributes
     ----------
     weights
         Backbone, adapters and head.
     training
-        Gradients and the optimiser's moments.
+        Gradients and moments of the optimiser.
     activations
-        What the graph of the largest micro-batch keeps.
+        Tensors that the graph of the largest micro-batch keeps.
     working
-        What one layer needs while it is computed forward or backward.
+        Temporary tensors of one layer in its forward or backward pass.
     """
 
     weights: int
@@ -55,7 +53,7 @@ class MemoryEstimate:
 
     @property
     def total(self) -> int:
-        """All of it."""
+        """Sum of the four parts."""
         return sum(asdict(self).values())
 
     def __str__(self) -> str:
@@ -76,23 +74,23 @@ def estimate_memory(
     Parameters
     ----------
     classifier
-        As it will be trained. It is run twice on a short row; its state stays as it is.
+        The classifier to train. Two short rows are run; its state does not change.
     n_tokens
         Tokens of the largest micro-batch, padding included.
     longest
         Tokens of the longest row.
     mode
-        Which layers recompute their activations.
+        Layers that recompute their activations: `none` or `trainable`.
     optimizer
         Name of the optimiser; `8bit` in it means one byte per moment.
     """
     before, was_training = classifier.checkpointing, classifier.training
     classifier.train()
     try:
-        kept = _Kept.measure(classifier, "none").of(n_tokens, longest)
+        kept = _KeptBytes.measure(classifier, "none").of(n_tokens, longest)
         layer = kept // _n_whole_layers(classifier)
         if mode != "none":
-            kept = _Kept.measure(classifier, mode).of(n_tokens, longest) + layer
+            kept = _KeptBytes.measure(classifier, mode).of(n_tokens, longest) + layer
     finally:
         classifier.checkpoint(before)
         classifier.train(was_training)
@@ -102,7 +100,7 @@ def estimate_memory(
 
 
 def checkpoint_size(classifier: PairClassifier, *, optimizer: str) -> int:
-    """Return the bytes that one checkpoint takes at least: trained weights and known moments."""
+    """Return the least size of a checkpoint in bytes: trained weights and known moments."""
     n_moments = 2 if "adam" in optimizer else 0
     return _trained_size(classifier, n_moments=n_moments, optimizer=optimizer)
 
@@ -115,14 +113,14 @@ def choose_checkpointing(
     optimizer: str,
     free: int | None = None,
 ) -> tuple[Checkpointing, str]:
-    """Return `none` when that fits into the free memory, else `trainable`; and the reason.
+    """Return `none` if that fits into the free memory, else `trainable`, and the reason.
 
     Parameters
     ----------
     classifier, n_tokens, longest, optimizer
         As for :func:`estimate_memory`.
     free
-        Bytes to be had; asked of the device when None.
+        Free bytes; asked of the device when None.
     """
     free = free_memory(classifier.device) if free is None else free
     estimates = {
@@ -132,52 +130,53 @@ def choose_checkpointing(
         for mode in ("none", "trainable")
     }
     mode: Literal["none", "trainable"] = "none"
-    if _to_come(estimates["none"]) > _SPARE * free:
+    needed = estimates["none"].total - estimates["none"].weights  # the weights are in memory
+    if needed > _USABLE * free:
         mode = "trainable"
     reason = f"none needs {estimates['none']}, trainable {estimates['trainable']}"
-    return mode, f"{reason}; {_describe(free)} are free beside the weights"
+    return mode, f"{reason}; {_describe(free)} are free after the weights"
 
 
 def free_memory(device: torch.device) -> int:
-    """Return the bytes still to be had on a device; on a CPU also within its control group."""
+    """Return the free bytes of a device; on a CPU at most those of its control group."""
     if device.type == "cuda":
         idle = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
         return int(torch.cuda.mem_get_info(device)[0] + idle)
-    if not _MACHINE.is_file():
-        # Systems without /proc tell how much there is, not how much is free.
+    if not _MEMORY_INFO.is_file():
+        # Systems without /proc report the total only.
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
-    lines = dict(line.split(":") for line in _MACHINE.read_text().splitlines())
+    lines = dict(line.split(":") for line in _MEMORY_INFO.read_text().splitlines())
     free = int(lines["MemAvailable"].split()[0]) * 1024
-    limit, used = _GROUP / "memory.max", _GROUP / "memory.current"
+    limit, used = _CONTROL_GROUP / "memory.max", _CONTROL_GROUP / "memory.current"
     if limit.is_file() and limit.read_text().strip().isdigit():
         free = min(free, int(limit.read_text()) - int(used.read_text()))
     return free
 
 
 @dataclass(frozen=True)
-class _Kept:
-    """Bytes that the graph keeps of a row of n tokens: `linear n + square n^2`."""
+class _KeptBytes:
+    """Bytes that the graph keeps for a row of n tokens: `linear n + square n^2`."""
 
     linear: float
     square: float
 
     @staticmethod
-    def measure(classifier: PairClassifier, mode: Checkpointing) -> _Kept:
-        """Run two short rows and count what is kept of them."""
+    def measure(classifier: PairClassifier, mode: Checkpointing) -> _KeptBytes:
+        """Run two short rows and count the bytes that are kept."""
         classifier.checkpoint(mode)
         long = min(_PROBE, classifier.n_positions or _PROBE)
         short = long // 2
         kept_short, kept_long = (_count_kept(classifier, size) for size in (short, long))
         square = (kept_long / long - kept_short / short) / (long - short)
-        return _Kept(kept_short / short - square * short, max(0.0, square))
+        return _KeptBytes(kept_short / short - square * short, max(0.0, square))
 
     def of(self, n_tokens: int, longest: int) -> int:
-        """Return the bytes of rows that hold `n_tokens` together and are no longer than that."""
+        """Return the bytes for rows of `n_tokens` tokens in all, each at most `longest` long."""
         return int(n_tokens * (self.linear + self.square * longest))
 
 
 def _trained_size(classifier: PairClassifier, *, n_moments: int, optimizer: str) -> int:
-    """Return the bytes of the trained tensors, or their gradients, with their moments."""
+    """Return the bytes of the trained tensors (or of their gradients) and their moments."""
     trained = [part for _, part in classifier.trainable_parameters()]
     moment = 1 if "8bit" in optimizer else None
     return sum(
@@ -186,32 +185,32 @@ def _trained_size(classifier: PairClassifier, *, n_moments: int, optimizer: str)
 
 
 def _count_kept(classifier: PairClassifier, size: int) -> int:
-    """Return the bytes that the graph keeps of one of the probe's two rows, beside the weights."""
+    """Return the bytes that the graph keeps for one of two rows of `size` tokens."""
     own = {part.untyped_storage().data_ptr() for part in classifier.parameters()}
     own |= {part.untyped_storage().data_ptr() for part in classifier.buffers()}
     kept: dict[int, int] = {}
 
-    def note(part: Tensor) -> Tensor:
+    def count(part: Tensor) -> Tensor:
         storage = part.untyped_storage()
         if storage.data_ptr() not in own:
             kept[storage.data_ptr()] = storage.nbytes()
-        return part.detach()  # a node that held its own result would hold itself, for good
+        return part.detach()  # a node that kept its own result would never be freed
 
     with torch.random.fork_rng():
-        holds = torch.autograd.graph.saved_tensors_hooks(note, lambda part: part)
-        with holds, classifier.autocast():
+        hooks = torch.autograd.graph.saved_tensors_hooks(count, lambda part: part)
+        with hooks, classifier.autocast():
             logits = classifier(_probe(classifier, size))
-        # A graph whose layers recompute lets go of them only when it is run backward.
+        # With checkpointing, the graph keeps the layers alive until it is run backward.
         trained = [part for _, part in classifier.trainable_parameters()]
         torch.autograd.grad(logits.sum(), trained, allow_unused=True)
     return sum(kept.values()) // 2
 
 
 def _probe(classifier: PairClassifier, size: int) -> dict[str, Tensor]:
-    """Return two rows of which one, where rows are padded, has padding, and so calls for a mask."""
+    """Return two rows; where rows are padded, one is shorter, so that there is a mask."""
     second = size if classifier.can_pack else size - 1
     rows = TokenRows(
-        values=np.concatenate([_slots(size), _slots(second)]),
+        values=np.concatenate([_parts(size), _parts(second)]),
         offsets=np.array([0, size, size + second]),
         n_truncated=np.zeros(2, np.int64),
     )
@@ -219,15 +218,15 @@ def _probe(classifier: PairClassifier, size: int) -> dict[str, Tensor]:
     return collate(rows, [0, 1], layout=layout, pad_id=0, device=classifier.device)
 
 
-def _slots(size: int) -> npt.NDArray[np.int32]:
-    """Return a row of three slots, each closed by one and the same token, as some heads ask."""
+def _parts(size: int) -> npt.NDArray[np.int32]:
+    """Return a row of three parts that end with the same token, as the response head needs."""
     values = np.ones(size, np.int32)
     values[[size // 3, 2 * size // 3, size - 1]] = 2
     return values
 
 
 def _n_whole_layers(classifier: PairClassifier) -> int:
-    """Return how many trained layers keep something of every token; a pooled last one does not."""
+    """Return the number of trained layers that keep all tokens; a pooled last layer does not."""
     trained = [
         any(part.requires_grad for part in layer.parameters()) for layer in classifier.layers
     ]
@@ -235,18 +234,13 @@ def _n_whole_layers(classifier: PairClassifier) -> int:
 
 
 def _working(classifier: PairClassifier, n_tokens: int) -> int:
-    """Return the bytes of a layer's passing tensors: five as wide as its MLP."""
+    """Return the bytes of the temporary tensors of a layer: five with the width of its MLP."""
     settings = classifier.config
     width = getattr(settings, "intermediate_size", None) or 4 * settings.hidden_size
     dtype = getattr(torch, classifier.model_config.dtype)
     return 5 * n_tokens * int(width) * int(dtype.itemsize)
 
 
-def _to_come(estimate: MemoryEstimate) -> int:
-    """Return what is not yet taken: the weights are in memory already."""
-    return estimate.total - estimate.weights
-
-
 def _describe(size: int) -> str:
-    """Return a size as a person reads it."""
+    """Return a size in MiB or GiB."""
     return f"{size / 2**30:.1f} GiB" if size >= 2**29 else f"{size / 2**20:.0f} MiB"

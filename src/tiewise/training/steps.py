@@ -1,61 +1,162 @@
-"""One item of the data loader is one optimiser step. A leaf: imports torch.
+"""Training examples, and the optimiser steps that they are split into.
 
-Which rows a step holds follows from its number, the seed and the batch size alone; how they are
-laid out in micro-batches and dealt to processes follows from their lengths. So a step can be
-computed anywhere, in any layout, after any interruption, and is the same step.
+The rows of a step follow from its number, the seed and the batch size only; their micro-batches and
+their process follow from the lengths of the rows. So a step is the same in every layout, on any
+number of processes, and after any interruption.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 from torch.utils.data import Dataset
 
-from tiewise.config import TrainConfig
-from tiewise.tokens.batches import Layout, StepRows, plan_step
-from tiewise.training.examples import Examples
+from tiewise.config import RunConfig, TrainConfig
+from tiewise.data.targets import Targets, make_targets
+from tiewise.models.backbones import backbone_digest, resolve_backbone, settings_digest
+from tiewise.tokens.batches import Layout, plan_step, step_rows
+from tiewise.tokens.rows import TokenRows, token_rows
+from tiewise.tokens.template import Template, build_template
+from tiewise.tokens.tokenizer import TextTokenizer, load_tokenizer
+
+
+@dataclass(frozen=True)
+class Backbone:
+    """The folder of a backbone, its tokenizer, and the template for it."""
+
+    path: Path
+    tokenizer: TextTokenizer
+    template: Template
+
+    @property
+    def digests(self) -> dict[str, str]:
+        """SHA-256 of weights, configuration, tokenizer and template."""
+        return {
+            "backbone": backbone_digest(self.path),
+            "backbone_config": settings_digest(self.path),
+            "tokenizer": self.tokenizer.digest,
+            "template": self.template.digest,
+        }
+
+
+@dataclass(frozen=True)
+class Examples:
+    """Training rows.
+
+    rows
+        Rows of tokens, n of them.
+    targets
+        Target probabilities and weight of each row.
+    ids
+        Id of the pair of each row, for messages: shape (n,).
+    pad_id
+        Token id that fills the padding of a batch; it is masked.
+    """
+
+    rows: TokenRows
+    targets: Targets
+    ids: npt.NDArray[np.object_]
+    pad_id: int = 0
 
 
 @dataclass(frozen=True)
 class Step:
-    """One process's share of an optimiser step."""
+    """The share of one process in an optimiser step.
+
+    micro_batches
+        Rows of each forward pass: int64 arrays.
+    n_idle
+        Number of micro-batches, the last ones, that have no weight. They keep this process in step
+        with processes that have more micro-batches.
+    weight
+        Divisor of the summed losses: the number of rows over all processes times the mean weight of
+        all training rows. So a row of weight 2 counts as two rows in every step.
+    """
 
     micro_batches: list[npt.NDArray[np.int64]]
     n_idle: int
-    """How many micro-batches, the last ones, weigh nothing: other processes have more of them."""
     weight: float
-    """What the step's losses are divided by: its rows, over all processes, times the mean weight of
-    all rows of the fit. So a row of weight 2 counts as two rows, whatever it shares a step with."""
 
     def is_idle(self, position: int) -> bool:
-        """Tell whether a micro-batch only keeps pace."""
+        """Return whether a micro-batch has no weight."""
         return position >= len(self.micro_batches) - self.n_idle
 
 
+def open_backbone(config: RunConfig, cache_dir: Path) -> Backbone:
+    """Find the files of the backbone, check their digest, and build the template."""
+    model, template = config.model, config.template
+    path = resolve_backbone(
+        model.backbone, revision=model.revision, sha256=model.backbone_sha256, cache_dir=cache_dir
+    )
+    tokenizer = load_tokenizer(path)
+    built = build_template(
+        tokenizer,
+        name=template.template,
+        max_length=template.max_length,
+        truncation=template.truncation,
+    )
+    return Backbone(path, tokenizer, built)
+
+
+def make_examples(
+    config: RunConfig, pairs: pd.DataFrame, backbone: Backbone, *, cache_dir: Path
+) -> Examples:
+    """Turn n pairs into rows of tokens with targets; with both orders 2n rows, swapped rows last.
+
+    The targets follow from labels, soft labels and weights
+    (:func:`tiewise.data.targets.make_targets`).
+    """
+    tokenizer, template = backbone.tokenizer, backbone.template
+    rows = token_rows(pairs, tokenizer, template, cache_dir=cache_dir)
+    targets = make_targets(pairs, soft_weight=config.train.soft_weight)
+    ids = pairs["id"].to_numpy(object)
+    pad_id = template.special_tokens.pad
+    if not config.train.both_orders:
+        return Examples(rows, targets, ids, pad_id)
+    swapped = token_rows(pairs, tokenizer, template, cache_dir=cache_dir, is_swapped=True)
+    both = TokenRows.concatenate([rows, swapped])
+    return Examples(both, targets.in_both_orders(), np.tile(ids, 2), pad_id)
+
+
 class StepDataset(Dataset[Step]):
-    """Item k is optimiser step k: which rows, in which micro-batches, on this process."""
+    """Optimiser steps: item k is the share of this process in step k.
+
+    Parameters
+    ----------
+    examples
+        The training rows.
+    train_config
+        Batch size, epochs, seed, and limits of a micro-batch.
+    layout
+        How rows share a forward pass.
+    process_index, n_processes
+        This process, and the number of processes that share each step.
+    """
 
     def __init__(
         self,
         examples: Examples,
-        steps: StepRows,
-        config: TrainConfig,
+        train_config: TrainConfig,
         *,
         layout: Layout,
-        pad_id: int,
         process_index: int = 0,
         n_processes: int = 1,
     ) -> None:
-        self.examples, self.steps, self.config = examples, steps, config
-        self.layout, self.pad_id = layout, pad_id
+        self.examples, self.train_config, self.layout = examples, train_config, layout
         self.process_index, self.n_processes = process_index, n_processes
-        self.micro_batch_tokens = config.micro_batch_tokens
+        self.micro_batch_tokens = train_config.micro_batch_tokens
+        self._n_pairs = len(examples.ids) // (2 if train_config.both_orders else 1)
+        self._pairs = step_rows(
+            self._n_pairs, train_config.batch_size, train_config.n_epochs, train_config.seed
+        )
         self._mean_weight = float(examples.targets.weights.mean()) or 1.0
 
     def __len__(self) -> int:
-        return len(self.steps)
+        return len(self._pairs)
 
     def __getitem__(self, index: int) -> Step:
         rows = self.rows_of(index)
@@ -63,19 +164,19 @@ class StepDataset(Dataset[Step]):
         plans = plan_step(
             lengths,
             micro_batch_tokens=self.micro_batch_tokens,
-            n_micro_batches=self.config.n_micro_batches,
+            n_micro_batches=self.train_config.n_micro_batches,
             layout=self.layout,
             n_processes=self.n_processes,
         )
         own = [rows[positions] for positions in plans[self.process_index]]
-        # Processes that share weights meet in every forward pass, so all run equally many.
+        # Processes that share weights meet in every forward pass, so each runs the same number.
         n_idle = max(map(len, plans)) - len(own)
         shortest = rows[[int(lengths.argmin())]]
         return Step(own + [shortest] * n_idle, n_idle, len(rows) * self._mean_weight)
 
     def rows_of(self, index: int) -> npt.NDArray[np.int64]:
-        """Return the rows of a step, over all processes, in the order they were drawn."""
-        pairs = self.steps[index]
-        if not self.config.both_orders:
+        """Return the rows of a step over all processes, in the order they were drawn."""
+        pairs = self._pairs[index]
+        if not self.train_config.both_orders:
             return pairs
-        return np.concatenate([pairs, pairs + len(self.examples.ids) // 2])
+        return np.concatenate([pairs, pairs + self._n_pairs])

@@ -1,15 +1,15 @@
-"""transformers' Trainer, made exact. A leaf: imports torch.
+"""The Trainer of transformers with exact steps.
 
-What differs from the Trainer as it comes, and why:
+Differences from the Trainer of transformers:
 
-- One item of the data loader is one optimiser step. Inside it the rows are split into micro-batches
-  under a token budget; the loss is the weighted sum over the step's rows divided by the step's
-  weight, so layout, number of micro-batches and number of processes cannot change the gradient.
-- The random state of a step is derived from (seed, step, process), so none has to be saved, and a
-  resumed run draws what the uninterrupted one would have drawn.
-- A checkpoint holds safetensors and JSON, sealed by a manifest (:mod:`tiewise.runs.checkpoints`).
-- A loss or gradient that is not finite stops the run at once and names the rows; running out of
-  memory halves the micro-batch and repeats the step, with the same rows.
+- One item of the data loader is one optimiser step. Its rows are split into micro-batches under a
+  token budget; the loss is the weighted sum over the rows divided by the weight of the step. So the
+  gradient does not depend on layout, number of micro-batches or number of processes.
+- The random state of a step is derived from (seed, step, process). None is saved, and a resumed fit
+  draws the same numbers as an uninterrupted one.
+- A checkpoint contains safetensors and JSON, with a manifest (:mod:`tiewise.runs.checkpoints`).
+- A loss or gradient that is not finite stops the fit, and the message names the rows. When memory
+  runs out, micro-batches are halved and the step is repeated with the same rows.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ from transformers.integrations.integration_utils import TensorBoardCallback
 
 from tiewise.config import TrainConfig
 from tiewise.errors import ConfigError, NumericsError, RunError
+from tiewise.models.attention import collate
 from tiewise.models.model import PairClassifier
 from tiewise.models.state import (
-    check_fsdp,
     gather,
     load_trainable_weights,
     load_tree,
@@ -40,70 +40,70 @@ from tiewise.models.state import (
     trainable_weights,
 )
 from tiewise.runs import checkpoints
-from tiewise.training.losses import weighted_losses
+from tiewise.training.losses import row_losses
 from tiewise.training.steps import Step, StepDataset
 
+N_CHECKPOINTS = 2
+"""Number of checkpoints that are kept, the newest ones."""
 _STATE = "state"
 _TRAINER_STATE = "trainer_state.json"
-_SHOWN = 5
-N_CHECKPOINTS = 2
-"""Newest checkpoints that are kept."""
+_MAX_IDS = 5
 _log = logging.getLogger(__name__)
 
 
 class StepTrainer(transformers.Trainer):
-    """Fits a :class:`~tiewise.models.model.PairClassifier` step by step.
+    """Train a :class:`~tiewise.models.model.PairClassifier` step by step.
 
     Parameters
     ----------
-    model
-        The classifier.
-    dataset
-        The steps.
-    config
-        How the fit goes.
+    classifier
+        Trained in place.
+    steps
+        The optimiser steps.
+    train_config
+        Optimiser, learning rates and seed.
     arguments
-        What transformers needs to know, from :mod:`tiewise.training.trainer_arguments`.
+        Result of :func:`tiewise.training.train.training_arguments`.
     callbacks
-        Called by transformers as usual.
-    fit
-        Digest of the fit's identity, written into every checkpoint.
+        Callbacks of transformers.
+    fit_digest
+        SHA-256 of the fingerprint of the fit, written into every checkpoint.
     """
 
     def __init__(
         self,
-        model: PairClassifier,
-        dataset: StepDataset,
-        config: TrainConfig,
+        classifier: PairClassifier,
+        steps: StepDataset,
+        train_config: TrainConfig,
         arguments: transformers.TrainingArguments,
         callbacks: list[transformers.TrainerCallback],
         *,
-        fit: str = "",
+        fit_digest: str = "",
     ) -> None:
-        self.train_config, self.steps, self.classifier = config, dataset, model
-        self.fit = fit
+        self.classifier, self.steps, self.train_config = classifier, steps, train_config
+        self.fit_digest = fit_digest
         self._losses: list[float] = []  # of the steps since the last line of history
-        super().__init__(model=model, args=arguments, train_dataset=dataset, callbacks=callbacks)
+        super().__init__(model=classifier, args=arguments, train_dataset=steps, callbacks=callbacks)
         check_fsdp(getattr(self.accelerator.state, "fsdp_plugin", None), is_scaled=arguments.fp16)
         self.remove_callback(transformers.PrinterCallback)
         self._keep_tracking(Path(str(arguments.output_dir)).parent / "tracking")
 
     def _keep_tracking(self, folder: Path) -> None:
-        """Let TensorBoard write beside the checkpoints, which go when the fold is finished."""
+        """Make TensorBoard write outside the checkpoints, which are deleted at the end."""
         for callback in self.callback_handler.callbacks:
             if isinstance(callback, TensorBoardCallback) and callback.logging_dir is None:
                 callback.logging_dir = str(folder)
 
-    # ---- what a step is -------------------------------------------------------------------
+    # ---- steps ----------------------------------------------------------------------------
 
     def get_train_dataloader(self) -> DataLoader[Step]:
-        """Return the steps one by one, in order; each process already knows its share."""
+        """Return the steps one by one, in order; a step already is the share of this process."""
         return DataLoader(self.steps, batch_size=1, shuffle=False, collate_fn=_only_item)
 
     def get_batch_samples(
         self, epoch_iterator: Iterator[Step], num_batches: int, device: torch.device
     ) -> tuple[list[Step], None]:
-        """Return the next step; how it is normalised is its own affair."""
+        """Return the next step; it carries its own divisor in place of a number of items."""
         return [next(epoch_iterator) for _ in range(num_batches)], None
 
     def training_step(  # type: ignore[override]
@@ -116,49 +116,62 @@ class StepTrainer(transformers.Trainer):
             self._seed_step()
             with contextlib.suppress(torch.OutOfMemoryError):
                 loss = self._accumulate(model, step)
-            if loss is None:  # only here has what was computed so far let go of its memory
+            if loss is None:  # outside the block, where the tensors of the failed pass are freed
                 step = self._halve_micro_batches(model)
         self._losses.append(float(self.accelerator.reduce(loss.double(), "mean")))
         return loss
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """Log the mean loss in double precision; the Trainer's own is rounded to single."""
+        """Log the mean loss in double precision; that of the Trainer is rounded to single."""
         if "loss" in logs:
             logs["loss"] = float(np.mean(self._losses))
             self._losses = []
         super().log(logs, start_time)
 
     def floating_point_ops(self, inputs: Step) -> int:  # type: ignore[override]
-        """Count nothing: a step is no dictionary of tensors."""
+        """Return 0; the Trainer would count the numbers in a dictionary of tensors."""
         return 0
 
     def _accumulate(self, model: torch.nn.Module, step: Step) -> torch.Tensor:
-        losses = []
+        # Processes average their gradients; the world size turns the average into the sum.
+        losses, factor = [], self.args.world_size / step.weight
         for position, rows in enumerate(step.micro_batches):
             is_last = position == len(step.micro_batches) - 1
-            # Only the last backward of a step exchanges gradients between processes.
+            # Only the last backward pass of a step exchanges gradients between processes. This
+            # setter of accelerate 1.15 is private; `accumulate`, the public way, counts batches.
             self.accelerator.gradient_state._set_sync_gradients(is_last)
             with contextlib.nullcontext() if is_last else self.accelerator.no_sync(model):
-                row_losses = self._row_losses(model, rows, is_idle=step.is_idle(position))
-                # Processes average their gradients; the factor turns the average into the sum.
-                share = row_losses.sum() * (self.args.world_size / step.weight)
-                self.accelerator.backward(share)
-            losses.append(row_losses.detach())
+                of_rows = self._row_losses(model, rows, is_idle=step.is_idle(position))
+                self.accelerator.backward(of_rows.sum() * factor)
+            losses.append(of_rows.detach())
         self._check_finite(torch.cat(losses), np.concatenate(step.micro_batches))
-        total: torch.Tensor = torch.cat(losses).sum() * (self.args.world_size / step.weight)
+        total: torch.Tensor = torch.cat(losses).sum() * factor
         return total
 
     def _row_losses(
         self, model: torch.nn.Module, rows: npt.NDArray[np.int64], *, is_idle: bool
     ) -> torch.Tensor:
-        losses = weighted_losses(model, self.classifier, self.steps, rows, self.args.device)
+        """Return the weighted losses of the rows of a micro-batch; zeros if it is idle."""
+        examples, device = self.steps.examples, self.args.device
+        batch = collate(
+            examples.rows, rows, layout=self.steps.layout, pad_id=examples.pad_id, device=device
+        )
+        # The flag of transformers would, under FSDP, lower the precision of the head too.
+        with self.classifier.autocast():
+            logits = model(batch)
+        targets = {
+            name: torch.from_numpy(part[rows]).to(device, logits.dtype)
+            for name, part in vars(examples.targets).items()
+        }
+        weights = targets.pop("weights")
+        losses = row_losses(logits, **targets) * weights
         return losses * 0.0 if is_idle else losses
 
     def _seed_step(self) -> None:
         key = (self.train_config.seed, self.state.global_step, self.args.process_index)
         torch.manual_seed(int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0] >> 1))
 
-    # ---- what must not go on --------------------------------------------------------------
+    # ---- values that are not finite, and memory -------------------------------------------
 
     def _check_finite(self, losses: torch.Tensor, rows: npt.NDArray[np.int64]) -> None:
         is_finite = torch.isfinite(losses)
@@ -167,8 +180,8 @@ class StepTrainer(transformers.Trainer):
         bad = rows[~is_finite.cpu().numpy()]
         raise NumericsError(
             f"step {self.state.global_step + 1}: the loss of {len(bad)} rows is not finite "
-            f"({self._named(bad)}). The last checkpoint is intact. Lower --learning-rate, or look "
-            "at the rows."
+            f"({self._list_ids(bad)}). The last checkpoint is intact. Lower --learning-rate, or "
+            "check these rows."
         )
 
     def _clip_grad_norm(self, model: torch.nn.Module) -> Any:
@@ -177,30 +190,21 @@ class StepTrainer(transformers.Trainer):
         if self.accelerator.scaler is None and norm is not None and not np.isfinite(float(norm)):
             rows = self.steps.rows_of(self.state.global_step)
             raise NumericsError(
-                f"step {self.state.global_step + 1}: the gradient's norm is {float(norm)}, summed "
-                f"over its {len(rows)} rows ({self._named(rows)}). The last checkpoint is intact. "
-                "Lower --learning-rate or --max-grad-norm, or look at the rows."
+                f"step {self.state.global_step + 1}: the norm of the gradient is {float(norm)} "
+                f"over {len(rows)} rows ({self._list_ids(rows)}). The last checkpoint is intact. "
+                "Lower --learning-rate or --max-grad-norm, or check these rows."
             )
         return norm
 
-    def _named(self, rows: npt.NDArray[np.int64]) -> str:
-        names = [f"id={self.steps.examples.ids[row]}" for row in rows[:_SHOWN]]
-        return ", ".join(names + ["…"] * (len(rows) > _SHOWN))
+    def _list_ids(self, rows: npt.NDArray[np.int64]) -> str:
+        names = [f"id={self.steps.examples.ids[row]}" for row in rows[:_MAX_IDS]]
+        return ", ".join(names + ["…"] * (len(rows) > _MAX_IDS))
 
     def _halve_micro_batches(self, model: torch.nn.Module) -> Step:
-        """Make room after running out of memory: half the tokens a micro-batch, the same rows."""
-        index, n_pieces = self.state.global_step, self.train_config.n_micro_batches
-        largest = max(len(rows) for rows in self.steps[index].micro_batches)
-        if n_pieces or self.args.world_size > 1 or largest == 1:
-            if n_pieces:
-                tried, mend = f"{n_pieces} micro-batches", "Raise --n-micro-batches"
-            else:
-                tried = f"micro-batches of {self.steps.micro_batch_tokens} tokens"
-                mend = "Lower --micro-batch-tokens"
-            raise RunError(
-                f"step {index + 1}: out of memory with {tried}. {mend}, lower --max-length, or "
-                "give --checkpointing trainable. The last checkpoint is intact: --resume goes on."
-            )
+        """Free memory and return the step again, with half the tokens in a micro-batch."""
+        index = self.state.global_step
+        if not self._can_halve(index):
+            raise self._out_of_memory(index)
         model.zero_grad()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
@@ -212,10 +216,30 @@ class StepTrainer(transformers.Trainer):
         )
         return self.steps[index]
 
+    def _can_halve(self, index: int) -> bool:
+        """Return whether a token budget rules the micro-batches and one has two rows or more."""
+        if self.train_config.n_micro_batches or self.args.world_size > 1:
+            return False
+        return any(len(rows) > 1 for rows in self.steps[index].micro_batches)
+
+    def _out_of_memory(self, index: int) -> RunError:
+        if self.train_config.n_micro_batches:
+            tried = f"{self.train_config.n_micro_batches} micro-batches"
+            remedy = "Raise --n-micro-batches"
+        else:
+            tried = f"micro-batches of {self.steps.micro_batch_tokens} tokens"
+            remedy = "Lower --micro-batch-tokens"
+        return RunError(
+            f"step {index + 1}: out of memory with {tried}. {remedy}, lower --max-length, or use "
+            "--checkpointing trainable. The last checkpoint is intact: continue with --resume."
+        )
+
     # ---- optimiser and checkpoints --------------------------------------------------------
+    # The overridden methods with a leading underscore are those of transformers 5; it has no public
+    # hook for the format of a checkpoint.
 
     def create_optimizer(self, model: torch.nn.Module | None = None) -> torch.optim.Optimizer:
-        """Build the named optimiser on the classifier's own parameter groups."""
+        """Build the configured optimiser on the parameter groups of the classifier."""
         if self.optimizer is None:
             try:
                 kind, options = self.get_optimizer_cls_and_kwargs(self.args)
@@ -231,7 +255,7 @@ class StepTrainer(transformers.Trainer):
             return
         folder = Path(str(self.args.output_dir))
         step = self.state.global_step
-        with checkpoints.new_checkpoint(folder, step, fit=self.fit) as checkpoint:
+        with checkpoints.new_checkpoint(folder, step, fit=self.fit_digest) as checkpoint:
             save_tree(checkpoint / _STATE, tree)
             self.state.save_to_json(str(checkpoint / _TRAINER_STATE))
         checkpoints.keep_newest(folder, N_CHECKPOINTS, step=step)
@@ -243,7 +267,7 @@ class StepTrainer(transformers.Trainer):
             "scaler": self.accelerator.scaler,
         }
         states = {name: part and part.state_dict() for name, part in parts.items()}
-        # A line of history that was begun before the checkpoint is finished after it.
+        # The losses since the last line of history; the next line needs them after a resume.
         return {"weights": trainable_weights(self.classifier), "losses": self._losses, **states}
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
@@ -256,7 +280,8 @@ class StepTrainer(transformers.Trainer):
             super()._load_optimizer_and_scheduler(checkpoint)
             return
         optimizer, scheduler = self.optimizer, self.lr_scheduler
-        assert optimizer is not None and scheduler is not None, "the Trainer built none"  # noqa: S101, PT018
+        assert optimizer is not None  # noqa: S101 - for mypy; the Trainer has built both
+        assert scheduler is not None  # noqa: S101
         optimizer.load_state_dict(
             shard_optimizer_state(self._resumed_state["optimizer"], optimizer)
         )
@@ -267,7 +292,27 @@ class StepTrainer(transformers.Trainer):
             self.accelerator.scaler.load_state_dict(self._resumed_state["scaler"])
 
     def _load_rng_state(self, checkpoint: str | None) -> None:
-        """Nothing to load: each step derives its own."""
+        """Do nothing: each step derives its own random state."""
+
+
+def check_fsdp(plugin: Any, *, is_scaled: bool) -> None:
+    """Check that the FSDP plugin of accelerate, if there is one, changes neither weights nor head.
+
+    Raises
+    ------
+    ConfigError
+        If it is FSDP 1, which flattens weights, or if it casts them: to bfloat16 itself, or to
+        float16 with scaled gradients.
+    """
+    is_supported = plugin is None or (
+        plugin.fsdp_version == 2 and plugin.mixed_precision_policy is None and not is_scaled
+    )
+    if not is_supported:
+        raise ConfigError(
+            "The FSDP settings of accelerate are not supported; expected fsdp_version: 2 and "
+            "mixed_precision: 'no'. Set them in accelerate's file, and choose the dtype with "
+            "--dtype bfloat16 or float32."
+        )
 
 
 def _only_item(items: list[Step]) -> Step:

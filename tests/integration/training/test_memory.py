@@ -131,11 +131,11 @@ def test_free_memory_is_that_of_the_machine_and_its_group(monkeypatch, tmp_path)
     assert free > 2**20
     for name, value in (("memory.max", "3000"), ("memory.current", "1000")):
         (tmp_path / name).write_text(f"{value}\n")
-    monkeypatch.setattr(memory, "_GROUP", tmp_path)
+    monkeypatch.setattr(memory, "_CONTROL_GROUP", tmp_path)
     assert free_memory(torch.device("cpu")) == 2000
     (tmp_path / "memory.max").write_text("max\n")
     assert free_memory(torch.device("cpu")) > 2**20
-    monkeypatch.setattr(memory, "_MACHINE", tmp_path / "none")
+    monkeypatch.setattr(memory, "_MEMORY_INFO", tmp_path / "none")
     assert free_memory(torch.device("cpu")) > 2**20
 
 

@@ -8,9 +8,7 @@ from hypothesis import strategies as st
 from engines import make_rows
 from tiewise.config import TrainConfig
 from tiewise.data.targets import Targets
-from tiewise.tokens.batches import step_rows
-from tiewise.training.examples import Examples
-from tiewise.training.steps import StepDataset
+from tiewise.training.steps import Examples, StepDataset
 
 
 @given(
@@ -31,18 +29,18 @@ def test_processes_keep_pace_and_share_every_row(
     targets = Targets(np.zeros((len(weights), 3)), weights, 0 * weights, 0 * weights)
     examples = Examples(rows, targets, np.arange(n * copies))
     config = TrainConfig(
-        micro_batch_tokens=50, n_micro_batches=n_micro_batches, both_orders=both_orders
+        batch_size=batch_size,
+        n_epochs=1,
+        micro_batch_tokens=50,
+        n_micro_batches=n_micro_batches,
+        both_orders=both_orders,
     )
-    steps = step_rows(n, batch_size, 1, seed=0)
     shares = [
-        StepDataset(
-            examples, steps, config, layout="packed", pad_id=0,
-            process_index=index, n_processes=n_processes,
-        )
+        StepDataset(examples, config, layout="packed", process_index=index, n_processes=n_processes)
         for index in range(n_processes)
-    ]  # fmt: skip
+    ]
     seen = []
-    for step in zip(*([share[k] for k in range(len(steps))] for share in shares), strict=True):
+    for step in zip(*([share[k] for k in range(len(share))] for share in shares), strict=True):
         assert len({len(own.micro_batches) for own in step}) == 1
         assert len({own.weight for own in step}) == 1
         counted = [
@@ -64,13 +62,8 @@ def test_a_row_counts_as_its_weight_whatever_it_shares_a_step_with(weights, batc
     """Its share of an epoch's gradient, against a row of weight 1, is its weight."""
     targets = Targets(np.zeros((len(weights), 3)), np.array(weights), *np.zeros((2, len(weights))))
     examples = Examples(make_rows([5] * len(weights)), targets, np.arange(len(weights)))
-    steps = StepDataset(
-        examples,
-        step_rows(len(weights), batch_size, 1, seed=0),
-        TrainConfig(),
-        layout="packed",
-        pad_id=0,
-    )
+    config = TrainConfig(batch_size=batch_size, n_epochs=1)
+    steps = StepDataset(examples, config, layout="packed")
     shares = np.empty(len(weights))
     for k in range(len(steps)):
         rows = steps.rows_of(k)

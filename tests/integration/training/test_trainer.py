@@ -5,13 +5,13 @@ import transformers
 
 from fitting import configure, spoil_gradients
 from tiewise.errors import ConfigError, NumericsError
-from tiewise.training.trainer_arguments import training_arguments
+from tiewise.training.train import training_arguments
 
 
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"optimizer": "nonsense"}, "--optimizer nonsense is not one of"),
+        ({"optimizer": "nonsense"}, "--optimizer is nonsense; expected"),
         ({"report_to": ("nothing",)}, "--report-to nothing"),
         ({"report_to": ("wandb",)}, "--report-to wandb"),
     ],
