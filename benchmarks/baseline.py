@@ -27,8 +27,8 @@ from tiewise.crossfit import cross_fit
 from tiewise.data.folds import fold_by_group, split
 from tiewise.data.formats import read_many
 from tiewise.data.labels import PROB_COLUMNS
+from tiewise.data.pairs import text_lengths
 from tiewise.data.parse import join_turns
-from tiewise.data.table import text_lengths
 from tiewise.evaluation.references import predict_class_prior, predict_length_only
 from tiewise.evaluation.scores import compare, evaluate
 from tiewise.files import write_bytes, write_parquet

@@ -26,7 +26,7 @@ from benchmarks.quality_table import SEEDS, render_judges, render_levers
 from tiewise.data.folds import fold_by_group, split
 from tiewise.data.formats import read_pairs
 from tiewise.data.labels import PROB_COLUMNS
-from tiewise.data.table import text_lengths
+from tiewise.data.pairs import text_lengths
 from tiewise.files import digest_file, write_bytes, write_json, write_parquet
 
 EVERY = JUDGES | LEVERS

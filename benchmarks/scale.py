@@ -62,7 +62,7 @@ def run(*, is_quick: bool) -> list[dict[str, Any]]:
 def write_data(home: Path, sizes: tuple[int, ...]) -> None:
     """Write the first pairs of one simulation for each size."""
     from tiewise.data.formats import write_pairs
-    from tiewise.data.schema import COLUMNS
+    from tiewise.data.pairs import COLUMNS
     from tiewise.data.simulation.simulate import simulate
 
     pairs = simulate(max(sizes), seed=0)[list(COLUMNS)]

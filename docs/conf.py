@@ -14,7 +14,7 @@ HERE = Path(__file__).parent
 TITLES = {
     "data.formats": "Reading and writing",
     "data.parse": "Cells",
-    "data.table": "Pairs",
+    "data.pairs": "Pairs",
     "data.labels": "Labels",
     "data.folds": "Folds",
     "evaluation.scores": "Scores",

@@ -16,8 +16,8 @@ import pandas as pd
 from tiewise.config import load_preset
 from tiewise.crossfit import cross_fit
 from tiewise.data.folds import fold_by_group
+from tiewise.data.pairs import text_lengths
 from tiewise.data.simulation.simulate import BAYES_COLUMNS, simulate, write_simulation
-from tiewise.data.table import text_lengths
 from tiewise.evaluation.references import evaluate_tables
 from tiewise.files import write_json
 from tiewise.runs.folder import RunFolder, start_run

@@ -12,7 +12,7 @@ import pandas as pd
 from hypothesis import strategies as st
 
 from tiewise.data.labels import WINNER_WORDS
-from tiewise.data.schema import build_pairs
+from tiewise.data.pairs import build_pairs
 
 SURROGATES = st.characters(min_codepoint=0xD800, max_codepoint=0xDFFF, categories=("Cs",))
 

@@ -16,8 +16,8 @@ from .data.labels import derive_labels as derive_labels
 from .data.labels import label_from_winner as label_from_winner
 from .data.labels import swap_labels as swap_labels
 from .data.labels import swap_probs as swap_probs
+from .data.pairs import swap_pairs as swap_pairs
 from .data.parse import parse_turns as parse_turns
-from .data.table import swap_pairs as swap_pairs
 from .data.targets import pool_votes as pool_votes
 from .errors import TiewiseError as TiewiseError
 from .evaluation.calibration import fit_temperature as fit_temperature

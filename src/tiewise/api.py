@@ -202,16 +202,21 @@ def audit(
     """
     from tiewise.data.audit import audit_pairs
     from tiewise.data.formats import read_many
+    from tiewise.tokens.template import fill_in_order, share_budget
 
     if n_splits < 2:
         raise ConfigError(f"--n-splits is {n_splits}; expected at least 2.")
     if max_length < 1:
         raise ConfigError(f"--max-length is {max_length}; expected at least 1.")
     pairs = read_many(_as_files(data), format=data_format, labelled=labelled, on_error="skip")
-    lengths = None
-    if backbone is not None:
-        lengths = _count_tokens(pairs, backbone, _artifacts_dir(artifacts) / "cache")
-    return audit_pairs(pairs, n_splits=n_splits, token_lengths=lengths, max_length=max_length)
+    if backbone is None:
+        return audit_pairs(pairs, n_splits=n_splits)
+    lengths = _count_tokens(pairs, backbone, _artifacts_dir(artifacts) / "cache")
+    kept = {
+        "right": fill_in_order(lengths, max_length),
+        "balanced": share_budget(lengths, max_length),
+    }
+    return audit_pairs(pairs, n_splits=n_splits, token_lengths=lengths, kept_tokens=kept)
 
 
 @dataclass(frozen=True)
@@ -249,7 +254,7 @@ def convert(
 ) -> Converted:
     """Write data of any known format as pairs (.parquet, .csv) or as TRL preferences (.jsonl)."""
     from tiewise.data.formats import read_many, write_pairs, write_preference
-    from tiewise.data.schema import FURTHER_COLUMNS
+    from tiewise.data.pairs import FURTHER_COLUMNS
 
     path = Path(out)
     refuse_existing(path, overwrite=overwrite)

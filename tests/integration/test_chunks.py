@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tiewise.data.formats import read_chunks, read_pairs, write_pairs
-from tiewise.data.schema import TEXT_COLUMNS, build_pairs
+from tiewise.data.pairs import TEXT_COLUMNS, build_pairs
 from tiewise.data.simulation.simulate import simulate, write_simulation
 from tiewise.errors import PairsError
 

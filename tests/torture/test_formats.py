@@ -14,7 +14,7 @@ import pytest
 from pandas.testing import assert_frame_equal
 
 from tiewise.data.formats import read_pairs, write_pairs
-from tiewise.data.schema import build_pairs
+from tiewise.data.pairs import build_pairs
 from tiewise.errors import PairsError
 
 SCALE = {"full": "5000", "quick": "300"}.get(os.environ.get("TIEWISE_TORTURE", ""), "100")

@@ -1,8 +1,17 @@
-"""What is in a data set: counts, repetitions, what leaks under each fold rule, what a cut loses."""
+"""The audit of a pairs table: counts, repeated texts, leakage of each fold rule, lengths.
+
+Near-duplicate prompts are found with MinHash over five-character shingles, in linear time, and
+confirmed by the exact overlap of the shingles. They need the library rensa (the extra ``audit``).
+
+References
+----------
+Broder (1997), "On the resemblance and containment of documents".
+"""
 
 from __future__ import annotations
 
 import html
+import importlib
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
@@ -12,51 +21,57 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from tiewise.data.duplicates import unite_near_duplicates
-from tiewise.data.folds import fold_by_group, fold_by_id, fold_by_position, fold_first_turn
+from tiewise.data.folds import (
+    fold_by_group,
+    fold_by_id,
+    fold_by_position,
+    normalise_first_turn,
+)
 from tiewise.data.labels import Winner
-from tiewise.data.schema import TEXT_COLUMNS
-from tiewise.data.table import is_degenerate, row_digests, text_lengths
+from tiewise.data.pairs import TEXT_COLUMNS, is_degenerate, row_digests, text_lengths
 from tiewise.errors import FoldError
-from tiewise.tokens.template import fill_in_order, share_budget
 
 Figures = dict[str, int | float]
-_NEAR = 0.8
-_N_LARGEST, _SHOWN = 5, 48
+_N_LARGEST, _MAX_SHOWN = 5, 48
 _CLASSES = {"A": Winner.A, "B": Winner.B, "tie": Winner.TIE}
+_LEVELS = {"median": 0.5, "90th percentile": 0.9, "maximum": 1.0}
+
+_NEAR_THRESHOLD = 0.8
+_SHINGLE, _MAX_COMPARED = 5, 2_000
+_N_HASHES, _N_BANDS, _SEED = 120, 20, 1
 
 
 @dataclass(frozen=True)
 class Audit:
-    """The figures of a data set, section by section; printed, they are a table.
+    """Figures of a data set, by section; printed as a table.
 
-    Counts are of rows where nothing else is said; shares are in [0, 1].
+    Counts are numbers of rows unless the name says otherwise; shares are in [0, 1].
     """
 
     rows: Figures
-    """How many were read, left out, repaired, and are strange in which way."""
+    """Rows read, rejected and repaired, and rows that are unusual."""
     classes: Figures
     """Rows of each class."""
     winners: Figures
-    """Rows of each word for a winner; «both bad» is told apart from other ties here."""
+    """Rows of each word for a winner; "both bad" is counted apart from other ties."""
     missing: Figures
-    """Rows with a missing turn, and rows whose field is blank, by field."""
+    """Rows with a missing turn and rows with a blank text, by column."""
     repeats: Figures
-    """Rows that are not the only ones of their conversation, prompt, response or text."""
+    """Number of prompt groups, and rows that share their group, prompt, a response or all texts."""
     largest: Figures
-    """Rows of the conversations that most rows come from, by group and the prompt's beginning."""
+    """Rows of the largest prompt groups, by group and the beginning of the prompt."""
     leakage: Figures
-    """By fold rule: the share of held-out rows whose group is also trained on."""
+    """By fold rule: share of the held-out rows with rows of their group in the training set."""
     characters: Figures
-    """Characters a row, by field: median, nine tenths, most."""
+    """Characters of each text and of the row: median, 90th percentile, maximum."""
     tokens: Figures
-    """The same in tokens; and what a cut at ``max_length`` takes from each field, as a share of its
-    tokens, from the right and balanced."""
+    """Tokens of each text and of the row, as for characters; and for each truncation rule the share
+    of a text's tokens that it cuts."""
     omitted: dict[str, str]
-    """What could not be said, and why."""
+    """Figures that are not available, and the reason."""
 
     def to_dict(self) -> dict[str, dict[str, Any]]:
-        """Return every section as plain numbers and text, ready for JSON."""
+        """Return every section as a dictionary that JSON can hold."""
         return asdict(self)
 
     def __str__(self) -> str:
@@ -85,31 +100,31 @@ def audit_pairs(
     n_splits: int = 5,
     seed: int = 0,
     token_lengths: npt.ArrayLike | None = None,
-    max_length: int | None = None,
+    kept_tokens: Mapping[str, npt.ArrayLike] | None = None,
 ) -> Audit:
-    """Count what a pairs table holds and where it is dangerous.
+    """Count rows, classes, unusual and repeated rows, leakage and lengths of a pairs table.
 
     Parameters
     ----------
     pairs
         A pairs table of n rows.
     n_splits
-        Folds for the leakage of each fold rule.
+        Number of folds to measure the leakage of each fold rule with, at least 2.
     seed
         Seed of the folds by group.
     token_lengths
-        Shape (n, 3), integers >= 0: tokens of prompt, response A, response B before any cut.
-    max_length
-        Tokens of text that a row may keep. Delimiters are not counted here.
+        Shape (n, 3), integers >= 0: tokens of prompt, response A, response B before truncation.
+    kept_tokens
+        By name of a truncation rule: tokens that it keeps, (n, 3), at most `token_lengths`.
 
     Returns
     -------
     Audit
-        Sections of figures, and what was omitted for which reason.
+        Figures by section, and those that are omitted with the reason.
 
     Examples
     --------
-    >>> from tiewise.data.schema import build_pairs
+    >>> from tiewise.data.pairs import build_pairs
     >>> texts = {"prompt": [["Hi"]] * 4, "response_a": [["x"]] * 4, "response_b": [["y"]] * 4}
     >>> pairs = build_pairs({"id": range(4), **texts, "label": [0, 1, 2, 2]})
     >>> found = audit_pairs(pairs, n_splits=2)
@@ -117,22 +132,23 @@ def audit_pairs(
     ({'A': 1, 'B': 1, 'tie': 2, 'unlabelled': 0}, 1.0)
     """
     omitted: dict[str, str] = {}
+    words = sorted(pairs["winner"].dropna().unique())
     return Audit(
         rows=_count_rows(pairs),
         classes=_count_classes(pairs),
-        winners={word: int((pairs["winner"] == word).sum()) for word in _words_of(pairs)},
+        winners={word: int((pairs["winner"] == word).sum()) for word in words},
         missing=_count_missing(pairs),
         repeats=_count_repeats(pairs),
-        largest=_name_largest(pairs),
+        largest=_largest_groups(pairs),
         leakage=_measure_leakage(pairs, n_splits, seed, omitted),
-        characters=_spread(text_lengths(pairs).to_numpy(), TEXT_COLUMNS),
-        tokens=_describe_tokens(token_lengths, max_length, omitted),
+        characters=_quantiles(text_lengths(pairs).to_numpy()),
+        tokens=_describe_tokens(token_lengths, kept_tokens, omitted),
         omitted=omitted,
     )
 
 
 def leak_share(groups: npt.ArrayLike, folds: npt.ArrayLike) -> float:
-    """Give the share of rows that are held out while others of their group are trained on.
+    """Return the share of rows that are held out while rows of their group are trained on.
 
     Parameters
     ----------
@@ -142,7 +158,7 @@ def leak_share(groups: npt.ArrayLike, folds: npt.ArrayLike) -> float:
     Returns
     -------
     float
-        In [0, 1], over all folds, each row being held out once; 0 for no rows.
+        In [0, 1], over all folds; 0 for no rows.
 
     Examples
     --------
@@ -153,6 +169,68 @@ def leak_share(groups: npt.ArrayLike, folds: npt.ArrayLike) -> float:
     return float((n_folds > 1).mean()) if len(n_folds) else 0.0
 
 
+def merge_near_duplicates(
+    pairs: pd.DataFrame, *, threshold: float = _NEAR_THRESHOLD
+) -> npt.NDArray[np.str_]:
+    """Merge prompt groups with nearly equal first turns.
+
+    Parameters
+    ----------
+    pairs
+        n rows with `prompt` and `group`.
+    threshold
+        In (0, 1]: share of five-character shingles that two first turns must have in common
+        (Jaccard index). The first 2,000 characters count, without case and repeated white space.
+
+    Returns
+    -------
+    str array
+        Shape (n,): for each row the name of one group among those that are merged with its own. The
+        order of the rows has no effect.
+
+    Raises
+    ------
+    ImportError
+        When rensa is not installed.
+    """
+    firsts = pairs.drop_duplicates("group").sort_values("group")
+    texts = {
+        group: normalise_first_turn(prompt)[:_MAX_COMPARED]
+        for group, prompt in zip(firsts["group"], firsts["prompt"], strict=True)
+    }
+    merged = _find_near_groups(texts, threshold)
+    return np.array([merged[group] for group in pairs["group"]], dtype=str)
+
+
+def _find_near_groups(texts: dict[str, str], threshold: float) -> dict[str, str]:
+    """Map each group to the first group with a similar text, or else to itself.
+
+    Only groups that map to themselves are candidates, so no group is reached over a chain.
+    """
+    rensa: Any = importlib.import_module("rensa")
+    index = rensa.RMinHashLSH(threshold=threshold, num_perm=_N_HASHES, num_bands=_N_BANDS)
+    names = list(texts)
+    merged: dict[str, str] = {}
+    for number, name in enumerate(names):
+        shingles = _shingles(texts[name])
+        sketch = rensa.RMinHash(num_perm=_N_HASHES, seed=_SEED)
+        sketch.update(sorted(shingles))
+        near = (names[other] for other in sorted(index.query(sketch)))
+        merged[name] = next((n for n in near if _overlap(shingles, texts[n]) >= threshold), name)
+        if merged[name] == name:
+            index.insert(number, sketch)
+    return merged
+
+
+def _overlap(shingles: set[str], text: str) -> float:
+    others = _shingles(text)
+    return len(shingles & others) / len(shingles | others)
+
+
+def _shingles(text: str) -> set[str]:
+    return {text[start : start + _SHINGLE] for start in range(max(1, len(text) - _SHINGLE + 1))}
+
+
 def _count_rows(pairs: pd.DataFrame) -> Figures:
     n_turns = [pairs[name].map(len) for name in TEXT_COLUMNS]
     is_mismatched = (n_turns[0] != n_turns[1]) | (n_turns[0] != n_turns[2])
@@ -161,11 +239,11 @@ def _count_rows(pairs: pd.DataFrame) -> Figures:
         "read": len(pairs),
         "rejected": len(pairs.attrs.get("rejected", [])),
         "repaired": int(pairs.attrs.get("repaired", 0)),
-        "identical answers": sum(is_identical),
+        "identical responses": sum(is_identical),
         "degenerate": int(is_degenerate(pairs).sum()),
         "turn mismatches": int(is_mismatched.sum()),
         "several turns": int((n_turns[0] > 1).sum()),
-        "duplicate ids": _count_shared(pairs["id"]),
+        "duplicate ids": _count_repeated(pairs["id"]),
     }
 
 
@@ -178,7 +256,7 @@ def _count_classes(pairs: pd.DataFrame) -> Figures:
 def _count_missing(pairs: pd.DataFrame) -> Figures:
     figures: Figures = {}
     for name in TEXT_COLUMNS:
-        figures[f"{name}, a turn"] = sum(None in turns for turns in pairs[name])
+        figures[f"{name}, missing turn"] = sum(None in turns for turns in pairs[name])
         figures[f"{name}, blank"] = sum(
             not any(turn and turn.strip() for turn in turns) for turns in pairs[name]
         )
@@ -186,35 +264,30 @@ def _count_missing(pairs: pd.DataFrame) -> Figures:
 
 
 def _count_repeats(pairs: pd.DataFrame) -> Figures:
-    prompts = pairs["prompt"].map(tuple)
     responses = pd.concat([pairs["response_a"].map(tuple), pairs["response_b"].map(tuple)])
     is_repeated = responses.duplicated(keep=False).to_numpy().reshape(2, -1).any(axis=0)
     return {
-        "conversations": int(pairs["group"].nunique()),
-        "rows of one conversation": _count_shared(pairs["group"]),
-        "rows of one prompt": _count_shared(prompts),
-        "rows with a response again": int(is_repeated.sum()),
-        "rows with all texts again": _count_shared(pd.Series(row_digests(pairs))),
+        "prompt groups": int(pairs["group"].nunique()),
+        "rows with a shared prompt group": _count_repeated(pairs["group"]),
+        "rows with a repeated prompt": _count_repeated(pairs["prompt"].map(tuple)),
+        "rows with a repeated response": int(is_repeated.sum()),
+        "rows with all texts repeated": _count_repeated(pd.Series(row_digests(pairs))),
     }
 
 
-def _name_largest(pairs: pd.DataFrame) -> Figures:
+def _count_repeated(values: pd.Series) -> int:
+    return int(values.duplicated(keep=False).sum())
+
+
+def _largest_groups(pairs: pd.DataFrame) -> Figures:
     prompts = dict(zip(pairs["group"], pairs["prompt"], strict=True))
     sizes = Counter(pairs["group"])
     largest = sorted(sizes, key=lambda group: (-sizes[group], group))[:_N_LARGEST]
     return {
-        f"{group} {fold_first_turn(prompts[group])[:_SHOWN]}": sizes[group]
+        f"{group} {normalise_first_turn(prompts[group])[:_MAX_SHOWN]}": sizes[group]
         for group in largest
         if sizes[group] > 1
     }
-
-
-def _words_of(pairs: pd.DataFrame) -> list[str]:
-    return sorted(pairs["winner"].dropna().unique())
-
-
-def _count_shared(values: pd.Series) -> int:
-    return int(values.duplicated(keep=False).sum())
 
 
 def _measure_leakage(
@@ -240,46 +313,47 @@ def _measure_leakage(
 
 def _measure_near_leakage(pairs: pd.DataFrame, folds: Any, omitted: dict[str, str]) -> Figures:
     try:
-        near = unite_near_duplicates(pairs, threshold=_NEAR)
+        merged = merge_near_duplicates(pairs)
     except ImportError:
         omitted["near-duplicates"] = "rensa is not installed: pip install 'tiewise[audit]'"
         return {}
-    return {"group, near-duplicates": leak_share(near, folds)}
+    return {"group, near-duplicates": leak_share(merged, folds)}
 
 
 def _describe_tokens(
-    token_lengths: npt.ArrayLike | None, max_length: int | None, omitted: dict[str, str]
+    token_lengths: npt.ArrayLike | None,
+    kept_tokens: Mapping[str, npt.ArrayLike] | None,
+    omitted: dict[str, str],
 ) -> Figures:
     if token_lengths is None:
         omitted["tokens"] = "no backbone was given, so no text was tokenised"
         return {}
     lengths = np.asarray(token_lengths, dtype=np.int64).reshape(-1, 3)
-    figures = _spread(lengths, TEXT_COLUMNS)
-    if max_length is None:
-        omitted["what a cut loses"] = "no max_length was given"
-        return figures
-    figures["rows over max_length"] = int((lengths.sum(axis=1) > max_length).sum())
-    for rule, share in (("right", fill_in_order), ("balanced", share_budget)):
-        kept = share(lengths, max_length)
-        lost = 1 - kept.sum(axis=0) / np.maximum(lengths.sum(axis=0), 1)
-        lost[lengths.sum(axis=0) == 0] = 0
+    figures = _quantiles(lengths)
+    if kept_tokens is None:
+        omitted["truncation"] = "no truncation rule was given"
+    for rule, rows in (kept_tokens or {}).items():
+        kept = np.asarray(rows, dtype=np.int64).reshape(-1, 3)
+        cut = (lengths - kept).sum(axis=0) / np.maximum(lengths.sum(axis=0), 1)
+        figures[f"{rule}, truncated rows"] = int((kept < lengths).any(axis=1).sum())
         figures |= {
-            f"{rule}, lost of {name}": float(x) for name, x in zip(TEXT_COLUMNS, lost, strict=True)
+            f"{rule}, share cut of {name}": float(x)
+            for name, x in zip(TEXT_COLUMNS, cut, strict=True)
         }
         is_lost = (lengths[:, 2] > 0) & (kept[:, 2] == 0)
         figures[f"{rule}, rows without response_b"] = int(is_lost.sum())
     return figures
 
 
-def _spread(lengths: npt.NDArray[np.int64], names: tuple[str, ...]) -> Figures:
+def _quantiles(lengths: npt.NDArray[np.int64]) -> Figures:
+    """Return quantiles of each text's length and of the row's: lengths (n, 3)."""
     if len(lengths) == 0:
         return {}
-    columns = dict(zip((*names, "row"), np.c_[lengths, lengths.sum(axis=1)].T, strict=True))
-    levels = {"median": 0.5, "nine tenths": 0.9, "most": 1.0}
+    columns = np.c_[lengths, lengths.sum(axis=1)].T
     return {
         f"{name}, {level}": int(np.quantile(column, share, method="higher"))
-        for name, column in columns.items()
-        for level, share in levels.items()
+        for name, column in zip((*TEXT_COLUMNS, "row"), columns, strict=True)
+        for level, share in _LEVELS.items()
     }
 
 

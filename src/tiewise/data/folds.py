@@ -1,10 +1,9 @@
-"""Which rows belong together, and which row is held out in which fold.
+"""Prompt groups, and the assignment of rows to folds.
 
-A group is a conversation's origin: the digest of the first prompt turn, its case and spaces folded,
-united with the session where one is known. Rows of one group are never on both sides of a split.
-Folds by position and by id exist for comparison with the notebook; both let groups leak.
-
-Folds by group depend on the rows' groups and labels and on the seed alone, not on the rows' order.
+A prompt group is all rows with the same first turn of the prompt, apart from case and white space,
+united with the rows of the same session where sessions are known. `fold_by_group` never puts rows
+of one group on both sides of a split; its folds depend on groups, labels and seed, not on the order
+of the rows. Folds by position and by id are those of the notebook; both leak groups.
 """
 
 from __future__ import annotations
@@ -31,9 +30,9 @@ def fold_by_position(n: int, n_splits: int = 5) -> Folds:
     Parameters
     ----------
     n
-        The number of rows.
+        Number of rows.
     n_splits
-        The number of folds, at least 2.
+        Number of folds, at least 2.
 
     Returns
     -------
@@ -47,19 +46,19 @@ def fold_by_position(n: int, n_splits: int = 5) -> Folds:
     """
     _check_n_splits(n_splits)
     if n < 0:
-        raise FoldError(f"the number of rows cannot be {n}")
+        raise FoldError(f"n is {n}; expected at least 0")
     return np.arange(n, dtype=np.int64) % n_splits
 
 
 def fold_by_id(ids: Iterable[Any], n_splits: int = 5) -> Folds:
-    """Hold out the row of id i in fold i modulo `n_splits`, as the notebook's prose says.
+    """Hold out the row of id i in fold i modulo `n_splits`, as the notebook's text describes.
 
     Parameters
     ----------
     ids
-        Length n: integers, or text that spells integers.
+        Length n: integers, or text that holds an integer.
     n_splits
-        The number of folds, at least 2.
+        Number of folds, at least 2.
 
     Returns
     -------
@@ -69,7 +68,7 @@ def fold_by_id(ids: Iterable[Any], n_splits: int = 5) -> Folds:
     Raises
     ------
     FoldError
-        Where an id is not an integer; the message names the first.
+        When an id is not an integer; the message names the first.
 
     Examples
     --------
@@ -81,20 +80,20 @@ def fold_by_id(ids: Iterable[Any], n_splits: int = 5) -> Folds:
 
 
 def derive_groups(pairs: pd.DataFrame) -> npt.NDArray[np.str_]:
-    """Name the conversation that each pair comes from.
+    """Return the prompt group of each pair.
 
     Parameters
     ----------
     pairs
-        A pairs table of n rows. Only ``prompt`` is read, and ``session`` where that column exists.
+        n rows with a column ``prompt`` and, optionally, ``session``.
 
     Returns
     -------
     str array
-        Shape (n,). Rows share a name when their first prompt turns are equal but for case and
-        spaces, or their sessions are, or a chain of such rows joins them. The name is the
-        smallest digest in the chain (16 hex digits), whatever the order of the rows. A prompt
-        without a first turn counts as empty.
+        Shape (n,). Rows share a group when their first prompt turns are equal apart from case and
+        white space, when their sessions are equal, or when a chain of such rows connects them. The
+        name is the smallest digest of the chain (16 hexadecimal digits), in any order of the rows.
+        A missing first turn counts as empty.
 
     Examples
     --------
@@ -106,18 +105,18 @@ def derive_groups(pairs: pd.DataFrame) -> npt.NDArray[np.str_]:
     >>> len(set(derive_groups(pd.DataFrame({"prompt": prompts, "session": sessions}))))
     1
     """
-    digests = [_digest(fold_first_turn(prompt)) for prompt in pairs["prompt"]]
+    digests = [_digest(normalise_first_turn(prompt)) for prompt in pairs["prompt"]]
     if "session" not in pairs.columns:
         return np.array(digests, dtype="U16")
     return merge_groups(digests, pairs["session"])
 
 
-def fold_first_turn(prompt: Sequence[str | None]) -> str:
-    """Return a prompt's first turn with its case and spaces folded; empty where it is missing.
+def normalise_first_turn(prompt: Sequence[str | None]) -> str:
+    """Return a prompt's first turn in lower case with single spaces; empty when it is missing.
 
     Examples
     --------
-    >>> fold_first_turn(["Hi  THERE ", "And?"])
+    >>> normalise_first_turn(["Hi  THERE ", "And?"])
     'hi there'
     """
     first_turn = prompt[0] if len(prompt) else None
@@ -125,14 +124,14 @@ def fold_first_turn(prompt: Sequence[str | None]) -> str:
 
 
 def merge_groups(names: Sequence[str], keys: Iterable[Any]) -> npt.NDArray[np.str_]:
-    """Join groups that share a key.
+    """Merge groups that share a key.
 
     Parameters
     ----------
     names
-        Length n: the groups so far.
+        Length n: the group of each row so far.
     keys
-        Length n: what else makes rows belong together, such as sessions; missing keys join nothing.
+        Length n: a further key, such as a session. Rows with a missing key are not merged.
 
     Returns
     -------
@@ -154,25 +153,25 @@ def merge_groups(names: Sequence[str], keys: Iterable[Any]) -> npt.NDArray[np.st
     component = connected_components(graph, directed=False)[1][:n_names]
     # Names are sorted, so the first of a component is its smallest.
     first_name = np.unique(component, return_index=True)[1]
-    united: npt.NDArray[np.str_] = unique_names[first_name[component[name_codes]]]
-    return united
+    merged: npt.NDArray[np.str_] = unique_names[first_name[component[name_codes]]]
+    return merged
 
 
 def fold_by_group(
     groups: Iterable[str], labels: Iterable[Any], n_splits: int = 5, *, seed: int = 0
 ) -> Folds:
-    """Hold out whole groups, the classes balanced over the folds.
+    """Assign whole groups to folds of balanced size and class shares.
 
     Parameters
     ----------
     groups
         Length n: the group of each row.
     labels
-        Length n: in {0, 1, 2}; missing labels are balanced like a class of their own.
+        Length n: in {0, 1, 2}; missing labels are balanced as a class of their own.
     n_splits
-        The number of folds, from 2 to the number of groups.
+        Number of folds, from 2 to the number of groups.
     seed
-        Which of the many balanced foldings. Rows in another order get the same folds.
+        Seed of the order of groups of equal size. The order of the rows has no effect.
 
     Returns
     -------
@@ -182,7 +181,7 @@ def fold_by_group(
     Raises
     ------
     FoldError
-        Where there are fewer groups than folds, or groups and labels differ in length.
+        When there are fewer groups than folds, or groups and labels differ in length.
 
     Examples
     --------
@@ -194,20 +193,23 @@ def fold_by_group(
     label_array = pd.array(list(labels), dtype="Int64").to_numpy(dtype=np.int64, na_value=-1)
     classes, label_codes = np.unique(label_array, return_inverse=True)
     if len(group_codes) != len(label_codes):
-        raise FoldError(f"{len(group_codes)} groups but {len(label_codes)} labels")
+        raise FoldError(
+            f"the number of labels is {len(label_codes)}; expected {len(group_codes)}, one per row"
+        )
     if len(names) < n_splits:
         raise FoldError(
-            f"{len(names)} groups cannot fill {n_splits} folds; "
-            "ask for fewer folds or read more rows"
+            f"the number of prompt groups is {len(names)}; expected at least {n_splits}, one for "
+            "each fold. Lower n_splits (command line: --n-splits) or give more rows."
         )
     counts = np.zeros((len(names), len(classes) + 1))  # (n_groups, n_classes + all)
     np.add.at(counts, (group_codes, label_codes), 1)
     counts[:, -1] = counts[:, :-1].sum(axis=1)
-    return _deal(counts, _order_of(names, counts[:, -1], seed), n_splits)[group_codes]
+    order = _largest_first(names, counts[:, -1], seed)
+    return _assign_stratified(counts, order, n_splits)[group_codes]
 
 
 def split(folds: npt.ArrayLike, fold: int) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
-    """Give the rows to train on and the rows held out in one fold.
+    """Return the rows to train on and the rows that one fold holds out.
 
     Parameters
     ----------
@@ -224,7 +226,7 @@ def split(folds: npt.ArrayLike, fold: int) -> tuple[npt.NDArray[np.intp], npt.ND
     Raises
     ------
     FoldError
-        Where no row is held out in `fold`, or every row is.
+        When `fold` holds out no row or every row.
 
     Examples
     --------
@@ -235,14 +237,16 @@ def split(folds: npt.ArrayLike, fold: int) -> tuple[npt.NDArray[np.intp], npt.ND
     is_held_out = folds == fold
     if not is_held_out.any():
         known = ", ".join(map(str, np.unique(folds).tolist()))
-        raise FoldError(f"fold {fold} holds out no row; the folds are {known or 'none'}")
+        raise FoldError(f"fold is {fold}; expected a fold with rows: {known or 'there is none'}")
     if is_held_out.all():
-        raise FoldError(f"fold {fold} holds out every row, which leaves none to train on")
+        raise FoldError(f"fold {fold} holds out every row; expected at least one to train on")
     return np.flatnonzero(~is_held_out), np.flatnonzero(is_held_out)
 
 
-def _deal(counts: npt.NDArray[np.float64], order: npt.NDArray[np.intp], n_splits: int) -> Folds:
-    """Give each group to the fold where it adds least to the sum of squared class counts."""
+def _assign_stratified(
+    counts: npt.NDArray[np.float64], order: npt.NDArray[np.intp], n_splits: int
+) -> Folds:
+    """Assign each group to the fold where it adds least to the sum of squared class counts."""
     weighted = counts / np.maximum(counts.sum(axis=0), 1)
     totals = np.zeros((n_splits, counts.shape[1]))
     fold_of_group = np.zeros(len(counts), dtype=np.int64)
@@ -253,10 +257,10 @@ def _deal(counts: npt.NDArray[np.float64], order: npt.NDArray[np.intp], n_splits
     return fold_of_group
 
 
-def _order_of(
+def _largest_first(
     names: npt.NDArray[np.str_], sizes: npt.NDArray[np.float64], seed: int
 ) -> npt.NDArray[np.intp]:
-    """Put large groups first, while there is room to make up for them; equal sizes by digest."""
+    """Sort groups by size, so that small ones can balance the large ones; ties by digest."""
     digests = np.array([_digest(f"{seed}:{name}") for name in names])
     return np.lexsort((digests, -sizes))
 
@@ -273,11 +277,12 @@ def _as_integer(value: Any) -> int:
         number = None
     if number is None or (not isinstance(value, str) and number != value):
         raise FoldError(
-            f"folds by id need integer ids, found {value!r:.40}; use folds by position or by group"
+            f"id is {value!r:.40}; expected an integer for folds by id. "
+            "Assign folds by group or by position instead."
         )
     return number
 
 
 def _check_n_splits(n_splits: int) -> None:
     if n_splits < 2:
-        raise FoldError(f"n_splits must be at least 2, found {n_splits}")
+        raise FoldError(f"n_splits is {n_splits}; expected at least 2")

@@ -1,12 +1,12 @@
-"""Who won: winners as words, as one-hot columns, as labels, and under the swap of A and B.
+"""Labels of pairs: from words and one-hot columns, and with A and B swapped.
 
-The order is A, B, tie = 0, 1, 2 everywhere.
+The order is always A, B, tie = 0, 1, 2.
 """
 
 from __future__ import annotations
 
 from enum import IntEnum
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -14,11 +14,11 @@ import numpy.typing as npt
 from tiewise.errors import LabelError
 
 _Number = TypeVar("_Number", bound=np.generic)
-_SHOWN = 5
+_MAX_NAMED = 5
 
 
 class Winner(IntEnum):
-    """The three ways a comparison can end; the values are the labels."""
+    """Outcome of a pair; the values are the labels."""
 
     A = 0
     B = 1
@@ -26,10 +26,10 @@ class Winner(IntEnum):
 
 
 PROB_COLUMNS = ["prob_a", "prob_b", "prob_tie"]
-"""Probabilities of the labels, in their order, as columns of every table that holds them."""
+"""Columns of probabilities, in the order of the labels."""
 
 LOGIT_COLUMNS = ["logit_a", "logit_b", "logit_tie"]
-"""The same for logits, or for logarithms of probabilities."""
+"""Columns of logits or log probabilities, in the order of the labels."""
 
 WINNER_WORDS = {
     "model_a": Winner.A,
@@ -39,10 +39,10 @@ WINNER_WORDS = {
     "both_bad": Winner.TIE,
     "bothbad": Winner.TIE,
 }
-"""Every known word for a winner. The words for «both bad» are ties by decision, not by accident."""
+"""Label of each known word for a winner. "Both bad" counts as a tie."""
 
 WORD_OF_WINNER = {Winner.A: "model_a", Winner.B: "model_b", Winner.TIE: "tie"}
-"""The word that stands for a winner when only its label is known."""
+"""Word for a winner of which only the label is known."""
 
 _SWAPPED_WINNERS = (Winner.B, Winner.A, Winner.TIE)
 _SWAPPED_WORDS = {"model_a": "model_b", "model_b": "model_a"}
@@ -51,22 +51,23 @@ _SWAPPED_WORDS = {"model_a": "model_b", "model_b": "model_a"}
 def derive_labels(
     winner_a: npt.ArrayLike, winner_b: npt.ArrayLike, winner_tie: npt.ArrayLike
 ) -> npt.NDArray[np.int8]:
-    """Turn three one-hot columns into labels.
+    """Convert three one-hot columns to labels.
 
     Parameters
     ----------
     winner_a, winner_b, winner_tie
-        Shape (n,). Each value is 0 or 1, as an integer, a float or a boolean.
+        Shape (n,). Each value is 0 or 1: an integer, a float or a boolean.
 
     Returns
     -------
     int8 array
-        Shape (n,), in {0, 1, 2}: the column that holds the 1.
+        Shape (n,), in {0, 1, 2}: the index of the column that holds the 1.
 
     Raises
     ------
     LabelError
-        Where a row holds anything but one 1 and two 0; the message names the first such rows.
+        When a row is not one 1 and two 0 (the message names the first such rows), or the columns
+        differ in length.
 
     Examples
     --------
@@ -76,32 +77,32 @@ def derive_labels(
     columns = [_as_floats(column) for column in (winner_a, winner_b, winner_tie)]
     if len({len(column) for column in columns}) > 1:
         lengths = ", ".join(str(len(column)) for column in columns)
-        raise LabelError(f"the three winner columns must be equally long, found {lengths} rows")
+        raise LabelError(f"the lengths of the winner columns are {lengths}; expected equal lengths")
     one_hot = np.stack(columns, axis=1)  # (n, 3)
     is_valid = ((one_hot == 0) | (one_hot == 1)).all(axis=1) & (one_hot.sum(axis=1) == 1)
     if not is_valid.all():
-        raise _wrong_rows(one_hot, is_valid)
+        raise _not_one_hot(one_hot, np.flatnonzero(~is_valid))
     labels: npt.NDArray[np.intp] = np.argmax(one_hot, axis=1)
     return labels.astype(np.int8)
 
 
 def label_from_winner(winner: str) -> Winner:
-    """Turn a winner's word into its label.
+    """Return the label of a word for a winner.
 
     Parameters
     ----------
     winner
-        One of ``model_a, model_b, tie, tie (bothbad), both_bad, bothbad``, spelled just so.
+        One of ``model_a, model_b, tie, tie (bothbad), both_bad, bothbad``, in this spelling.
 
     Returns
     -------
     Winner
-        Both bad is a tie.
+        The label; "both bad" is a tie.
 
     Raises
     ------
     LabelError
-        For any other word; the message lists the known ones.
+        When the word is unknown; the message lists the known ones.
 
     Examples
     --------
@@ -110,12 +111,11 @@ def label_from_winner(winner: str) -> Winner:
     """
     if isinstance(winner, str) and winner in WINNER_WORDS:
         return WINNER_WORDS[winner]
-    known = ", ".join(WINNER_WORDS)
-    raise LabelError(f"unknown winner {_shown(winner)}; the known words are {known}")
+    raise LabelError(f"winner is {winner!r:.40}; expected one of {', '.join(WINNER_WORDS)}")
 
 
 def swap_labels(labels: npt.NDArray[_Number]) -> npt.NDArray[_Number]:
-    """Give the labels of the same comparisons with A and B exchanged.
+    """Return the labels of the same pairs with A and B swapped.
 
     Parameters
     ----------
@@ -125,12 +125,12 @@ def swap_labels(labels: npt.NDArray[_Number]) -> npt.NDArray[_Number]:
     Returns
     -------
     array
-        Same shape and dtype; 0 and 1 exchanged, 2 kept.
+        Same shape and dtype; 0 and 1 are exchanged, 2 is kept.
 
     Raises
     ------
     LabelError
-        Where a label is none of 0, 1, 2.
+        When a label is not 0, 1 or 2.
 
     Examples
     --------
@@ -140,17 +140,17 @@ def swap_labels(labels: npt.NDArray[_Number]) -> npt.NDArray[_Number]:
     labels = np.asarray(labels)
     is_label = np.isin(labels, _SWAPPED_WINNERS)
     if not is_label.all():
-        raise LabelError(f"labels are 0, 1 or 2, found {_shown(labels[~is_label][0].item())}")
+        raise LabelError(f"label is {labels[~is_label][0].item()!r}; expected 0, 1 or 2")
     return np.array(_SWAPPED_WINNERS, dtype=labels.dtype)[labels.astype(np.intp)]
 
 
 def swap_probs(probs: npt.NDArray[_Number]) -> npt.NDArray[_Number]:
-    """Give the probabilities of the same comparisons with A and B exchanged.
+    """Return the probabilities of the same pairs with A and B swapped.
 
     Parameters
     ----------
     probs
-        Shape (..., 3): A, B, tie. Logits will do as well.
+        Shape (..., 3): A, B, tie. Logits are accepted too.
 
     Returns
     -------
@@ -160,7 +160,7 @@ def swap_probs(probs: npt.NDArray[_Number]) -> npt.NDArray[_Number]:
     Raises
     ------
     LabelError
-        Where the last axis is not of length 3.
+        When the last axis does not have length 3.
 
     Examples
     --------
@@ -169,22 +169,15 @@ def swap_probs(probs: npt.NDArray[_Number]) -> npt.NDArray[_Number]:
     """
     probs = np.asarray(probs)
     if probs.ndim == 0 or probs.shape[-1] != len(Winner):
-        raise LabelError(f"the last axis must be A, B, tie, found the shape {probs.shape}")
+        raise LabelError(f"the shape of probs is {probs.shape}; expected (..., 3): A, B, tie")
     return probs[..., list(_SWAPPED_WINNERS)]
 
 
 def swap_winner(winner: str) -> str:
-    """Give the word for the winner of the same comparison with A and B exchanged.
+    """Return the word for the winner of the same pair with A and B swapped.
 
-    Parameters
-    ----------
-    winner
-        A known word; see :func:`label_from_winner`.
-
-    Returns
-    -------
-    str
-        ``model_a`` and ``model_b`` exchanged, words for ties kept as they are spelled.
+    ``model_a`` and ``model_b`` are exchanged; words for ties keep their spelling. Unknown words
+    raise LabelError (:func:`label_from_winner`).
 
     Examples
     --------
@@ -199,22 +192,15 @@ def _as_floats(column: npt.ArrayLike) -> npt.NDArray[np.float64]:
     try:
         return np.asarray(column, dtype=np.float64).reshape(-1)
     except (TypeError, ValueError) as error:
-        raise LabelError(f"winner columns hold 0 and 1 as numbers: {error}") from None
+        raise LabelError(f"a winner column is not numeric; expected 0 and 1: {error}") from None
 
 
-def _wrong_rows(one_hot: npt.NDArray[np.float64], is_valid: npt.NDArray[np.bool_]) -> LabelError:
-    rows = np.flatnonzero(~is_valid)
-    shown = "; ".join(f"row {row}: {_listed(one_hot[row])}" for row in rows[:_SHOWN].tolist())
-    more = f" and {len(rows) - _SHOWN} more" if len(rows) > _SHOWN else ""
+def _not_one_hot(one_hot: npt.NDArray[np.float64], rows: npt.NDArray[np.intp]) -> LabelError:
+    shown = [
+        f"{', '.join(f'{value:g}' for value in one_hot[row])} in row {row}"
+        for row in rows[:_MAX_NAMED]
+    ]
+    more = [f"and {len(rows) - _MAX_NAMED} more rows"] * (len(rows) > _MAX_NAMED)
     return LabelError(
-        f"winner_model_a, winner_model_b, winner_tie must be one 1 and two 0; {shown}{more}"
+        f"winner_a, winner_b, winner_tie are {'; '.join(shown + more)}; exactly one must be 1"
     )
-
-
-def _listed(values: npt.NDArray[np.float64]) -> str:
-    return ", ".join(f"{value:g}" for value in values)
-
-
-def _shown(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 40 else f"{text[:40]}…"

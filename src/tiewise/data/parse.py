@@ -1,13 +1,12 @@
-r"""A cell's text to its turns: strict JSON, flat, linear, and nothing is ever run.
+r"""Parser of cells: the JSON text of a list of strings and nulls.
 
-The cells of an arena file are JSON lists of strings and nulls. The grammar is flat, so this module
-walks it item by item over the C string scanner of the standard library instead of calling
-``json.loads``: nothing recurses (a hundred thousand brackets are refused at the second one,
-whatever the recursion limit), no number is ever converted, and time is linear in the text.
+The grammar is flat, so the list is read item by item with the string scanner of the standard
+library instead of ``json.loads``. Nothing is evaluated, nothing recurses (100,000 brackets are
+refused at the second one, at any recursion limit), no number is converted, and time is linear in
+the length of the text.
 
-What JSON refuses is refused, raw control characters inside strings and a byte order mark included.
-One thing is mended: a surrogate without its other half, which JSON may spell and UTF-8 may not,
-becomes U+FFFD. :func:`parse_cell` says whether that happened.
+Invalid JSON is refused, including raw control characters inside strings and a byte order mark. One
+defect is repaired: a lone surrogate, which JSON can write but UTF-8 cannot, becomes U+FFFD.
 """
 
 from __future__ import annotations
@@ -15,20 +14,23 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from json import JSONDecodeError
+
+# Undocumented, but the same function in Python 3.11 to 3.14. `json.loads` has no option that
+# refuses nested lists and numbers before it reads them.
 from json.decoder import scanstring  # type: ignore[attr-defined]
 from typing import NamedTuple
 
 from tiewise.errors import ParseError
 
 _skip_space = re.compile(r"[ \t\n\r]*+").match
-_SHOWN = 40
+_MAX_SHOWN = 40
 
 
 class Cell(NamedTuple):
     """A parsed cell."""
 
     turns: list[str | None]
-    """The turns in order; null is None."""
+    """The turns in order; None for a null."""
 
     is_repaired: bool
     """Whether a lone surrogate was replaced by U+FFFD."""
@@ -40,72 +42,49 @@ def parse_turns(text: str) -> list[str | None]:
     Parameters
     ----------
     text
-        The cell. Escaped surrogate pairs are joined, ``\/`` is ``/``, lone surrogates become
-        U+FFFD, so every turn encodes to UTF-8.
+        The cell. Escaped surrogate pairs are joined, ``\/`` is read as ``/``, and a lone surrogate
+        becomes U+FFFD, so that every turn can be encoded as UTF-8.
 
     Returns
     -------
     list of (str or None)
-        The turns, as many as the list has items. A null stays None: a missing turn is neither
-        the empty string nor the word "null".
+        One turn for each item of the list; None for a null.
 
     Raises
     ------
     ParseError
-        For anything else, at the first character that does not fit.
+        When the text is anything else; the message names the first character that does not fit.
 
     Examples
     --------
     >>> parse_turns('["Hi", null, "\\ud83d\\ude00 and\\/or"]')
     ['Hi', None, '😀 and/or']
-    >>> parse_turns("['Hi']")
+    >>> parse_turns("[Hi]")
     Traceback (most recent call last):
-    tiewise.errors.ParseError: expected a string or null at character 1, found "'Hi']"
+    tiewise.errors.ParseError: character 1 is 'Hi]'; expected a string or null
     """
     return parse_cell(text).turns
 
 
 def parse_cell(text: str) -> Cell:
-    r"""Read a JSON list of strings and nulls, and say whether its text had to be repaired.
+    r"""Read a JSON list of strings and nulls, and return whether its text was repaired.
 
-    Parameters
-    ----------
-    text
-        As for :func:`parse_turns`.
-
-    Returns
-    -------
-    Cell
-        ``turns`` as :func:`parse_turns` returns them, and ``is_repaired``.
-
-    Raises
-    ------
-    ParseError
-        As for :func:`parse_turns`.
+    Parameters and errors are those of :func:`parse_turns`.
 
     Examples
     --------
     >>> parse_cell('["half a pair: \\ud83d"]')
     Cell(turns=['half a pair: �'], is_repaired=True)
     """
-    _check_is_text(text)
+    if not isinstance(text, str):
+        raise ParseError(f"the cell is of type {type(text).__name__}; expected text")
     scanned = _scan_list(text)
     turns = [turn if turn is None else repair_text(turn) for turn in scanned]
     return Cell(turns, is_repaired=turns != scanned)
 
 
 def repair_text(text: str) -> str:
-    r"""Join surrogate pairs and replace lone surrogates by U+FFFD; other text is returned as is.
-
-    Parameters
-    ----------
-    text
-        Any string, also one that no encoding accepts.
-
-    Returns
-    -------
-    str
-        Text that encodes to UTF-8.
+    r"""Join surrogate pairs and replace each lone surrogate by U+FFFD; the result encodes as UTF-8.
 
     Examples
     --------
@@ -141,15 +120,10 @@ def count_characters(turns: Sequence[str | None]) -> int:
     return sum(len(turn or "") for turn in turns)
 
 
-def _check_is_text(cell: object) -> None:
-    if not isinstance(cell, str):
-        raise ParseError(f"expected text that holds a JSON list, found {type(cell).__name__}")
-
-
 def _scan_list(text: str) -> list[str | None]:
     position = _after_space(text, 0)
     if not text.startswith("[", position):
-        raise _unexpected("a JSON list", text, position)
+        raise _unexpected(text, position, "a JSON list")
     turns: list[str | None] = []
     position = _after_space(text, position + 1)
     is_open = not text.startswith("]", position)
@@ -161,8 +135,10 @@ def _scan_list(text: str) -> list[str | None]:
         if is_open:
             position = _after_space(text, position + 1)
     if not text.startswith("]", position):
-        raise _unexpected("a comma or the end of the list", text, position)
-    _expect_end(text, position + 1)
+        raise _unexpected(text, position, "a comma or a closing bracket")
+    position = _after_space(text, position + 1)
+    if position != len(text):
+        raise _unexpected(text, position, "the end of the text")
     return turns
 
 
@@ -170,18 +146,12 @@ def _scan_item(text: str, position: int) -> tuple[str | None, int]:
     if text.startswith("null", position):
         return None, position + 4
     if not text.startswith('"', position):
-        raise _unexpected("a string or null", text, position)
+        raise _unexpected(text, position, "a string or null")
     try:
         return scanstring(text, position + 1, True)  # type: ignore[no-any-return]
     except JSONDecodeError as error:
-        # The cause would keep the whole text alive for as long as somebody keeps the error.
-        raise ParseError(f"{error.msg} (character {error.pos})") from None
-
-
-def _expect_end(text: str, position: int) -> None:
-    position = _after_space(text, position)
-    if position != len(text):
-        raise _unexpected("nothing after the list", text, position)
+        # Without "from None" the error would keep a reference to the whole text.
+        raise ParseError(f"invalid JSON at character {error.pos}: {error.msg}") from None
 
 
 def _after_space(text: str, position: int) -> int:
@@ -189,7 +159,7 @@ def _after_space(text: str, position: int) -> int:
     return position if match is None else match.end()
 
 
-def _unexpected(expected: str, text: str, position: int) -> ParseError:
-    found = text[position : position + _SHOWN]
+def _unexpected(text: str, position: int, expected: str) -> ParseError:
+    found = text[position : position + _MAX_SHOWN]
     shown = ascii(found) if found else "the end of the text"
-    return ParseError(f"expected {expected} at character {position}, found {shown}")
+    return ParseError(f"character {position} is {shown}; expected {expected}")

@@ -24,7 +24,7 @@ import pandas as pd
 from scipy.special import entr
 
 from tiewise.data.labels import PROB_COLUMNS, WORD_OF_WINNER, Winner, swap_probs
-from tiewise.data.table import row_digests, swap_pairs
+from tiewise.data.pairs import row_digests, swap_pairs
 from tiewise.errors import ConfigError, PairsError
 
 FloatArray = npt.NDArray[np.float64]
@@ -177,7 +177,7 @@ def pool_votes(pairs: pd.DataFrame) -> pd.DataFrame:
 
     Examples
     --------
-    >>> from tiewise.data.schema import build_pairs
+    >>> from tiewise.data.pairs import build_pairs
     >>> texts = {"prompt": [["Q"]] * 3, "response_a": [["4"], ["4"], ["5"]]}
     >>> texts |= {"response_b": [["5"], ["5"], ["4"]]}
     >>> votes = build_pairs({"id": [7, 8, 9], **texts, "winner": ["model_a", "tie", "model_b"]})

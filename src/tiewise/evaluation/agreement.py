@@ -18,14 +18,13 @@ import numpy.typing as npt
 import pandas as pd
 
 from tiewise.data.labels import swap_labels
-from tiewise.data.table import row_digests
+from tiewise.data.pairs import pair_digests, row_digests
 from tiewise.errors import ScoresError
 from tiewise.evaluation.intervals import FloatArray, IntArray, Interval, Result, few_groups_mark
 from tiewise.evaluation.metrics import N_CLASSES, check_labels
 from tiewise.evaluation.resampling import BootstrapOptions, bootstrap, group_rows
 
 VOTE_COLUMNS = ["pair", "vote"]
-_SWAPPED = {"response_a": "response_b", "response_b": "response_a"}
 
 
 @dataclass(frozen=True)
@@ -69,13 +68,12 @@ def name_votes(pairs: pd.DataFrame) -> pd.DataFrame:
     >>> named["pair"].nunique(), named["vote"].nunique()
     (1, 1)
     """
-    given, swapped = row_digests(pairs), row_digests(pairs.rename(columns=_SWAPPED))
-    is_swapped = given > swapped
+    names = pair_digests(pairs)
+    is_swapped = names != row_digests(pairs)
     is_known = pairs["label"].notna().to_numpy()
     votes = np.zeros(len(pairs), dtype=np.int64)
     votes[is_known] = check_labels(pairs["label"][is_known]) if is_known.any() else 0
     in_order = pd.Series(np.where(is_swapped, swap_labels(votes), votes), pairs.index, dtype="Int8")
-    names = np.where(is_swapped, swapped, given)
     return pd.DataFrame({"pair": names, "vote": in_order.where(is_known)}, index=pairs.index)
 
 

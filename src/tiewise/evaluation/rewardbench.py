@@ -101,7 +101,7 @@ def score_rewardbench(
 
     Examples
     --------
-    >>> from tiewise.data.schema import build_pairs
+    >>> from tiewise.data.pairs import build_pairs
     >>> texts = {name: [["x"], ["y"]] for name in ("prompt", "response_a", "response_b")}
     >>> pairs = build_pairs({"id": [1, 2], **texts, "label": [0, 1], "source": ["hep-go"] * 2})
     >>> score_rewardbench(pairs, [[0.7, 0.2, 0.1], [0.6, 0.3, 0.1]]).overall.value

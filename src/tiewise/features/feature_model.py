@@ -16,8 +16,7 @@ import pandas as pd
 
 from tiewise.config import RunConfig, defining_fields
 from tiewise.data.labels import LOGIT_COLUMNS, PROB_COLUMNS
-from tiewise.data.schema import TEXT_COLUMNS
-from tiewise.data.table import is_degenerate, row_digests
+from tiewise.data.pairs import TEXT_COLUMNS, is_degenerate, row_digests
 from tiewise.data.targets import make_targets
 from tiewise.errors import ModelError
 from tiewise.features.binary_models import BinaryModel, fit_binary_model

@@ -16,7 +16,7 @@ import pandas as pd
 
 from tiewise.config import BASELINE, BLEND
 from tiewise.data.labels import PROB_COLUMNS
-from tiewise.data.table import is_degenerate
+from tiewise.data.pairs import is_degenerate
 from tiewise.errors import ConfigError, RunError, missing_extra
 from tiewise.features.feature_model import extract_table_features, load_feature_model
 from tiewise.judges.mixture import load_mixture

@@ -18,9 +18,8 @@ import pandas as pd
 
 from tiewise.data.formats import read_pairs
 from tiewise.data.labels import PROB_COLUMNS, swap_probs
+from tiewise.data.pairs import TEXT_COLUMNS, build_pairs, is_degenerate
 from tiewise.data.parse import repair_text
-from tiewise.data.schema import TEXT_COLUMNS, build_pairs
-from tiewise.data.table import is_degenerate
 from tiewise.errors import PairsError
 from tiewise.features.pair_features import extract_features
 from tiewise.features.shipped import load_shipped

@@ -21,7 +21,7 @@ import pandas as pd
 import torch
 
 from tiewise.console import progress_bar
-from tiewise.data.table import is_degenerate
+from tiewise.data.pairs import is_degenerate
 from tiewise.errors import NumericsError
 from tiewise.evaluation.position import tabulate_both_orders, tabulate_one_order
 from tiewise.models.attention import collate

@@ -22,8 +22,8 @@ import pandas as pd
 from tiewise.config import DataConfig
 from tiewise.data.folds import fold_by_group, fold_by_id, fold_by_position
 from tiewise.data.formats import fetch_files, is_hub_path, read_many
+from tiewise.data.pairs import row_digests, text_lengths
 from tiewise.data.simulation.simulate import BAYES_COLUMNS, join_posterior, simulate
-from tiewise.data.table import row_digests, text_lengths
 from tiewise.errors import PairsError, RunError
 from tiewise.evaluation.agreement import name_votes
 from tiewise.files import digest_file, digest_json

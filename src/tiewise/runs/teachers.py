@@ -20,7 +20,7 @@ import pandas as pd
 
 from tiewise.config import BLEND
 from tiewise.data.formats.parquet import read_teacher
-from tiewise.data.table import pair_digests
+from tiewise.data.pairs import pair_digests
 from tiewise.errors import PairsError, RunError
 from tiewise.files import digest_file, digest_json, write_parquet
 from tiewise.runs.folder import RunFolder, open_run, read_object

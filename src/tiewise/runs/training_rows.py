@@ -19,7 +19,7 @@ import pandas as pd
 from tiewise.config import DataConfig
 from tiewise.data.folds import derive_groups, merge_groups, split
 from tiewise.data.formats import align_pairs, name_files, read_many
-from tiewise.data.table import pair_digests
+from tiewise.data.pairs import pair_digests
 from tiewise.data.targets import NO_TIE_COLUMN, choose_no_tie_sources, mark_no_tie_rows
 from tiewise.errors import PairsError
 from tiewise.files import digest_file, digest_json

@@ -13,9 +13,8 @@ from hypothesis import given
 
 from strategies import text_fields
 from tiewise.data.labels import swap_probs
-from tiewise.data.schema import build_pairs
+from tiewise.data.pairs import build_pairs, swap_pairs
 from tiewise.data.simulation.simulate import simulate
-from tiewise.data.table import swap_pairs
 from tiewise.errors import ModelError
 from tiewise.features import binary_models
 from tiewise.features.feature_model import FeatureModel, fit_feature_model, load_feature_model

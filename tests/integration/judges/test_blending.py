@@ -9,8 +9,8 @@ from scipy.special import log_softmax
 from run_folders import fit_small, simulated_tables, write_run
 from tiewise.cli import main
 from tiewise.data.labels import LOGIT_COLUMNS, PROB_COLUMNS, swap_probs
+from tiewise.data.pairs import swap_pairs
 from tiewise.data.simulation.simulate import simulate
-from tiewise.data.table import swap_pairs
 from tiewise.errors import RunError
 from tiewise.judges.blending import blend_runs
 from tiewise.judges.comparison import compare_runs

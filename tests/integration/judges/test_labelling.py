@@ -15,9 +15,8 @@ from tiewise.crossfit import cross_fit
 from tiewise.data.formats import read_pairs, write_pairs
 from tiewise.data.formats.parquet import write_parquet
 from tiewise.data.labels import PROB_COLUMNS
-from tiewise.data.schema import COLUMNS
+from tiewise.data.pairs import COLUMNS, swap_pairs
 from tiewise.data.simulation.simulate import simulate
-from tiewise.data.table import swap_pairs
 from tiewise.errors import PairsError, RunError
 from tiewise.features import binary_models as parts
 from tiewise.judges.labelling import label_pairs

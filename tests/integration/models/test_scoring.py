@@ -9,9 +9,8 @@ import torch
 
 from opened import Opened, open_tiny
 from tiewise.data.labels import PROB_COLUMNS, swap_probs
-from tiewise.data.schema import build_pairs
+from tiewise.data.pairs import build_pairs, swap_pairs
 from tiewise.data.simulation.simulate import simulate
-from tiewise.data.table import swap_pairs
 from tiewise.errors import ConfigError, ModelError, NumericsError
 from tiewise.models.dedup import take_rows
 from tiewise.models.scoring import predict_pairs, score_rows

@@ -12,7 +12,7 @@ import torch
 from fitting import configure
 from opened import open_tiny
 from tiewise.config import ModelConfig
-from tiewise.data.schema import build_pairs
+from tiewise.data.pairs import build_pairs
 from tiewise.data.simulation.simulate import simulate
 from tiewise.errors import FilesError, ModelError, RunError
 from tiewise.files import write_json

@@ -1,4 +1,4 @@
-"""An audit counts what is there, names what leaks, and says what it could not say."""
+"""The audit counts rows, measures leakage and finds near-duplicate prompts."""
 
 from __future__ import annotations
 
@@ -10,18 +10,28 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from strategies import pairs_tables
-from tiewise.data.audit import audit_pairs, leak_share
+from strategies import clean_text, pairs_tables
+from tiewise.data.audit import audit_pairs, leak_share, merge_near_duplicates
 from tiewise.data.folds import fold_by_group, fold_by_position, split
-from tiewise.data.schema import build_pairs
-from tiewise.data.table import swap_pairs
+from tiewise.data.pairs import TEXT_COLUMNS, build_pairs, swap_pairs
+from tiewise.tokens.template import fill_in_order, share_budget
 
 
 def pairs_of(rows, **columns):
-    """Give a pairs table of (prompt, response A, response B) rows, all won by A."""
-    texts = dict(zip(("prompt", "response_a", "response_b"), zip(*rows, strict=True), strict=True))
+    """Return a pairs table of (prompt, response A, response B) rows; A wins all of them."""
+    texts = {name: [row[i] for row in rows] for i, name in enumerate(TEXT_COLUMNS)}
     given_columns = {"id": range(len(rows)), "label": [0] * len(rows), **texts}
     return build_pairs(given_columns | columns)
+
+
+def audit_lengths(lengths, max_length):
+    """Return the audit's figures of rows with these token lengths under both truncation rules."""
+    kept = {
+        "right": fill_in_order(lengths, max_length),
+        "balanced": share_budget(lengths, max_length),
+    }
+    pairs = pairs_of([(["Hi"], ["x"], ["y"])] * len(lengths))
+    return audit_pairs(pairs, n_splits=2, token_lengths=lengths, kept_tokens=kept).tokens
 
 
 ROWS = [
@@ -34,8 +44,8 @@ ROWS = [
 ]
 
 
-def test_counts_every_strange_row():
-    """Identical, blank, missing, mismatched and repeated rows are each counted."""
+def test_unusual_rows_are_counted():
+    """Rows with identical, blank, missing, mismatched and repeated texts are counted."""
     pairs = pairs_of(
         ROWS, id=[1, 1, 2, 3, 4, 5], winner=["model_a"] * 5 + ["both_bad"], label=[0] * 5 + [2]
     )
@@ -45,7 +55,7 @@ def test_counts_every_strange_row():
         "read": 6,
         "rejected": 1,
         "repaired": 2,
-        "identical answers": 1,
+        "identical responses": 1,
         "degenerate": 2,
         "turn mismatches": 1,
         "several turns": 1,
@@ -53,21 +63,21 @@ def test_counts_every_strange_row():
     }
     assert found.classes == {"A": 5, "B": 0, "tie": 1, "unlabelled": 0}
     assert found.winners == {"both_bad": 1, "model_a": 5}
-    assert found.missing["response_b, a turn"] == 1
+    assert found.missing["response_b, missing turn"] == 1
     assert (found.missing["response_a, blank"], found.missing["response_b, blank"]) == (1, 2)
     assert found.repeats == {
-        "conversations": 5,
-        "rows of one conversation": 2,
-        "rows of one prompt": 0,
-        "rows with a response again": 2,
-        "rows with all texts again": 0,
+        "prompt groups": 5,
+        "rows with a shared prompt group": 2,
+        "rows with a repeated prompt": 0,
+        "rows with a repeated response": 2,
+        "rows with all texts repeated": 0,
     }
     assert list(found.largest.values()) == [2]
     assert next(iter(found.largest)).endswith(" hi")
 
 
-def test_leakage_is_zero_by_group_and_not_by_position():
-    """Neighbouring rows of one conversation leak by position; by group nothing can."""
+def test_only_folds_by_group_avoid_leakage():
+    """Neighbouring rows of one prompt group leak by position and id, and not by group."""
     rows = [([f"question {row // 2}"], ["a"], ["b"]) for row in range(40)]
     found = audit_pairs(pairs_of(rows))
     assert found.leakage["position"] == 1.0
@@ -75,8 +85,8 @@ def test_leakage_is_zero_by_group_and_not_by_position():
     assert found.leakage["group"] == 0.0
 
 
-def test_near_duplicates_leak_by_group():
-    """Prompts that differ in a word are two groups, which folds by group part."""
+def test_near_duplicates_leak():
+    """Prompts that differ in one word are different groups and may be in different folds."""
     story = "Write a story about a lighthouse keeper who finds a map, in about {} hundred words."
     rows = [([story.format(number)], ["a"], ["b"]) for number in range(20)]
     found = audit_pairs(pairs_of(rows))
@@ -87,8 +97,8 @@ def test_near_duplicates_leak_by_group():
 @given(
     rows=st.lists(st.tuples(st.sampled_from("pqrst"), st.integers(0, 2)), min_size=5, max_size=40),
 )
-def test_leak_share_is_what_splitting_shows(rows):
-    """The share equals counting, fold by fold, the held-out rows whose group is trained on."""
+def test_leak_share_matches_counting(rows):
+    """The share equals a count, fold by fold, of held-out rows with their group in training."""
     groups = np.array([group for group, _ in rows])
     folds = fold_by_position(len(rows), 3)
     n_leaking = 0
@@ -103,8 +113,8 @@ def test_leak_share_is_what_splitting_shows(rows):
 
 @settings(max_examples=15)
 @given(pairs=pairs_tables())
-def test_any_table_can_be_audited_and_told(pairs):
-    """Every pairs table, the empty one too, gives figures that JSON, text and HTML can bear."""
+def test_any_table_can_be_audited(pairs):
+    """The audit of any table, also an empty one, converts to JSON and text."""
     found = audit_pairs(pairs, n_splits=2)
     assert json.loads(json.dumps(found.to_dict(), allow_nan=False)) == found.to_dict()
     assert all(section in str(found) for section, figures in found.to_dict().items() if figures)
@@ -114,36 +124,35 @@ def test_any_table_can_be_audited_and_told(pairs):
     assert swapped.leakage.get("position") == found.leakage.get("position")
 
 
-def test_what_cannot_be_said_is_named(monkeypatch):
-    """Text ids, too few groups, no tokens, no library: each section says why it is not there."""
+def test_omitted_figures_are_named(monkeypatch):
+    """Text ids, few groups, missing tokens and a missing library omit figures, with a reason."""
     monkeypatch.setitem(sys.modules, "rensa", None)
     found = audit_pairs(pairs_of(ROWS[:3], id=["a", "b", "c"]), n_splits=2)
     assert set(found.omitted) == {"leakage by id", "near-duplicates", "tokens"}
     assert "pip install 'tiewise[audit]'" in found.omitted["near-duplicates"]
     found = audit_pairs(pairs_of(ROWS[:2]), n_splits=2, token_lengths=np.ones((2, 3)))
-    assert "2 folds" in found.omitted["leakage by group"]
-    assert "what a cut loses" in found.omitted
+    assert "expected at least 2" in found.omitted["leakage by group"]
+    assert "truncation" in found.omitted
 
 
 def test_html_is_escaped():
-    """A prompt that looks like markup is shown, not interpreted."""
+    """Markup in a prompt is shown as text."""
     rows = [(["<script>alert(1)</script>"], ["a"], ["b"])] * 2
     shown = audit_pairs(pairs_of(rows), n_splits=2)._repr_html_()
     assert "<script>" not in shown
     assert "&lt;script&gt;" in shown
 
 
-def test_a_cut_is_described_by_field():
-    """Cut from the right, response B is lost; balanced, both responses keep their share."""
+def test_truncation_is_reported_by_column():
+    """Truncation from the right loses response B; balanced truncation keeps all three texts."""
     lengths = [[10, 50, 80], [10, 100, 5], [5, 5, 5]]
-    found = audit_pairs(pairs_of(ROWS[:3]), n_splits=2, token_lengths=lengths, max_length=60)
-    tokens = found.tokens
-    assert tokens["rows over max_length"] == 2
+    tokens = audit_lengths(lengths, 60)
+    assert tokens["right, truncated rows"] == tokens["balanced, truncated rows"] == 2
     assert tokens["right, rows without response_b"] == 2
     assert tokens["balanced, rows without response_b"] == 0
-    assert tokens["right, lost of prompt"] == 0
-    assert tokens["right, lost of response_b"] == pytest.approx(1 - 5 / 90)
-    assert tokens["row, most"] == 140
+    assert tokens["right, share cut of prompt"] == 0
+    assert tokens["right, share cut of response_b"] == pytest.approx(1 - 5 / 90)
+    assert tokens["row, maximum"] == 140
     assert tokens["response_a, median"] == 50
 
 
@@ -151,11 +160,57 @@ def test_a_cut_is_described_by_field():
     lengths=st.lists(st.tuples(*[st.integers(0, 500)] * 3), min_size=1, max_size=20),
     max_length=st.integers(0, 1600),
 )
-def test_no_cut_takes_more_than_there_is(lengths, max_length):
-    """Shares lost are shares, and nothing is lost where everything fits."""
-    pairs = pairs_of([ROWS[0]] * len(lengths))
-    found = audit_pairs(pairs, n_splits=2, token_lengths=lengths, max_length=max_length).tokens
-    lost = {name: value for name, value in found.items() if "lost of" in name}
-    assert all(0 <= value <= 1 for value in lost.values())
-    if found["rows over max_length"] == 0:
-        assert set(lost.values()) == {0.0}
+def test_cut_tokens_are_shares(lengths, max_length):
+    """Shares cut are in [0, 1], and 0 when every row fits."""
+    found = audit_lengths(lengths, max_length)
+    shares = {value for name, value in found.items() if "share cut of" in name}
+    n_over = sum(sum(row) > max_length for row in lengths)
+    assert found["right, truncated rows"] == found["balanced, truncated rows"] == n_over
+    assert all(0 <= share <= 1 for share in shares)
+    assert (shares == {0.0}) == (n_over == 0)
+
+
+ESSAY = "Write an essay about the history of bridges in mountain valleys, with three examples."
+
+
+def test_edited_prompts_are_near_duplicates():
+    """Small edits are found; a common beginning is not enough."""
+    prompts = [
+        ESSAY,
+        ESSAY.replace("three", "four"),
+        ESSAY + " Please!",
+        "Write an essay about the history of tea, and be brief.",
+        "What is 2+2?",
+    ]
+    near = merge_near_duplicates(pairs_of([([prompt], ["x"], ["y"]) for prompt in prompts]))
+    assert len(set(near[:3])) == 1
+    assert len(set(near)) == 3
+
+
+@given(prompts=st.lists(clean_text(), max_size=6), data=st.data())
+def test_merging_keeps_groups_together(prompts, data):
+    """Rows of one group get the name of one group, in any order of the rows."""
+    pairs = pairs_of([([prompt], ["x"], ["y"]) for prompt in prompts])
+    near = merge_near_duplicates(pairs)
+    joined = dict(zip(pairs["group"], near, strict=True))
+    assert [joined[group] for group in pairs["group"]] == near.tolist()
+    assert set(near) <= set(pairs["group"])
+    order = data.draw(st.permutations(range(len(prompts))))
+    shuffled = merge_near_duplicates(pairs.iloc[list(order)].reset_index(drop=True))
+    assert shuffled.tolist() == [near[row] for row in order]
+
+
+@given(prompts=st.lists(clean_text(), max_size=6))
+def test_threshold_limits_merging(prompts):
+    """A higher threshold merges no more groups than a lower one."""
+    pairs = pairs_of([([prompt], ["x"], ["y"]) for prompt in prompts])
+    strict = merge_near_duplicates(pairs, threshold=1.0)
+    loose = merge_near_duplicates(pairs, threshold=0.5)
+    assert len(set(loose)) <= len(set(strict)) <= pairs["group"].nunique()
+
+
+def test_near_duplicates_need_rensa(monkeypatch):
+    """Without rensa, an ImportError names it."""
+    monkeypatch.setitem(sys.modules, "rensa", None)
+    with pytest.raises(ImportError, match="rensa"):
+        merge_near_duplicates(pairs_of(ROWS))

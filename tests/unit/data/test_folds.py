@@ -1,4 +1,4 @@
-"""Every row is held out once, and no conversation stands on both sides of a split."""
+"""Folds hold out each row once and never split a prompt group."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ grouped_rows = st.lists(st.tuples(few_names, st.sampled_from([0, 1, 2, None])), 
 
 
 @given(n=st.integers(0, 60), n_splits=st.integers(2, 8))
-def test_position_is_the_notebooks_code(n, n_splits):
-    """Each fold's training and held-out rows are those of the notebook's expression."""
+def test_folds_by_position_match_the_notebook(n, n_splits):
+    """Training and held-out rows are those of the notebook's list comprehensions."""
     notebook_folds = [
         (
             [i for i in range(n) if i % n_splits != fold],
@@ -43,23 +43,23 @@ def test_position_is_the_notebooks_code(n, n_splits):
 
 
 @given(ids=st.lists(st.integers()), n_splits=st.integers(2, 8))
-def test_id_is_the_notebooks_prose(ids, n_splits):
-    """The fold is ``id % n_splits``, for ids as integers and as text, in any order."""
+def test_folds_by_id_are_remainders(ids, n_splits):
+    """The fold is `id % n_splits`, for integers and for integers as text."""
     expected = [value % n_splits for value in ids]
     assert fold_by_id(ids, n_splits).tolist() == expected
     assert fold_by_id(map(str, ids), n_splits).tolist() == expected
 
 
 @pytest.mark.parametrize("value", ["a3f", "", None, 1.5, float("nan"), float("inf"), [1]])
-def test_id_refuses_what_is_no_integer(value):
-    """Hashes and missing ids have no remainder."""
-    with pytest.raises(FoldError, match="integer ids"):
+def test_folds_by_id_need_integers(value):
+    """Hashes, fractions and missing ids are refused."""
+    with pytest.raises(FoldError, match="expected an integer"):
         fold_by_id([1, value])
 
 
 @given(rows=grouped_rows, n_splits=st.integers(2, 5), seed=st.integers(0, 3), data=st.data())
 def test_groups_are_never_split(rows, n_splits, seed, data):
-    """No group is in two folds, no fold is empty, and the rows' order does not matter."""
+    """No group is in two folds, no fold is empty, and the order of rows has no effect."""
     groups, labels = [group for group, _ in rows], [label for _, label in rows]
     assume(len(set(groups)) >= n_splits)
     folds = fold_by_group(groups, labels, n_splits, seed=seed)
@@ -76,7 +76,7 @@ def test_groups_are_never_split(rows, n_splits, seed, data):
 
 @given(rows=grouped_rows, n_splits=st.integers(2, 5))
 def test_every_row_is_held_out_once(rows, n_splits):
-    """Over the folds the held-out rows are all rows, and no row is trained on and held out."""
+    """Each fold partitions the rows, and the held-out rows of all folds are all rows."""
     groups, labels = [group for group, _ in rows], [label for _, label in rows]
     assume(len(set(groups)) >= n_splits)
     folds = fold_by_group(groups, labels, n_splits)
@@ -91,7 +91,7 @@ def test_every_row_is_held_out_once(rows, n_splits):
 
 
 def arena_like(n, seed=0):
-    """Draw groups of the sizes that arenas have, most of them single, and labels."""
+    """Return groups of sizes as in arena data, most of them 1, and labels."""
     generator = np.random.default_rng(seed)
     sizes = np.minimum(generator.zipf(2.2, n), 200)
     groups = np.repeat(np.arange(n), sizes)[:n].astype(str)
@@ -99,7 +99,7 @@ def arena_like(n, seed=0):
 
 
 def test_classes_and_sizes_are_balanced():
-    """With many groups every fold's size and class shares are within half a percent."""
+    """With many groups, size and class shares of each fold differ by less than 0.005."""
     groups, labels = arena_like(20_000)
     folds = fold_by_group(groups, labels, 5)
     counts = pd.crosstab(folds, labels).to_numpy()
@@ -108,24 +108,24 @@ def test_classes_and_sizes_are_balanced():
     assert np.abs(shares - np.bincount(labels) / len(labels)).max() < 0.005
 
 
-def test_another_seed_gives_other_folds():
-    """The seed chooses among the balanced foldings, and each is the same again."""
+def test_seed_determines_the_folds():
+    """Another seed gives other folds; the same seed gives the same folds."""
     groups, labels = arena_like(500)
     first, second = (fold_by_group(groups, labels, seed=seed) for seed in (0, 1))
     assert (first != second).any()
     np.testing.assert_array_equal(first, fold_by_group(groups, labels, seed=0))
 
 
-def test_folds_are_pinned():
-    """A published split stays what it was."""
+def test_published_folds_do_not_change():
+    """The folds of a fixed example are those of earlier versions."""
     groups = [f"g{number % 9}" for number in range(18)]
     labels = [number % 3 for number in range(18)]
     folds = fold_by_group(groups, labels, 3, seed=7)
     assert folds.tolist()[:9] == folds.tolist()[9:] == [1, 1, 2, 2, 0, 1, 0, 2, 0]
 
 
-def test_sixty_thousand_rows_take_seconds():
-    """Grouped folds of a whole competition are a matter of a few seconds at most."""
+def test_many_rows_take_seconds():
+    """Folds by group of 60,000 rows take less than five seconds."""
     groups, labels = arena_like(60_000)
     start = time.process_time()
     fold_by_group(groups, labels, 5)
@@ -135,20 +135,20 @@ def test_sixty_thousand_rows_take_seconds():
 @pytest.mark.parametrize(
     ("groups", "labels", "n_splits", "match"),
     [
-        (["p"], [0], 2, "1 groups cannot fill 2 folds"),
-        (["p", "q"], [0], 2, "2 groups but 1 labels"),
+        (["p"], [0], 2, "groups is 1; expected at least 2"),
+        (["p", "q"], [0], 2, "labels is 1; expected 2"),
         (["p", "q"], [0, 1], 1, "at least 2"),
     ],
 )
-def test_refuses_what_cannot_be_split(groups, labels, n_splits, match):
+def test_impossible_folds_are_refused(groups, labels, n_splits, match):
     """Fewer groups than folds, or lists that do not belong together, are refused."""
     with pytest.raises(FoldError, match=match):
         fold_by_group(groups, labels, n_splits)
 
 
 @pytest.mark.parametrize("n_splits", [1, 0, -3])
-def test_refuses_fewer_than_two_splits(n_splits):
-    """One fold would hold out everything."""
+def test_one_split_is_refused(n_splits):
+    """Fewer than two folds raise an error, for each fold rule."""
     for make in (lambda: fold_by_position(4, n_splits), lambda: fold_by_id([1], n_splits)):
         with pytest.raises(FoldError, match="at least 2"):
             make()
@@ -157,14 +157,14 @@ def test_refuses_fewer_than_two_splits(n_splits):
 @pytest.mark.parametrize(
     ("folds", "fold", "match"),
     [
-        ([0, 1], 2, "the folds are 0, 1"),
-        ([0, 1], -1, "holds out no row"),
+        ([0, 1], 2, "a fold with rows: 0, 1"),
+        ([0, 1], -1, "fold is -1"),
         ([], 0, "none"),
         ([0, 0], 0, "every row"),
     ],
 )
-def test_split_refuses_a_fold_out_of_range(folds, fold, match):
-    """A fold that holds out nothing or everything is no fold."""
+def test_split_refuses_invalid_folds(folds, fold, match):
+    """A fold that holds out no row or every row is an error."""
     with pytest.raises(FoldError, match=match):
         split(folds, fold)
 
@@ -175,22 +175,22 @@ def pairs_of(prompts, **columns):
 
 @given(prompt=turns(), later=turns())
 @example(prompt=["Straße ΣΣ"], later=[])
-def test_group_is_the_first_turn_but_for_case_and_spaces(prompt, later):
-    """Case, spaces and later turns do not make another conversation."""
+def test_case_and_spaces_do_not_matter(prompt, later):
+    """Prompts that differ in case, white space or later turns share a prompt group."""
     first = (prompt or [None])[0] or ""
     variants = [[first, *later], [f"  {first}\n\t"], [first.casefold()], prompt[:1]]
     assert len(set(derive_groups(pairs_of(variants)))) == 1
 
 
 @given(prompts=st.lists(turns(), max_size=8))
-def test_group_names_do_not_depend_on_the_table(prompts):
-    """A row's group is the same alone, in any table and in any order: files can be joined."""
+def test_names_do_not_depend_on_other_rows(prompts):
+    """A row has the same group alone and in any table, so files can be joined."""
     groups = derive_groups(pairs_of(prompts))
     assert groups.tolist() == [derive_groups(pairs_of([prompt]))[0] for prompt in prompts]
 
 
-def test_different_first_turns_are_different_groups():
-    """Only case and spaces are folded."""
+def test_other_first_turns_are_other_groups():
+    """Differences in anything but case and repeated white space give different groups."""
     prompts = [["Hi"], ["Hi!"], ["H i"], ["hj"], [""]]
     assert len(set(derive_groups(pairs_of(prompts)))) == len(prompts)
 
@@ -198,8 +198,8 @@ def test_different_first_turns_are_different_groups():
 @given(
     rows=st.lists(st.tuples(few_names, st.none() | st.integers(0, 4)), max_size=12), data=st.data()
 )
-def test_sessions_unite_groups(rows, data):
-    """Rows share a group exactly when a chain of equal prompts and sessions joins them."""
+def test_sessions_merge_groups(rows, data):
+    """Rows share a group exactly when a chain of equal prompts and sessions connects them."""
     names, sessions = [[name] for name, _ in rows], [session for _, session in rows]
     groups = derive_groups(pairs_of(names, session=sessions))
     expected = components_by_flooding(rows)
@@ -212,7 +212,7 @@ def test_sessions_unite_groups(rows, data):
 
 
 def components_by_flooding(rows):
-    """Give each row the number of its component, by spreading the smallest until nothing moves."""
+    """Return the component of each row, found by propagating the smallest row number."""
     numbers = list(range(len(rows)))
     for _ in rows:
         for i, (name, session) in enumerate(rows):
@@ -223,13 +223,13 @@ def components_by_flooding(rows):
 
 
 @pytest.mark.parametrize("missing", [None, float("nan"), pd.NA])
-def test_missing_sessions_unite_nothing(missing):
-    """Rows without a session do not share one."""
+def test_missing_sessions_merge_nothing(missing):
+    """Rows without a session do not share a group."""
     groups = derive_groups(pairs_of([["a"], ["b"], ["c"]], session=pd.array([missing] * 3, object)))
     assert len(set(groups)) == 3
 
 
-def test_united_groups_bear_the_smallest_name():
-    """A chain of keys joins groups under the name that sorts first."""
+def test_merged_groups_have_the_smallest_name():
+    """Groups connected by a chain of keys get the name that sorts first."""
     assert merge_groups(["c", "b", "a", "z"], ["s", "s", "t", "t"]).tolist() == ["b", "b", "a", "a"]
     assert merge_groups([], []).tolist() == []

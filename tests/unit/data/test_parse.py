@@ -1,4 +1,4 @@
-"""A cell is a list of turns or a ParseError, and never anything else."""
+"""Any cell gives a list of turns or a ParseError."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from tiewise.errors import ParseError, TiewiseError
 
 
 @given(cell=json_cells())
-def test_reads_what_json_writes(cell):
-    """However JSON spells a list of turns, the turns come back."""
+def test_json_lists_are_read(cell):
+    """Every JSON text of a list of turns gives these turns."""
     text, turns = cell
     assert parse_turns(text) == turns
 
@@ -33,8 +33,8 @@ def test_reads_what_json_writes(cell):
 @example(text="[,]")
 @example(text="[]]")
 @example(text="\ufeff[]")
-def test_any_text_is_turns_or_a_parse_error(text):
-    """What json accepts as turns is accepted, with the same text; all else is a ParseError."""
+def test_any_text_agrees_with_json(text):
+    """Text that json reads as turns gives the same turns; other text raises ParseError."""
     expected = turns_by_json(text)
     try:
         turns = parse_turns(text)
@@ -47,7 +47,7 @@ def test_any_text_is_turns_or_a_parse_error(text):
 
 @given(value=json_values())
 def test_other_json_is_refused(value):
-    """A number, an object, a list inside, NaN: whatever is not a turn is refused."""
+    """Numbers, objects, nested lists and NaN are refused."""
     text = json.dumps(value)
     if turns_by_json(text) is None:
         with pytest.raises(ParseError):
@@ -55,8 +55,8 @@ def test_other_json_is_refused(value):
 
 
 @given(text=any_text())
-def test_repaired_text_encodes_and_repair_is_idempotent(text):
-    """Repaired text encodes, stays as it is when repaired again, and keeps clean text."""
+def test_repaired_text_encodes(text):
+    """Repaired text encodes; repairing repaired or clean text does not change it."""
     repaired = repair_text(text)
     repaired.encode()
     assert repair_text(repaired) == repaired
@@ -65,8 +65,8 @@ def test_repaired_text_encodes_and_repair_is_idempotent(text):
 
 
 @given(text=any_text())
-def test_says_what_was_repaired(text):
-    """A cell counts as repaired exactly when a surrogate was left without its half."""
+def test_repairs_are_reported(text):
+    """A cell counts as repaired exactly when it has a lone surrogate."""
     cell = parse_cell(json.dumps([text]))
     joined = text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "surrogatepass")
     has_lone = any("\ud800" <= character <= "\udfff" for character in joined)
@@ -75,14 +75,14 @@ def test_says_what_was_repaired(text):
 
 
 @given(text=clean_text())
-def test_agrees_with_the_notebook_where_it_is_right(text):
-    """Unescaped cells give the notebook's strings."""
+def test_plain_cells_match_the_notebook(text):
+    """Cells without escapes give the strings of the notebook."""
     cell = json.dumps([text, "second"], ensure_ascii=False)
     assert parse_turns(cell) == turns_by_eval(cell)
 
 
-def test_differs_from_the_notebook_where_it_is_wrong():
-    """The notebook splits escaped emoji, keeps the backslash of a slash, and empties null."""
+def test_escaped_cells_differ_from_the_notebook():
+    """The notebook splits escaped emoji, keeps the backslash in slashes, and empties null."""
     assert turns_by_eval('["\\ud83d\\ude00"]') == ["\ud83d\ude00"]
     assert parse_turns('["\\ud83d\\ude00"]') == ["\U0001f600"]
     assert turns_by_eval('["either\\\\/or"]') == ["either\\/or"]
@@ -122,28 +122,28 @@ def test_differs_from_the_notebook_where_it_is_wrong():
         "[" + "1" * 5000 + "]",
     ],
 )
-def test_refuses(text):
-    """Each of these is no list of turns in strict JSON."""
+def test_other_text_is_refused(text):
+    """Text that is not a strict JSON list of turns raises a short ParseError."""
     with pytest.raises(ParseError) as caught:
         parse_turns(text)
     assert isinstance(caught.value, TiewiseError)
     assert len(str(caught.value)) < 200
 
 
-def test_accepts_an_escaped_nul():
-    """NUL is a character like any other when it is escaped."""
+def test_escaped_nul_is_accepted():
+    """An escaped NUL is an ordinary character."""
     assert parse_turns('["a\\u0000b"]') == ["a\x00b"]
 
 
 @pytest.mark.parametrize("cell", [None, 1, float("nan"), b'["a"]', ["a"]])
-def test_refuses_what_is_not_text(cell):
-    """A missing cell is refused as such, not by an error from below."""
+def test_other_types_are_refused(cell):
+    """A missing cell, a number, bytes or a list raises ParseError with the type."""
     with pytest.raises(ParseError, match=type(cell).__name__):
         parse_turns(cell)
 
 
-def test_runs_nothing(monkeypatch):
-    """Code in a cell stays text or is refused; neither eval nor exec is called."""
+def test_nothing_is_executed(monkeypatch):
+    """Code in a cell is text or refused; `eval`, `exec` and `__import__` are not called."""
 
     def refuse(*_):
         raise AssertionError
@@ -162,7 +162,7 @@ def test_runs_nothing(monkeypatch):
 @pytest.mark.parametrize("limit", [1_000, 10_000_000])
 @pytest.mark.parametrize("opening", ["[", '{"a":', '["a",['])
 def test_deep_nesting_is_refused_at_any_recursion_limit(monkeypatch, limit, opening):
-    """A hundred thousand brackets neither recurse nor crash, even where recursion is allowed."""
+    """100,000 brackets are refused without recursion, also when recursion is allowed."""
     before = sys.getrecursionlimit()
     try:
         sys.setrecursionlimit(limit)
@@ -184,7 +184,7 @@ UNITS = ["x", "é", "\\n", "\\ud83d", "\ud83d", '","', '",null,"', "[", " ", "\\
 
 @pytest.mark.parametrize("unit", UNITS)
 def test_time_is_linear(unit):
-    """Sixteen times the text takes about sixteen times as long, not two hundred and fifty."""
+    """16 times the text takes about 16 times as long, not 256 times."""
     short, long = (json_cell_of(unit, n) for n in (20_000, 320_000))
     fast, slow = (min(seconds_to_parse(cell) for _ in range(3)) for cell in (short, long))
     assert slow < 80 * fast + 0.05
@@ -211,6 +211,6 @@ def json_cell_of(unit: str, count: int) -> str:
     return f'["{unit * count}"]'
 
 
-def test_ten_megabytes_take_a_moment():
-    """One absurd cell costs well under the seconds that would stop a reader."""
+def test_ten_megabytes_take_seconds():
+    """A cell of 10 MB is read in less than two seconds."""
     assert seconds_to_parse(json.dumps(["x" * 10_000_000])) < 2

@@ -10,9 +10,8 @@ from hypothesis import strategies as st
 
 from strategies import pairs_tables
 from tiewise.data.labels import PROB_COLUMNS, swap_probs
-from tiewise.data.schema import build_pairs
+from tiewise.data.pairs import build_pairs, pair_digests, swap_pairs
 from tiewise.data.simulation.simulate import simulate
-from tiewise.data.table import pair_digests, swap_pairs
 from tiewise.data.targets import (
     choose_no_tie_sources,
     find_no_tie_sources,

@@ -10,8 +10,7 @@ from hypothesis import strategies as st
 
 from tiewise.data.formats import read_pairs
 from tiewise.data.labels import swap_probs
-from tiewise.data.schema import build_pairs
-from tiewise.data.table import swap_pairs
+from tiewise.data.pairs import build_pairs, swap_pairs
 from tiewise.errors import ScoresError
 from tiewise.evaluation.rewardbench import N_CODE, SECTIONS, score_rewardbench
 

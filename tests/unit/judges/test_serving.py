@@ -11,9 +11,8 @@ from hypothesis import strategies as st
 from strategies import clean_text
 from tiewise.data.formats import write_pairs
 from tiewise.data.labels import PROB_COLUMNS, swap_probs
-from tiewise.data.schema import TEXT_COLUMNS, build_pairs
+from tiewise.data.pairs import TEXT_COLUMNS, build_pairs, is_degenerate, swap_pairs
 from tiewise.data.simulation.simulate import simulate
-from tiewise.data.table import is_degenerate, swap_pairs
 from tiewise.errors import PairsError
 from tiewise.judges.predictors import PredictOptions
 from tiewise.judges.serving import compare_all, predict, rank, score

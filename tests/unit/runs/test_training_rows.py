@@ -11,10 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tiewise.config import config_from_dict
-from tiewise.data.folds import derive_groups, fold_first_turn
+from tiewise.data.folds import derive_groups, normalise_first_turn
 from tiewise.data.formats import write_pairs
 from tiewise.data.labels import Winner
-from tiewise.data.schema import COLUMNS
+from tiewise.data.pairs import COLUMNS
 from tiewise.data.simulation.simulate import simulate
 from tiewise.data.targets import make_targets
 from tiewise.errors import ConfigError, PairsError
@@ -139,7 +139,7 @@ def test_shared_groups_are_excluded(pairs, extra, data) -> None:
     excluded = find_leaking_rows(pairs, folds, extra, 3)
     for row in range(len(extra)):
         for other in range(len(pairs)):
-            is_same_prompt = fold_first_turn(extra["prompt"][row]) == fold_first_turn(
+            is_same_prompt = normalise_first_turn(extra["prompt"][row]) == normalise_first_turn(
                 pairs["prompt"][other]
             )
             session = extra["session"][row]

@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tiewise.data.labels import PROB_COLUMNS
-from tiewise.data.schema import TEXT_COLUMNS
+from tiewise.data.pairs import TEXT_COLUMNS
 from tiewise.errors import PairsError
 from tiewise.files import atomic_path
 

@@ -21,8 +21,8 @@ from tiewise.data.formats.cells import ONE_HOT_COLUMNS, Row, is_list, is_missing
 from tiewise.data.formats.records import FORMATS, Format, find_format
 from tiewise.data.formats.sources import ParsedRecord, Source, open_source
 from tiewise.data.labels import PROB_COLUMNS
+from tiewise.data.pairs import COLUMNS, FURTHER_COLUMNS, as_ids, build_pairs, check_pairs
 from tiewise.data.parse import repair_text
-from tiewise.data.schema import COLUMNS, FURTHER_COLUMNS, as_ids, build_pairs, check_pairs
 from tiewise.errors import PairsError, TiewiseError
 
 _log = logging.getLogger(__name__)

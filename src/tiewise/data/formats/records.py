@@ -37,8 +37,8 @@ from tiewise.data.formats.cells import (
     split_messages,
 )
 from tiewise.data.formats.sources import parse_json
+from tiewise.data.pairs import COLUMNS, TEXT_COLUMNS, WORD_COLUMNS
 from tiewise.data.parse import Cell
-from tiewise.data.schema import COLUMNS, TEXT_COLUMNS, WORD_COLUMNS
 from tiewise.errors import PairsError
 
 _CONVERSATIONS = ("conversation_a", "conversation_b")

@@ -16,7 +16,7 @@ from tiewise.data.folds import derive_groups
 from tiewise.data.formats.cells import ONE_HOT_COLUMNS, join_messages
 from tiewise.data.formats.parquet import write_parquet
 from tiewise.data.labels import WORD_OF_WINNER, Winner
-from tiewise.data.schema import COLUMNS, FURTHER_COLUMNS, TEXT_COLUMNS, check_pairs
+from tiewise.data.pairs import COLUMNS, FURTHER_COLUMNS, TEXT_COLUMNS, check_pairs
 from tiewise.errors import PairsError
 from tiewise.files import atomic_path
 

@@ -26,7 +26,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from tiewise.data.schema import TEXT_COLUMNS, build_pairs
+from tiewise.data.pairs import TEXT_COLUMNS, build_pairs
 from tiewise.data.simulation.texts import (
     Draws,
     Task,

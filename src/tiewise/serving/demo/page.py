@@ -18,8 +18,8 @@ import numpy as np
 import pandas as pd
 
 from tiewise.data.labels import PROB_COLUMNS, swap_probs
+from tiewise.data.pairs import build_pairs
 from tiewise.data.parse import repair_text
-from tiewise.data.schema import build_pairs
 from tiewise.errors import ConfigError, PairsError, RunError, TiewiseError
 from tiewise.judges.response_ranking import rank_answers
 from tiewise.judges.serving import predict

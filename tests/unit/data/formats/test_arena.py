@@ -172,7 +172,7 @@ def test_unlabelled_needs_no_winner():
 @pytest.mark.parametrize(
     ("change", "match"),
     [
-        ({"winner": "A"}, "unknown winner 'A'"),
+        ({"winner": "A"}, "winner is 'A'"),
         ({"winner": None}, "winner is missing"),
         (
             {"conversation_b": talk("Other", "x")},

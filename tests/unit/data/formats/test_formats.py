@@ -17,7 +17,7 @@ from pandas.testing import assert_frame_equal
 
 from strategies import pairs_tables, probs
 from tiewise.data.formats import read_chunks, read_many, read_pairs, write_pairs, write_submission
-from tiewise.data.schema import COLUMNS, build_pairs, check_pairs
+from tiewise.data.pairs import COLUMNS, build_pairs, check_pairs
 from tiewise.errors import PairsError
 
 KAGGLE_HEADER = (
@@ -190,7 +190,7 @@ class TestPlainText:
         """A file of Python literals is refused, not read as plain text with brackets."""
         row = ("1", "['Hi']", "['x']", "['y']")
         text = kaggle_rows(row, header="id,prompt,response_a,response_b")
-        with pytest.raises(PairsError, match=r"row 0.*prompt: expected a string or null"):
+        with pytest.raises(PairsError, match=r"row 0.*prompt: .* expected a string"):
             read_pairs(written(tmp_path, text), labelled=False)
         pairs = read_pairs(written(tmp_path, text), labelled=False, format="wsdm")
         assert pairs["prompt"].tolist() == [["['Hi']"]]

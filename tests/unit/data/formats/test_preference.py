@@ -12,7 +12,7 @@ from pandas.testing import assert_frame_equal
 
 from strategies import clean_text, conversations, pairs_tables
 from tiewise.data.formats import read_pairs, write_pairs, write_preference
-from tiewise.data.schema import build_pairs
+from tiewise.data.pairs import build_pairs
 from tiewise.errors import PairsError
 
 USER = {"role": "user", "content": "What color is the sky?"}

@@ -14,7 +14,7 @@ from sklearn.linear_model import LogisticRegression
 
 from exact import read_csv
 from tiewise.data.formats import read_pairs
-from tiewise.data.schema import check_pairs
+from tiewise.data.pairs import check_pairs, swap_pairs
 from tiewise.data.simulation.simulate import (
     BAYES_COLUMNS,
     TIE_STRENGTH,
@@ -24,7 +24,6 @@ from tiewise.data.simulation.simulate import (
     simulate,
     write_simulation,
 )
-from tiewise.data.table import swap_pairs
 from tiewise.errors import FilesError, ScoresError
 
 QUALITIES = st.floats(-40, 40)

@@ -1,4 +1,4 @@
-"""The pairs table: one shape, checked, and the same comparison under the swap of A and B."""
+"""Pairs tables are complete and checked, and keep their content when A and B are swapped."""
 
 from __future__ import annotations
 
@@ -12,8 +12,16 @@ from pandas.testing import assert_frame_equal
 from strategies import clean_text, pairs_columns, pairs_tables, turns
 from tiewise.data.folds import derive_groups
 from tiewise.data.labels import label_from_winner, swap_labels
-from tiewise.data.schema import COLUMNS, as_ids, build_pairs, check_pairs
-from tiewise.data.table import is_degenerate, row_digests, swap_pairs, text_lengths
+from tiewise.data.pairs import (
+    COLUMNS,
+    as_ids,
+    build_pairs,
+    check_pairs,
+    is_degenerate,
+    row_digests,
+    swap_pairs,
+    text_lengths,
+)
 from tiewise.errors import PairsError
 
 
@@ -29,8 +37,8 @@ def one_pair(**columns):
 
 
 @given(columns=pairs_columns())
-def test_a_built_table_has_the_schema_and_keeps_what_it_was_given(columns):
-    """Columns that are given come back, empty words as missing, in order, and pass the check."""
+def test_built_table_keeps_its_columns(columns):
+    """A built table is valid and has the given values; empty words are missing values."""
     pairs = build_pairs(columns)
     check_pairs(pairs)
     assert tuple(pairs.columns[: len(COLUMNS)]) == COLUMNS
@@ -47,8 +55,8 @@ def test_a_built_table_has_the_schema_and_keeps_what_it_was_given(columns):
 
 
 @given(labels=st.lists(st.sampled_from([0, 1, 2, None]), max_size=5))
-def test_winner_follows_from_the_label(labels):
-    """A label alone gives the plain word; no label gives none."""
+def test_winner_is_derived_from_label(labels):
+    """A label without a winner gives the plain word; a missing label gives none."""
     texts = [[""]] * len(labels)
     pairs = build_pairs(
         {
@@ -66,16 +74,16 @@ def test_winner_follows_from_the_label(labels):
 
 
 @given(pairs=pairs_tables())
-def test_swapping_twice_changes_nothing(pairs):
-    """The swap is an involution, type by type, and keeps the schema."""
+def test_swapping_twice_restores_the_table(pairs):
+    """Swapping twice restores values and types; the swapped table is valid."""
     swapped = swap_pairs(pairs)
     check_pairs(swapped)
     assert_frame_equal(swap_pairs(swapped), pairs)
 
 
 @given(pairs=pairs_tables())
-def test_swapping_moves_everything_that_has_a_side(pairs):
-    """Responses, models, soft labels, label and word change sides together; the rest stays."""
+def test_swapping_exchanges_both_sides(pairs):
+    """Responses, models, soft labels, label and winner are exchanged; other columns are not."""
     swapped = swap_pairs(pairs)
     exchanged = {"response_a", "response_b", "model_a", "model_b", "prob_a", "prob_b"}
     for name in pairs.columns.drop(["label", "winner"]):
@@ -89,8 +97,8 @@ def test_swapping_moves_everything_that_has_a_side(pairs):
 
 
 @given(pairs=pairs_tables())
-def test_swapping_commutes_with_everything_symmetric(pairs):
-    """A pair is as degenerate, as long and of the same group whichever response is called A."""
+def test_symmetric_values_survive_swapping(pairs):
+    """Degenerate rows, lengths and groups are the same when A and B are swapped."""
     swapped = swap_pairs(pairs)
     assert is_degenerate(swapped).tolist() == is_degenerate(pairs).tolist()
     lengths, swapped_lengths = text_lengths(pairs), text_lengths(swapped)
@@ -99,8 +107,8 @@ def test_swapping_commutes_with_everything_symmetric(pairs):
     assert derive_groups(swapped).tolist() == derive_groups(pairs).tolist()
 
 
-def test_swapping_leaves_its_argument_alone():
-    """The table that was passed in is not changed, nor its attributes lost."""
+def test_swapping_copies_the_table():
+    """Swapping does not change its argument and keeps its attributes."""
     pairs = one_pair()
     pairs.attrs["rejected"] = []
     swapped = swap_pairs(pairs)
@@ -109,8 +117,8 @@ def test_swapping_leaves_its_argument_alone():
 
 
 @given(response_a=turns(), response_b=turns())
-def test_degenerate_is_same_or_blank(response_a, response_b):
-    """A row leaves nothing to prefer when both responses are equal, or both are blank."""
+def test_equal_responses_are_degenerate(response_a, response_b):
+    """A row is degenerate when both responses are equal or both are blank."""
     pairs = one_pair(response_a=[response_a], response_b=[response_b])
     texts = [[turn or "" for turn in response] for response in (response_a, response_b)]
     is_blank = not "".join(texts[0] + texts[1]).strip()
@@ -118,16 +126,16 @@ def test_degenerate_is_same_or_blank(response_a, response_b):
 
 
 @pytest.mark.parametrize("blank", [[], [None], [""], [" \n", None]])
-def test_two_blank_responses_are_degenerate_and_one_is_not(blank):
-    """A blank response against a real one is a comparison."""
+def test_one_blank_response_is_valid(blank):
+    """Two blank responses are degenerate; one blank response is not."""
     pairs = one_pair(response_a=[blank], response_b=[[]])
     assert is_degenerate(pairs).tolist() == [True]
     assert is_degenerate(one_pair(response_a=[blank])).tolist() == [False]
 
 
 @given(rows=st.lists(st.tuples(turns(2), turns(2), turns(2)), max_size=6))
-def test_digests_are_equal_exactly_where_the_texts_are(rows):
-    """No two different rows share a digest, even where their joined texts are the same."""
+def test_digests_identify_the_texts(rows):
+    """Digests are equal exactly when the texts are, also when joined texts are equal."""
     columns = {"prompt": [], "response_a": [], "response_b": []}
     for row in [*rows, *rows]:
         for name, cell in zip(columns, row, strict=True):
@@ -137,8 +145,8 @@ def test_digests_are_equal_exactly_where_the_texts_are(rows):
     assert len(set(digests.tolist())) == len({repr(row) for row in rows})
 
 
-def test_a_moved_boundary_is_another_row():
-    """Turn boundaries, fields and missing turns all count."""
+def test_digests_depend_on_turns():
+    """Turn boundaries, columns and missing turns change the digest."""
     texts = [["ab"], ["a", "b"], ["a", None, "b"], ["a", "", "b"], ["ab", None]]
     frames = [one_pair(prompt=[text]) for text in texts] + [one_pair(response_a=[["ab"]])]
     assert len({row_digests(frame)[0] for frame in frames}) == len(frames)
@@ -146,7 +154,7 @@ def test_a_moved_boundary_is_another_row():
 
 @given(pairs=pairs_tables())
 def test_lengths_count_characters(pairs):
-    """Lengths are code points over the turns of a field, with the table's own index."""
+    """Lengths are code points of all turns, with the index of the table."""
     pairs.index = pairs.index + 10
     lengths = text_lengths(pairs)
     assert lengths.index.equals(pairs.index)
@@ -157,16 +165,16 @@ def test_lengths_count_characters(pairs):
 
 
 @given(values=st.lists(st.integers(-(10**18) + 1, 10**18 - 1)))
-def test_integer_ids_are_integers_however_they_are_spelled(values):
-    """Ids as text and as integers give the same column."""
+def test_integer_ids_become_integers(values):
+    """Integers and integers as text give the same column."""
     assert as_ids(values).tolist() == values
     assert as_ids(map(str, values)).tolist() == values
     assert as_ids(values).dtype == np.int64
 
 
 @given(values=st.lists(clean_text(4) | st.none(), min_size=1))
-def test_other_ids_stay_as_they_are(values):
-    """One id that is no integer makes all of them text, unchanged: zeros in front are kept."""
+def test_other_ids_remain_text(values):
+    """One other id makes all ids text, unchanged; leading zeros are kept."""
     ids = as_ids([*values, "007"])
     assert [None if pd.isna(value) else value for value in ids] == [*values, "007"]
 
@@ -180,39 +188,39 @@ def test_other_ids_stay_as_they_are(values):
         ({"response_a": [["\ud800"]]}, "response_a must be a list"),
         ({"response_b": [None]}, "response_b must be a list"),
         ({"id": [None]}, "id is missing"),
-        ({"winner": ["A"]}, "winner is none of model_a"),
+        ({"winner": ["A"]}, "winner must be one of model_a"),
         ({"winner": ["model_a"], "label": [1]}, "contradict"),
-        ({"label": [3], "winner": [None]}, "label is none of"),
-        ({"prob_a": [0.5], "prob_b": [0.5]}, "soft labels need"),
+        ({"label": [3], "winner": [None]}, "label must be 0, 1 or 2"),
+        ({"prob_a": [0.5], "prob_b": [0.5]}, "soft labels are prob_a, prob_b; expected"),
         ({"prob_a": [0.5], "prob_b": [0.4], "prob_tie": [0.2]}, "sum 1"),
         ({"prob_a": [1.5], "prob_b": [-0.5], "prob_tie": [0.0]}, "sum 1"),
         ({"prob_a": [float("nan")], "prob_b": [0.5], "prob_tie": [0.5]}, "sum 1"),
-        ({"weight": [-1]}, "weight is negative"),
-        ({"weight": [float("inf")]}, "weight is negative or not finite"),
-        ({"model_a": ["x", "y"]}, "equally long"),
+        ({"weight": [-1]}, "weight must be finite"),
+        ({"weight": [float("inf")]}, "weight must be finite"),
+        ({"model_a": ["x", "y"]}, "equal lengths"),
     ],
 )
-def test_refuses_what_is_no_pair(columns, match):
-    """Each of these breaks the schema, and the row is named."""
+def test_invalid_pairs_are_refused(columns, match):
+    """Each of these columns is invalid, and the message says why."""
     with pytest.raises(PairsError, match=match):
         one_pair(**columns)
 
 
-def test_names_the_first_rows_and_counts_the_rest():
-    """A message stays short however many rows are wrong."""
+def test_messages_name_three_rows():
+    """A message names the first three rows and counts the others."""
     pairs = pd.concat([one_pair(id=[row]) for row in range(20)], ignore_index=True)
-    pairs["winner"] = "nobody"
+    pairs["winner"] = "unknown"
     with pytest.raises(
         PairsError, match=r"row 0 \(id=0\), .* row 2 \(id=2\), and 17 more rows: winner"
     ):
         check_pairs(pairs)
 
 
-def test_refuses_missing_or_reordered_columns():
-    """The fixed columns come first and in order."""
+def test_other_column_orders_are_refused():
+    """The fixed columns are required, first and in order."""
     pairs = one_pair()
     for broken in (pairs.drop(columns="group"), pairs[["label", *pairs.columns.drop("label")]]):
-        with pytest.raises(PairsError, match="starts with the columns id, prompt"):
+        with pytest.raises(PairsError, match=r"expected id, prompt, .* in this order"):
             check_pairs(broken)
-    with pytest.raises(PairsError, match="need the columns response_b"):
+    with pytest.raises(PairsError, match="missing: response_b"):
         build_pairs({"id": [1], "prompt": [[""]], "response_a": [[""]]})

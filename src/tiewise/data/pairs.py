@@ -1,0 +1,366 @@
+"""The pairs table: one pair per row, with the same columns for every source.
+
+`prompt`, `response_a` and `response_b` hold lists of turns, each a string or None (a missing turn).
+`label` is 0, 1, 2 for A, B, tie, or <NA>; `winner` is the word it was read from, so that "both bad"
+can be distinguished from other ties. `group` is the prompt group (:mod:`tiewise.data.folds`).
+Optional columns: soft labels `prob_a, prob_b, prob_tie`, `weight`, `session`, and `teacher`, the
+origin of soft labels that a model has given (:mod:`tiewise.runs.teachers`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from tiewise.data.folds import derive_groups
+from tiewise.data.labels import (
+    PROB_COLUMNS,
+    WINNER_WORDS,
+    WORD_OF_WINNER,
+    swap_labels,
+    swap_winner,
+)
+from tiewise.data.parse import count_characters
+from tiewise.errors import PairsError
+
+TEXT_COLUMNS = ("prompt", "response_a", "response_b")
+WORD_COLUMNS = ("winner", "model_a", "model_b", "language", "group", "source")
+COLUMNS = ("id", *TEXT_COLUMNS, "label", *WORD_COLUMNS)
+FURTHER_COLUMNS = (*PROB_COLUMNS, "weight", "session", "teacher")
+
+_SWAPPED_COLUMNS = {
+    f"{name}_{side}": f"{name}_{other}"
+    for name in ("response", "model", "prob", "bayes")
+    for side, other in ("ab", "ba")
+}
+_MAX_NAMED = 3
+
+
+def build_pairs(columns: Mapping[str, Any]) -> pd.DataFrame:
+    """Build a pairs table from columns, and derive missing columns from the others.
+
+    Parameters
+    ----------
+    columns
+        Columns of n values each, by name. `id` and the three text columns are required. `label` is
+        derived from `winner` and the reverse, and `group` from the prompts and sessions; any other
+        missing column is <NA>, and so is an empty word.
+
+    Returns
+    -------
+    DataFrame
+        n rows: the fixed columns in their order and types, then the optional ones that were given.
+
+    Raises
+    ------
+    PairsError
+        When the table is invalid (:func:`check_pairs`).
+
+    Examples
+    --------
+    >>> texts = {"prompt": [["2+2?"]], "response_a": [["4"]], "response_b": [["5"]]}
+    >>> build_pairs({"id": [7], **texts, "winner": ["model_a"]})[["id", "label", "winner"]]
+       id  label   winner
+    0   7      0  model_a
+    """
+    _check_required(columns)
+    n = len(columns["id"])
+    table: dict[str, Any] = {"id": as_ids(columns["id"])}
+    for name in TEXT_COLUMNS:
+        table[name] = pd.Series(list(columns[name]), dtype=object)
+    table["label"] = _as_labels(columns, n)
+    for name in WORD_COLUMNS:
+        table[name] = _as_words(columns.get(name, [pd.NA] * n))
+    for name in FURTHER_COLUMNS:
+        if name in columns:
+            values = columns[name]
+            is_word = name in ("session", "teacher")
+            table[name] = _as_words(values) if is_word else np.asarray(values, np.float64)
+    pairs = pd.DataFrame(table)
+    pairs["winner"] = pairs["winner"].fillna(pairs["label"].map(WORD_OF_WINNER).astype("string"))
+    _check_texts(pairs)
+    pairs["group"] = pairs["group"].fillna(pd.Series(derive_groups(pairs), dtype="string"))
+    _check_values(pairs)
+    return pairs
+
+
+def check_pairs(pairs: pd.DataFrame) -> None:
+    """Check that a table is a pairs table.
+
+    Parameters
+    ----------
+    pairs
+        Any DataFrame.
+
+    Raises
+    ------
+    PairsError
+        When a column is missing or out of order, a text is not a list of strings and None or does
+        not encode as UTF-8, an id or group is missing, a label is not 0, 1 or 2, a winner is
+        unknown or contradicts its label, soft labels are not probabilities, or a weight is negative
+        or not finite. The message names the first rows.
+
+    Examples
+    --------
+    >>> check_pairs(pd.DataFrame({"id": [1]}))
+    Traceback (most recent call last):
+    tiewise.errors.PairsError: the columns are id; expected id, prompt, response_a, response_b, \
+label, winner, model_a, model_b, language, group, source, in this order
+    """
+    found = tuple(pairs.columns)
+    if found[: len(COLUMNS)] != COLUMNS:
+        raise PairsError(
+            f"the columns are {', '.join(map(str, found))}; "
+            f"expected {', '.join(COLUMNS)}, in this order"
+        )
+    _check_texts(pairs)
+    _check_values(pairs)
+
+
+def as_ids(values: Iterable[Any]) -> pd.Series:
+    """Convert ids to int64 when every one is an integer, and to strings otherwise.
+
+    Parameters
+    ----------
+    values
+        Length n. Text counts as an integer when it has the usual form, without leading zeros.
+
+    Returns
+    -------
+    Series
+        Shape (n,), dtype int64 or string; missing ids are <NA>.
+
+    Examples
+    --------
+    >>> as_ids(["7", "30192"]).tolist(), as_ids(["7", "a3f"]).tolist(), as_ids(["07"]).tolist()
+    ([7, 30192], ['7', 'a3f'], ['07'])
+    """
+    words = [None if pd.isna(value) else str(value) for value in values]
+    if all(_is_integer(word) for word in words):
+        return pd.Series(words, dtype=object).astype(np.int64)
+    return pd.Series(words, dtype="string")
+
+
+def swap_pairs(pairs: pd.DataFrame) -> pd.DataFrame:
+    """Swap A and B in every row.
+
+    Parameters
+    ----------
+    pairs
+        A pairs table.
+
+    Returns
+    -------
+    DataFrame
+        The same rows with A and B exchanged in responses, models, labels, winners, soft labels and
+        the true probabilities of simulated rows. Swapping twice restores the table.
+
+    Examples
+    --------
+    >>> texts = {"prompt": [["2+2?"]], "response_a": [["4"]], "response_b": [["5"]]}
+    >>> pairs = build_pairs({"id": [7], **texts, "winner": ["model_a"]})
+    >>> swap_pairs(pairs)[["response_a", "response_b", "label", "winner"]]
+      response_a response_b  label   winner
+    0        [5]        [4]      1  model_b
+    """
+    swapped = pairs.rename(columns=_SWAPPED_COLUMNS)[list(pairs.columns)]
+    labels, is_known = pairs["label"].copy(), pairs["label"].notna()
+    labels[is_known] = swap_labels(labels[is_known].to_numpy(dtype=np.int8))
+    swapped["label"] = labels
+    words = {word: swap_winner(word) for word in WINNER_WORDS}
+    swapped["winner"] = pairs["winner"].map(words).astype(pairs["winner"].dtype)
+    return swapped
+
+
+def is_degenerate(pairs: pd.DataFrame) -> npt.NDArray[np.bool_]:
+    """Return which rows have no difference to judge.
+
+    Parameters
+    ----------
+    pairs
+        n rows with `response_a` and `response_b`.
+
+    Returns
+    -------
+    bool array
+        Shape (n,): True when both responses are blank or missing, or both are equal. A missing turn
+        counts as an empty one.
+
+    Examples
+    --------
+    >>> texts = {"response_a": [["4"], ["4"], [None]], "response_b": [["5"], ["4"], [" "]]}
+    >>> is_degenerate(pd.DataFrame(texts)).tolist()
+    [False, True, True]
+    """
+    responses = zip(pairs["response_a"], pairs["response_b"], strict=True)
+    return np.array([_same_or_blank(a, b) for a, b in responses], dtype=bool)
+
+
+def row_digests(pairs: pd.DataFrame) -> npt.NDArray[np.str_]:
+    """Return a digest of each row's texts.
+
+    Parameters
+    ----------
+    pairs
+        n rows with the three text columns.
+
+    Returns
+    -------
+    str array
+        Shape (n,): 32 hexadecimal digits. Two are equal exactly when prompt, response A and
+        response B are, turn by turn; a missing turn differs from an empty one.
+
+    Examples
+    --------
+    >>> texts = {"prompt": [["2+2?"]], "response_a": [["4"]], "response_b": [["5"]]}
+    >>> row_digests(pd.DataFrame(texts))
+    array(['eb9c7896268951b13859591df0ccbb8b'], dtype='<U32')
+    """
+    texts = zip(*(pairs[name] for name in TEXT_COLUMNS), strict=True)
+    digests = [hashlib.blake2b(json.dumps(row).encode(), digest_size=16) for row in texts]
+    return np.array([digest.hexdigest() for digest in digests], dtype="U32")
+
+
+def pair_digests(pairs: pd.DataFrame) -> npt.NDArray[np.str_]:
+    """Return a digest of each row's texts that is the same when A and B are swapped.
+
+    Returns
+    -------
+    str array
+        Shape (n,): the smaller of the digests of the row and of its swap (:func:`row_digests`).
+
+    Examples
+    --------
+    >>> texts = {"prompt": [["2+2?"]] * 2, "response_a": [["4"], ["5"]]}
+    >>> pairs = pd.DataFrame(texts | {"response_b": [["5"], ["4"]]})
+    >>> len(set(pair_digests(pairs))), len(set(row_digests(pairs)))
+    (1, 2)
+    """
+    swapped = pairs[list(TEXT_COLUMNS)].rename(columns=_SWAPPED_COLUMNS)
+    digests, swapped_digests = row_digests(pairs), row_digests(swapped)
+    return np.where(digests < swapped_digests, digests, swapped_digests)
+
+
+def text_lengths(pairs: pd.DataFrame) -> pd.DataFrame:
+    """Count the characters of each text.
+
+    Parameters
+    ----------
+    pairs
+        n rows with the three text columns.
+
+    Returns
+    -------
+    DataFrame
+        n rows with the same index: ``n_chars_prompt``, ``n_chars_a``, ``n_chars_b``, each int64,
+        the code points of all turns. A missing turn has none.
+
+    Examples
+    --------
+    >>> texts = {"prompt": [["2+2?", None]], "response_a": [["4"]], "response_b": [["5", "ok"]]}
+    >>> text_lengths(pd.DataFrame(texts))
+       n_chars_prompt  n_chars_a  n_chars_b
+    0               4          1          3
+    """
+    lengths = {
+        f"n_chars_{name.removeprefix('response_')}": [*map(count_characters, pairs[name])]
+        for name in TEXT_COLUMNS
+    }
+    return pd.DataFrame(lengths, index=pairs.index, dtype=np.int64)
+
+
+def _same_or_blank(response_a: list[str | None], response_b: list[str | None]) -> bool:
+    texts_a, texts_b = ([turn or "" for turn in turns] for turns in (response_a, response_b))
+    return texts_a == texts_b or not any(turn.strip() for turn in texts_a + texts_b)
+
+
+def _is_integer(word: str | None) -> bool:
+    if word is None:
+        return False
+    digits = word.removeprefix("-")
+    is_plain = digits.isascii() and digits.isdecimal() and len(digits) < 19
+    return is_plain and str(int(word)) == word
+
+
+def _as_labels(columns: Mapping[str, Any], n: int) -> Any:
+    if "label" in columns:
+        return pd.array(list(columns["label"]), dtype="Int8")
+    words = columns.get("winner", [pd.NA] * n)
+    labels = [pd.NA if pd.isna(word) else WINNER_WORDS.get(word, pd.NA) for word in words]
+    return pd.array(labels, dtype="Int8")
+
+
+def _as_words(values: Iterable[Any]) -> Any:
+    words = [pd.NA if isinstance(value, str) and not value else value for value in values]
+    return pd.array(words, dtype="string")
+
+
+def _check_required(columns: Mapping[str, Any]) -> None:
+    missing = [name for name in ("id", *TEXT_COLUMNS) if name not in columns]
+    if missing:
+        raise PairsError(f"the columns are {', '.join(columns)}; missing: {', '.join(missing)}")
+    lengths = {name: len(values) for name, values in columns.items()}
+    if len(set(lengths.values())) > 1:
+        listed = ", ".join(f"{name} {length}" for name, length in lengths.items())
+        raise PairsError(f"the lengths of the columns are {listed}; expected equal lengths")
+
+
+def _check_texts(pairs: pd.DataFrame) -> None:
+    for name in TEXT_COLUMNS:
+        is_wrong = np.array([not _is_turns(cell) for cell in pairs[name]], dtype=bool)
+        _refuse(pairs, is_wrong, f"{name} must be a list of strings and None that encode as UTF-8")
+
+
+def _is_turns(cell: object) -> bool:
+    if type(cell) is not list:
+        return False
+    try:
+        "".join(turn for turn in cell if turn is not None).encode()
+    except (TypeError, UnicodeEncodeError):
+        return False
+    return True
+
+
+def _check_values(pairs: pd.DataFrame) -> None:
+    for name in ("id", "group"):
+        _refuse(pairs, pairs[name].isna(), f"{name} is missing")
+    labels, winners = pairs["label"], pairs["winner"]
+    _refuse(pairs, labels.notna() & ~labels.isin(list(WORD_OF_WINNER)), "label must be 0, 1 or 2")
+    is_unknown = winners.notna() & ~winners.isin(list(WINNER_WORDS))
+    _refuse(pairs, is_unknown, f"winner must be one of {', '.join(WINNER_WORDS)}")
+    expected = winners.map(WINNER_WORDS)
+    is_contradicted = labels.notna() & expected.notna() & (labels != expected)
+    _refuse(pairs, is_contradicted, "winner and label contradict each other")
+    _check_soft_labels(pairs)
+    if "weight" in pairs.columns:
+        weights = pairs["weight"].to_numpy(dtype=np.float64)
+        is_wrong = ~((weights >= 0) & np.isfinite(weights))
+        _refuse(pairs, is_wrong, "weight must be finite and at least 0")
+
+
+def _check_soft_labels(pairs: pd.DataFrame) -> None:
+    found = [name for name in PROB_COLUMNS if name in pairs.columns]
+    if found and len(found) < len(PROB_COLUMNS):
+        raise PairsError(
+            f"the soft labels are {', '.join(found)}; expected {', '.join(PROB_COLUMNS)}"
+        )
+    if found:
+        probs = pairs[found].to_numpy(dtype=np.float64)  # (n, 3)
+        is_wrong = ~((probs >= 0).all(axis=1) & (np.abs(probs.sum(axis=1) - 1) < 1e-6))
+        _refuse(pairs, is_wrong, "prob_a, prob_b, prob_tie must be probabilities with sum 1")
+
+
+def _refuse(pairs: pd.DataFrame, is_wrong: Any, why: str) -> None:
+    """Raise PairsError with the first rows that are wrong, if any is."""
+    rows = np.flatnonzero(np.asarray(is_wrong, dtype=bool))
+    if len(rows):
+        ids = pairs["id"].to_numpy()
+        named = [f"row {row} (id={ids[row]})" for row in rows[:_MAX_NAMED]]
+        named += [f"and {len(rows) - _MAX_NAMED} more rows"] * (len(rows) > _MAX_NAMED)
+        raise PairsError(f"{', '.join(named)}: {why}")
