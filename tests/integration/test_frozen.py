@@ -92,7 +92,7 @@ def test_listed_changes_are_changes(frozen, collected):
 def rename(path):
     """Return the path of a value in version 0.2."""
     for old, new in RENAMED.items():
-        if path.startswith("audit/") and path.endswith(old):
+        if path.startswith("audit") and path.endswith(old):
             return path.removesuffix(old) + new
     return path
 
