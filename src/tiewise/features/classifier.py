@@ -11,7 +11,7 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.validation import check_is_fitted
 
 from tiewise.data.labels import PROB_COLUMNS, Winner
-from tiewise.data.schema import TEXT_COLUMNS, build_pairs
+from tiewise.data.pairs import TEXT_COLUMNS, build_pairs
 from tiewise.features.feature_model import fit_feature_model
 
 

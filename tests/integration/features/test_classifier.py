@@ -8,8 +8,8 @@ from sklearn.exceptions import NotFittedError
 from sklearn.model_selection import GroupKFold, cross_val_predict, cross_val_score
 
 import tiewise as tw
+from tiewise.data.pairs import swap_pairs
 from tiewise.data.simulation.simulate import simulate
-from tiewise.data.table import swap_pairs
 from tiewise.errors import PairsError
 from tiewise.features import binary_models
 from tiewise.features.feature_model import fit_feature_model
