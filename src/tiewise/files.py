@@ -103,8 +103,7 @@ def read_json(path: Path | str) -> Any:
     try:
         return json.loads(Path(path).read_bytes())
     except RecursionError as error:
-        message = "JSON is nested too deeply"
-        raise ValueError(message) from error
+        raise ValueError("JSON is nested too deeply") from error
 
 
 def write_parquet(path: Path | str, table: pd.DataFrame) -> None:
@@ -133,8 +132,6 @@ def digest_file(path: Path | str) -> str:
 def digest_json(value: Any) -> str:
     """Return the SHA-256 of `value` as JSON with sorted keys: 64 hex digits.
 
-    Examples
-    --------
     >>> digest_json({"a": 1, "b": 2}) == digest_json({"b": 2, "a": 1})
     True
     """
