@@ -234,11 +234,16 @@ def test_saving_again_replaces_files(saved):
 
 
 def test_unknown_classifier_files_are_refused(saved):
-    """Another format, other classes or a damaged file are refused with the path."""
+    """Another format, classes or fields are refused with the path.
+
+    A field of another version could otherwise change the scale of the adapter in silence.
+    """
     adapter_dir, backbone_dir = saved
     path = adapter_dir / "classifier.json"
     card = json.loads(path.read_text())
-    for changed in ({"format": 2}, {"classes": ["A", "B"]}, {"model": {"head": "mlp"}}):
+    unknown_field = {"model": card["model"] | {"use_rslora": True}}
+    others = ({"format": 2}, {"classes": ["A", "B"]}, {"model": {"head": "mlp"}})
+    for changed in (unknown_field, *others):
         path.write_text(json.dumps(card | changed))
         write_manifest(adapter_dir)
         with pytest.raises(ModelError, match=r"classifier\.json cannot be used by this version"):
