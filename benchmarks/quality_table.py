@@ -16,7 +16,7 @@ from tiewise.evaluation.paired import PairedDifference, compare_many
 from tiewise.evaluation.scores import evaluate
 from tiewise.evaluation.slices import adjust_holm
 from tiewise.files import digest_file
-from tiewise.judges.mixture import fit_weights, mix
+from tiewise.judges.blending import fit_weights, mix
 
 SEEDS = (0, 1, 2)
 PRIMARY = "recipe"

@@ -35,7 +35,7 @@ CONTEXT.set_forkserver_preload(
         "tiewise.cli",
         "tiewise.crossfit",
         "tiewise.training.fit",
-        "tiewise.judges.fold_ensemble",
+        "tiewise.models.pretrained",
         "transformers.models.gemma2.modeling_gemma2",
         "peft.tuners.lora",
     ]

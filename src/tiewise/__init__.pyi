@@ -29,9 +29,10 @@ from .evaluation.scores import Scores as Scores
 from .evaluation.scores import compare as compare
 from .evaluation.scores import evaluate as evaluate
 from .features.classifier import PreferenceClassifier as PreferenceClassifier
-from .judges.serving import predict as predict
-from .judges.serving import rank as rank
-from .judges.serving import score as score
+from .judges.judge import Judge as Judge
+from .judges.judge import predict as predict
+from .judges.judge import rank as rank
+from .judges.judge import score as score
 from .runs.tables import read_folds as read_folds
 from .runs.tables import read_oof as read_oof
 

@@ -386,14 +386,14 @@ def predict_file(
 ) -> Any:
     """Predict every pair of a file; None where another process joins the shards."""
     from tiewise.data.formats import read_many
-    from tiewise.judges.labelling import label_pairs
-    from tiewise.judges.prediction import predict_file
-    from tiewise.judges.predictors import PredictOptions
+    from tiewise.judges.prediction import PredictOptions, label_pairs, predict_file
 
     opened, cache_dir = open_run(run, artifacts), _artifacts_dir(artifacts) / "cache"
     if out_of_fold:
         pairs = read_many([data], format=data_format, labelled=False)
-        return label_pairs(opened, pairs, out, cache_dir=cache_dir, overwrite=overwrite)
+        return label_pairs(
+            opened, pairs, out, cache_dir=cache_dir, device=device, overwrite=overwrite
+        )
     done = predict_file(
         opened,
         data,
@@ -416,7 +416,7 @@ def rank(
     artifacts: str | Path | None = None,
 ) -> Any:
     """Rank responses to one prompt with a run, or with the model shipped in the package."""
-    from tiewise.judges.serving import rank as rank_texts
+    from tiewise.judges.judge import rank as rank_texts
 
     path = None if run is None else open_run(run, artifacts).path
     return rank_texts(prompt, responses, run=path, device=device)

@@ -335,7 +335,7 @@ def test_an_export_is_complete_and_scores_as_the_run_does(here, capsys):
 @pytest.mark.parametrize("words", ["predict --run base --data test.csv", "export base"])
 def test_without_torch_it_is_said_how_to_get_it(here, capsys, monkeypatch, words):
     """A message names the package and the extra; no traceback."""
-    for name in ("tiewise.judges.fold_ensemble", "tiewise.serving.export"):
+    for name in ("tiewise.models.pretrained", "tiewise.serving.export"):
         monkeypatch.delitem(sys.modules, name, raising=False)
     monkeypatch.setitem(sys.modules, "torch", None)
     assert run(*words.split(), "--out", "never.csv") == 2

@@ -15,8 +15,8 @@ import pytest
 
 from faults import copy_run, damages, fit, fit_to, fold_of, n_resumed, outcome, scaled, tiewise
 from tiewise.errors import ModelError
-from tiewise.judges.fold_ensemble import load_judge
 from tiewise.models.backbones import resolve_backbone
+from tiewise.models.pretrained import load_folds
 from tiewise.runs import checkpoints
 from tiewise.runs.manifest import verify_manifest
 
@@ -129,9 +129,9 @@ def backbone_dir(workplace):
 
 
 def test_every_damage_to_an_adapter_is_refused(workplace, backbone_dir, tmp_path):
-    """No damaged fold judges anything, whichever file it is; the card alone is prose."""
+    """A fold with any damaged file is refused, except its model card."""
     adapter_dir = fold_of(workplace, "straight").adapter_dir
-    load_judge([adapter_dir], backbone_dir)
+    load_folds([adapter_dir], backbone_dir)
     n_refused = 0
     read = {path for path in adapter_dir.iterdir() if path.name != "README.md"}
     for path in sorted(read):
@@ -139,7 +139,7 @@ def test_every_damage_to_an_adapter_is_refused(workplace, backbone_dir, tmp_path
             copy = shutil.copytree(adapter_dir, tmp_path / "copy")
             damage(copy / path.name)
             with pytest.raises(ModelError, match="is damaged") as refused:
-                load_judge([copy], backbone_dir)
+                load_folds([copy], backbone_dir)
             assert path.name in str(refused.value), (path.name, kind)
             shutil.rmtree(copy)
             n_refused += 1
@@ -257,7 +257,7 @@ def test_a_pickle_in_an_adapter_is_refused(workplace, backbone_dir, tmp_path, bo
     copy = shutil.copytree(fold_of(workplace, "straight").adapter_dir, tmp_path / "copy")
     (copy / name).write_bytes(bomb)
     with pytest.raises(ModelError, match=name):
-        load_judge([copy], backbone_dir)
+        load_folds([copy], backbone_dir)
 
 
 def test_a_pickle_in_the_cache_is_not_read(workplace, undisturbed, bomb):

@@ -11,10 +11,7 @@ import pytest
 import tiewise
 from tiewise.data.simulation.simulate import simulate
 
-WITH_TORCH = (
-    *("tiewise.models.", "tiewise.training.", "tiewise.serving.export"),
-    "tiewise.judges.fold_ensemble",
-)
+WITH_TORCH = ("tiewise.models.", "tiewise.training.", "tiewise.serving.export")
 """Prefixes of the modules that import torch."""
 
 EXTRAS = {"huggingface_hub", "jinja2", "markupsafe", "matplotlib", "safetensors"}

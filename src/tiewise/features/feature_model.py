@@ -33,7 +33,7 @@ from tiewise.runs.manifest import verify_manifest, write_manifest
 
 FloatArray = npt.NDArray[np.float64]
 
-_MODEL_FILE = "feature_model.skops"
+MODEL_FILE = "feature_model.skops"
 _TRUSTED_TYPES = ["sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor"]
 """Types in the file that skops does not trust by itself; it refuses all others."""
 
@@ -70,7 +70,7 @@ class FeatureModel:
             "tie": self.tie.to_dict(),
         }
         with atomic_folder(folder) as temporary:
-            skops.io.dump(values, temporary / _MODEL_FILE, compression=zipfile.ZIP_DEFLATED)
+            skops.io.dump(values, temporary / MODEL_FILE, compression=zipfile.ZIP_DEFLATED)
             write_manifest(temporary)
 
 
@@ -135,7 +135,7 @@ def load_feature_model(folder: Path | str) -> FeatureModel:
     """Return the model that `FeatureModel.save` wrote; ModelError when its files are damaged."""
     import skops.io
 
-    path = Path(folder) / _MODEL_FILE
+    path = Path(folder) / MODEL_FILE
     if damage := verify_manifest(path.parent, allow_extra_files=True):
         raise ModelError(f"{folder} holds no intact feature model: {damage}. Fit the model again.")
     try:

@@ -1,40 +1,63 @@
-"""Predictions of a run for a file: any format in, any size, probabilities out.
-
-The file is read, judged and written in chunks (:mod:`tiewise.judges.streaming`), so memory
-holds one chunk and the model. The folds of the run are averaged. The run may be of either kind;
-torch is loaded only where the backbone needs it.
-"""
+"""Predict a file with a run: chunk by chunk at any size, or out of fold as soft labels."""
 
 from __future__ import annotations
 
+import logging
 import os
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from tiewise.data.formats import fetch_files, read_chunks
 from tiewise.data.formats.cells import ONE_HOT_COLUMNS
+from tiewise.data.formats.parquet import write_parquet
 from tiewise.data.labels import PROB_COLUMNS
+from tiewise.errors import ConfigError, PairsError
 from tiewise.files import digest_file, refuse_existing
-from tiewise.judges.prediction_stats import Tally
-from tiewise.judges.predictors import PredictOptions, open_predictor
+from tiewise.judges.kinds import open_judge
 from tiewise.judges.streaming import StreamReport, predict_stream
 from tiewise.runs.calibration import read_calibration
 from tiewise.runs.folder import RunFolder
+from tiewise.runs.teachers import open_teacher
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class PredictOptions:
+    """Options of scoring a file.
+
+    swap
+        Score both orders of each pair and average them; None means as the run was configured.
+    chunk_rows
+        Rows that are read, scored and written at a time, at least 1.
+    device
+        `cpu` or `cuda`; None means the device of the fit.
+    """
+
+    swap: bool | None = None
+    chunk_rows: int = 1_000
+    device: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.chunk_rows < 1:
+            raise ConfigError(f"--chunk-rows is {self.chunk_rows}; expected at least 1.")
 
 
 @dataclass(frozen=True)
 class FilePrediction:
-    """What a predicted file holds; of a process that did not join it, nothing but the shards.
+    """Result of predicting a file.
 
     shards
-        What this process did of it.
+        Shards that this process wrote.
     n_folds
-        Folds averaged.
+        Folds that were averaged.
     facts
-        Statistics of the joined predictions.
+        Statistics of the predictions; empty if another process joins the shards.
     """
 
     shards: StreamReport
@@ -43,10 +66,13 @@ class FilePrediction:
 
     def to_dict(self) -> dict[str, Any]:
         """Return everything as nested dictionaries that JSON can hold."""
-        return {"shards": asdict(self.shards), "n_folds": self.n_folds, "facts": self.facts}
+        return asdict(self)
 
     def __str__(self) -> str:
-        facts = [f"{name} {_show(value)}" for name, value in self.facts.items()]
+        facts = [
+            f"{name} {value:,}" if isinstance(value, int) else f"{name} {value:.4g}"
+            for name, value in self.facts.items()
+        ]
         return ", ".join([f"folds averaged {self.n_folds}", *facts])
 
 
@@ -61,31 +87,31 @@ def predict_file(
     is_submission: bool = False,
     overwrite: bool = False,
 ) -> FilePrediction:
-    """Predict every row of a file and write the probabilities beside the ids, in the same order.
+    """Predict every row of a file and write ids and probabilities in the same order.
 
     Parameters
     ----------
     run
         A run with finished folds.
     data_path
-        Pairs of any known format, or an ``hf://`` path; winners are not looked at.
+        Pairs of any known format, or an ``hf://`` path; winners are not read.
     output_path
         A csv, parquet or jsonl file; ``id, prob_a, prob_b, prob_tie`` come first.
     cache_dir
-        Where converted backbones are cached.
+        Folder of converted backbones.
     options
         How pairs are scored.
     data_format
-        Name of the format; sniffed when None.
+        Name of the format; detected when None.
     is_submission
-        Write Kaggle's header and nothing but ids and probabilities.
+        Write Kaggle's header, ids and probabilities only.
     overwrite
-        Replace `output_path` if it stands.
+        Replace `output_path` if it exists.
 
     Raises
     ------
     TiewiseError
-        As :func:`open_predictor`, and for files that cannot be read or written.
+        As :func:`tiewise.judges.kinds.open_judge`, and for files that cannot be read or written.
     """
     options = options or PredictOptions()
     if int(os.environ.get("RANK", "0")) == 0:  # the others may find what the first has finished
@@ -94,42 +120,174 @@ def predict_file(
     folds = run.finished_folds()
     identity = {
         "run": run.path.name,
-        "models": _digest_models(run),
+        # The held-out predictions of a fold identify its model.
+        "models": {str(fold): digest_file(run.fold(fold).oof_path) for fold in folds},
         "data": [digest_file(file) for file in fetch_files(data_path)],
         "calibration": read_calibration(run).to_dict(),
         "options": asdict(options),
         "is_submission": is_submission,
         "data_format": data_format,
     }
-    predict = open_predictor(run, cache_dir=cache_dir, device=options.device)
-    prepare = _as_submission if is_submission else _as_predictions
+    judge = open_judge(run, cache_dir=cache_dir, device=options.device)
     tally = Tally()
+
+    def prepare(table: pd.DataFrame) -> pd.DataFrame:
+        tally.add(table)
+        if is_submission:
+            return table[["id", *PROB_COLUMNS]].set_axis(["id", *ONE_HOT_COLUMNS], axis=1)
+        return table[list(dict.fromkeys(["id", *PROB_COLUMNS, *table]))]
+
     report = predict_stream(
         chunks,
         output_path,
-        lambda pairs: predict(pairs, options),
+        lambda pairs: judge.predict(pairs, swap=options.swap),
         identity=identity,
-        prepare=lambda table: prepare(tally.add(table)),
+        prepare=prepare,
     )
-    if not report.is_joined:
-        return FilePrediction(report, len(folds))
-    return FilePrediction(report, len(folds), tally.describe())
+    return FilePrediction(report, len(folds), tally.describe() if report.is_joined else {})
 
 
-def _digest_models(run: RunFolder) -> dict[str, str]:
-    """Return a digest of the held-out predictions of each fold, which identifies its model."""
-    return {str(fold): digest_file(run.fold(fold).oof_path) for fold in run.finished_folds()}
+@dataclass
+class Tally:
+    """Sums over predictions, added up chunk by chunk.
+
+    n_rows, n_truncated, n_degenerate
+        All rows, truncated rows, and rows with identical or blank responses.
+    n_swapped, n_flips
+        Rows scored in both orders, and those among them whose most probable class changed.
+    bias
+        Sum of P(first shown wins) - P(second shown wins), averaged over both orders.
+    """
+
+    n_rows: int = 0
+    n_truncated: int = 0
+    n_degenerate: int = 0
+    n_swapped: int = 0
+    n_flips: int = 0
+    bias: float = 0.0
+
+    def add(self, table: pd.DataFrame) -> None:
+        """Count the rows of a table of predictions."""
+        self.n_rows += len(table)
+        if "n_truncated" in table:
+            self.n_truncated += int((table["n_truncated"] > 0).sum())
+        self.n_degenerate += int(table["is_degenerate"].sum())
+        if "prob_a_given" not in table:
+            return
+        given, swapped = (
+            table[[f"{name}_{order}" for name in PROB_COLUMNS]].to_numpy(np.float64)
+            for order in ("given", "swapped")
+        )
+        self.n_swapped += len(given)
+        self.n_flips += int((given.argmax(axis=1) != swapped.argmax(axis=1)).sum())
+        # Both are in the pair's own A and B; in the swapped order B is shown first.
+        lead = given[:, 0] - given[:, 1] + swapped[:, 1] - swapped[:, 0]
+        self.bias += float(lead.sum() / 2)
+
+    def describe(self) -> dict[str, Any]:
+        """Return the counts and, of rows in both orders, ``flip_rate`` and ``position_bias``."""
+        facts: dict[str, Any] = {
+            "n_rows": self.n_rows,
+            "n_truncated": self.n_truncated,
+            "n_degenerate": self.n_degenerate,
+        }
+        if self.n_swapped:
+            facts["n_swapped"] = self.n_swapped
+            facts["flip_rate"] = self.n_flips / self.n_swapped
+            facts["position_bias"] = self.bias / self.n_swapped
+        return facts
 
 
-def _as_predictions(table: pd.DataFrame) -> pd.DataFrame:
-    return table[
-        ["id", *PROB_COLUMNS, *(name for name in table if name not in ["id", *PROB_COLUMNS])]
-    ]
+@dataclass(frozen=True)
+class LabelCounts:
+    """Counts of rows that got soft labels.
+
+    n
+        Rows written.
+    n_out_of_fold
+        Rows among them that the run was trained on, labelled by the folds that held them out.
+    n_seen
+        Rows that every fold was trained on; they are not written.
+    """
+
+    n: int
+    n_out_of_fold: int
+    n_seen: int
+
+    def to_dict(self) -> dict[str, int]:
+        """Return the counts for JSON."""
+        return asdict(self)
+
+    def __str__(self) -> str:
+        return (
+            f"{self.n} rows labelled, {self.n_out_of_fold} of them out of fold; "
+            f"{self.n_seen} rows were seen by every fold"
+        )
 
 
-def _as_submission(table: pd.DataFrame) -> pd.DataFrame:
-    return table[["id", *PROB_COLUMNS]].set_axis(["id", *ONE_HOT_COLUMNS], axis=1)
+def label_pairs(
+    run: RunFolder,
+    pairs: pd.DataFrame,
+    out: Path,
+    *,
+    cache_dir: Path,
+    folds: Sequence[int] | None = None,
+    device: str | None = None,
+    overwrite: bool = False,
+) -> LabelCounts:
+    """Write pairs with the probabilities of a run as soft labels, and with their provenance.
 
+    Each row is labelled by the mean of the folds that were not trained on it. The file stores which
+    folds were trained on which rows, so that a fit can refuse labels of a fold that saw the row.
 
-def _show(value: float) -> str:
-    return f"{value:,}" if isinstance(value, int) else f"{value:.4g}"
+    Parameters
+    ----------
+    run
+        The teacher.
+    pairs
+        A pairs table; its labels are kept, and its soft labels are replaced.
+    out
+        The parquet file to write.
+    cache_dir
+        Folder of converted backbones.
+    folds
+        The finished folds to use; all of them when None.
+    device
+        `cpu` or `cuda`; None means the device of the fit.
+    overwrite
+        Replace `out` if it exists.
+
+    Raises
+    ------
+    RunError
+        When a fold is not finished, or the rows that the run was trained on are not known.
+    PairsError
+        When `out` is not a parquet file, or no row is left to label.
+    """
+    if Path(out).suffix != ".parquet":
+        raise PairsError(f"{out}: expected a file that ends in .parquet, which stores the teacher.")
+    refuse_existing(out, overwrite=overwrite)
+    chosen = run.choose_folds(folds)
+    teacher = open_teacher(run, chosen)
+    all_unseen = teacher.find_unseen(pairs)
+    unseen = all_unseen[:, chosen]
+    kept = np.flatnonzero(unseen.any(axis=1))
+    if not len(kept):
+        raise PairsError(f"{run.name} was trained on all {len(pairs)} rows. Give other rows.")
+    labelled = pairs.iloc[kept].reset_index(drop=True)
+    probs, signatures = np.empty((len(kept), 3)), np.empty(len(kept), dtype=object)
+    masks, mask_of_row = np.unique(unseen[kept], axis=0, return_inverse=True)
+    for number, mask in enumerate(masks):
+        rows, own = np.flatnonzero(mask_of_row.ravel() == number), np.array(chosen)[mask].tolist()
+        _log.info("%d rows are labelled by fold %s", len(rows), ", ".join(map(str, own)))
+        judge = open_judge(run, cache_dir=cache_dir, device=device, folds=own)
+        table = judge.predict(labelled.iloc[rows].reset_index(drop=True))
+        probs[rows] = table[PROB_COLUMNS].to_numpy()
+        signatures[rows] = teacher.sign(own)
+    labelled = labelled.assign(
+        **dict(zip(PROB_COLUMNS, probs.T, strict=True)),
+        teacher=pd.array(signatures, dtype="string"),
+    )
+    write_parquet(labelled, Path(out), teacher=teacher.to_json())
+    n_out_of_fold = int((~all_unseen[kept].all(axis=1)).sum())
+    return LabelCounts(len(kept), n_out_of_fold, len(pairs) - len(kept))

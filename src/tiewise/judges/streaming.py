@@ -1,17 +1,15 @@
-"""Predictions for inputs larger than memory: chunks in, shards out, one file at the end.
+"""Predict inputs larger than memory: write each chunk as a shard, then join the shards.
 
-The input is read a chunk at a time. Chunk number k belongs to process ``k % n_processes``; its
-predictions are a shard, ``OUT.shards/shard-00000k-DIGEST.parquet``, written whole or not at all,
-under the digest of its bytes. A shard that stands and is intact is never computed again, so a run
-that was killed goes on where it was. Whoever writes the last missing shard joins them in the
-input's order; nobody waits for anybody. A folder of shards names its input, model and options by
-digest, and is not joined with others.
+Chunk number k belongs to process ``k % n_processes``. Its predictions are written to
+``OUT.shards/shard-00000k-DIGEST.parquet``, named by the digest of its bytes. An intact shard is not
+computed again, so a killed job resumes at the first missing shard. The process that writes the last
+missing shard joins all of them in the order of the input; no process waits for another.
+``identity.json`` in the folder names input, model and options; shards of another job are refused.
 """
 
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import logging
 import os
@@ -26,7 +24,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tiewise.errors import PairsError, RunError
-from tiewise.files import atomic_path, digest_bytes, digest_file, write_bytes, write_json
+from tiewise.files import atomic_path, digest_bytes, digest_file, file_lock, write_bytes, write_json
 
 SUFFIXES = (".csv", ".parquet", ".jsonl")
 _log = logging.getLogger(__name__)
@@ -34,16 +32,16 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class StreamReport:
-    """What a streamed prediction did.
+    """Result of a streamed prediction.
 
     n_shards
-        Shards there are, over all processes.
+        Number of shards of all processes.
     n_written, n_found
-        Shards this process wrote, and those of its own that stood already.
+        Shards of this process that it wrote now, and that existed already.
     n_rows
         Rows in the joined file; 0 when other processes still have shards to write.
     is_joined
-        Whether the output stands.
+        Whether the output is complete.
     """
 
     n_shards: int
@@ -68,18 +66,18 @@ def predict_stream(
     Parameters
     ----------
     chunks
-        The input in order. Each chunk is a function that returns its pairs: a chunk whose shard
-        stands, or belongs to another process, is not parsed.
+        The input in order. Each chunk is a function that returns its pairs, so that a chunk with
+        an existing shard, or of another process, is not parsed.
     output_path
         File to write; its suffix (csv, parquet or jsonl) is its format.
     predict
-        From the pairs of a chunk to their predictions, a line each, in the same order.
+        Function from the pairs of a chunk to their predictions, one row each, in the same order.
     identity
         Digests and options that the predictions depend on; JSON.
     process_index, n_processes
-        Which share is this process's; from ``RANK`` and ``WORLD_SIZE`` when None.
+        This process and the number of processes; from ``RANK`` and ``WORLD_SIZE`` when None.
     prepare
-        Applied to each shard when it is joined, such as a choice of columns.
+        Function applied to each shard when it is joined, for example to choose columns.
 
     Raises
     ------
@@ -92,17 +90,17 @@ def predict_stream(
     _check_suffix(output_path)
     folder = output_path.with_name(output_path.name + ".shards")
     index = int(os.environ.get("RANK", "0")) if process_index is None else process_index
-    n_shares = int(os.environ.get("WORLD_SIZE", "1")) if n_processes is None else n_processes
+    n = int(os.environ.get("WORLD_SIZE", "1")) if n_processes is None else n_processes
     n_shards = n_written = n_found = 0
-    standing: dict[int, Path] = {}
+    existing: dict[int, Path] = {}
     for number, load in enumerate(chunks):
         n_shards += 1
-        if number % n_shares != index:
+        if number % n != index:
             continue
         if n_written + n_found == 0:
-            _claim(folder, identity)
-            standing = _find_shards(folder)
-        if number in standing:
+            _check_identity(folder, identity)
+            existing = _find_shards(folder)
+        if number in existing:
             n_found += 1
             continue
         _write_shard(folder, number, predict(load()))
@@ -116,9 +114,9 @@ def predict_stream(
 
 
 def write_table(table_parts: Iterable[pd.DataFrame], path: Path | str) -> int:
-    """Write tables one after the other into one csv, parquet or jsonl file; return its rows.
+    """Write tables one after the other into a csv, parquet or jsonl file; return the row count.
 
-    Floats are written so that they read back equal to the last bit; NaN is an empty cell or null.
+    Floats read back equal to the last bit; NaN is written as an empty cell or null.
 
     Raises
     ------
@@ -129,28 +127,30 @@ def write_table(table_parts: Iterable[pd.DataFrame], path: Path | str) -> int:
     _check_suffix(path)
     write = {".csv": _write_csv, ".parquet": _write_parquet, ".jsonl": _write_json_lines}
     with atomic_path(path) as temporary:
-        return write[path.suffix](_alike(table_parts), temporary)
+        return write[path.suffix](_check_columns(table_parts), temporary)
 
 
-def _alike(tables: Iterable[pd.DataFrame]) -> Iterator[pd.DataFrame]:
-    """Pass tables on; a file has one header, so all must have the first one's columns."""
-    first = None
+def _check_columns(tables: Iterable[pd.DataFrame]) -> Iterator[pd.DataFrame]:
+    """Yield tables that all have the columns of the first."""
+    first: list[str] = []
     for table in tables:
-        first = list(table) if first is None else first
+        first = first or list(map(str, table))
         if list(table) != first:
-            raise PairsError(f"tables of columns {first} and {list(table)} make no one file")
+            raise PairsError(
+                f"columns of a chunk are {', '.join(map(str, table))}; expected "
+                f"{', '.join(first)}, as in the first chunk."
+            )
         yield table
 
 
 def _check_suffix(path: Path) -> None:
     if path.suffix not in SUFFIXES:
         raise PairsError(
-            f"{path}: cannot write {path.suffix or 'a file without a suffix'}; name the output "
-            f"with one of {', '.join(SUFFIXES)}."
+            f"suffix of {path} is {path.suffix!r}; expected one of {', '.join(SUFFIXES)}."
         )
 
 
-def _claim(folder: Path, identity: dict[str, Any]) -> None:
+def _check_identity(folder: Path, identity: dict[str, Any]) -> None:
     identity_path = folder / "identity.json"
     identity = json.loads(json.dumps(identity))
     with contextlib.suppress(FileNotFoundError):
@@ -159,8 +159,8 @@ def _claim(folder: Path, identity: dict[str, Any]) -> None:
             return
         names = [name for name in {**before, **identity} if before.get(name) != identity.get(name)]
         raise RunError(
-            f"{folder} holds the unfinished predictions of another job ({', '.join(names)} "
-            "differs). Finish that one, remove the folder, or take another output."
+            f"{folder} has unfinished predictions of another job ({', '.join(names)} differs). "
+            "Finish that job, remove the folder, or name another output."
         )
     write_json(identity_path, identity)
 
@@ -179,7 +179,7 @@ def _find_shards(folder: Path) -> dict[int, Path]:
             if digest_file(path) == digest:
                 shards[int(number)] = path
             else:
-                _log.warning("%s is damaged; its rows are predicted anew.", path)
+                _log.warning("%s is damaged; its rows are predicted again.", path)
                 path.unlink()
     return shards
 
@@ -190,18 +190,14 @@ def _join_if_complete(
     output_path: Path,
     prepare: Callable[[pd.DataFrame], pd.DataFrame],
 ) -> int | None:
-    """Join the shards when all stand; return the rows, or None when some are still missing."""
-    try:
-        lock = (folder / "lock").open("w")
-    except FileNotFoundError:  # another process has joined them already
-        return _count_rows(output_path)
-    with lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # released by the system when its holder dies
-        if not folder.exists():
+    """Join the shards if all exist and return the number of rows; None if some are missing."""
+    with file_lock(folder / "lock", wait=True):
+        if not (folder / "identity.json").is_file():  # another process has joined the shards
+            shutil.rmtree(folder, ignore_errors=True)
             return _count_rows(output_path)
         shards = _find_shards(folder)
         if len(shards) < n_shards:
-            _log.info("%d of %d shards are still to come.", n_shards - len(shards), n_shards)
+            _log.info("%d of %d shards are missing.", n_shards - len(shards), n_shards)
             return None
         paths = [shards[number] for number in range(n_shards)]
         n_rows = write_table((prepare(table) for table in _read_shards(paths)), output_path)
@@ -210,7 +206,7 @@ def _join_if_complete(
 
 
 def _read_shards(paths: list[Path]) -> Iterator[pd.DataFrame]:
-    # A chunk of digits only reads as numbers, the next may hold words: one type for all.
+    # Ids of one chunk can be numbers and those of the next one text: use one type for all.
     kinds = {str(pq.read_schema(path).field("id").type) for path in paths}
     for path in paths:
         table = pd.read_parquet(path)

@@ -67,20 +67,35 @@ def read_config(adapter_dir: Path, backbone_dir: Path) -> ModelConfig:
     ModelError
         When a file is missing, damaged or able to run code, or the backbone is another one.
     """
-    check_folder(adapter_dir)
-    path = adapter_dir / _CARD
-    try:
-        card = pydantic.TypeAdapter(_Card).validate_json(path.read_bytes())
-    except FileNotFoundError as error:
-        raise ModelError(f"{path} is missing: {adapter_dir} was not written by a fit.") from error
-    except pydantic.ValidationError as error:
-        raise ModelError(f"{path} cannot be used by this version: {error}. Fit again.") from error
+    card = _read_card(adapter_dir)
     if card.backbone_sha256 != (found := backbone_digest(backbone_dir)):
         raise ModelError(
             f"{backbone_dir} has SHA-256 {found}; expected {card.backbone_sha256}, because "
             f"{adapter_dir} was fitted on {card.model.backbone}. Use the same backbone."
         )
     return card.model
+
+
+def read_card(adapter_dir: Path) -> ModelConfig:
+    """Return the model configuration of a folder, which names its backbone.
+
+    Raises
+    ------
+    ModelError
+        When a file is missing, damaged or able to run code.
+    """
+    return _read_card(adapter_dir).model
+
+
+def _read_card(adapter_dir: Path) -> _Card:
+    check_folder(adapter_dir)
+    path = adapter_dir / _CARD
+    try:
+        return pydantic.TypeAdapter(_Card).validate_json(path.read_bytes())
+    except FileNotFoundError as error:
+        raise ModelError(f"{path} is missing: {adapter_dir} was not written by a fit.") from error
+    except pydantic.ValidationError as error:
+        raise ModelError(f"{path} cannot be used by this version: {error}. Fit again.") from error
 
 
 def check_folder(adapter_dir: Path) -> None:

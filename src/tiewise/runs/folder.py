@@ -7,6 +7,7 @@ written last.
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -121,6 +122,36 @@ class RunFolder(ScoredFolder):
         """Return the numbers of the finished folds, ascending."""
         folds = range(self.config.data.n_splits)
         return [fold for fold in folds if self.fold(fold).is_finished]
+
+    def choose_folds(self, folds: Sequence[int] | None = None) -> list[int]:
+        """Return the named folds, or all finished ones, ascending.
+
+        Raises
+        ------
+        RunError
+            When a named fold is not finished, or no fold is.
+        """
+        finished = self.finished_folds()
+        chosen = finished if folds is None else sorted(set(folds))
+        unfinished = sorted(set(chosen) - set(finished))
+        if unfinished or not chosen:
+            which = f"fold {unfinished[0]} is not finished" if unfinished else "no fold is finished"
+            raise RunError(f"{self.path}: {which}. Continue with tiewise fit --resume.")
+        return chosen
+
+    def choose_fold(self, fold: int | None = None) -> int:
+        """Return the named fold, or the only finished one.
+
+        Raises
+        ------
+        RunError
+            When the named fold is not finished, or there is not exactly one finished fold.
+        """
+        chosen = self.choose_folds(None if fold is None else [fold])
+        if len(chosen) > 1:
+            listed = ", ".join(map(str, chosen))
+            raise RunError(f"{self.path}: folds {listed} are finished; name one with --fold.")
+        return chosen[0]
 
 
 def start_run(artifacts_dir: Path, config: RunConfig, *, name: str | None = None) -> RunFolder:

@@ -23,11 +23,11 @@ import torch
 from tiewise.config import BASELINE, BLEND, ModelConfig
 from tiewise.errors import FilesError, ModelError, RunError
 from tiewise.files import atomic_folder, digest_file, refuse_existing, write_bytes, write_json
-from tiewise.judges.fold_ensemble import find_device, read_template
 from tiewise.models.adapters import read_config
 from tiewise.models.backbones import backbone_digest, resolve_backbone
 from tiewise.models.build import restore_adapter
 from tiewise.models.loading import load_network, quiet_transformers
+from tiewise.models.pretrained import find_device, read_template
 from tiewise.runs.folder import RunFolder
 from tiewise.serving.export_card import find_licence, licence_files, write_card
 from tiewise.serving.export_check import (
@@ -135,7 +135,7 @@ def export_run(
         origin={"run": run.name, "fold": fold},
         overwrite=overwrite,
         complete=None if complete is None else lambda folder: complete(folder, fold),
-        device=find_device(device, run),
+        device=find_device(device or run.config.train.device, f"run {run.name}"),
     )
 
 

@@ -12,16 +12,14 @@ from tiewise.data.labels import LOGIT_COLUMNS, PROB_COLUMNS, swap_probs
 from tiewise.data.pairs import swap_pairs
 from tiewise.data.simulation.simulate import simulate
 from tiewise.errors import RunError
-from tiewise.judges.blending import blend_runs
+from tiewise.judges.blending import blend_runs, fit_weights, load_mixture, mix
 from tiewise.judges.comparison import compare_runs
-from tiewise.judges.mixture import fit_weights, load_mixture, mix
-from tiewise.judges.predictors import PredictOptions, open_predictor
+from tiewise.judges.kinds import open_judge
 from tiewise.runs.folder import open_run
 from tiewise.runs.references import score_finished_folds
 from tiewise.runs.tables import read_oof
 
 PAIRS, FOLDS, OOF = simulated_tables(240)
-OPTIONS = PredictOptions()
 
 
 def blur(spread, seed=1):
@@ -111,13 +109,13 @@ def test_what_cannot_be_blended_is_refused(tmp_path):
     cases = [
         ([one], "two or more"),
         ([one, one], "two or more different"),
-        ([one, elsewhere], "stands beside its members"),
+        ([one, elsewhere], "the folder of the blend"),
         ([one, odd], "different labels"),
     ]
     for runs, message in cases:
         with pytest.raises(RunError, match=message):
             blend_runs(runs, tmp_path / "here", name="b", overwrite=False)
-    with pytest.raises(RunError, match="its own member"):
+    with pytest.raises(RunError, match="a member of the blend"):
         blend_runs([one, two], tmp_path / "here", name="two", overwrite=True)
     with pytest.raises(RunError, match="another configuration"):
         blend_runs([one, two], tmp_path / "here", name="odd", overwrite=True)
@@ -143,17 +141,16 @@ def test_a_blend_predicts_and_a_changed_member_is_refused(tmp_path, monkeypatch)
     runs = [fit_small(tmp_path, name, seed=seed) for name, seed in (("one", 0), ("two", 1))]
     blend = blend_runs(runs, tmp_path, name="both", overwrite=False)
     fresh = simulate(40, seed=9)
-    predict = open_predictor(blend.run, cache_dir=tmp_path / "cache")
+    predict = open_judge(blend.run, cache_dir=tmp_path / "cache").predict
     members = [
-        open_predictor(run, cache_dir=tmp_path / "cache")(fresh, OPTIONS)[PROB_COLUMNS]
-        for run in runs
+        open_judge(run, cache_dir=tmp_path / "cache").predict(fresh)[PROB_COLUMNS] for run in runs
     ]
-    found = predict(fresh, OPTIONS)
+    found = predict(fresh)
     expected = np.exp(blend.mixture.apply([np.log(probs) for probs in members]))
     np.testing.assert_allclose(found[PROB_COLUMNS], expected, atol=1e-12)
-    swapped = predict(swap_pairs(fresh), OPTIONS)[PROB_COLUMNS].to_numpy()
+    swapped = predict(swap_pairs(fresh))[PROB_COLUMNS].to_numpy()
     assert np.array_equal(swapped, swap_probs(found[PROB_COLUMNS].to_numpy()))
     changed = read_oof(runs[0]).assign(more=1)
     changed.to_parquet(runs[0].oof_path)
     with pytest.raises(RunError, match="has changed since it became a member"):
-        open_predictor(blend.run, cache_dir=tmp_path / "cache")
+        open_judge(blend.run, cache_dir=tmp_path / "cache")

@@ -10,7 +10,7 @@ from tiewise.data.simulation.simulate import simulate
 from tiewise.errors import RunError
 from tiewise.evaluation.calibration import NO_CALIBRATION, Calibration, calibrate, fit_calibration
 from tiewise.files import digest_file, write_json
-from tiewise.judges.predictors import PredictOptions, open_predictor
+from tiewise.judges.kinds import open_judge
 from tiewise.runs.calibration import (
     apply_calibration,
     log_probs,
@@ -90,10 +90,10 @@ def test_predictions_apply_calibration(tmp_path, monkeypatch):
     """An adopted calibration changes what the run predicts while its file exists."""
     monkeypatch.setattr("tiewise.features.binary_models._MAX_TREES", 10)
     run, pairs = fit_small(tmp_path, "small"), simulate(20, seed=1)
-    before = open_predictor(run, cache_dir=tmp_path)(pairs, PredictOptions())
+    before = open_judge(run, cache_dir=tmp_path).predict(pairs)
     flatter = Calibration("temperature", scale=(0.5, 0.5, 0.5))
     values = {"adopted": flatter.to_dict(), "oof_sha256": digest_file(run.oof_path)}
     write_json(run.path / "calibration.json", values)
-    after = open_predictor(run, cache_dir=tmp_path)(pairs, PredictOptions())
+    after = open_judge(run, cache_dir=tmp_path).predict(pairs)
     np.testing.assert_array_equal(after[PROB_COLUMNS], flatter.apply(log_probs(before)))
     assert (after[PROB_COLUMNS].max(axis=1) < before[PROB_COLUMNS].max(axis=1)).all()

@@ -101,7 +101,7 @@ def test_a_killed_job_goes_on_at_the_first_missing_shard(tmp_path_factory, n_bef
     damage=st.sampled_from(["flip", "zero", "cut", "empty", "of another"]),
     place=st.floats(0, 1, exclude_max=True),
 )
-def test_a_damaged_shard_is_predicted_anew(tmp_path_factory, damage, place):
+def test_a_damaged_shard_is_predicted_again(tmp_path_factory, damage, place):
     """Whatever happened to it on the disk, the joined file is the direct prediction."""
     path = tmp_path_factory.mktemp("stream") / "out.csv"
     table = pd.DataFrame({"id": np.arange(12), "length": np.arange(12)})
@@ -188,6 +188,6 @@ def test_tables_of_different_columns_make_no_file(tmp_path, suffix):
     """Values would stand under another column's name; nothing is written."""
     path = tmp_path / f"out{suffix}"
     table = pd.DataFrame({"id": [1], "prob_a": [0.5]})
-    with pytest.raises(PairsError, match="make no one file"):
+    with pytest.raises(PairsError, match="as in the first chunk"):
         write_table([table, table.assign(more=1)], path)
     assert not path.exists()

@@ -21,8 +21,8 @@ from tiewise.data.labels import PROB_COLUMNS, swap_probs
 from tiewise.data.pairs import build_pairs
 from tiewise.data.parse import repair_text
 from tiewise.errors import ConfigError, PairsError, RunError, TiewiseError
+from tiewise.judges.judge import predict
 from tiewise.judges.response_ranking import rank_answers
-from tiewise.judges.serving import predict
 from tiewise.serving.demo.guard import Guard
 
 MAX_CHARS = 40_000

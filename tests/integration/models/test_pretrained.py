@@ -20,8 +20,9 @@ from tiewise.data.simulation.simulate import simulate
 from tiewise.errors import DeviceError, ModelError, RunError
 from tiewise.evaluation.position import average_folds
 from tiewise.files import write_json
-from tiewise.judges.fold_ensemble import find_device, load_judge, open_judge
-from tiewise.judges.serving import predict, rank, score
+from tiewise.judges.judge import predict, rank, score
+from tiewise.judges.kinds import open_judge
+from tiewise.models.pretrained import find_device, load_folds
 from tiewise.models.scoring import predict_pairs
 from tiewise.runs.folder import start_run
 from tiewise.runs.manifest import write_manifest
@@ -58,8 +59,8 @@ def head_of(tensors):
 def test_folds_are_averaged_on_one_backbone(two_folds):
     """One backbone with each fold's weights in turn gives their mean, again and again."""
     opened, folders, tables, pairs = two_folds
-    judge = load_judge(folders, opened.backbone_dir)
-    assert judge.n_folds == 2
+    judge = load_folds(folders, opened.backbone_dir)
+    assert len(judge.folds) == 2
     expected = average_folds(tables)
     for _ in range(2):
         np.testing.assert_array_equal(judge.predict(pairs)[PROB_COLUMNS], expected[PROB_COLUMNS])
@@ -72,9 +73,9 @@ def test_a_fresh_process_predicts_the_same_bits(two_folds, tmp_path):
 import sys, torch
 torch.set_num_threads(1)
 from pathlib import Path
-from tiewise.judges.fold_ensemble import load_judge
+from tiewise.models.pretrained import load_folds
 from tiewise.data.simulation.simulate import simulate
-judge = load_judge([Path({str(folders[0])!r})], Path({str(opened.backbone_dir)!r}))
+judge = load_folds([Path({str(folders[0])!r})], Path({str(opened.backbone_dir)!r}))
 judge.predict(simulate(8, seed=5)).to_parquet({str(tmp_path / "out.parquet")!r})
 """
     subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, timeout=200)
@@ -87,7 +88,7 @@ def test_a_missing_head_is_refused(two_folds):
     opened, folders, *_ = two_folds
     tamper(folders[0], lambda tensors: tensors.pop(head_of(tensors)))
     with pytest.raises(ModelError, match=r"score\.weight is missing"):
-        load_judge(folders, opened.backbone_dir)
+        load_folds(folders, opened.backbone_dir)
 
 
 def test_a_head_of_two_classes_is_refused(two_folds):
@@ -99,7 +100,7 @@ def test_a_head_of_two_classes_is_refused(two_folds):
 
     tamper(folders[1], cut)
     with pytest.raises(ModelError, match=r"expected \(3, 64\)"):
-        load_judge(folders, opened.backbone_dir)
+        load_folds(folders, opened.backbone_dir)
 
 
 def test_an_adapter_of_another_backbone_is_refused(two_folds, cache_dir):
@@ -107,7 +108,7 @@ def test_an_adapter_of_another_backbone_is_refused(two_folds, cache_dir):
     _, folders, *_ = two_folds
     other = open_tiny("tiny-llama", cache_dir)
     with pytest.raises(ModelError, match="was fitted on"):
-        load_judge(folders, other.backbone_dir)
+        load_folds(folders, other.backbone_dir)
 
 
 def test_folds_with_different_templates_are_not_averaged(two_folds, cache_dir, tmp_path):
@@ -116,12 +117,10 @@ def test_folds_with_different_templates_are_not_averaged(two_folds, cache_dir, t
     shorter = open_tiny("tiny", cache_dir, dtype="float32", max_length=50)
     folders.append(shorter.save(tmp_path / "short"))
     with pytest.raises(RunError, match="different templates"):
-        load_judge(folders, opened.backbone_dir)
+        load_folds(folders, opened.backbone_dir)
     (folders[0] / "template.json").unlink()
     with pytest.raises(ModelError, match=r"template\.json is missing"):
-        load_judge(folders, opened.backbone_dir)
-    with pytest.raises(RunError, match="at least one fold"):
-        load_judge([], opened.backbone_dir)
+        load_folds(folders, opened.backbone_dir)
 
 
 @pytest.mark.parametrize("name", ["template.json", "classifier.json", WEIGHTS, "tokenizer.json"])
@@ -134,7 +133,7 @@ def test_a_flipped_bit_in_an_adapter_is_refused(two_folds, name):
     content[len(content) // 2] ^= 1
     (folders[0] / name).write_bytes(content)
     with pytest.raises(ModelError, match=f"is damaged: {name} does not match"):
-        load_judge(folders, opened.backbone_dir)
+        load_folds(folders, opened.backbone_dir)
 
 
 def test_another_tokenizer_than_the_fits_is_refused(two_folds, tmp_path):
@@ -146,9 +145,9 @@ def test_another_tokenizer_than_the_fits_is_refused(two_folds, tmp_path):
     changed = json.loads(content)
     changed["model"]["byte_fallback"] = not changed["model"]["byte_fallback"]
     (backbone_dir / "tokenizer.json").write_text(json.dumps(changed))
-    load_judge(folders[:1], opened.backbone_dir)
+    load_folds(folders[:1], opened.backbone_dir)
     with pytest.raises(ModelError, match="has changed since the fit"):
-        load_judge(folders[:1], backbone_dir)
+        load_folds(folders[:1], backbone_dir)
 
 
 @pytest.fixture
@@ -166,13 +165,13 @@ def run(tmp_path, cache_dir, monkeypatch):
 
 def test_all_finished_folds_of_a_run_judge(run, cache_dir):
     """Unfinished folds are left out, or refused when they are asked for by number."""
-    assert open_judge(run, cache_dir=cache_dir).n_folds == 2
-    assert open_judge(run, cache_dir=cache_dir, folds=[2]).n_folds == 1
+    assert len(open_judge(run, cache_dir=cache_dir).judge.folds) == 2
+    assert len(open_judge(run, cache_dir=cache_dir, folds=[2]).folds) == 1
     with pytest.raises(RunError, match="fold 1 is not finished"):
         open_judge(run, cache_dir=cache_dir, folds=[0, 1])
     run.fold(0).scores_path.unlink()
     run.fold(2).scores_path.unlink()
-    with pytest.raises(RunError, match="no fold is finished yet"):
+    with pytest.raises(RunError, match="no fold is finished"):
         open_judge(run, cache_dir=cache_dir)
 
 
@@ -209,7 +208,7 @@ def test_a_table_is_predicted_as_the_run_judges_it(run, cache_dir):
     pairs = simulate(6, seed=5)
     judge = open_judge(run, cache_dir=cache_dir)
     pd.testing.assert_frame_equal(predict(pairs, run="done"), judge.predict(pairs))
-    one_order = judge.predict(pairs, is_swapped=False)
+    one_order = judge.predict(pairs, swap=False)
     pd.testing.assert_frame_equal(predict(pairs, run="done", swap=False), one_order)
     with pytest.raises(DeviceError, match="--device cpu"):
         predict(pairs, run="done", device="cuda")
@@ -223,11 +222,10 @@ def test_a_fold_finished_later_is_taken_in(run):
 
 
 @pytest.mark.parametrize(("local_rank", "device"), [(None, "cuda:0"), ("1", "cuda:1")])
-def test_each_process_of_a_launch_has_a_gpu_of_its_own(tmp_path, monkeypatch, local_rank, device):
+def test_each_process_of_a_launch_has_a_gpu_of_its_own(monkeypatch, local_rank, device):
     """Two processes that predict would otherwise share the first GPU."""
-    run = start_run(tmp_path, configure(device="auto"), name="any")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     if local_rank is not None:
         monkeypatch.setenv("LOCAL_RANK", local_rank)
-    assert find_device(None, run) == find_device("cuda", run) == device
-    assert find_device("cpu", run) == "cpu"
+    assert find_device("auto", "x") == find_device("cuda", "x") == device
+    assert find_device("cpu", "x") == "cpu"

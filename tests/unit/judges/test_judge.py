@@ -14,24 +14,28 @@ from tiewise.data.labels import PROB_COLUMNS, swap_probs
 from tiewise.data.pairs import TEXT_COLUMNS, build_pairs, is_degenerate, swap_pairs
 from tiewise.data.simulation.simulate import simulate
 from tiewise.errors import PairsError
-from tiewise.judges.predictors import PredictOptions
-from tiewise.judges.serving import compare_all, predict, rank, score
+from tiewise.judges.judge import Judge, predict, rank, score
 
 
-def prefer_longer(pairs: pd.DataFrame, _: PredictOptions) -> pd.DataFrame:
-    """Judge by the number of characters alone."""
-    n_a, n_b = (
-        pairs[name].map(lambda turns: sum(len(turn or "") for turn in turns)) + 1
-        for name in ("response_a", "response_b")
-    )
-    total = n_a + n_b + 1
-    return pd.DataFrame({"prob_a": n_a / total, "prob_b": n_b / total, "prob_tie": 1 / total})
+class PreferLonger:
+    """A judge that counts characters."""
+
+    def predict(self, pairs, *, swap=None):
+        n_a, n_b = (
+            pairs[name].map(lambda turns: sum(len(turn or "") for turn in turns)) + 1
+            for name in ("response_a", "response_b")
+        )
+        total = n_a + n_b + 1
+        return pd.DataFrame({"prob_a": n_a / total, "prob_b": n_b / total, "prob_tie": 1 / total})
+
+
+LONGER = Judge("longer", PreferLonger())
 
 
 @given(st.lists(clean_text(), min_size=2, max_size=6))
 def test_every_two_responses_are_compared_once(responses):
     """[i, j] is the judge's word on i against j, [j, i] its swap, and the diagonal is empty."""
-    probs = compare_all(prefer_longer, "Which?", responses)
+    probs = LONGER.compare_all("Which?", responses)
     np.testing.assert_array_equal(probs.transpose(1, 0, 2)[..., [1, 0, 2]], probs)
     for i, j in np.ndindex(len(responses), len(responses)):
         if i == j:
@@ -43,7 +47,7 @@ def test_every_two_responses_are_compared_once(responses):
 
 def test_turns_may_be_lists_and_missing():
     """A response is a text or a list of turns; half a surrogate pair is repaired."""
-    probs = compare_all(prefer_longer, ["Hi", None], ["abc", ["a", None, "\ud83d"]])
+    probs = LONGER.compare_all(["Hi", None], ["abc", ["a", None, "\ud83d"]])
     np.testing.assert_allclose(probs[0, 1], swap_probs(probs[1, 0][None])[0])
     assert probs[0, 1, 0] == pytest.approx(4 / 8)
 
@@ -84,4 +88,4 @@ def test_degenerate_rows_are_flagged():
 def test_fewer_than_two_responses_are_refused(responses):
     """One text is not taken for a list of letters."""
     with pytest.raises(PairsError, match="at least two responses"):
-        compare_all(prefer_longer, "Which?", responses)
+        LONGER.compare_all("Which?", responses)

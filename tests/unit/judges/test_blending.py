@@ -9,7 +9,7 @@ from scipy.special import log_softmax
 
 from tiewise.data.labels import swap_probs
 from tiewise.errors import RunError
-from tiewise.judges.mixture import Mixture, fit_weights, load_mixture, mix
+from tiewise.judges.blending import Mixture, fit_weights, load_mixture, mix
 
 members = arrays.arrays(
     np.float64,

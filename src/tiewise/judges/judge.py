@@ -1,0 +1,341 @@
+"""The public judge: load any fitted model, then predict pairs or rank responses."""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from tiewise.data.formats import read_pairs
+from tiewise.data.labels import PROB_COLUMNS, swap_probs
+from tiewise.data.parse import repair_text
+from tiewise.data.pairs import build_pairs
+from tiewise.errors import ModelError, PairsError, missing_extra
+from tiewise.features.feature_model import MODEL_FILE, load_feature_model
+from tiewise.judges.kinds import FeatureJudge, PairJudge, ShippedJudge, open_judge
+from tiewise.judges.response_ranking import Ranking, rank_answers
+from tiewise.runs.folder import default_artifacts, open_run
+
+Text = str | Sequence[str | None]
+_CODE = ["*.py", "*.bin", "*.pt", "*.pth", "*.pkl", "*.pickle", "*.ckpt", "*.joblib"]
+_is_hub_name = re.compile(r"\w[\w.-]*/\w[\w.-]*", re.ASCII).fullmatch
+
+
+@dataclass(frozen=True)
+class Judge:
+    """A fitted model that predicts which of two responses a person prefers.
+
+    Load one with :meth:`from_pretrained`.
+
+    Attributes
+    ----------
+    name
+        The name it was loaded by.
+    model
+        The judge behind it; see :mod:`tiewise.judges.kinds`.
+    classes_
+        Names of the columns of :meth:`predict_proba`.
+    """
+
+    name: str
+    model: PairJudge
+    classes_: ClassVar[tuple[str, str, str]] = ("a", "b", "tie")
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        name: str | Path,
+        *,
+        artifacts: str | Path | None = None,
+        device: str | None = None,
+    ) -> Judge:
+        """Load a judge.
+
+        Parameters
+        ----------
+        name
+            A run's name or folder, an exported folder, the adapter folder of a fold, a repository
+            on the Hugging Face hub that ``tiewise push`` wrote, or ``shipped`` for the small model
+            in this package.
+        artifacts
+            Folder of runs and caches; None means the environment variable ``TIEWISE_ARTIFACTS``,
+            else ``artifacts``.
+        device
+            `cpu` or `cuda`; None means the device of the fit for a run, and otherwise CUDA where
+            there is one.
+
+        Raises
+        ------
+        RunError
+            When there is no such run, or no fold of it is finished.
+        ModelError, DeviceError
+            When the model is missing or damaged, or this machine cannot compute it.
+
+        Examples
+        --------
+        >>> judge = Judge.from_pretrained("shipped")
+        >>> judge.score("2+2?", "4", "5").shape
+        (3,)
+        """
+        artifacts_dir = default_artifacts() if artifacts is None else Path(artifacts)
+        return cls(str(name), _load(str(name), artifacts_dir, device))
+
+    def predict(self, pairs: Any, *, swap: bool | None = None) -> pd.DataFrame:
+        """Predict who wins each pair of a table.
+
+        Parameters
+        ----------
+        pairs
+            A pairs table of n rows, or anything that :func:`tiewise.read_pairs` reads: a file, a
+            frame with Kaggle's columns and so on. Winners are not read.
+        swap
+            Score both orders of each pair and average them; None means as the run was configured.
+
+        Returns
+        -------
+        DataFrame
+            One row per pair, in the same order, duplicate ids kept: ``id``, ``prob_a``,
+            ``prob_b``, ``prob_tie`` and ``is_degenerate``; of a language model also ``logit_*``,
+            ``n_tokens``, ``n_truncated`` and, when both orders were scored, ``prob_*_given`` and
+            ``prob_*_swapped``.
+
+        Raises
+        ------
+        PairsError
+            When the pairs cannot be read, or there are none.
+        """
+        table = read_pairs(pairs, labelled=False)
+        if table.empty:
+            raise PairsError("There are no pairs to predict.")
+        return self.model.predict(table, swap=swap)
+
+    def predict_proba(self, pairs: Any) -> npt.NDArray[np.float64]:
+        """Return P(A wins), P(B wins), P(tie) of each pair, averaged over both orders.
+
+        Parameters
+        ----------
+        pairs
+            See :meth:`predict`.
+
+        Returns
+        -------
+        float64 array, shape (n, 3)
+            Swapping the responses swaps the first two columns exactly.
+        """
+        return self.predict(pairs, swap=True)[PROB_COLUMNS].to_numpy(np.float64)
+
+    def score(self, prompt: Text, response_a: Text, response_b: Text) -> npt.NDArray[np.float64]:
+        """Return P(A wins), P(B wins), P(tie) of one pair, averaged over both orders.
+
+        Parameters
+        ----------
+        prompt, response_a, response_b
+            A text, or a list of turns in which None is a missing turn.
+
+        Returns
+        -------
+        float64 array, shape (3,)
+            Swapping the responses swaps the first two exactly.
+
+        Examples
+        --------
+        >>> judge = Judge.from_pretrained("shipped")
+        >>> probs = judge.score("What is 2+2?", "2 + 2 = 4.", "I'm sorry, I can't help with that.")
+        >>> bool(probs[0] > probs[1])
+        True
+        """
+        pairs = _build_pairs(prompt, [(response_a, response_b)])
+        table = self.model.predict(pairs, swap=True)
+        return table[PROB_COLUMNS].to_numpy(np.float64)[0]  # type: ignore[no-any-return]
+
+    def compare_all(self, prompt: Text, responses: Sequence[Text]) -> npt.NDArray[np.float64]:
+        """Predict every two responses to one prompt, averaged over both orders.
+
+        Returns
+        -------
+        float64 array, shape (n, n, 3)
+            ``[i, j]`` are P(i wins), P(j wins), P(tie); NaN where i = j.
+
+        Raises
+        ------
+        PairsError
+            When there are fewer than two responses.
+        """
+        n = len(responses)
+        if isinstance(responses, str) or n < 2:
+            raise PairsError("A ranking needs a list of at least two responses.")
+        pairs = _build_pairs(prompt, list(itertools.combinations(responses, 2)))
+        table = self.model.predict(pairs, swap=True)
+        probs = np.full((n, n, 3), np.nan)
+        i, j = np.triu_indices(n, 1)  # in the order of combinations
+        probs[i, j] = table[PROB_COLUMNS].to_numpy(np.float64)
+        probs[j, i] = swap_probs(probs[i, j])
+        return probs
+
+    def rank(self, prompt: Text, responses: Sequence[Text], **options: Any) -> Ranking:
+        """Rank several responses to one prompt.
+
+        Parameters
+        ----------
+        prompt
+            A text, or a list of turns.
+        responses
+            n responses, at least two, each a text or a list of turns.
+        **options
+            `n_resamples`, `confidence_level`, `seed` of
+            :func:`tiewise.judges.response_ranking.rank_answers`.
+
+        Returns
+        -------
+        Ranking
+            The order, the probabilities between every two responses, strengths and places.
+        """
+        return rank_answers(self.compare_all(prompt, responses), **options)
+
+
+def predict(
+    pairs: Any,
+    *,
+    run: str | Path | None = None,
+    swap: bool | None = None,
+    device: str | None = None,
+) -> pd.DataFrame:
+    """Predict who wins each pair of a table; see :meth:`Judge.predict`.
+
+    The model is loaded at the first call and kept for the next ones.
+
+    Parameters
+    ----------
+    pairs, swap
+        See :meth:`Judge.predict`.
+    run
+        Anything that :meth:`Judge.from_pretrained` loads; None means the model in this package.
+    device
+        See :meth:`Judge.from_pretrained`.
+
+    Examples
+    --------
+    >>> texts = {"prompt": [["2+2?"]], "response_a": [["4"]], "response_b": [["I can't say."]]}
+    >>> predict(pd.DataFrame({"id": [7], **texts}))[["id", "is_degenerate"]]
+       id  is_degenerate
+    0   7          False
+    """
+    return _get_judge(run, device).predict(pairs, swap=swap)
+
+
+def score(
+    prompt: Text,
+    response_a: Text,
+    response_b: Text,
+    *,
+    run: str | Path | None = None,
+    device: str | None = None,
+) -> npt.NDArray[np.float64]:
+    """Return P(A wins), P(B wins), P(tie) of one pair; see :meth:`Judge.score`.
+
+    `run` and `device` are those of :func:`predict`.
+    """
+    return _get_judge(run, device).score(prompt, response_a, response_b)
+
+
+def rank(
+    prompt: Text,
+    responses: Sequence[Text],
+    *,
+    run: str | Path | None = None,
+    device: str | None = None,
+    **options: Any,
+) -> Ranking:
+    """Rank several responses to one prompt; see :meth:`Judge.rank`.
+
+    `run` and `device` are those of :func:`predict`.
+    """
+    return _get_judge(run, device).rank(prompt, responses, **options)
+
+
+def _get_judge(name: str | Path | None, device: str | None) -> Judge:
+    """Return a judge that is loaded once, and again when files of its run have changed."""
+    artifacts_dir = default_artifacts()
+    name = "shipped" if name is None else str(name)
+    folders = (artifacts_dir / "runs" / name, Path(name))
+    files = [path for folder in folders for path in _state_files(folder)]
+    states = tuple((str(path), path.stat().st_mtime_ns) for path in files)
+    return _load_cached(name, artifacts_dir, device, states)
+
+
+def _state_files(folder: Path) -> list[Path]:
+    patterns = ("fold*/scores.json", "calibration.json", "manifest.json")
+    return sorted(path for pattern in patterns for path in folder.glob(pattern))
+
+
+@functools.lru_cache(maxsize=1)
+def _load_cached(
+    name: str, artifacts_dir: Path, device: str | None, states: tuple[tuple[str, int], ...]
+) -> Judge:
+    del states
+    return Judge.from_pretrained(name, artifacts=artifacts_dir, device=device)
+
+
+def _load(name: str, artifacts_dir: Path, device: str | None) -> PairJudge:
+    """Load the shipped model, a run, a folder with a model, or a repository of the hub."""
+    cache_dir = artifacts_dir / "cache"
+    is_run = (artifacts_dir / "runs" / name / "config.json").is_file()
+    if name == "shipped" and not is_run:
+        return ShippedJudge()
+    folder = Path(name)
+    if not is_run and not folder.exists() and _is_hub_name(name):
+        folder = _download(name)
+    if is_run or not _holds_model(folder):
+        return open_judge(open_run(name, artifacts_dir), cache_dir=cache_dir, device=device)
+    if (folder / MODEL_FILE).is_file():
+        return FeatureJudge([load_feature_model(folder)])
+    try:
+        from tiewise.models.pretrained import load_folder
+    except ModuleNotFoundError as error:
+        raise missing_extra(name, error) from error
+    return load_folder(folder, cache_dir=cache_dir, device=device)
+
+
+def _holds_model(folder: Path) -> bool:
+    return any((folder / file).is_file() for file in (MODEL_FILE, "export.json", "classifier.json"))
+
+
+def _download(name: str) -> Path:
+    """Download a repository of the hub without files that can run code."""
+    try:
+        import huggingface_hub
+    except ModuleNotFoundError as error:
+        raise missing_extra(name, error) from error
+    try:
+        return Path(huggingface_hub.snapshot_download(name, ignore_patterns=_CODE))
+    except (OSError, ValueError) as error:
+        reason = (str(error).strip().splitlines() or [repr(error)])[0]
+        raise ModelError(
+            f"{name}: there is no such run or folder, and the hub did not provide it: {reason} "
+            "Check the name and the network. A gated repository needs `hf auth login` first."
+        ) from error
+
+
+def _build_pairs(prompt: Text, responses: Sequence[tuple[Text, Text]]) -> pd.DataFrame:
+    columns = {
+        "id": range(len(responses)),
+        "prompt": [_as_turns(prompt)] * len(responses),
+        "response_a": [_as_turns(first) for first, _ in responses],
+        "response_b": [_as_turns(second) for _, second in responses],
+    }
+    return build_pairs(columns)
+
+
+def _as_turns(text: Text) -> list[str | None]:
+    turns = [text] if isinstance(text, str) else text
+    if not isinstance(turns, Sequence) or not all(isinstance(t, str | None) for t in turns):
+        raise PairsError(f"A text is {text!r}; expected a string, or a list of strings and None.")
+    return [turn if turn is None else repair_text(turn) for turn in turns]

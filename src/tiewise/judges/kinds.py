@@ -1,0 +1,188 @@
+"""Judges of every kind behind one method, and the function that opens those of a run.
+
+A judge returns the probabilities of a pairs table. The kinds are the folds of a language model
+(:class:`tiewise.models.pretrained.FoldEnsemble`), the folds of a feature model, a blend of other
+runs, and the small model in this package.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import pandas as pd
+
+from tiewise.config import BASELINE, BLEND
+from tiewise.data.labels import PROB_COLUMNS
+from tiewise.data.pairs import TEXT_COLUMNS
+from tiewise.data.pairs import is_degenerate
+from tiewise.errors import missing_extra
+from tiewise.evaluation.calibration import Calibration
+from tiewise.features.feature_model import (
+    FeatureModel,
+    extract_table_features,
+    load_feature_model,
+)
+from tiewise.features.pair_features import extract_features
+from tiewise.features.shipped import load_shipped
+from tiewise.judges.blending import Mixture, add_token_counts, load_mixture
+from tiewise.runs.calibration import apply_calibration, read_calibration
+from tiewise.runs.folder import RunFolder, open_run, read_object
+from tiewise.runs.tables import check_predictions, table_logits
+
+
+class PairJudge(Protocol):
+    """Anything that returns probabilities for pairs."""
+
+    def predict(self, pairs: pd.DataFrame, *, swap: bool | None = None) -> pd.DataFrame:
+        """Predict n pairs.
+
+        Parameters
+        ----------
+        pairs
+            A pairs table; labels are not read.
+        swap
+            Score both orders of each pair and average them; None means the judge's own setting.
+            Symmetric judges ignore it.
+
+        Returns
+        -------
+        DataFrame
+            One row per pair, in the same order: ``id, prob_a, prob_b, prob_tie, is_degenerate``;
+            of a language model also ``logit_*, n_tokens, n_truncated`` and, when both orders were
+            scored, ``prob_*_given`` and ``prob_*_swapped``.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class FeatureJudge:
+    """The feature models of several folds; their probabilities are averaged."""
+
+    models: list[FeatureModel]
+
+    def predict(self, pairs: pd.DataFrame, *, swap: bool | None = None) -> pd.DataFrame:
+        """Predict pairs; see :class:`PairJudge`."""
+        del swap
+        if pairs.empty:
+            return _tabulate(pairs, np.zeros((0, 3)))
+        features = extract_table_features(pairs)
+        probs = [model.predict_features(features) for model in self.models]
+        return _tabulate(pairs, np.mean(probs, axis=0))
+
+
+@dataclass(frozen=True)
+class BlendJudge:
+    """A mixture of the predictions of other judges."""
+
+    members: list[PairJudge]
+    mixture: Mixture
+
+    def predict(self, pairs: pd.DataFrame, *, swap: bool | None = None) -> pd.DataFrame:
+        """Predict pairs with every member and mix the results; see :class:`PairJudge`."""
+        tables = [member.predict(pairs, swap=swap) for member in self.members]
+        probs = np.exp(self.mixture.apply([table_logits(table) for table in tables]))
+        return add_token_counts(_tabulate(pairs, probs), tables)
+
+
+class ShippedJudge:
+    """The small model in this package."""
+
+    def predict(self, pairs: pd.DataFrame, *, swap: bool | None = None) -> pd.DataFrame:
+        """Predict pairs; see :class:`PairJudge`."""
+        del swap
+        features = extract_features(*(pairs[name].tolist() for name in TEXT_COLUMNS))
+        return _tabulate(pairs, load_shipped().predict(features))
+
+
+@dataclass(frozen=True)
+class CalibratedJudge:
+    """A judge with a calibration of its probabilities."""
+
+    judge: PairJudge
+    calibration: Calibration
+
+    def predict(self, pairs: pd.DataFrame, *, swap: bool | None = None) -> pd.DataFrame:
+        """Predict pairs and calibrate the probabilities; see :class:`PairJudge`."""
+        return apply_calibration(self.judge.predict(pairs, swap=swap), self.calibration)
+
+
+def open_judge(
+    run: RunFolder,
+    *,
+    cache_dir: Path,
+    device: str | None = None,
+    folds: Sequence[int] | None = None,
+) -> PairJudge:
+    """Return the judge of a run: its finished folds averaged, then calibrated.
+
+    A calibration is fitted on the average of all folds. It is therefore not applied when `folds`
+    are named, nor to the members of a blend.
+
+    Parameters
+    ----------
+    run
+        A run with finished folds.
+    cache_dir
+        Folder of converted backbones.
+    device
+        `cpu` or `cuda`; None means the device of the fit.
+    folds
+        The finished folds to average; None means all of them.
+
+    Raises
+    ------
+    RunError
+        When a fold is not finished, or the calibration belongs to other predictions.
+    ModelError, DeviceError
+        When the model is damaged, or this machine cannot compute it.
+    """
+    calibration = read_calibration(run)
+    judge = _open_uncalibrated(run, cache_dir, device, folds)
+    return CalibratedJudge(judge, calibration) if folds is None else judge
+
+
+def _open_uncalibrated(
+    run: RunFolder, cache_dir: Path, device: str | None, folds: Sequence[int] | None = None
+) -> PairJudge:
+    chosen = run.choose_folds(folds)
+    model = run.config.model
+    if model.backbone == BLEND:
+        return _open_blend(run, chosen, cache_dir, device)
+    adapter_dirs = [run.fold(fold).adapter_dir for fold in chosen]
+    if model.backbone == BASELINE:
+        return FeatureJudge([load_feature_model(folder) for folder in adapter_dirs])
+    try:
+        from tiewise.models.backbones import resolve_backbone
+        from tiewise.models.pretrained import find_device, load_folds
+    except ModuleNotFoundError as error:
+        raise missing_extra(model.backbone, error) from error
+    device = find_device(device or run.config.train.device, f"run {run.name}")
+    backbone_dir = resolve_backbone(
+        model.backbone, revision=model.revision, sha256=model.backbone_sha256, cache_dir=cache_dir
+    )
+    judge = load_folds(adapter_dirs, backbone_dir, device=device)
+    judge.swap = run.config.predict.swap
+    judge.batch_tokens = run.config.predict.score_batch_tokens
+    return judge
+
+
+def _open_blend(
+    run: RunFolder, folds: Sequence[int], cache_dir: Path, device: str | None
+) -> BlendJudge:
+    """Return a blend, unless a member was fitted again after the blend."""
+    mixture = load_mixture(run.mixture_path)
+    members = [open_run(name, run.path.parent.parent) for name in mixture.members]
+    for fold in folds:
+        check_predictions(members, read_object(run.fold(fold).identity_path).get("members", {}))
+    judges = [_open_uncalibrated(member, cache_dir, device) for member in members]
+    return BlendJudge(judges, mixture)
+
+
+def _tabulate(pairs: pd.DataFrame, probs: Any) -> pd.DataFrame:
+    table = pd.DataFrame(probs, columns=PROB_COLUMNS)
+    table.insert(0, "id", pairs["id"].to_numpy())
+    return table.assign(is_degenerate=is_degenerate(pairs))

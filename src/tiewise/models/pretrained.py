@@ -1,0 +1,232 @@
+"""Fitted models for prediction: the adapters of several folds, or an exported folder."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+from torch import Tensor, nn
+
+from tiewise.errors import DeviceError, ModelError, RunError
+from tiewise.evaluation.position import average_folds
+from tiewise.files import read_json
+from tiewise.models.adapters import check_folder, read_card
+from tiewise.models.backbones import resolve_backbone
+from tiewise.models.build import load_classifier
+from tiewise.models.loading import quiet_transformers
+from tiewise.models.scoring import predict_pairs
+from tiewise.runs.environment import own_cuda
+from tiewise.tokens.template import Template
+from tiewise.tokens.tokenizer import TextTokenizer, load_tokenizer
+
+
+@dataclass
+class FoldEnsemble:
+    """The weights of several folds on one backbone; their probabilities are averaged.
+
+    The backbone is loaded once. The trained tensors of each fold are in main memory and are copied
+    into the classifier before that fold predicts.
+
+    Attributes
+    ----------
+    classifier
+        A `PairClassifier`, or an `ExportedClassifier`.
+    folds
+        The trained tensors of each fold, by name; an empty dictionary changes nothing.
+    tokenizer, template
+        Those of the fit.
+    swap
+        Whether both orders are scored, unless a call says otherwise.
+    batch_tokens
+        Most tokens of a forward pass.
+    """
+
+    classifier: Any
+    folds: list[dict[str, Tensor]]
+    tokenizer: TextTokenizer
+    template: Template
+    swap: bool = True
+    batch_tokens: int = 16_384
+
+    def predict(self, pairs: pd.DataFrame, *, swap: bool | None = None) -> pd.DataFrame:
+        """Predict pairs with every fold and average the probabilities.
+
+        The table is that of :func:`tiewise.models.scoring.predict_pairs`.
+        """
+        is_swapped = self.swap if swap is None else swap
+        tables = []
+        for weights in self.folds:
+            own = dict(self.classifier.named_parameters())
+            for name, value in weights.items():
+                own[name].data.copy_(value)
+            table = predict_pairs(
+                self.classifier,
+                pairs,
+                self.tokenizer,
+                self.template,
+                is_swapped=is_swapped,
+                batch_tokens=self.batch_tokens,
+            )
+            tables.append(table)
+        return average_folds(tables)
+
+
+def load_folds(
+    adapter_dirs: Sequence[Path], backbone_dir: Path, *, device: torch.device | str = "cpu"
+) -> FoldEnsemble:
+    """Load the adapters of several folds on one backbone.
+
+    Parameters
+    ----------
+    adapter_dirs
+        At least one folder that a fit wrote, all with the same template.
+    backbone_dir
+        The backbone's folder.
+    device
+        Device of the computation.
+
+    Raises
+    ------
+    ModelError
+        When a folder is damaged, has no head of three classes, or belongs to another backbone.
+    RunError
+        When two folders have different templates.
+    """
+    templates = [read_template(folder) for folder in adapter_dirs]
+    if len({template.digest for template in templates}) > 1:
+        listed = ", ".join(map(str, adapter_dirs))
+        raise RunError(f"{listed} have different templates, so they cannot be averaged.")
+    folds: list[dict[str, Tensor]] = []
+    classifier: Any = None
+    for folder in adapter_dirs:
+        classifier = None  # release it first: memory holds one backbone at a time
+        classifier = load_classifier(folder, backbone_dir, device=device, is_trainable=True)
+        parts = classifier.trainable_parameters()
+        folds.append({name: part.detach().cpu().clone() for name, part in parts})
+    tokenizer = _load_same_tokenizer(backbone_dir, adapter_dirs[0])
+    return FoldEnsemble(classifier.eval(), folds, tokenizer, templates[0])
+
+
+def load_folder(folder: Path, *, cache_dir: Path, device: str | None = None) -> FoldEnsemble:
+    """Load an exported folder, or an adapter with the backbone that it names.
+
+    Parameters
+    ----------
+    folder
+        A folder that ``tiewise export`` wrote, or the ``adapter`` folder of a fold.
+    cache_dir
+        Folder of converted backbones.
+    device
+        `cpu` or `cuda`; None means CUDA where there is one.
+
+    Raises
+    ------
+    ModelError, DeviceError
+        When the folder has no such model, is damaged, or this machine cannot compute it.
+    """
+    found_device = find_device(device or "auto", str(folder))
+    if (folder / "export.json").is_file():
+        template = read_template(folder)
+        classifier = ExportedClassifier(folder, found_device)
+        return FoldEnsemble(classifier, [{}], load_tokenizer(folder), template)
+    card = read_card(folder)
+    backbone_dir = resolve_backbone(
+        card.backbone, revision=card.revision, sha256=card.backbone_sha256, cache_dir=cache_dir
+    )
+    return load_folds([folder], backbone_dir, device=found_device)
+
+
+class ExportedClassifier(nn.Module):
+    """The classifier in an exported folder, as transformers alone loads it."""
+
+    can_pack = False
+
+    def __init__(self, folder: Path, device: torch.device | str = "cpu") -> None:
+        super().__init__()
+        from transformers import AutoModelForSequenceClassification
+
+        try:
+            with quiet_transformers():
+                network: Any = AutoModelForSequenceClassification.from_pretrained(
+                    folder,
+                    dtype="auto",
+                    local_files_only=True,
+                    trust_remote_code=False,
+                    use_safetensors=True,
+                )
+        except (OSError, ValueError) as error:
+            raise ModelError(f"{folder} cannot be loaded: {error}. Export it again.") from error
+        self.network = network.to(device).eval()
+
+    @property
+    def device(self) -> torch.device:
+        """Device of the weights."""
+        return next(self.network.parameters()).device  # type: ignore[no-any-return]
+
+    def forward(self, batch: dict[str, Tensor]) -> Tensor:
+        """Return the logits (n, 3) of a padded batch of n rows.
+
+        The network pools at the last token that is not its padding token, so padding is replaced
+        by that token.
+        """
+        inputs = {name: values for name, values in batch.items() if name != "lengths"}
+        is_padding = inputs["attention_mask"] == 0
+        pad_id = self.network.config.pad_token_id
+        inputs["input_ids"] = inputs["input_ids"].masked_fill(is_padding, pad_id)
+        return self.network(**inputs).logits  # type: ignore[no-any-return]
+
+
+def find_device(wanted: str, name: str) -> str:
+    """Return `cpu` or the GPU of this process.
+
+    Parameters
+    ----------
+    wanted
+        `cpu`, `cuda`, or `auto`: CUDA where there is one.
+    name
+        The model's name in messages.
+
+    Raises
+    ------
+    DeviceError
+        When CUDA is wanted and there is none.
+    """
+    has_cuda = torch.cuda.is_available()
+    if wanted == "cuda" and not has_cuda:
+        raise DeviceError(
+            f"{name} needs CUDA, but torch {torch.__version__} finds no CUDA device. Give --device "
+            "cpu, which is slow for a large backbone, or use a machine with a GPU."
+        )
+    return own_cuda() if has_cuda and wanted != "cpu" else "cpu"
+
+
+def read_template(folder: Path) -> Template:
+    """Return the template of an adapter or an export.
+
+    Raises
+    ------
+    ModelError
+        When it is missing, or a file of the folder is damaged.
+    """
+    check_folder(folder)
+    path = folder / "template.json"
+    if not path.is_file():
+        raise ModelError(f"{path} is missing: {folder} was not written by a fit or an export.")
+    return Template.from_dict(read_json(path))
+
+
+def _load_same_tokenizer(backbone_dir: Path, adapter_dir: Path) -> TextTokenizer:
+    """Load the backbone's tokenizer, and compare it with the copy in the adapter's folder."""
+    tokenizer = load_tokenizer(backbone_dir)
+    if (adapter_dir / "tokenizer.json").is_file():
+        kept = load_tokenizer(adapter_dir)
+        if kept.digest != tokenizer.digest:
+            raise ModelError(
+                f"{backbone_dir}/tokenizer.json has changed since the fit: its digest is "
+                f"{tokenizer.digest}; expected {kept.digest}. Give the same backbone."
+            )
+    return tokenizer
