@@ -16,8 +16,8 @@ import pandas as pd
 
 from tiewise.data.formats import read_pairs
 from tiewise.data.labels import PROB_COLUMNS, swap_probs
-from tiewise.data.parse import repair_text
 from tiewise.data.pairs import build_pairs
+from tiewise.data.parse import repair_text
 from tiewise.errors import ModelError, PairsError, missing_extra
 from tiewise.features.feature_model import MODEL_FILE, load_feature_model
 from tiewise.judges.kinds import FeatureJudge, PairJudge, ShippedJudge, open_judge

@@ -17,8 +17,7 @@ import pandas as pd
 
 from tiewise.config import BASELINE, BLEND
 from tiewise.data.labels import PROB_COLUMNS
-from tiewise.data.pairs import TEXT_COLUMNS
-from tiewise.data.pairs import is_degenerate
+from tiewise.data.pairs import TEXT_COLUMNS, is_degenerate
 from tiewise.errors import missing_extra
 from tiewise.evaluation.calibration import Calibration
 from tiewise.features.feature_model import (
@@ -177,7 +176,7 @@ def _open_blend(
     mixture = load_mixture(run.mixture_path)
     members = [open_run(name, run.path.parent.parent) for name in mixture.members]
     for fold in folds:
-        check_predictions(members, read_object(run.fold(fold).identity_path).get("members", {}))
+        check_predictions(members, read_object(run.fold(fold).fingerprint_path).get("members", {}))
     judges = [_open_uncalibrated(member, cache_dir, device) for member in members]
     return BlendJudge(judges, mixture)
 
