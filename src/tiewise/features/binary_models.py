@@ -1,11 +1,10 @@
 """Binary models of a pair: one of tie or not, one of A against B where there is no tie.
 
 Each model blends a logistic regression with boosted trees. The model of A against B is *odd*:
-exchanging the responses changes the sign of its log odds. The model of ties is *even*: exchanging
-the responses changes nothing. Both hold exactly, by construction. Two models lose nothing: the log
-loss of three classes is the log loss of tie or not, plus that of A or B where there is no tie. The
-penalty, the number of trees and the blend are chosen on held-out prompt groups of the training
-rows.
+exchanging the responses changes exactly the sign of its log odds. The model of ties is *even*:
+exchanging the responses changes nothing. Two models lose nothing: the log loss of three classes is
+the log loss of tie or not, plus that of A or B where there is no tie. The penalty, the number of
+trees and the blend are chosen on held-out prompt groups of the training rows.
 """
 
 from __future__ import annotations
@@ -50,7 +49,7 @@ class Settings:
 
 @dataclass(frozen=True)
 class BinaryModel:
-    """A fitted model of one of the two questions."""
+    """A fitted binary model."""
 
     logistic: Logistic
     trees: Trees
@@ -106,18 +105,8 @@ def fit_binary_model(
 ) -> BinaryModel:
     """Choose the settings and fit one binary model.
 
-    Parameters
-    ----------
-    features
-        Features of n pairs.
-    outcomes
-        Shape (n,): probability that A wins (odd) or that the pair is a tie (even).
-    weights
-        Shape (n,), not negative; rows of weight 0 are left out.
-    groups
-        Shape (n,): rows of one group are never on both sides of a split.
-    is_odd, seed
-        Which model it is; seed of the splits and the trees.
+    `outcomes`, shape (n,), are the probability that A wins (odd) or that the pair is a tie (even).
+    Rows of weight 0 are left out. Rows of one group are never on both sides of a split.
     """
     used = np.flatnonzero(weights > 0)
     rows = _soften(_Rows(features, outcomes, weights, is_odd).take(used))

@@ -51,8 +51,7 @@ class PreferenceClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc
         ``source`` are used where they exist, soft labels are not. PairsError names bad rows.
         """
         known = pairs.drop(columns=["label", "winner", *PROB_COLUMNS], errors="ignore")
-        columns = {"id": range(len(pairs)), **known, "label": np.asarray(labels)}
-        table = build_pairs(columns)
+        table = build_pairs({"id": range(len(pairs)), **known, "label": np.asarray(labels)})
         self.model_ = fit_feature_model(table, groups=groups, seed=self.seed)
         self.classes_ = np.array(list(Winner), dtype=np.int64)
         return self

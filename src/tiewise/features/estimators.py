@@ -26,13 +26,8 @@ _CHUNK_ROWS = 4096
 class Logistic:
     """A fitted logistic regression.
 
-    Attributes
-    ----------
-    centre, scale, weights
-        float64, shape (n_columns,). A row is centred, scaled, clipped to [-4, 4] and multiplied by
-        the weights.
-    intercept
-        Log odds of a row at the centre.
+    A row is centred, scaled, clipped to [-4, 4] and multiplied by the weights; `centre`, `scale`
+    and `weights` have the shape (n_columns,). `intercept` is the log odds of a row at the centre.
     """
 
     centre: FloatArray
@@ -43,13 +38,11 @@ class Logistic:
     def log_odds(self, table: FloatArray) -> FloatArray:
         """Return log odds, shape (n,), of a table of shape (n, n_columns)."""
         # A matrix product rounds a row differently in batches of other sizes; a row sum does not.
-        chunks = [
-            (_standardise(table[i : i + _CHUNK_ROWS], self.centre, self.scale) * self.weights).sum(
-                1
-            )
-            for i in range(0, len(table), _CHUNK_ROWS)
-        ]
-        return np.concatenate([np.zeros(0), *chunks]) + self.intercept
+        log_odds = np.empty(len(table))
+        for i in range(0, len(table), _CHUNK_ROWS):
+            rows = _standardise(table[i : i + _CHUNK_ROWS], self.centre, self.scale)
+            log_odds[i : i + _CHUNK_ROWS] = (rows * self.weights).sum(axis=1)
+        return log_odds + self.intercept
 
 
 def fit_logistic(
@@ -65,18 +58,10 @@ def fit_logistic(
     scikit-learn's ``LogisticRegression`` has the same minimum on hard outcomes, but accepts neither
     soft outcomes nor rows that all have one outcome.
 
-    Parameters
-    ----------
-    table
-        Shape (n, n_columns), finite. Without rows all log odds are 0.
-    outcomes
-        Shape (n,): probabilities in [0, 1].
-    weights
-        Shape (n,), positive.
-    penalty
-        Half of it times the sum of squared weights is added to the mean loss.
-    is_odd
-        Fit without centre and intercept, so that negating a row negates its log odds exactly.
+    `table`, shape (n, n_columns), is finite; without rows all log odds are 0. `outcomes` are
+    probabilities and `weights` positive, both of shape (n,). Half of `penalty` times the sum of
+    squared weights is added to the mean loss. An odd model has no centre and no intercept, so that
+    negating a row negates its log odds exactly.
 
     Examples
     --------
@@ -99,15 +84,7 @@ def fit_logistic(
 
 @dataclass(frozen=True)
 class Trees:
-    """Boosted trees, or constant log odds where no tree could be grown.
-
-    Attributes
-    ----------
-    model
-        The fitted estimator; None without trees.
-    constant
-        The log odds before the first tree.
-    """
+    """Boosted trees; `constant` are the log odds before the first tree, or without any tree."""
 
     model: HistGradientBoostingClassifier | None
     constant: float
@@ -131,18 +108,9 @@ def fit_trees(
 ) -> Trees:
     """Grow boosted trees.
 
-    Parameters
-    ----------
-    table
-        Shape (n, n_columns), finite. Without rows, or with one outcome only, no tree is grown.
-    outcomes
-        Shape (n,): probabilities in [0, 1].
-    weights
-        Shape (n,), positive; multiplying all of them by one number changes nothing.
-    n_trees
-        Number of trees; with 0 every row gets the same log odds.
-    seed
-        Seed of the choice of columns for each split.
+    `table`, shape (n, n_columns), is finite. `outcomes` are probabilities and `weights` positive,
+    both of shape (n,); only ratios of weights count. `seed` chooses the columns of each split.
+    Without rows, or with one outcome only, no tree is grown.
     """
     # scikit-learn and scipy are loaded where they are needed: `tiewise.score` needs numpy alone.
     from scipy.special import logit

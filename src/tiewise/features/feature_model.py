@@ -88,8 +88,8 @@ def fit_feature_model(
     ----------
     pairs
         A labelled pairs table of n rows. Soft labels (``prob_a, prob_b, prob_tie``) and ``weight``
-        are used where the columns exist. Model names are not read; ``source`` only shows which rows
-        could not be ties (:func:`tiewise.data.targets.make_targets`).
+        are used where the columns exist; ``source`` only shows which rows could not be ties. A row
+        without any label is a PairsError (:func:`tiewise.data.targets.make_targets`).
     groups
         Shape (n,): the prompt group of each row; the column ``group`` when None.
     seed
@@ -98,11 +98,6 @@ def fit_feature_model(
         Share of the soft label where a row has both labels, in [0, 1].
     features
         Features of the rows where they are known already.
-
-    Raises
-    ------
-    PairsError
-        When there is no row, or a row has neither a label nor soft labels.
 
     Examples
     --------
@@ -160,7 +155,7 @@ def extract_table_features(pairs: pd.DataFrame) -> PairFeatures:
 
 
 class FeatureMemory:
-    """Features of rows by the digest of their texts, so that all folds count each row only once."""
+    """Features of rows by the digest of their texts, so that folds share the work."""
 
     def __init__(self) -> None:
         self._known: dict[str, PairFeatures] = {}
@@ -191,12 +186,8 @@ def fit_feature_fold(
     check_fingerprint(task.folder, fingerprint, resume=task.resume)
     if task.folder.is_finished:
         return None
-    model = fit_feature_model(
-        train,
-        seed=config.train.seed,
-        soft_weight=config.train.soft_weight,
-        features=_MEMORY.extract(train),
-    )
+    seed, share, known = config.train.seed, config.train.soft_weight, _MEMORY.extract(train)
+    model = fit_feature_model(train, seed=seed, soft_weight=share, features=known)
     model.save(task.folder.adapter_dir)
     probs = model.predict_features(_MEMORY.extract(held_out))
     logits = pd.DataFrame(np.log(probs), columns=LOGIT_COLUMNS)

@@ -15,8 +15,9 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from tiewise.data.parse import join_turns
 from tiewise.features import text_counts
-from tiewise.features.text_counts import Counts, Words, count_text, join_turns, shorten, split_words
+from tiewise.features.text_counts import Counts, Words, count_text, shorten, split_words
 
 FloatArray = npt.NDArray[np.float64]
 Turns = Sequence[str | None]
@@ -47,15 +48,7 @@ _BYTES = {
 
 @dataclass(frozen=True)
 class PairFeatures:
-    """The features of n pairs.
-
-    Attributes
-    ----------
-    signed, shared
-        float64, shapes (n, n_signed) and (n, n_shared).
-    signed_names, shared_names
-        One name for each column.
-    """
+    """Signed and shared features of n pairs, float64, and the names of their columns."""
 
     signed: FloatArray
     shared: FloatArray
@@ -92,15 +85,7 @@ def extract_features(
 ) -> PairFeatures:
     """Return the features of pairs.
 
-    Parameters
-    ----------
-    prompts, responses_a, responses_b
-        Length n, at least 1; each a list of turns, which are strings or None.
-
-    Returns
-    -------
-    PairFeatures
-        Every value is finite.
+    Each argument has at least one list of turns (strings or None). Every feature is finite.
 
     Examples
     --------

@@ -83,10 +83,7 @@ def load_shipped() -> ShippedModel:
 
 
 def shipped_from_json(values: dict[str, Any]) -> ShippedModel:
-    """Return the model in a JSON object, as ``benchmarks/shipped_model.py`` writes it.
-
-    ModelError means that it was fitted on features of another version.
-    """
+    """Return the model in a JSON object; ModelError when its features have another version."""
     if values["features_version"] != FORMAT_VERSION:
         raise ModelError(
             f"{MODEL_FILE} has features of version {values['features_version']}; expected version "

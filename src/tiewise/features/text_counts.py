@@ -9,7 +9,6 @@ from __future__ import annotations
 import itertools
 import re
 import zlib
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -79,17 +78,6 @@ class Words(NamedTuple):
     bigrams: frozenset[tuple[str, str]]
 
 
-def join_turns(turns: Sequence[str | None]) -> str:
-    r"""Return the turns as one text with a line break between two; a missing turn is empty.
-
-    Examples
-    --------
-    >>> join_turns(["a", None, "b"])
-    'a\n\nb'
-    """
-    return "\n".join(turn or "" for turn in turns)
-
-
 def shorten(text: str) -> str:
     """Return both ends of a text longer than `MAX_CHARS`, and any other text unchanged."""
     half = MAX_CHARS // 2
@@ -97,13 +85,7 @@ def shorten(text: str) -> str:
 
 
 def split_words(text: str) -> Words:
-    """Return the words of ``shorten(text)`` in lower case.
-
-    Examples
-    --------
-    >>> sorted(split_words("The cat, the dog.").content)
-    ['cat', 'dog']
-    """
+    """Return the words of ``shorten(text)`` in lower case."""
     ordered = _WORD.findall(shorten(text).lower())
     distinct = frozenset(ordered)
     bigrams = frozenset(itertools.pairwise(ordered))
