@@ -37,6 +37,10 @@ source_suffix = {".md": "markdown", ".rst": "restructuredtext"}
 myst_heading_anchors = 3
 
 autodoc_member_order = "bysource"
+# scikit-learn adds these methods to estimators; their docstrings refer to its own pages.
+autodoc_default_options = {
+    "exclude-members": "get_metadata_routing, set_fit_request, set_score_request"
+}
 autodoc_typehints = "none"  # the docstrings say shape, dtype and range
 numpydoc_show_class_members = False
 
