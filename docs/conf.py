@@ -39,7 +39,8 @@ myst_heading_anchors = 3
 autodoc_member_order = "bysource"
 # scikit-learn adds these methods to estimators; their docstrings refer to its own pages.
 autodoc_default_options = {
-    "exclude-members": "get_metadata_routing, set_fit_request, set_score_request"
+    "exclude-members": "get_metadata_routing, set_fit_request, set_predict_request, "
+    "set_predict_proba_request, set_score_request"
 }
 autodoc_typehints = "none"  # the docstrings say shape, dtype and range
 numpydoc_show_class_members = False
