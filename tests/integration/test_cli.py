@@ -137,7 +137,7 @@ REFUSED_FITS = {
     "--n-warmup-steps -2": "--n-warmup-steps",
     "--seed -1": "--seed",
     "--data-seed -1": "--data-seed",
-    "--optimizer nonsense": "--optimizer nonsense",
+    "--optimizer nonsense": "--optimizer is nonsense",
     "--report-to nonsense": "--report-to nonsense",
     "--quantization nf4 --tuning full": "--tuning full",
     "--lora-targets nonsense": "--lora-targets",
