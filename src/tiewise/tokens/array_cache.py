@@ -1,16 +1,9 @@
 """Disk cache for named arrays: safe under concurrent writers, crashes and corruption.
 
-`joblib.Memory` decides what is cached. This module is the store behind it, because joblib's own
-store unpickles files and returns corrupted bytes as data. An entry is one file: a SHA-256, a line
-of JSON (key, names, types, shapes), then the bytes of each array.
-
-* An entry is used only if its digest and its key are right. The digest is taken from the memory
-  map that is then returned. Anything else counts as a miss: a warning, and the arrays are computed
-  again.
-* A file appears by one rename, so that readers see a whole entry or none.
-* Nothing is pickled or unpickled. Everything that the result depends on belongs in the key, the
-  versions of code and libraries included.
-* A disk that cannot be written costs the cache, not the result.
+`joblib.Memory` decides what is cached; this module is its store, because joblib's own unpickles
+files and returns corrupted bytes as data. An entry is one file: a SHA-256, a line of JSON (key,
+names, types, shapes), then the bytes of each array. An entry with a wrong digest or key is computed
+again, and a disk that cannot be written costs the cache, not the result.
 """
 
 from __future__ import annotations
@@ -47,21 +40,10 @@ _LOG = logging.getLogger(__name__)
 def load_or_compute(
     cache_dir: Path | str | None, key: str, compute: Callable[[], Arrays]
 ) -> Arrays:
-    """Return ``compute()``, or an intact copy of it from the cache.
+    """Return ``compute()``, or a read-only, memory-mapped copy of it from the cache.
 
-    Parameters
-    ----------
-    cache_dir
-        Folder of the cache; it may be deleted at any time. None computes without a cache.
-    key
-        A digest of everything that the result depends on, code and library versions included.
-    compute
-        Returns the arrays by name. Their types are plain numbers or booleans, not objects.
-
-    Returns
-    -------
-    dict of str to array
-        As computed on a miss; read-only and memory-mapped on a hit.
+    `key` is a digest of everything that the result depends on, versions of code and libraries
+    included. The arrays contain numbers or booleans, not objects.
     """
     if cache_dir is None:
         return compute()
@@ -77,24 +59,17 @@ def load_or_compute(
 def read_arrays(path: Path, key: str) -> Arrays:
     """Read an entry, memory-mapped, after checking its digest and its key.
 
-    Raises
-    ------
-    OSError
-        When the file is missing or cannot be read.
-    ValueError, KeyError, TypeError
-        When the file is damaged or belongs to another key.
+    A damaged file or another key is a ValueError, KeyError or TypeError.
     """
     with path.open("rb") as file:
         mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
     data = memoryview(mapped)
     if hashlib.sha256(data[_DIGEST_SIZE:]).digest() != data[:_DIGEST_SIZE]:
-        message = "its checksum is wrong"
-        raise ValueError(message)
+        raise ValueError("its checksum is wrong")
     offset = mapped.find(b"\n", _DIGEST_SIZE) + 1
     header = json.loads(bytes(data[_DIGEST_SIZE:offset]))
     if header["key"] != key:
-        message = "it belongs to another key"
-        raise ValueError(message)
+        raise ValueError("it belongs to another key")
     arrays = {}
     for name, (dtype, shape) in header["arrays"].items():
         array = np.frombuffer(data, dtype, math.prod(shape), offset)
@@ -167,8 +142,9 @@ class ArrayStore(StoreBackendBase, StoreBackendMixin):  # type: ignore[misc]
         return {}
 
     def _refuse(self, *_: Any) -> Any:
-        message = "The array store is neither listed nor cleared; delete its folder instead."
-        raise NotImplementedError(message)
+        raise NotImplementedError(
+            "The array store is neither listed nor cleared; delete its folder instead."
+        )
 
     get_metadata = store_metadata = store_cached_func_code = create_location = _ignore
     clear_location = get_items = _open_item = _item_exists = _move_item = _refuse

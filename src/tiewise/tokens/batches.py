@@ -1,8 +1,7 @@
 """Plans of batches: the rows that share an optimiser step, a process and a micro-batch.
 
-`step_rows` alone decides the rows of a step. How they are then split (over processes, under a token
-budget, sorted or packed) changes speed and memory but not the rows, so every layout must give the
-same gradient. The layouts:
+`StepRows` alone decides the rows of a step. How they are then split changes speed and memory but
+not the rows, so every layout must give the same gradient. The layouts:
 
 ``padded``
     the given order; a micro-batch costs its number of rows times its longest row.
@@ -16,9 +15,8 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, get_args, overload
+from typing import Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -30,69 +28,38 @@ Layout = Literal["padded", "sorted", "packed"]
 
 
 @dataclass(frozen=True)
-class StepRows(Sequence[IntArray]):
-    """The rows of every optimiser step; any step is computed without those before it."""
+class StepRows:
+    """The `n_rows` rows assigned to optimiser steps, in a new order each epoch.
+
+    Step k is an int64 array of row numbers, shape (batch_size,), or the rest at the end of an
+    epoch. It is computed without the steps before it.
+
+    >>> steps = StepRows(5, batch_size=2, n_epochs=2, seed=0)
+    >>> len(steps), [len(rows) for rows in steps]
+    (6, [2, 2, 1, 2, 2, 1])
+    """
 
     n_rows: int
     batch_size: int
     n_epochs: int
     seed: int
 
+    def __post_init__(self) -> None:
+        _require(n_rows=(self.n_rows, 1), batch_size=(self.batch_size, 1))
+        _require(n_epochs=(self.n_epochs, 0), seed=(self.seed, 0))
+
     @property
     def steps_per_epoch(self) -> int:
-        """Optimiser steps in one epoch; the last may have fewer rows."""
+        """Optimiser steps in one epoch."""
         return math.ceil(self.n_rows / self.batch_size)
 
     def __len__(self) -> int:
         return self.steps_per_epoch * self.n_epochs
 
-    @overload
-    def __getitem__(self, step: int) -> IntArray: ...
-    @overload
-    def __getitem__(self, step: slice) -> list[IntArray]: ...
-    def __getitem__(self, step: int | slice) -> IntArray | list[IntArray]:
-        if isinstance(step, slice):
-            return [self[position] for position in range(*step.indices(len(self)))]
-        step = range(len(self))[step]
-        epoch, position = divmod(step, self.steps_per_epoch)
+    def __getitem__(self, step: int) -> IntArray:
+        epoch, position = divmod(range(len(self))[step], self.steps_per_epoch)
         order = _epoch_order(self.n_rows, self.seed, epoch)
         return order[position * self.batch_size : (position + 1) * self.batch_size]
-
-
-def step_rows(n: int, batch_size: int, n_epochs: int, seed: int) -> StepRows:
-    """Assign `n` rows to optimiser steps, in a new order each epoch.
-
-    Parameters
-    ----------
-    n
-        Number of rows, at least 1.
-    batch_size
-        Rows of a step (the global batch), at least 1. The last step of an epoch has the rest.
-    n_epochs
-        Passes over the rows, at least 0.
-    seed
-        Seed of the permutations, at least 0.
-
-    Returns
-    -------
-    StepRows
-        A sequence of int64 arrays, shape (batch_size,) or less, each in [0, n).
-
-    Raises
-    ------
-    ConfigError
-        When a number is out of range.
-
-    Examples
-    --------
-    >>> steps = step_rows(5, batch_size=2, n_epochs=2, seed=0)
-    >>> len(steps), [len(rows) for rows in steps]
-    (6, [2, 2, 1, 2, 2, 1])
-    >>> sorted(int(row) for rows in steps[:3] for row in rows)
-    [0, 1, 2, 3, 4]
-    """
-    _require(n=(n, 1), batch_size=(batch_size, 1), n_epochs=(n_epochs, 0), seed=(seed, 0))
-    return StepRows(n, batch_size, n_epochs, seed)
 
 
 def plan_step(
@@ -103,38 +70,12 @@ def plan_step(
     layout: Layout,
     n_processes: int = 1,
 ) -> list[list[IntArray]]:
-    """Split one step's rows over processes and micro-batches.
+    """Split a step's rows of `lengths` tokens, (n,), over processes and micro-batches.
 
-    Parameters
-    ----------
-    lengths
-        Tokens of each row of the step, shape (n,), integers, at least 1.
-    micro_batch_tokens
-        Maximum tokens of a micro-batch, padding included. A longer row is a micro-batch alone.
-    n_micro_batches
-        Replaces the token budget: the number of micro-batches of each process, none of them
-        empty. A process with fewer rows has one for each row.
-    layout
-        See the module.
-    n_processes
-        Processes that share the step. Their token loads differ by at most the longest row.
+    The result has for each process its micro-batches, as positions into `lengths`. Token loads of
+    processes differ by at most the longest row. `n_micro_batches` replaces the budget of
+    `micro_batch_tokens` (padding included): so many for each process, or one for each of its rows.
 
-    Returns
-    -------
-    list of list of int64 arrays
-        The micro-batches of each process: positions into `lengths`, each exactly once in all. A
-        process without a row has an empty list.
-
-    Raises
-    ------
-    ConfigError
-        When a number is out of range or the layout is unknown.
-
-    Examples
-    --------
-    >>> plan = plan_step([9, 1, 8, 2], micro_batch_tokens=10, layout="packed")
-    >>> [batch.tolist() for batch in plan[0]]
-    [[0, 1], [2, 3]]
     >>> plan = plan_step([9, 1, 8, 2], micro_batch_tokens=10, layout="padded", n_processes=2)
     >>> [[batch.tolist() for batch in batches] for batches in plan]
     [[[0], [1]], [[2], [3]]]
@@ -148,24 +89,10 @@ def plan_step(
 
 
 def plan_batches(lengths: npt.ArrayLike, *, max_tokens: int, layout: Layout) -> list[IntArray]:
-    """Split rows to be scored into batches of at most `max_tokens` tokens.
+    """Split rows of `lengths` tokens, (n,), into batches to be scored; return their positions.
 
-    Parameters
-    ----------
-    lengths
-        Tokens of each row, shape (n,), integers, at least 1.
-    max_tokens
-        Maximum tokens of a batch, padding included. A longer row is a batch alone.
-    layout
-        See the module.
+    A batch has at most `max_tokens` tokens, padding included; a longer row is a batch alone.
 
-    Returns
-    -------
-    list of int64 arrays
-        Positions into `lengths`, each exactly once.
-
-    Examples
-    --------
     >>> [batch.tolist() for batch in plan_batches([3, 9, 4], max_tokens=9, layout="sorted")]
     [[1], [2, 0]]
     """
@@ -176,8 +103,6 @@ def plan_batches(lengths: npt.ArrayLike, *, max_tokens: int, layout: Layout) -> 
 def balance(lengths: IntArray, n_parts: int) -> list[IntArray]:
     """Assign rows, longest first, to the part with the least load; parts keep the given order.
 
-    Examples
-    --------
     >>> [part.tolist() for part in balance(np.array([9, 1, 8, 2]), 2)]
     [[0, 1], [2, 3]]
     """
@@ -192,14 +117,7 @@ def balance(lengths: IntArray, n_parts: int) -> list[IntArray]:
 
 
 def pack(lengths: IntArray, rows: IntArray, budget: int, layout: Layout) -> list[IntArray]:
-    """Divide `rows` into micro-batches of at most `budget` tokens; a longer row is one alone.
-
-    Examples
-    --------
-    >>> lengths = np.array([3, 9, 4])
-    >>> [part.tolist() for part in pack(lengths, np.arange(3), 9, "packed")]
-    [[1], [2, 0]]
-    """
+    """Divide `rows` into micro-batches of at most `budget` tokens; a longer row is one alone."""
     if layout == "padded":
         return _pack_in_order(lengths, rows, budget)
     rows = rows[_longest_first(lengths[rows])]
@@ -211,8 +129,6 @@ def pack(lengths: IntArray, rows: IntArray, budget: int, layout: Layout) -> list
 def split(lengths: IntArray, rows: IntArray, n_parts: int, layout: Layout) -> list[IntArray]:
     """Divide `rows` into exactly `n_parts` parts, or one for each row when rows are fewer.
 
-    Examples
-    --------
     >>> lengths = np.array([3, 9, 4])
     >>> [part.tolist() for part in split(lengths, np.arange(3), 2, "packed")]
     [[1], [0, 2]]
@@ -268,19 +184,16 @@ def _epoch_order(n_rows: int, seed: int, epoch: int) -> IntArray:
 
 def _checked_lengths(lengths: npt.ArrayLike, budget: int, layout: str) -> IntArray:
     if layout not in get_args(Layout):
-        message = f"layout is {layout!r}; expected one of {', '.join(get_args(Layout))}."
-        raise ConfigError(message)
+        raise ConfigError(f"layout is {layout!r}; expected one of {', '.join(get_args(Layout))}.")
     _require(max_tokens=(budget, 1))
     lengths = np.asarray(lengths, dtype=np.int64)
     if (lengths < 1).any():
         position = int(np.argmin(lengths))
-        message = f"Row {position} has {lengths[position]} tokens; expected at least 1."
-        raise ConfigError(message)
+        raise ConfigError(f"Row {position} has {lengths[position]} tokens; expected at least 1.")
     return lengths
 
 
 def _require(**numbers: tuple[int, int]) -> None:
     for name, (value, least) in numbers.items():
         if value < least:
-            message = f"{name} is {value}; expected at least {least}."
-            raise ConfigError(message)
+            raise ConfigError(f"{name} is {value}; expected at least {least}.")

@@ -36,8 +36,6 @@ class Ragged:
 def offsets_of(lengths: IntArray) -> IntArray:
     """Return the start of each part and, last, the end of the last part: int64 (n + 1,).
 
-    Examples
-    --------
     >>> offsets_of(np.array([2, 0, 3]))
     array([0, 2, 2, 5])
     """
@@ -47,8 +45,6 @@ def offsets_of(lengths: IntArray) -> IntArray:
 def ranges(starts: IntArray, lengths: IntArray) -> IntArray:
     """Return the integers of all ranges [start, start + length), end to end.
 
-    Examples
-    --------
     >>> ranges(np.array([10, 5]), np.array([2, 3]))
     array([10, 11,  5,  6,  7])
     """
@@ -61,8 +57,6 @@ def ranges(starts: IntArray, lengths: IntArray) -> IntArray:
 def chunks(n: int) -> Iterator[slice]:
     """Yield slices that cut n parts into chunks small enough to process at once.
 
-    Examples
-    --------
     >>> list(chunks(3000))
     [slice(0, 2048, None), slice(2048, 3000, None)]
     """
@@ -72,8 +66,6 @@ def chunks(n: int) -> Iterator[slice]:
 def gather(values: Int32Array, starts: IntArray, lengths: IntArray) -> Int32Array:
     """Return the parts of `values` that begin at `starts`, end to end.
 
-    Examples
-    --------
     >>> gather(np.arange(9, dtype=np.int32), np.array([7, 0]), np.array([2, 3]))
     array([7, 8, 0, 1, 2], dtype=int32)
     """

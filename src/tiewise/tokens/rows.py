@@ -1,8 +1,7 @@
 """Assemble rows of token ids from tokenised pairs, by array operations alone.
 
-Template, length, truncation and the order of the responses are applied here, so that changing one
-of them costs no tokenisation. The *stream* of a field is its turns, with the special token `turn`
-between them and `missing` in place of each null. A cut keeps the head and the tail of a stream.
+Changing the template, the length or the order of the responses costs no tokenisation. The *stream*
+of a field is its turns, with the special token `turn` between them and `missing` for each null.
 """
 
 from __future__ import annotations
@@ -16,15 +15,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from tiewise.errors import TemplateError
-from tiewise.tokens.ragged import (
-    Int32Array,
-    IntArray,
-    Ragged,
-    chunks,
-    gather,
-    offsets_of,
-    ranges,
-)
+from tiewise.tokens.ragged import Int32Array, IntArray, Ragged, chunks, gather, offsets_of, ranges
 from tiewise.tokens.template import Template, fill_in_order, share_budget
 from tiewise.tokens.tokenization import (
     TokenizedPairs,
@@ -83,25 +74,10 @@ def token_rows(
     cache_dir: Path | str | None,
     is_swapped: bool = False,
 ) -> TokenRows:
-    """Turn a pairs table into rows of ids.
+    """Turn a pairs table into one row of ids for each pair.
 
-    Parameters
-    ----------
-    pairs
-        With columns `prompt`, `response_a`, `response_b`; each cell is a list of str or None.
-    tokenizer
-        From `load_tokenizer`.
-    template
-        From `build_template`, or read back from a run.
-    cache_dir
-        Folder of the token cache; None caches nothing.
-    is_swapped
-        Whether response B comes first, as A.
-
-    Returns
-    -------
-    TokenRows
-        One row for each pair, in the order of `pairs`.
+    `cache_dir` is the folder of the token cache; None caches nothing. When `is_swapped`, response
+    B comes first, as A.
     """
     if template.name == "notebook":
         strings = tokenize_strings(
@@ -119,26 +95,9 @@ def token_rows(
 def assemble(
     tokenized: TokenizedPairs, template: Template, *, is_swapped: bool = False
 ) -> TokenRows:
-    """Render every pair with a ``fields`` template.
+    """Render n pairs with a ``fields`` template: n rows, each at most ``max_length`` long.
 
-    Parameters
-    ----------
-    tokenized
-        The turns of n pairs.
-    template
-        Special tokens, length and truncation.
-    is_swapped
-        Whether response B comes first, as A.
-
-    Returns
-    -------
-    TokenRows
-        n rows, each at most ``template.max_length`` long.
-
-    Raises
-    ------
-    TemplateError
-        When a text contains one of the template's special tokens: it was tokenised differently.
+    TemplateError means that a text contains a special token of the template.
     """
     prompt, first, second = tokenized.fields
     fields = (prompt, second, first) if is_swapped else (prompt, first, second)
@@ -242,11 +201,10 @@ def _count_kept(marks: IntArray, offsets: IntArray, heads: IntArray, tails: IntA
 def _check_text(text: Int32Array, template: Template) -> None:
     for token in template.special_tokens.reserved:
         if (text == token).any():
-            message = (
+            raise TemplateError(
                 f"A text contains the special token {token}; expected ordinary tokens only. The "
                 "template belongs to another tokenizer; build it again with build_template."
             )
-            raise TemplateError(message)
 
 
 def _type_ids(

@@ -50,33 +50,20 @@ class SpecialTokens:
 def choose_special_tokens(
     reserved: Mapping[str, int], encode: Callable[[str], Sequence[int]], *, pad: str | None = None
 ) -> SpecialTokens:
-    """Choose special tokens among those that the backbone's vocabulary reserves.
+    """Choose special tokens among those that text cannot produce, given as token -> id.
 
-    Parameters
-    ----------
-    reserved
-        Token -> id of every token that text cannot produce, without the unknown token.
-    encode
-        Returns the ids of a plain text without adding special tokens; it encodes the labels.
-    pad
-        The backbone's padding token. It is used unless a delimiter needs the same id: some
-        vocabularies pad with the end token, and pooling would then skip the end of a row.
-
-    Raises
-    ------
-    TemplateError
-        When there are fewer than four such tokens.
+    `encode` returns the ids of a label. The backbone's padding token `pad` is used unless a
+    delimiter needs the same id: pooling would then skip the end of a row.
     """
     for family in _FAMILIES:
         with contextlib.suppress(LookupError):
             return _choose(family, reserved, encode, pad)
-    message = (
+    raise TemplateError(
         f"The vocabulary has {len(reserved)} token(s) that text cannot produce "
         f"({', '.join(sorted(reserved)) or 'none'}); expected at least 4, for delimiters, padding "
         "and missing turns. Add special tokens to the tokenizer (tokenizer.add_special_tokens), "
         "resize the backbone's embedding, and save both."
     )
-    raise TemplateError(message)
 
 
 _ANY = "*"

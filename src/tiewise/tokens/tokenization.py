@@ -1,12 +1,9 @@
 """Tokenise each turn once and cache its ids.
 
-The cache holds the ids of every turn of every field, bounded to the turn's first and last 4,096
-tokens. Its key covers the texts, the tokenizer (without its truncation and padding), the code that
-tokenises and the version of the tokenizers library. Nothing that a template decides is part of it,
-so another length, truncation or order of the responses costs no tokenisation.
-
-A long text is cut to characters before it is tokenised (six for each wanted token, more where that
-is too short), so that megabytes in one turn cost little. Equal texts are tokenised once.
+The cache contains the first and last 4,096 ids of every turn. Its key covers the texts, the
+tokenizer, the code that tokenises and the version of the library, and nothing of the template.
+A long text is cut to six characters for each wanted token (more where that is too short) before it
+is tokenised. Equal texts are tokenised once.
 """
 
 from __future__ import annotations
@@ -82,28 +79,11 @@ class TokenizedPairs:
 def tokenize(
     pairs: pd.DataFrame, tokenizer: TextTokenizer, *, cache_dir: Path | str | None
 ) -> TokenizedPairs:
-    """Tokenise every turn of every field, or read the ids from the cache.
+    """Tokenise every turn of every field, or read the ids from the cache (None: no cache).
 
-    Parameters
-    ----------
-    pairs
-        With columns `prompt`, `response_a`, `response_b`; each cell is a list of str or None. An
-        empty list counts as one missing turn.
-    tokenizer
-        From `load_tokenizer`.
-    cache_dir
-        Folder of the cache; None caches nothing.
-
-    Returns
-    -------
-    TokenizedPairs
-        Its arrays are read-only and memory-mapped when they come from the cache. The original
-        length of a turn is exact up to 49,152 characters and an estimate beyond.
-
-    Raises
-    ------
-    PairsError
-        When a text cannot be encoded as UTF-8.
+    Each cell of the columns `prompt`, `response_a` and `response_b` is a list of str or None; an
+    empty list counts as one missing turn. Arrays from the cache are read-only. The original length
+    of a turn is exact up to 49,152 characters and an estimate beyond.
     """
     columns = [TextColumn.of(pairs[name]) for name in FIELDS]
     key = _key("turns", tokenizer, [column.digest() for column in columns])
@@ -124,14 +104,8 @@ def tokenize_strings(
 ) -> Ragged:
     """Tokenise each pair as the notebook does: one string, special tokens in the text parsed.
 
-    Parameters
-    ----------
-    pairs, tokenizer, cache_dir
-        See `tokenize`.
-    max_length
-        Ids that the template will keep; at least 8,192 are tokenised and cached.
-    is_swapped
-        Whether response B comes first, as A.
+    The template keeps `max_length` ids; at least 8,192 are cached. When `is_swapped`, response B
+    comes first, as A.
     """
     names = ("prompt", "response_b", "response_a") if is_swapped else FIELDS
     columns = [TextColumn.of(pairs[name]) for name in names]
@@ -167,8 +141,6 @@ class TextColumn:
     def of(cls, cells: Iterable[list[str | None]]) -> TextColumn:
         """Flatten a column of the pairs table; a cell without a turn is a missing turn.
 
-        Examples
-        --------
         >>> column = TextColumn.of([["one", None], []])
         >>> column.texts, column.missing.tolist(), column.rows.tolist()
         (['one', '', ''], [False, True, True], [0, 2, 3])
@@ -186,10 +158,7 @@ class TextColumn:
     def digest(self) -> str:
         """Return a digest of texts, nulls and rows: 64 hex digits, equal only for equal columns.
 
-        Raises
-        ------
-        PairsError
-            When a text cannot be encoded as UTF-8.
+        A text that cannot be encoded as UTF-8 is a PairsError.
         """
         lengths = np.fromiter(map(len, self.texts), np.int64, len(self.texts))
         digest = hashlib.sha256(f"{len(self.texts)} {len(self.rows)} ".encode())
@@ -199,34 +168,19 @@ class TextColumn:
             for start in range(0, len(self.texts), _BATCH):  # small enough for the cache
                 digest.update(b"".join(map(str.encode, self.texts[start : start + _BATCH])))
         except UnicodeEncodeError as error:
-            message = (
+            raise PairsError(
                 f"The text {error.object[:40]!r} holds half a surrogate pair, which no encoding "
                 "accepts. Read the file with read_pairs, which repairs it."
-            )
-            raise PairsError(message) from error
+            ) from error
         return digest.hexdigest()
 
 
 def encode_texts(texts: Sequence[str], encode: Encode, bound: Bound) -> Ragged:
-    """Encode every text in batches, with a progress bar on a terminal.
+    """Encode the ends of every text in batches, with a progress bar on a terminal.
 
-    Parameters
-    ----------
-    texts
-        The texts; n of them.
-    encode
-        Returns the ids of each text of a batch.
-    bound
-        Of a text with more tokens, only the first and the last are kept.
+    `n_original` of the result is exact up to six characters for each token of the bound, and an
+    estimate beyond, from the tokens per character at both ends.
 
-    Returns
-    -------
-    Ragged
-        n entries. `n_original` is exact up to six characters for each token of the bound, and an
-        estimate beyond, from the tokens per character at both ends.
-
-    Examples
-    --------
     >>> spell = lambda texts: [[ord(letter) for letter in text] for text in texts]
     >>> encoded = encode_texts(["abcdef", "b"], spell, Bound(head=2, tail=1))
     >>> encoded.values, encoded.offsets, encoded.n_original

@@ -1,9 +1,7 @@
 """Tokenizer wrapper that never emits special tokens from untrusted text.
 
-`TextTokenizer` works on its own copy of the caller's tokenizer, made from the serialised state
-without truncation and padding, so that the caller's object can be used and changed freely. The copy
-does not parse special tokens, including those that the vocabulary adds without marking them as
-special (Gemma's ``<unused0>``): a text that spells ``<eos>`` stays text.
+A text that spells ``<eos>`` stays text; so do tokens that a vocabulary adds without marking them as
+special, such as Gemma's ``<unused0>``. Truncation and padding of the original do not apply.
 """
 
 from __future__ import annotations
@@ -31,19 +29,16 @@ _SPECIAL = re.compile(
 class TextTokenizer:
     """Encoder of texts whose ids never contain a special token.
 
-    Parameters
-    ----------
-    state
-        The text of a ``tokenizer.json``, as ``to_str()`` of a `tokenizers.Tokenizer` returns it.
-    special
-        Role -> token, such as ``{"eos_token": "<eos>"}``, as ``tokenizer_config.json`` has them.
+    `state` is the text of a ``tokenizer.json``, and `special` has its roles as
+    ``tokenizer_config.json`` states them, such as ``{"eos_token": "<eos>"}``.
     """
 
     def __init__(self, state: str, special: Mapping[str, str] | None = None) -> None:
         content = json.loads(state)
         if not (isinstance(content, dict) and isinstance(content.get("model"), dict)):
-            message = "The tokenizer's state has no model; expected the text of a tokenizer.json."
-            raise ModelError(message)
+            raise ModelError(
+                "The tokenizer's state has no model; expected the text of a tokenizer.json."
+            )
         content["truncation"] = content["padding"] = None
         self._content: dict[str, Any] = content
         self.special = dict(special or {})
@@ -104,25 +99,16 @@ class TextTokenizer:
 
 
 def load_tokenizer(backbone_dir: Path | str) -> TextTokenizer:
-    """Read the tokenizer of a backbone, once per process while the file is unchanged.
+    """Read the tokenizer of a backbone, once per process while its ``tokenizer.json`` is unchanged.
 
-    Parameters
-    ----------
-    backbone_dir
-        A folder with ``tokenizer.json`` and, optionally, ``tokenizer_config.json``.
-
-    Raises
-    ------
-    ModelError
-        When there is no ``tokenizer.json`` or it cannot be read.
+    ``tokenizer_config.json`` and ``special_tokens_map.json`` are optional.
     """
     path = Path(backbone_dir) / "tokenizer.json"
     if not path.is_file():
-        message = (
+        raise ModelError(
             f"{path} is missing; expected the backbone's fast tokenizer. Write it once with "
             "transformers' AutoTokenizer.from_pretrained(...).save_pretrained(folder)."
         )
-        raise ModelError(message)
     stat = path.stat()
     return _load(path, stat.st_mtime_ns, stat.st_size)
 
@@ -133,16 +119,16 @@ def _load(path: Path, modified: int, size: int) -> TextTokenizer:
     try:
         return TextTokenizer(path.read_text(encoding="utf-8"), _read_special(path.parent))
     except ValueError as error:
-        message = f"{path} is not a tokenizer: {error}. Download the file again."
-        raise ModelError(message) from error
+        raise ModelError(f"{path} is not a tokenizer: {error}. Download the file again.") from error
 
 
 def _build(content: Mapping[str, Any]) -> Tokenizer:
     try:
         return Tokenizer.from_str(json.dumps(content))
     except Exception as error:  # tokenizers raises bare Exception
-        message = f"The tokenizer's state is damaged: {error}. Download tokenizer.json again."
-        raise ModelError(message) from error
+        raise ModelError(
+            f"The tokenizer's state is damaged: {error}. Download tokenizer.json again."
+        ) from error
 
 
 def _read_special(folder: Path) -> dict[str, str]:

@@ -18,7 +18,7 @@ from torch.utils.data import Dataset
 from tiewise.config import RunConfig, TrainConfig
 from tiewise.data.targets import Targets, make_targets
 from tiewise.models.backbones import backbone_digest, resolve_backbone, settings_digest
-from tiewise.tokens.batches import Layout, plan_step, step_rows
+from tiewise.tokens.batches import Layout, StepRows, plan_step
 from tiewise.tokens.rows import TokenRows, token_rows
 from tiewise.tokens.template import Template, build_template
 from tiewise.tokens.tokenizer import TextTokenizer, load_tokenizer
@@ -150,7 +150,7 @@ class StepDataset(Dataset[Step]):
         self.process_index, self.n_processes = process_index, n_processes
         self.micro_batch_tokens = train_config.micro_batch_tokens
         self._n_pairs = len(examples.ids) // (2 if train_config.both_orders else 1)
-        self._pairs = step_rows(
+        self._pairs = StepRows(
             self._n_pairs, train_config.batch_size, train_config.n_epochs, train_config.seed
         )
         self._mean_weight = float(examples.targets.weights.mean()) or 1.0
