@@ -287,10 +287,12 @@ def _load_cached(
 def _load(name: str, artifacts_dir: Path, device: str | None) -> PairJudge:
     """Load the shipped model, a run, a folder with a model, or a repository of the hub."""
     cache_dir = artifacts_dir / "cache"
-    is_run = (artifacts_dir / "runs" / name / "config.json").is_file()
+    folder = Path(name)
+    # Joined to an absolute path, the folder of runs is ignored; an export has a config.json too.
+    is_plain = folder.name == name
+    is_run = is_plain and (artifacts_dir / "runs" / name / "config.json").is_file()
     if name == "shipped" and not is_run:
         return ShippedJudge()
-    folder = Path(name)
     if not is_run and not folder.exists() and _is_hub_name(name):
         folder = _download(name)
     if is_run or not _holds_model(folder):

@@ -29,6 +29,7 @@ from tiewise.models.build import restore_adapter
 from tiewise.models.loading import load_network, quiet_transformers
 from tiewise.models.pretrained import find_device, read_template
 from tiewise.runs.folder import RunFolder
+from tiewise.runs.manifest import write_manifest
 from tiewise.serving.export_card import find_licence, licence_files, write_card
 from tiewise.serving.export_check import (
     N_CHECKED,
@@ -181,9 +182,10 @@ def export_adapter(
         facts |= {"drift": drift, "n_checked": len(rows), "example": _shortest(rows, probs)}
         write_json(temporary / "template.json", template.to_dict())
         write_json(temporary / "export.json", facts)
-        write_bytes(temporary / "README.md", write_card(facts, template).encode())
         for path in licence_files(backbone_dir):
             shutil.copyfile(path, temporary / path.name)
+        write_manifest(temporary)  # before the card, which may be edited later
+        write_bytes(temporary / "README.md", write_card(facts, template).encode())
         if complete is not None:
             complete(temporary)
     return Export(Path(out_dir), drift, licence)
