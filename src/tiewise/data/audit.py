@@ -1,11 +1,8 @@
-"""The audit of a pairs table: counts, repeated texts, leakage of each fold rule, lengths.
+"""Audit a pairs table: counts, repeated texts, leakage of each fold rule, lengths.
 
-Near-duplicate prompts are found with MinHash over five-character shingles, in linear time, and
-confirmed by the exact overlap of the shingles. They need the library rensa (the extra ``audit``).
-
-References
-----------
-Broder (1997), "On the resemblance and containment of documents".
+Near-duplicate prompts are found with MinHash over five-character shingles (Broder, 1997, "On the
+resemblance and containment of documents") and confirmed by the exact overlap of the shingles. They
+need the library rensa (the extra ``audit``).
 """
 
 from __future__ import annotations
@@ -43,7 +40,7 @@ _N_HASHES, _N_BANDS, _SEED = 120, 20, 1
 
 @dataclass(frozen=True)
 class Audit:
-    """Figures of a data set, by section; printed as a table.
+    """Figures of a data set by section, printed as a table.
 
     Counts are numbers of rows unless the name says otherwise; shares are in [0, 1].
     """
@@ -104,26 +101,10 @@ def audit_pairs(
 ) -> Audit:
     """Count rows, classes, unusual and repeated rows, leakage and lengths of a pairs table.
 
-    Parameters
-    ----------
-    pairs
-        A pairs table of n rows.
-    n_splits
-        Number of folds to measure the leakage of each fold rule with, at least 2.
-    seed
-        Seed of the folds by group.
-    token_lengths
-        Shape (n, 3), integers >= 0: tokens of prompt, response A, response B before truncation.
-    kept_tokens
-        By name of a truncation rule: tokens that it keeps, (n, 3), at most `token_lengths`.
+    `n_splits` and `seed` are those of the folds whose leakage is measured. `token_lengths`,
+    integers of shape (n, 3), count the tokens of prompt, response A and response B; `kept_tokens`
+    those that each named truncation rule keeps.
 
-    Returns
-    -------
-    Audit
-        Figures by section, and those that are omitted with the reason.
-
-    Examples
-    --------
     >>> from tiewise.data.pairs import build_pairs
     >>> texts = {"prompt": [["Hi"]] * 4, "response_a": [["x"]] * 4, "response_b": [["y"]] * 4}
     >>> pairs = build_pairs({"id": range(4), **texts, "label": [0, 1, 2, 2]})
@@ -150,18 +131,6 @@ def audit_pairs(
 def leak_share(groups: npt.ArrayLike, folds: npt.ArrayLike) -> float:
     """Return the share of rows that are held out while rows of their group are trained on.
 
-    Parameters
-    ----------
-    groups, folds
-        Shape (n,): the group of each row, and the fold in which it is held out.
-
-    Returns
-    -------
-    float
-        In [0, 1], over all folds; 0 for no rows.
-
-    Examples
-    --------
     >>> leak_share(["p", "p", "q", "r"], [0, 1, 0, 1])
     0.5
     """
@@ -172,26 +141,10 @@ def leak_share(groups: npt.ArrayLike, folds: npt.ArrayLike) -> float:
 def merge_near_duplicates(
     pairs: pd.DataFrame, *, threshold: float = _NEAR_THRESHOLD
 ) -> npt.NDArray[np.str_]:
-    """Merge prompt groups with nearly equal first turns.
+    """Return each row's group, shape (n,), after merging groups with nearly equal first turns.
 
-    Parameters
-    ----------
-    pairs
-        n rows with `prompt` and `group`.
-    threshold
-        In (0, 1]: share of five-character shingles that two first turns must have in common
-        (Jaccard index). The first 2,000 characters count, without case and repeated white space.
-
-    Returns
-    -------
-    str array
-        Shape (n,): for each row the name of one group among those that are merged with its own. The
-        order of the rows has no effect.
-
-    Raises
-    ------
-    ImportError
-        When rensa is not installed.
+    `threshold` is the share of five-character shingles in common (Jaccard index) among the first
+    2,000 characters, without case and repeated white space. The order of the rows has no effect.
     """
     firsts = pairs.drop_duplicates("group").sort_values("group")
     texts = {

@@ -1,9 +1,8 @@
 """Prompt groups, and the assignment of rows to folds.
 
 A prompt group is all rows with the same first turn of the prompt, apart from case and white space,
-united with the rows of the same session where sessions are known. `fold_by_group` never puts rows
-of one group on both sides of a split; its folds depend on groups, labels and seed, not on the order
-of the rows. Folds by position and by id are those of the notebook; both leak groups.
+united with the rows of the same session. `fold_by_group` never splits a group; folds by position
+and by id, which are the notebook's, do.
 """
 
 from __future__ import annotations
@@ -114,8 +113,6 @@ def derive_groups(pairs: pd.DataFrame) -> npt.NDArray[np.str_]:
 def normalise_first_turn(prompt: Sequence[str | None]) -> str:
     """Return a prompt's first turn in lower case with single spaces; empty when it is missing.
 
-    Examples
-    --------
     >>> normalise_first_turn(["Hi  THERE ", "And?"])
     'hi there'
     """
@@ -124,23 +121,11 @@ def normalise_first_turn(prompt: Sequence[str | None]) -> str:
 
 
 def merge_groups(names: Sequence[str], keys: Iterable[Any]) -> npt.NDArray[np.str_]:
-    """Merge groups that share a key.
+    """Merge groups that share a key, such as a session; a missing key merges nothing.
 
-    Parameters
-    ----------
-    names
-        Length n: the group of each row so far.
-    keys
-        Length n: a further key, such as a session. Rows with a missing key are not merged.
+    `names` and `keys` have one item a row. The result, shape (n,), has for each row the smallest
+    name among the groups that a chain of shared keys connects.
 
-    Returns
-    -------
-    str array
-        Shape (n,): for each row the smallest name among the groups that a chain of shared keys
-        connects.
-
-    Examples
-    --------
     >>> merge_groups(["a", "b", "c", "d"], ["s", "t", "s", None])
     array(['a', 'b', 'a', 'd'], dtype='<U1')
     """

@@ -174,16 +174,7 @@ def swap_probs(probs: npt.NDArray[_Number]) -> npt.NDArray[_Number]:
 
 
 def swap_winner(winner: str) -> str:
-    """Return the word for the winner of the same pair with A and B swapped.
-
-    ``model_a`` and ``model_b`` are exchanged; words for ties keep their spelling. Unknown words
-    raise LabelError (:func:`label_from_winner`).
-
-    Examples
-    --------
-    >>> [swap_winner(word) for word in ("model_a", "both_bad")]
-    ['model_b', 'both_bad']
-    """
+    """Return the word for the winner of the same pair with A and B swapped."""
     label_from_winner(winner)
     return _SWAPPED_WORDS.get(winner, winner)
 

@@ -1,10 +1,9 @@
 """The pairs table: one pair per row, with the same columns for every source.
 
-`prompt`, `response_a` and `response_b` hold lists of turns, each a string or None (a missing turn).
+`prompt`, `response_a` and `response_b` hold lists of turns, each a string or None (missing).
 `label` is 0, 1, 2 for A, B, tie, or <NA>; `winner` is the word it was read from, so that "both bad"
-can be distinguished from other ties. `group` is the prompt group (:mod:`tiewise.data.folds`).
-Optional columns: soft labels `prob_a, prob_b, prob_tie`, `weight`, `session`, and `teacher`, the
-origin of soft labels that a model has given (:mod:`tiewise.runs.teachers`).
+differs from other ties. `group` is the prompt group (:mod:`tiewise.data.folds`). `teacher` is the
+model that gave soft labels (:mod:`tiewise.runs.teachers`).
 """
 
 from __future__ import annotations
@@ -43,27 +42,12 @@ _MAX_NAMED = 3
 
 
 def build_pairs(columns: Mapping[str, Any]) -> pd.DataFrame:
-    """Build a pairs table from columns, and derive missing columns from the others.
+    """Build a pairs table from columns of equal length, and derive missing columns from the others.
 
-    Parameters
-    ----------
-    columns
-        Columns of n values each, by name. `id` and the three text columns are required. `label` is
-        derived from `winner` and the reverse, and `group` from the prompts and sessions; any other
-        missing column is <NA>, and so is an empty word.
+    `id` and the three text columns are required. `label` is derived from `winner` and the reverse,
+    and `group` from prompts and sessions; any other missing column is <NA>, and so is an empty
+    word.
 
-    Returns
-    -------
-    DataFrame
-        n rows: the fixed columns in their order and types, then the optional ones that were given.
-
-    Raises
-    ------
-    PairsError
-        When the table is invalid (:func:`check_pairs`).
-
-    Examples
-    --------
     >>> texts = {"prompt": [["2+2?"]], "response_a": [["4"]], "response_b": [["5"]]}
     >>> build_pairs({"id": [7], **texts, "winner": ["model_a"]})[["id", "label", "winner"]]
        id  label   winner
@@ -91,27 +75,11 @@ def build_pairs(columns: Mapping[str, Any]) -> pd.DataFrame:
 
 
 def check_pairs(pairs: pd.DataFrame) -> None:
-    """Check that a table is a pairs table.
+    """Raise PairsError, with the first wrong rows, for a table that is no pairs table.
 
-    Parameters
-    ----------
-    pairs
-        Any DataFrame.
-
-    Raises
-    ------
-    PairsError
-        When a column is missing or out of order, a text is not a list of strings and None or does
-        not encode as UTF-8, an id or group is missing, a label is not 0, 1 or 2, a winner is
-        unknown or contradicts its label, soft labels are not probabilities, or a weight is negative
-        or not finite. The message names the first rows.
-
-    Examples
-    --------
-    >>> check_pairs(pd.DataFrame({"id": [1]}))
-    Traceback (most recent call last):
-    tiewise.errors.PairsError: the columns are id; expected id, prompt, response_a, response_b, \
-label, winner, model_a, model_b, language, group, source, in this order
+    Columns are in order, texts are lists of strings (that encode as UTF-8) and None, no id or group
+    is missing, winners agree with labels, soft labels are probabilities, weights are finite and >=
+    0.
     """
     found = tuple(pairs.columns)
     if found[: len(COLUMNS)] != COLUMNS:
@@ -124,20 +92,8 @@ label, winner, model_a, model_b, language, group, source, in this order
 
 
 def as_ids(values: Iterable[Any]) -> pd.Series:
-    """Convert ids to int64 when every one is an integer, and to strings otherwise.
+    """Convert ids to int64 if every one is an integer, otherwise to strings; missing ones are <NA>.
 
-    Parameters
-    ----------
-    values
-        Length n. Text counts as an integer when it has the usual form, without leading zeros.
-
-    Returns
-    -------
-    Series
-        Shape (n,), dtype int64 or string; missing ids are <NA>.
-
-    Examples
-    --------
     >>> as_ids(["7", "30192"]).tolist(), as_ids(["7", "a3f"]).tolist(), as_ids(["07"]).tolist()
     ([7, 30192], ['7', 'a3f'], ['07'])
     """
@@ -179,21 +135,8 @@ def swap_pairs(pairs: pd.DataFrame) -> pd.DataFrame:
 
 
 def is_degenerate(pairs: pd.DataFrame) -> npt.NDArray[np.bool_]:
-    """Return which rows have no difference to judge.
+    """Return, shape (n,), whether both responses are blank or missing, or both are equal.
 
-    Parameters
-    ----------
-    pairs
-        n rows with `response_a` and `response_b`.
-
-    Returns
-    -------
-    bool array
-        Shape (n,): True when both responses are blank or missing, or both are equal. A missing turn
-        counts as an empty one.
-
-    Examples
-    --------
     >>> texts = {"response_a": [["4"], ["4"], [None]], "response_b": [["5"], ["4"], [" "]]}
     >>> is_degenerate(pd.DataFrame(texts)).tolist()
     [False, True, True]
@@ -203,24 +146,9 @@ def is_degenerate(pairs: pd.DataFrame) -> npt.NDArray[np.bool_]:
 
 
 def row_digests(pairs: pd.DataFrame) -> npt.NDArray[np.str_]:
-    """Return a digest of each row's texts.
+    """Return a digest (32 hexadecimal digits) of each row's three texts, shape (n,).
 
-    Parameters
-    ----------
-    pairs
-        n rows with the three text columns.
-
-    Returns
-    -------
-    str array
-        Shape (n,): 32 hexadecimal digits. Two are equal exactly when prompt, response A and
-        response B are, turn by turn; a missing turn differs from an empty one.
-
-    Examples
-    --------
-    >>> texts = {"prompt": [["2+2?"]], "response_a": [["4"]], "response_b": [["5"]]}
-    >>> row_digests(pd.DataFrame(texts))
-    array(['eb9c7896268951b13859591df0ccbb8b'], dtype='<U32')
+    A missing turn differs from an empty one.
     """
     texts = zip(*(pairs[name] for name in TEXT_COLUMNS), strict=True)
     digests = [hashlib.blake2b(json.dumps(row).encode(), digest_size=16) for row in texts]
@@ -228,45 +156,16 @@ def row_digests(pairs: pd.DataFrame) -> npt.NDArray[np.str_]:
 
 
 def pair_digests(pairs: pd.DataFrame) -> npt.NDArray[np.str_]:
-    """Return a digest of each row's texts that is the same when A and B are swapped.
-
-    Returns
-    -------
-    str array
-        Shape (n,): the smaller of the digests of the row and of its swap (:func:`row_digests`).
-
-    Examples
-    --------
-    >>> texts = {"prompt": [["2+2?"]] * 2, "response_a": [["4"], ["5"]]}
-    >>> pairs = pd.DataFrame(texts | {"response_b": [["5"], ["4"]]})
-    >>> len(set(pair_digests(pairs))), len(set(row_digests(pairs)))
-    (1, 2)
-    """
+    """Return the smaller of each row's digest and its swap's: the same when A and B are swapped."""
     swapped = pairs[list(TEXT_COLUMNS)].rename(columns=_SWAPPED_COLUMNS)
     digests, swapped_digests = row_digests(pairs), row_digests(swapped)
     return np.where(digests < swapped_digests, digests, swapped_digests)
 
 
 def text_lengths(pairs: pd.DataFrame) -> pd.DataFrame:
-    """Count the characters of each text.
+    """Count the characters (code points of all turns) of each text.
 
-    Parameters
-    ----------
-    pairs
-        n rows with the three text columns.
-
-    Returns
-    -------
-    DataFrame
-        n rows with the same index: ``n_chars_prompt``, ``n_chars_a``, ``n_chars_b``, each int64,
-        the code points of all turns. A missing turn has none.
-
-    Examples
-    --------
-    >>> texts = {"prompt": [["2+2?", None]], "response_a": [["4"]], "response_b": [["5", "ok"]]}
-    >>> text_lengths(pd.DataFrame(texts))
-       n_chars_prompt  n_chars_a  n_chars_b
-    0               4          1          3
+    The columns are ``n_chars_prompt``, ``n_chars_a`` and ``n_chars_b``, int64.
     """
     lengths = {
         f"n_chars_{name.removeprefix('response_')}": [*map(count_characters, pairs[name])]

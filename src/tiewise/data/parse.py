@@ -1,12 +1,8 @@
-r"""Parser of cells: the JSON text of a list of strings and nulls.
+"""Parse cells: the JSON text of a list of strings and nulls.
 
-The grammar is flat, so the list is read item by item with the string scanner of the standard
-library instead of ``json.loads``. Nothing is evaluated, nothing recurses (100,000 brackets are
-refused at the second one, at any recursion limit), no number is converted, and time is linear in
-the length of the text.
-
-Invalid JSON is refused, including raw control characters inside strings and a byte order mark. One
-defect is repaired: a lone surrogate, which JSON can write but UTF-8 cannot, becomes U+FFFD.
+The grammar is flat, so items are read with the string scanner of the standard library. Nothing is
+evaluated or recurses, and time is linear. Invalid JSON is refused; only lone surrogates, which
+UTF-8 cannot hold, are repaired.
 """
 
 from __future__ import annotations
@@ -67,12 +63,8 @@ def parse_turns(text: str) -> list[str | None]:
 
 
 def parse_cell(text: str) -> Cell:
-    r"""Read a JSON list of strings and nulls, and return whether its text was repaired.
+    r"""Read a cell as :func:`parse_turns` does, and return whether its text was repaired.
 
-    Parameters and errors are those of :func:`parse_turns`.
-
-    Examples
-    --------
     >>> parse_cell('["half a pair: \\ud83d"]')
     Cell(turns=['half a pair: �'], is_repaired=True)
     """
@@ -86,8 +78,6 @@ def parse_cell(text: str) -> Cell:
 def repair_text(text: str) -> str:
     r"""Join surrogate pairs and replace each lone surrogate by U+FFFD; the result encodes as UTF-8.
 
-    Examples
-    --------
     >>> repair_text("a\ud83d\ude00b\ud83dc")
     'a😀b�c'
     """
@@ -99,24 +89,12 @@ def repair_text(text: str) -> str:
 
 
 def join_turns(turns: Sequence[str | None]) -> str:
-    """Join turns with line breaks; a missing turn is empty.
-
-    Examples
-    --------
-    >>> join_turns(["a", None, "b"]).splitlines()
-    ['a', '', 'b']
-    """
+    """Join turns with line breaks; a missing turn is empty."""
     return "\n".join(turn or "" for turn in turns)
 
 
 def count_characters(turns: Sequence[str | None]) -> int:
-    """Count the characters of all turns.
-
-    Examples
-    --------
-    >>> count_characters(["ab", None, "c"])
-    3
-    """
+    """Count the characters of all turns."""
     return sum(len(turn or "") for turn in turns)
 
 

@@ -7,10 +7,8 @@ The loss of a row has a hard and a soft part, mixed by the soft weight w:
 w is 0 where a row has no soft label and 1 where it has no label. As a function of p this is the
 cross-entropy with the mixture of label and soft label, less a constant.
 
-People who were offered no tie say who wins, not that there is no tie. The loss of their rows is
-only -log P(A | not a tie), or the same for B, which does not change the probability of a tie. The
-share `binary_fraction` of a row is fitted in this way. A teacher's soft labels of such rows still
-count for ties.
+Votes from sources without ties only show who wins: the loss of their rows is -log P(A | not a tie),
+or the same for B, for the share `binary_fraction`. A teacher's soft labels still count for ties.
 """
 
 from __future__ import annotations
@@ -64,24 +62,12 @@ class Targets:
 
 
 def make_targets(pairs: pd.DataFrame, *, soft_weight: float = 1.0) -> Targets:
-    """Return what to fit the rows of a pairs table to.
+    """Return what to fit n rows of a pairs table to; a row without any label is a PairsError.
 
-    Parameters
-    ----------
-    pairs
-        A pairs table of n rows. Soft labels (``prob_a, prob_b, prob_tie``) and ``weight`` are used
-        where the columns exist. The column ``is_no_tie_row`` marks rows from sources without ties
-        (:func:`mark_no_tie_rows`); without that column such sources are detected.
-    soft_weight
-        Share of the soft label where a row has both, in [0, 1].
+    `soft_weight`, in [0, 1], is the share of the soft label where a row has both. Soft labels and
+    ``weight`` are used where the columns exist. ``is_no_tie_row`` (:func:`mark_no_tie_rows`) marks
+    rows from sources without ties; without it they are detected.
 
-    Raises
-    ------
-    PairsError
-        When there is no row, or a row has neither a label nor soft labels.
-
-    Examples
-    --------
     >>> votes = {"label": [0, 1], "prob_a": 0.5, "prob_b": 0.25, "prob_tie": 0.25, "source": ""}
     >>> make_targets(pd.DataFrame(votes), soft_weight=0.5).probs.tolist()
     [[0.75, 0.125, 0.125], [0.25, 0.625, 0.125]]
@@ -116,10 +102,9 @@ def mark_no_tie_rows(pairs: pd.DataFrame, sources: Iterable[str]) -> pd.DataFram
 
 
 def choose_no_tie_sources(pairs: pd.DataFrame, wanted: tuple[str, ...]) -> list[str]:
-    """Return the names of the sources without ties among all training rows.
+    """Return the sources without ties among all training rows: those named, or ``detect``.
 
-    `wanted` names them, or is the single word ``detect`` (:func:`find_no_tie_sources`). A source
-    that does not exist or has ties is a ConfigError.
+    A source that does not exist or has ties is a ConfigError.
     """
     if wanted == (DETECT,):
         return find_no_tie_sources(pairs)
@@ -142,8 +127,6 @@ def find_no_tie_sources(pairs: pd.DataFrame) -> list[str]:
     Where no source has a tie, ties may just be rare, and none is returned. A teacher's soft labels
     are no votes. A row without a source has the source "".
 
-    Examples
-    --------
     >>> find_no_tie_sources(pd.DataFrame({"source": ["x"] * 200 + ["y"], "label": [0] * 200 + [2]}))
     ['x']
     """

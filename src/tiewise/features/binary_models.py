@@ -1,10 +1,9 @@
-"""Binary models of a pair: one of tie or not, one of A against B where there is no tie.
+"""Fit two binary models of a pair: of a tie, and of A against B where there is no tie.
 
 Each model blends a logistic regression with boosted trees. The model of A against B is *odd*:
 exchanging the responses changes exactly the sign of its log odds. The model of ties is *even*:
-exchanging the responses changes nothing. Two models lose nothing: the log loss of three classes is
-the log loss of tie or not, plus that of A or B where there is no tie. The penalty, the number of
-trees and the blend are chosen on held-out prompt groups of the training rows.
+exchanging the responses changes nothing. The log loss of three classes is the sum of both losses.
+Settings are chosen on held-out prompt groups of the training rows.
 """
 
 from __future__ import annotations
@@ -37,8 +36,8 @@ class Settings:
     """Settings that are chosen on held-out rows, and the log loss of these rows in nats.
 
     `blend` is the factor on the log odds of the logistic regression, the factor on those of the
-    trees, and a constant (0 in an odd model). With too few groups there are no held-out rows:
-    `log_loss` is None.
+    trees, and a constant (0 in an odd model). `log_loss` is None where groups were too few to
+    choose.
     """
 
     penalty: float = 0.3
@@ -106,7 +105,7 @@ def fit_binary_model(
     """Choose the settings and fit one binary model.
 
     `outcomes`, shape (n,), are the probability that A wins (odd) or that the pair is a tie (even).
-    Rows of weight 0 are left out. Rows of one group are never on both sides of a split.
+    Rows of one group are never on both sides of a split.
     """
     used = np.flatnonzero(weights > 0)
     rows = _soften(_Rows(features, outcomes, weights, is_odd).take(used))

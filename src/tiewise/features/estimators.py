@@ -1,7 +1,6 @@
-"""The two estimators behind the feature model: logistic regression and boosted trees.
+"""Fit the two estimators of the feature model: logistic regression and boosted trees.
 
-Both fit a probability of two outcomes to soft outcomes in [0, 1] with row weights. Predicting with
-the logistic regression needs numpy alone.
+Both take soft outcomes in [0, 1] and row weights.
 """
 
 from __future__ import annotations
@@ -26,8 +25,8 @@ _CHUNK_ROWS = 4096
 class Logistic:
     """A fitted logistic regression.
 
-    A row is centred, scaled, clipped to [-4, 4] and multiplied by the weights; `centre`, `scale`
-    and `weights` have the shape (n_columns,). `intercept` is the log odds of a row at the centre.
+    A row is centred, scaled, clipped to [-4, 4] and multiplied by the weights; all three have the
+    shape (n_columns,). `intercept` is the log odds of a row at the centre.
     """
 
     centre: FloatArray
@@ -55,16 +54,11 @@ def fit_logistic(
 ) -> Logistic:
     """Fit a logistic regression by penalised maximum likelihood.
 
-    scikit-learn's ``LogisticRegression`` has the same minimum on hard outcomes, but accepts neither
-    soft outcomes nor rows that all have one outcome.
+    scikit-learn's ``LogisticRegression`` accepts neither soft outcomes nor rows of one outcome.
+    `table`, shape (n, n_columns), is finite. Half of `penalty` times the sum of squared weights is
+    added to the mean loss. An odd model has no centre and no intercept, so that negating a row
+    negates its log odds exactly.
 
-    `table`, shape (n, n_columns), is finite; without rows all log odds are 0. `outcomes` are
-    probabilities and `weights` positive, both of shape (n,). Half of `penalty` times the sum of
-    squared weights is added to the mean loss. An odd model has no centre and no intercept, so that
-    negating a row negates its log odds exactly.
-
-    Examples
-    --------
     >>> model = fit_logistic(np.array([[-1.0], [1.0]]), np.array([0.0, 1.0]), np.ones(2))
     >>> bool(model.log_odds(np.array([[1.0]]))[0] > 0)
     True
@@ -106,11 +100,10 @@ class Trees:
 def fit_trees(
     table: FloatArray, outcomes: FloatArray, weights: FloatArray, *, n_trees: int, seed: int = 0
 ) -> Trees:
-    """Grow boosted trees.
+    """Grow boosted trees; with one outcome only, none.
 
-    `table`, shape (n, n_columns), is finite. `outcomes` are probabilities and `weights` positive,
-    both of shape (n,); only ratios of weights count. `seed` chooses the columns of each split.
-    Without rows, or with one outcome only, no tree is grown.
+    `table`, shape (n, n_columns), is finite. Only ratios of weights count. `seed` chooses the
+    columns of each split.
     """
     # scikit-learn and scipy are loaded where they are needed: `tiewise.score` needs numpy alone.
     from scipy.special import logit

@@ -47,10 +47,7 @@ class FeatureModel:
     n_rows: int
 
     def predict(self, pairs: pd.DataFrame) -> FloatArray:
-        """Return P(A), P(B), P(tie) of a pairs table: float64, shape (n, 3), rows sum to 1.
-
-        Only the three text columns are read.
-        """
+        """Return P(A), P(B), P(tie) of a pairs table: float64, shape (n, 3), rows sum to 1."""
         if pairs.empty:
             return np.zeros((0, 3))
         return self.predict_features(extract_table_features(pairs))
@@ -82,25 +79,11 @@ def fit_feature_model(
     soft_weight: float = 1.0,
     features: PairFeatures | None = None,
 ) -> FeatureModel:
-    """Fit the feature model.
+    """Fit the feature model to a labelled pairs table of n rows.
 
-    Parameters
-    ----------
-    pairs
-        A labelled pairs table of n rows. Soft labels (``prob_a, prob_b, prob_tie``) and ``weight``
-        are used where the columns exist; ``source`` only shows which rows could not be ties. A row
-        without any label is a PairsError (:func:`tiewise.data.targets.make_targets`).
-    groups
-        Shape (n,): the prompt group of each row; the column ``group`` when None.
-    seed
-        Seed of the inner splits and the trees.
-    soft_weight
-        Share of the soft label where a row has both labels, in [0, 1].
-    features
-        Features of the rows where they are known already.
+    Rows count as in :func:`tiewise.data.targets.make_targets`. `groups`, shape (n,), are the prompt
+    groups, the column ``group`` when None; `features` are those of the rows where they are known.
 
-    Examples
-    --------
     >>> from tiewise.data.simulation.simulate import simulate
     >>> pairs = simulate(90)
     >>> fit_feature_model(pairs, groups=["one group"] * 90).predict(pairs).shape
@@ -176,11 +159,10 @@ _MEMORY = FeatureMemory()
 def fit_feature_fold(
     config: RunConfig, train: pd.DataFrame, held_out: pd.DataFrame, task: FoldTask
 ) -> pd.DataFrame | None:
-    """Fit one fold, save its model and predict its held-out rows.
+    """Fit one fold, save its model and predict its held-out rows; None when it was finished before.
 
-    The result has the columns ``prob_*``, ``logit_*`` and ``is_degenerate`` of the held-out rows;
-    it is None when the fold was finished before. RunError means that the folder belongs to other
-    inputs.
+    The columns are ``prob_*``, ``logit_*`` and ``is_degenerate``. RunError means that the folder
+    belongs to other inputs.
     """
     fingerprint = {"config": defining_fields(config), "data": task.data_digest, "fold": task.fold}
     check_fingerprint(task.folder, fingerprint, resume=task.resume)

@@ -83,17 +83,11 @@ def join_features(parts: Sequence[PairFeatures]) -> PairFeatures:
 def extract_features(
     prompts: Sequence[Turns], responses_a: Sequence[Turns], responses_b: Sequence[Turns]
 ) -> PairFeatures:
-    """Return the features of pairs.
+    """Return the features of at least one pair, from lists of turns; every feature is finite.
 
-    Each argument has at least one list of turns (strings or None). Every feature is finite.
-
-    Examples
-    --------
     >>> features = extract_features([["2+2?"]], [["4"]], [["It is four, I think."]])
     >>> swapped = extract_features([["2+2?"]], [["It is four, I think."]], [["4"]])
     >>> bool((features.signed == -swapped.signed).all())
-    True
-    >>> bool((features.shared == swapped.shared).all())
     True
     """
     texts = list(zip(prompts, responses_a, responses_b, strict=True))
@@ -188,11 +182,7 @@ def _to_columns(rows: Sequence[dict[str, float]]) -> dict[str, FloatArray]:
 
 
 def describe_texts(counted: Sequence[Counts]) -> dict[str, FloatArray]:
-    """Turn counts into logarithms and shares, which have one range for long and short responses.
-
-    `counted` are at least one result of `count_text`; the arrays are float64 of shape (n,), finite
-    also for empty texts.
-    """
+    """Turn counts of n texts into logarithms and shares, which have one range for any length."""
     c = _to_columns([counts for counts, _ in counted])
     byte_counts = np.stack([part for _, part in counted]).astype(np.float64)
     c |= {name: byte_counts[:, list(marks)].sum(axis=1) for name, marks in _BYTES.items()}

@@ -1,8 +1,7 @@
-"""The small model in the package, with which `tiewise.score` works right after installation.
+"""Load the small model in the package, with which `tiewise.score` works right after installation.
 
-It is two logistic regressions over pair features, a few kB of JSON in ``shipped_model.json``. The
-card ``shipped_model.md`` in the same folder says what it was fitted on, by which command, and what
-it cannot do. It needs numpy alone.
+It is two logistic regressions over pair features. The card ``shipped_model.md`` says what it was
+fitted on and what it cannot do. It needs numpy alone.
 """
 
 from __future__ import annotations
@@ -32,8 +31,7 @@ _ARRAYS = ("centre", "scale", "weights")
 class ShippedModel:
     """Two logistic regressions: of A against B, and of a tie against none.
 
-    `winner` takes the signed features; `tie` takes the shared features `tie_names`, which measure
-    how similar the responses are.
+    `winner` takes the signed features; `tie` takes the shared features `tie_names`.
     """
 
     winner: Logistic
@@ -97,14 +95,11 @@ def shipped_from_json(values: dict[str, Any]) -> ShippedModel:
 
 
 def join_log_odds(winner: FloatArray, tie: FloatArray) -> FloatArray:
-    """Return the probabilities of A, B and tie from the log odds of two binary models.
+    """Return P(A), P(B), P(tie), shape (n, 3), from the log odds of two binary models.
 
-    `winner` and `tie` have the shape (n,): log odds of A against B where there is no tie, and of a
-    tie against none. The result has the shape (n, 3), and rows sum to 1; negating `winner`
-    exchanges the first two columns exactly and leaves the third.
+    `winner` are log odds of A against B where there is no tie, `tie` those of a tie against none.
+    Negating `winner` exchanges the first two columns exactly and leaves the third.
 
-    Examples
-    --------
     >>> join_log_odds(np.array([0.0]), np.array([0.0])).tolist()
     [[0.25, 0.25, 0.5]]
     """

@@ -93,10 +93,9 @@ def split_words(text: str) -> Words:
 
 
 def count_text(text: str, words: Words, prompt: Words) -> Counts:
-    """Count words, marks and phrases of one response.
+    """Count words, marks and phrases of one response, given its words and those of the prompt.
 
-    `words` and `prompt` are the words of the response and of the prompt. The result is numbers of
-    at least 0 by name, and how often each byte occurs in ``shorten(text)``: int64, shape (256,).
+    The second result is how often each byte occurs in ``shorten(text)``: int64, shape (256,).
     """
     read = shorten(text)
     data = read.encode("utf-8", "replace")

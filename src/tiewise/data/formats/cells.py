@@ -1,13 +1,8 @@
 """Read the cells of one record: turns, conversations, words, numbers, winners.
 
-A record maps column names to cells of any type. Each function returns the content of a cell, or
-raises an error that says what is wrong with it.
-
-A conversation is a list of messages with a `role` and a `content`. One exchange is everything on
-the user's side (`system` and `developer` messages included, since the assistant answers them too)
-and the assistant's answer to it; neighbouring messages of one side are joined by an empty line.
-Content is text or blocks of text. An image or any other block is an error, so that no part of a
-response is lost.
+One exchange of a conversation is all neighbouring messages on the user's side (also `system` and
+`developer`) and the assistant's answer; messages of one side are joined by an empty line. Content
+is text or blocks of text; any other block is an error, so that no part of a response is lost.
 """
 
 from __future__ import annotations
@@ -189,8 +184,8 @@ def read_weight(record: Record) -> Row:
 def read_labels(record: Record, *, has_label: bool = False) -> Row:
     """Return a record's soft labels, and its winner as a word.
 
-    Every column that names the winner (`winner`, one-hot columns, and `label` if `has_label`) must
-    name the same one. A record with soft labels needs none.
+    The columns that name the winner (also `label` if `has_label`) must agree; a record with soft
+    labels needs none.
     """
     row: Row = _read_soft_labels(record)
     word = as_word(record.get("winner"))

@@ -1,7 +1,6 @@
 """Write pairs tables to parquet with a digest of all rows, and verify it when they are read.
 
-Parquet has checksums of its pages but not of its footer, where one flipped bit can hide rows or
-rename a column. A digest of all names and values in the file's metadata detects that.
+Parquet's own checksums leave out the footer, where one flipped bit can hide rows.
 """
 
 from __future__ import annotations
@@ -51,10 +50,7 @@ def write_parquet(pairs: pd.DataFrame, path: Path, *, teacher: str | None = None
 
 
 def read_parquet(path: Path) -> tuple[list[str], Iterator[dict[str, Any]]]:
-    """Return the column names and the rows of any parquet file.
-
-    PairsError is raised for a damaged file: at once, or after the last row of a file of ours.
-    """
+    """Return the names and rows of a parquet file; reading damaged rows is a PairsError."""
     file = _open(path)
     return file.schema_arrow.names, _read_rows(path, file)
 

@@ -1,7 +1,6 @@
 """Read pairs tables from sources of any known format.
 
-Each record becomes one or more rows, is refused with a message that names it, or is repaired and
-counted. No row is lost and no label is guessed without a message.
+Each record becomes one or more rows, is repaired and counted, or is refused with a message.
 """
 
 from __future__ import annotations
@@ -86,25 +85,10 @@ def read_chunks(
     labelled: bool = True,
     on_error: OnError = "raise",
 ) -> Iterator[Callable[[], pd.DataFrame]]:
-    """Read pairs in chunks, for inputs larger than memory.
+    """Yield, for each `size` records of an input, a function that parses them to a pairs table.
 
-    Parameters
-    ----------
-    path, format, labelled, on_error
-        As for :func:`read_pairs`.
-    size
-        Records of a chunk, at least 1.
-
-    Yields
-    ------
-    Callable
-        For each chunk, in the order of the file, a function that parses it to a pairs table.
-        A chunk whose function is not called is not parsed.
-
-    Raises
-    ------
-    PairsError
-        As :func:`read_pairs`, when the chunk with the error is reached.
+    The other arguments and the errors are those of :func:`read_pairs`. For inputs larger than
+    memory: a chunk is only parsed when its function is called.
     """
     opened = _open(path, format, labelled=labelled, on_error=on_error)
     numbered = enumerate(opened.records)

@@ -1,11 +1,6 @@
 """Turn a record of each known format into rows, and find the format of a source.
 
-`FORMATS` is the table of formats. To add one, write a function from a record to its rows and list
-it there with the columns that identify it.
-
-Where a record names a chosen and a rejected response, digests of the texts decide which of the two
-is A. So the position does not depend on the label, and the same two responses to the same prompt
-have the same order in every file.
+To add a format, write a function from a record to its rows and list it in `FORMATS`.
 """
 
 from __future__ import annotations
@@ -78,9 +73,8 @@ def read_mt_bench(record: Record) -> Iterator[Row]:
 def read_preference(record: Record) -> Iterator[Row]:
     """Read a chosen and a rejected response, as text or messages, in TRL's columns.
 
-    The prompt may have its own column or begin both responses. Where it begins two plain texts, it
-    ends at the last space before they differ. Texts written "Human: … Assistant: …" are
-    conversations.
+    The prompt has its own column or begins both responses; where it begins two plain texts, it ends
+    at the last space before they differ. Texts "Human: … Assistant: …" are conversations.
     """
     found = [_read_choice(record, name) for name in _CHOICES]
     sides = [side for side in found if side is not None]
@@ -97,8 +91,8 @@ def read_preference(record: Record) -> Iterator[Row]:
 def read_rewardbench(record: Record) -> Iterator[Row]:
     """Read RewardBench; the subset is the source.
 
-    RewardBench 1 has one chosen and one rejected response. RewardBench 2 has lists: each chosen
-    response makes a row with each rejected one, with the id ``id/i/j``.
+    RewardBench 2 has lists of responses: each chosen one makes a row with each rejected one, with
+    the id ``id/i/j``.
     """
     source = {"source": as_word(record["subset"])}
     if isinstance(record["chosen"], str):
@@ -143,10 +137,9 @@ FORMATS = {
 
 
 def find_format(name: str, columns: Sequence[str], records: Iterable[Record]) -> str:
-    """Return the name of the format that has these columns; PairsError when there is none.
+    """Return the format that has these columns; PairsError, which has the source's `name`, if none.
 
-    The first records of the source tell lists of turns from plain text where no column does.
-    `name` is the source's name for messages.
+    Lists of turns are told from plain text by the first records where no column shows it.
     """
     fitting = [
         key
@@ -253,7 +246,8 @@ def _order_responses(
 ) -> Row:
     """Return the row of the chosen and the rejected response; the smaller digest is A.
 
-    Two equal responses have one digest; its parity decides.
+    So the position does not depend on the label. Two equal responses have one digest: its parity
+    decides.
     """
     first, second = (_digest([prompt, response]) for response in responses)
     is_chosen_a = first < second or (first == second and first[0] % 2 == 0)

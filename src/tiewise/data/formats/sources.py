@@ -2,12 +2,7 @@
 
 A csv file is read strictly: a quote that is not closed, or that ends inside a field, is an error,
 because no row after it can be trusted. A row with too few or too many fields, or with bytes that
-are not UTF-8, is passed on with its problem, and the other rows are still read. A text never counts
-as a missing value: ``null`` and ``NA`` are text.
-
-A hub path is ``hf://datasets/OWNER/NAME[@REVISION][/FILE]``. Without a file it means the training
-files of the data set, or all its files where no name contains ``train``. Several files are the
-shards of one table. The hub's own client downloads and caches them.
+are not UTF-8, is passed on with its problem. Text never counts as missing, not even ``NA``.
 """
 
 from __future__ import annotations
@@ -49,7 +44,7 @@ class ParsedRecord(NamedTuple):
 
 
 class Source(NamedTuple):
-    """A name for messages, the columns, and the records with exactly these columns."""
+    """A name for messages, the columns, and records with exactly these columns."""
 
     name: str
     columns: tuple[str, ...]
@@ -76,18 +71,15 @@ def open_source(path: object) -> Source:
 
 
 def is_hub_path(path: object) -> bool:
-    """Return whether a path names a data set on the hub.
-
-    Examples
-    --------
-    >>> is_hub_path("hf://datasets/lmsys/mt_bench_human_judgments"), is_hub_path("train.csv")
-    (True, False)
-    """
+    """Return whether a path names a data set on the hub."""
     return isinstance(path, str) and path.startswith(_SCHEME)
 
 
 def fetch_files(path: str | Path) -> list[Path]:
-    """Return the local files that a path names, after downloading those of a hub path."""
+    """Return the local files that a path names, after downloading those of a hub path.
+
+    A data set without a file means its training files, or all files where no name has ``train``.
+    """
     if not is_hub_path(path):
         return [Path(path)]
     repo, revision, file = split_hub_path(str(path))
@@ -113,7 +105,7 @@ def fetch_files(path: str | Path) -> list[Path]:
 
 
 def split_hub_path(path: str) -> tuple[str, str | None, str | None]:
-    """Return the repository, revision and file of a hub path."""
+    """Return the repository, revision and file of ``hf://datasets/OWNER/NAME[@REVISION][/FILE]``."""
     found = _match_address(path)
     if found is None:
         raise PairsError(
@@ -126,8 +118,6 @@ def split_hub_path(path: str) -> tuple[str, str | None, str | None]:
 def choose_files(names: Sequence[str]) -> list[str]:
     """Return the files of a data set that make up its table: training files where there are any.
 
-    Examples
-    --------
     >>> choose_files(["train-1.parquet", "train-0.parquet", "test.parquet", "a.csv"])
     ['train-0.parquet', 'train-1.parquet']
     """

@@ -1,18 +1,14 @@
 """Simulate pairs with known P(A), P(B) and P(tie), as readable English.
 
-A row pairs two responses to one prompt. Each response has a quality (:mod:`.texts`) that is a
-function of the content of its text. The difference of the two enters Davidson's model of ties,
+Two responses to one prompt have qualities that depend on their content (:mod:`.texts`). The
+difference d enters Davidson's model of ties, from which the label is drawn:
 
-    P(A) : P(B) : P(tie) = exp(d / 2) : exp(-d / 2) : TIE_STRENGTH,   d = quality(A) - quality(B),
+    P(A) : P(B) : P(tie) = exp(d / 2) : exp(-d / 2) : TIE_STRENGTH
 
-and the label is drawn from it. Both responses are made in the same way, so no position is better.
-Invented models of different skill write the responses, so a leaderboard has a true order. Row i
-depends on the seed and on i alone, not on the number of rows.
+Models of different skill write the responses. Row i depends on the seed and on i alone.
 
-References
-----------
-Davidson (1970), On extending the Bradley-Terry model to accommodate ties in paired comparison
-experiments. Journal of the American Statistical Association 65(329), 317-328.
+Source: Davidson (1970), On extending the Bradley-Terry model to accommodate ties in paired
+comparison experiments. Journal of the American Statistical Association 65(329), 317-328.
 """
 
 from __future__ import annotations
@@ -68,21 +64,10 @@ MODELS = (
 
 
 def posterior(quality_a: npt.ArrayLike, quality_b: npt.ArrayLike) -> npt.NDArray[np.float64]:
-    """Return P(A), P(B), P(tie) by Davidson's model.
+    """Return P(A), P(B), P(tie) by Davidson's model, shape (n, 3), from qualities in log odds.
 
-    Parameters
-    ----------
-    quality_a, quality_b
-        Shape (n,), in log odds.
+    Exchanging the qualities exchanges the first two columns exactly.
 
-    Returns
-    -------
-    float64 array
-        Shape (n, 3), rows sum to 1. Exchanging the qualities exchanges the first two columns
-        exactly.
-
-    Examples
-    --------
     >>> posterior([0.0, 6.0], [0.0, 0.0]).round(2).tolist()
     [[0.25, 0.25, 0.5], [0.91, 0.0, 0.09]]
     """
@@ -93,27 +78,10 @@ def posterior(quality_a: npt.ArrayLike, quality_b: npt.ArrayLike) -> npt.NDArray
 
 
 def simulate(n: int, *, seed: int = 0) -> pd.DataFrame:
-    """Return `n` pairs with the probabilities that their labels were drawn from.
+    """Return a pairs table of `n` rows, with the true probabilities in `BAYES_COLUMNS`.
 
-    Parameters
-    ----------
-    n
-        Rows, at least 1. The first rows of a longer simulation are the rows of a shorter one.
-    seed
-        0 or more.
+    ScoresError when `n` is below 1 or `seed` below 0.
 
-    Returns
-    -------
-    DataFrame
-        The pairs table and `BAYES_COLUMNS`, float64.
-
-    Raises
-    ------
-    ScoresError
-        When `n` or `seed` is out of range.
-
-    Examples
-    --------
     >>> simulate(200).equals(simulate(300).head(200))
     True
     """
@@ -138,13 +106,6 @@ def simulate(n: int, *, seed: int = 0) -> pd.DataFrame:
 def bayes_log_loss(pairs: pd.DataFrame) -> float:
     """Return the mean log loss of the true probabilities: no model is better on average.
 
-    Parameters
-    ----------
-    pairs
-        As made by `simulate`, labelled.
-
-    Examples
-    --------
     >>> 0.5 < bayes_log_loss(simulate(300)) < 0.8
     True
     """
@@ -154,21 +115,11 @@ def bayes_log_loss(pairs: pd.DataFrame) -> float:
 
 
 def write_simulation(pairs: pd.DataFrame, path: Path | str) -> float:
-    """Write a Kaggle-style csv, and two files with the true probabilities of its labels.
+    """Write a Kaggle csv and two files with the true probabilities; return the Bayes log loss.
 
     ``train.csv`` gets JSON-list cells and one-hot winners; ``train.bayes.csv`` the columns `id` and
     `BAYES_COLUMNS`; ``train.bayes.json`` the number of rows, the Bayes log loss, and the digest of
     ``train.csv``, so that the probabilities are used for this file alone.
-
-    Returns
-    -------
-    float
-        The Bayes log loss.
-
-    Raises
-    ------
-    FilesError
-        When the path does not end in ``.csv``.
     """
     csv_path, bayes_path, json_path = simulation_files(path)
     with atomic_path(csv_path) as temporary:
@@ -182,13 +133,7 @@ def write_simulation(pairs: pd.DataFrame, path: Path | str) -> float:
 
 
 def simulation_files(path: Path | str) -> tuple[Path, Path, Path]:
-    """Return the three files of a simulation: the pairs, their probabilities, and a description.
-
-    Examples
-    --------
-    >>> [file.name for file in simulation_files("train.csv")]
-    ['train.csv', 'train.bayes.csv', 'train.bayes.json']
-    """
+    """Return the files of a simulation: the pairs, their probabilities, and a description."""
     path = Path(path)
     if path.suffix != ".csv":
         raise FilesError(f"{path}: a simulation is a csv file; give a name that ends in .csv.")

@@ -1,12 +1,7 @@
 """Build the tasks of a simulation, and write responses to them with known qualities.
 
-The tasks are some hundred prompts with known answers, made from ``tasks.toml``: every machine
-builds the same tasks in the same order. A `Statement` is answered by a sentence, a `Listing` by a
-number of items.
-
-A response is described by its `Traits`, each of which a reader can see in the text: a wrong fact,
-an ignored request, a refusal, filler. Its `quality` is a weighted sum of them and of nothing else,
-so two responses with equal traits are equally good, whatever their words.
+Some hundred prompts with known answers are made from ``tasks.toml``, the same on every machine. The
+quality of a response is a weighted sum of its `Traits`, which a reader can see in the text.
 """
 
 from __future__ import annotations
@@ -55,10 +50,8 @@ WEIGHTS: Mapping[str, float] = MappingProxyType(
 class Statement:
     """A question that is answered by a right or a wrong sentence.
 
-    `prompt` is the whole text of the user, and `request` the key of `REQUESTS` that asks for a form
-    of the answer. `statements` are sentences with the placeholder ``{answer}``, which one of
-    `answers` makes right and one of `distractors` wrong; `reasons` are sentences that support an
-    answer. Code is shown in a fenced block.
+    `request` is the key of `REQUESTS` that asks for a form of the answer. `statements` have the
+    placeholder ``{answer}``, which one of `answers` makes right and one of `distractors` wrong.
     """
 
     prompt: str
@@ -72,10 +65,9 @@ class Statement:
 
 @dataclass(frozen=True)
 class Listing:
-    """A request for `count` items, 1 to ``len(items)``, or for the steps of a guide in order.
+    """A request for `count` items, or for the steps of a guide in order.
 
-    `lead` is the sentence before the items. `intruders` do not belong among the items; `reasons`
-    are sentences that support the list.
+    `lead` is the sentence before the items; `intruders` do not belong among them.
     """
 
     prompt: str
@@ -168,8 +160,6 @@ def load_texts() -> dict[str, Any]:
 def build_tasks() -> tuple[Task, ...]:
     """Return every task, always in the same order.
 
-    Examples
-    --------
     >>> build_tasks()[0].prompt
     'What is the capital of France?'
     """
@@ -186,8 +176,6 @@ def popular_tasks() -> tuple[Task, ...]:
 def quality(traits: Traits) -> float:
     """Return the quality of a response, in log odds between two responses that do not tie.
 
-    Examples
-    --------
     >>> quality(Traits()), quality(Traits(wrong=1, reason=1))
     (0.0, -1.0)
     """
@@ -196,14 +184,7 @@ def quality(traits: Traits) -> float:
 
 
 def settle(task: Task, traits: Traits) -> Traits:
-    """Return the traits that a text can show: no layout in a refusal, no reason in one word.
-
-    Examples
-    --------
-    >>> task = build_tasks()[0]
-    >>> settle(task, Traits(refusal=1, layout=1)) == Traits(refusal=1)
-    True
-    """
+    """Return the traits that a text can show: no layout in a refusal, no reason in one word."""
     if traits.missing:
         return Traits(missing=1)
     if traits.refusal:
@@ -214,14 +195,7 @@ def settle(task: Task, traits: Traits) -> Traits:
 
 
 def write_response(task: Task, traits: Traits, draws: Draws) -> str | None:
-    """Return a text with exactly these traits, which must be settled; None when null.
-
-    Examples
-    --------
-    >>> task = build_tasks()[0]
-    >>> write_response(task, Traits(missing=1), Draws(0, 0)) in (None, "")
-    True
-    """
+    """Return a text with exactly these traits, which must be settled; None when null."""
     if traits.missing:
         return None if draws.happens(0.6) else ""
     if traits.refusal:
