@@ -390,7 +390,7 @@ def predict_file(
 
     opened, cache_dir = open_run(run, artifacts), _artifacts_dir(artifacts) / "cache"
     if out_of_fold:
-        pairs = read_many([data], format=data_format, labelled=False)
+        pairs = read_many([data], format=data_format, labelled=None)
         return label_pairs(
             opened, pairs, out, cache_dir=cache_dir, device=device, overwrite=overwrite
         )

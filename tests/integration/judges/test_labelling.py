@@ -64,6 +64,13 @@ def label(folder, pairs, **options):
     return done, read_pairs(out)
 
 
+def command(place, name, *options):
+    """Run ``tiewise predict --out-of-fold`` on a file of the folder; return the exit status."""
+    files = ["--data", str(place / name), "--out", str(place / "command.parquet")]
+    words = ["predict", "--out-of-fold", "--run", "teacher", "--artifacts", str(place), *files]
+    return main([*words, "--quiet", "--json", *options])
+
+
 def test_the_teachers_own_rows_get_out_of_fold_probabilities(folder):
     """Bit for bit those of its out-of-fold file, signed by the fold that held the row out."""
     done, labelled = label(folder, PAIRS)
@@ -221,18 +228,21 @@ def test_what_a_run_has_seen_must_be_known(folder, tmp_path):
 def test_the_command_says_what_it_did(folder, capsys):
     """As JSON too; and it replaces nothing unasked."""
     place, _ = folder
-    words = [
-        "predict",
-        "--out-of-fold",
-        "--run",
-        "teacher",
-        "--data",
-        str(place / "train.parquet"),
-        "--quiet",
-    ]
-    words += ["--out", str(place / "command.parquet"), "--artifacts", str(place), "--json"]
-    assert main(words) == 0
-    told = json.loads(capsys.readouterr().out)
-    assert (told["n"], told["n_out_of_fold"], told["n_seen"]) == (90, 90, 0)
-    assert main(words) == 2
+    assert command(place, "train.parquet") == 0
+    counts = json.loads(capsys.readouterr().out)
+    assert (counts["n"], counts["n_out_of_fold"], counts["n_seen"]) == (90, 90, 0)
+    assert command(place, "train.parquet") == 2
     assert "--overwrite" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("n_votes", [60, 20, 0])
+def test_command_keeps_winners_of_the_file(folder, n_votes):
+    """Winners and their labels are written; some rows, or the whole file, may have none."""
+    place, _ = folder
+    winners = POOL["winner"].where(POOL.index < n_votes)
+    pairs = POOL.drop(columns="label").assign(winner=winners).dropna(axis=1, how="all")
+    pairs.to_json(place / "votes.jsonl", orient="records", lines=True)
+    assert command(place, "votes.jsonl", "--overwrite") == 0
+    written = read_pairs(place / "command.parquet")
+    assert written["winner"].fillna("none").tolist() == winners.fillna("none").tolist()
+    assert written["label"].notna().tolist() == winners.notna().tolist()

@@ -181,7 +181,7 @@ def read_weight(record: Record) -> Row:
     return {"weight": weight}
 
 
-def read_labels(record: Record, *, has_label: bool = False) -> Row:
+def read_labels(record: Record, *, has_label: bool = False, is_required: bool = True) -> Row:
     """Return a record's soft labels, and its winner as a word.
 
     The columns that name the winner (also `label` if `has_label`) must agree; a record with soft
@@ -190,7 +190,9 @@ def read_labels(record: Record, *, has_label: bool = False) -> Row:
     row: Row = _read_soft_labels(record)
     word = as_word(record.get("winner"))
     named = [] if word is None else [label_from_winner(word)]
-    if any(name in record for name in ONE_HOT_COLUMNS):
+    cells = [record.get(name) for name in ONE_HOT_COLUMNS]
+    is_blank = all(is_missing(cell) or _as_flag(cell) == 0 for cell in cells)
+    if any(name in record for name in ONE_HOT_COLUMNS) and (is_required or not is_blank):
         named.append(_one_hot_winner(record))
     if has_label and not is_missing(record["label"]):
         if record["label"] not in tuple(Winner):
@@ -199,7 +201,7 @@ def read_labels(record: Record, *, has_label: bool = False) -> Row:
     if len(set(named)) > 1:
         listed = " and ".join(WORD_OF_WINNER[winner] for winner in named)
         raise LabelError(f"the columns name {listed} as winners; expected one")
-    if not named and not row:
+    if not named and not row and is_required:
         raise LabelError("winner is missing")
     return row | {"winner": word or (WORD_OF_WINNER[named[0]] if named else None)}
 

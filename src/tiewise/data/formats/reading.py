@@ -41,7 +41,7 @@ def read_pairs(
     path: str | Path | pd.DataFrame | Any,
     *,
     format: str | None = None,  # noqa: A002
-    labelled: bool = True,
+    labelled: bool | None = True,
     on_error: OnError = "raise",
 ) -> pd.DataFrame:
     """Read pairs of any known format.
@@ -55,7 +55,8 @@ def read_pairs(
     format
         A name in ``FORMATS``; found from the columns when None.
     labelled
-        False reads files without winners, and ignores the winners of files that have them.
+        False reads files without winners, and ignores the winners of files that have them; None
+        reads the winners of the rows that have one.
     on_error
         "raise" refuses the file when any row cannot be read; "skip" skips such rows.
 
@@ -102,7 +103,7 @@ def read_many(
     paths: Sequence[str | Path],
     *,
     format: str | None = None,  # noqa: A002
-    labelled: bool = True,
+    labelled: bool | None = True,
     on_error: OnError = "raise",
 ) -> pd.DataFrame:
     """Read several files into one pairs table.
@@ -165,11 +166,13 @@ class _Opened(NamedTuple):
     name: str
     format: str
     records: Iterator[ParsedRecord]
-    labelled: bool
+    labelled: bool | None
     on_error: OnError
 
 
-def _open(path: Any, format_name: str | None, *, labelled: bool, on_error: OnError) -> _Opened:
+def _open(
+    path: Any, format_name: str | None, *, labelled: bool | None, on_error: OnError
+) -> _Opened:
     if on_error not in ("raise", "skip"):
         raise PairsError(f"on_error is {on_error!r}; expected 'raise' or 'skip'")
     source = open_source(path)
@@ -184,7 +187,7 @@ def _open(path: Any, format_name: str | None, *, labelled: bool, on_error: OnErr
     return _Opened(source.name, format_name, chain(head, source.records), labelled, on_error)
 
 
-def _check_format(source: Source, format_name: str, *, labelled: bool) -> None:
+def _check_format(source: Source, format_name: str, *, labelled: bool | None) -> None:
     if format_name not in FORMATS:
         raise PairsError(f"format is {format_name!r}; expected one of {', '.join(FORMATS)}")
     known, found = FORMATS[format_name], f"found {', '.join(source.columns)}"
@@ -224,13 +227,16 @@ def _build(
     return pairs
 
 
-def _read_rows(entry: ParsedRecord, known: Format, position: int, *, labelled: bool) -> list[Row]:
+def _read_rows(
+    entry: ParsedRecord, known: Format, position: int, *, labelled: bool | None
+) -> list[Row]:
     if entry.problem is not None:
         raise PairsError(entry.problem)
     rows: list[Row] = [{"id": position} | row for row in known.read(entry.values)]
-    labels: Row = {} if labelled else {"winner": None}
-    if labelled and not known.is_choice:
-        labels = read_labels(entry.values, has_label="label" in known.needs)
+    labels: Row = {"winner": None} if labelled is False else {}
+    if labelled is not False and not known.is_choice:
+        has_label = "label" in known.needs
+        labels = read_labels(entry.values, has_label=has_label, is_required=bool(labelled))
     for row in rows:
         row.update(labels)
         if is_list(row["id"]) or isinstance(row["id"], dict):

@@ -91,6 +91,16 @@ class TestKaggle:
             assert pairs["winner"].isna().all()
         assert read_pairs(written(tmp_path, test), labelled=False)["response_a"].tolist() == [[]]
 
+    def test_optional_winners_are_read(self, tmp_path):
+        """With labelled=None a row may have no winner, but not a wrong one."""
+        lines = KAGGLE.splitlines()
+        lines[1] = lines[1].removesuffix("1,0,0") + "0,0,0"
+        pairs = read_pairs(written(tmp_path, "\n".join(lines)), labelled=None)
+        assert pairs["winner"].fillna("none").tolist() == ["none", "model_b", "tie"]
+        lines[1] = lines[1].removesuffix("0,0,0") + "1,1,0"
+        with pytest.raises(PairsError, match="exactly one must be 1"):
+            read_pairs(written(tmp_path, "\n".join(lines)), labelled=None)
+
     def test_missing_winner_columns_are_named(self, tmp_path):
         """Without winners the message names labelled=False."""
         with pytest.raises(PairsError, match=r"no column names the winner[\s\S]*labelled=False"):
