@@ -138,7 +138,7 @@ def outcome(folder: Path, run: str) -> dict[str, str]:
     return {path.name: digest_file(path) for path in paths if path.name != "README.md"}
 
 
-DEAF, HEARS = 7, 1
+BLOCKED, CONNECTED = 7, 1
 
 
 def reach_out() -> int:
@@ -149,14 +149,14 @@ def reach_out() -> int:
         except RuntimeError:
             continue
         except OSError:
-            return HEARS
-    return DEAF
+            return CONNECTED
+    return BLOCKED
 
 
 def _run(folder: Path, log_path: Path, function: Callable[..., Any], arguments: Any) -> None:
     import torch
 
-    import deaf  # noqa: F401 - importing it is what it does
+    import no_network  # noqa: F401 - importing it is what it does
 
     os.chdir(folder)
     descriptor = os.open(log_path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
@@ -213,7 +213,7 @@ Call = tuple[str, int]
 """A system call's name, and the how manieth of that name it is."""
 
 
-def cut_short(action: Callable[[], None], call: Call | None) -> tuple[int, list[Call]]:
+def kill_at(action: Callable[[], None], call: Call | None) -> tuple[int, list[Call]]:
     """Fork, do `action` there, and kill it as it enters a system call.
 
     Returns

@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from engines import build_tiny, make_rows
 from tiewise.models.attention import collate
 from tiewise.models.kernels import Rows, Scoring, attend, can_use_flash
+from tiny_models import build_tiny, make_rows
 
 
 def run_on(device, classifier, rows, layout):

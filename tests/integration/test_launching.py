@@ -5,10 +5,10 @@ from contextlib import nullcontext
 import pytest
 from accelerate.utils import FullyShardedDataParallelPlugin
 
-from engines import build_tiny
-from launching import CONFIGURATIONS, FSDP, read_environment
 from tiewise.errors import ConfigError
 from tiewise.training.trainer import check_fsdp
+from tiny_models import build_tiny
+from torchrun import CONFIGURATIONS, FSDP, read_environment
 
 
 @pytest.fixture

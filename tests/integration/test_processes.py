@@ -1,7 +1,7 @@
 """Two processes are one process: the same losses, the same adapter, every row once.
 
 The processes are real ones, launched as a user launches them, and talk over gloo. A launch costs
-seconds before its first step, so one launch runs several fits (:mod:`launched`), and the faults of
+seconds before its first step, so one launch runs several fits (:mod:`torchrun`), and the faults of
 the last test happen to one fit in turn.
 """
 
@@ -26,10 +26,10 @@ import pytest
 from safetensors.numpy import load_file
 
 from fitting import Fitter
-from launched import fit
 from tiewise.cli import main
 from tiewise.runs import checkpoints
 from tiewise.runs.folder import FoldFolder
+from torchrun import fit
 
 pytestmark = pytest.mark.timeout(900)
 TESTS = Path(__file__).parents[1]
@@ -106,7 +106,7 @@ def launched(tmp_path_factory, cache_dir):
     ]
     plan = {"folder": str(folder), "cache_dir": str(cache_dir), "jobs": jobs}
     (folder / "plan.json").write_text(json.dumps(plan))
-    command = [*LAUNCHER, str(TESTS / "launched.py"), str(folder / "plan.json")]
+    command = [*LAUNCHER, str(TESTS / "torchrun.py"), str(folder / "plan.json")]
     done = subprocess.run(
         command, env=ENVIRONMENT, capture_output=True, text=True, timeout=600, check=False
     )

@@ -1,8 +1,7 @@
-"""A save that is cut short anywhere leaves a checkpoint, and the fit that goes on is the same.
+"""A save that is killed at any point leaves an intact checkpoint, and the resumed fit is the same.
 
-The process that saves is killed as it enters its first system call, its second, and so on to its
-last, by strace; after each the newest intact checkpoint must be, to the bit, the one before or the
-one that was being written.
+strace kills the saving process at its first system call, then at its second, and so on. After each
+kill the newest intact checkpoint must equal the previous or the new one in every bit.
 """
 
 from __future__ import annotations
@@ -12,8 +11,8 @@ import shutil
 
 import pytest
 
-from cut_saves import STEP, cut_saves
 from faults import Forked, copy_run, fit, fold_of, n_resumed, outcome, scaled
+from interrupted_saves import STEP, interrupt_save
 
 pytestmark = pytest.mark.timeout(3600)
 
@@ -25,13 +24,13 @@ N_RESUMED = n_resumed(quick=1, full=25)
 def trials(workplace):
     """Kill a save at its system calls; each trial is (call, exit status, newest intact step)."""
     report_path = workplace / "trials.json"
-    cutter = Forked(workplace, cut_saves, "cut", report_path, STRIDE)
+    cutter = Forked(workplace, interrupt_save, "cut", report_path, STRIDE)
     assert cutter.end(3000) == 0, cutter.messages()
     return json.loads(report_path.read_bytes())
 
 
-def test_a_save_killed_at_any_call_leaves_a_whole_checkpoint(trials):
-    """The checkpoint is the old or the new one, bit for bit; once the new one exists, it stays."""
+def test_killed_save_leaves_intact_checkpoint(trials):
+    """The checkpoint is the old or the new one in every bit; an intact new one stays."""
     print(f"{len(trials)} kills in one save")  # noqa: T201 - the campaign's count
     assert {status for _, status, _ in trials} == {-9}
     steps = [step for _, _, step in trials]
@@ -39,8 +38,8 @@ def test_a_save_killed_at_any_call_leaves_a_whole_checkpoint(trials):
     assert steps == sorted(steps)
 
 
-def test_the_fit_that_goes_on_after_a_cut_save_is_the_same(workplace, undisturbed, trials):
-    """Resumed, it ends with the adapter, predictions and history of the undisturbed fit."""
+def test_fit_resumed_after_killed_save_is_equal(workplace, undisturbed, trials):
+    """Adapter, predictions and history equal those of the uninterrupted fit."""
     chosen = range(0, len(trials), max(1, len(trials) // N_RESUMED))
     for number in chosen:
         run = f"cut{number}"

@@ -1,4 +1,4 @@
-"""Forked processes of the tests reach no network, and no module does on import."""
+"""Neither forked test processes nor the import of any module reach the network."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ import sys
 from pathlib import Path
 
 import tiewise
-from faults import DEAF, Forked, reach_out
+from faults import BLOCKED, Forked, reach_out
 
 
-def test_forked_processes_are_deaf(tmp_path):
+def test_forked_processes_have_no_network(tmp_path):
     """A forked process reaches no other machine."""
-    assert Forked(tmp_path, reach_out).end() == DEAF
+    assert Forked(tmp_path, reach_out).end() == BLOCKED
 
 
-def test_no_module_reaches_the_network_on_import():
-    """No module does, also those that import torch and transformers, without an offline setting."""
+def test_imports_make_no_network_calls():
+    """All modules import, also those with torch and transformers, without an offline setting."""
     modules = pkgutil.walk_packages(tiewise.__path__, "tiewise.")
     names = [module.name for module in modules if not module.name.endswith("__main__")]
-    command = [sys.executable, "-c", f"import deaf, {', '.join(names)}"]
+    command = [sys.executable, "-c", f"import no_network, {', '.join(names)}"]
     path = os.pathsep.join([str(Path(__file__).parents[1]), *filter(None, sys.path)])
     environment = os.environ | {"PYTHONPATH": path}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)

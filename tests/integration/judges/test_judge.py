@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from fitting import configure
-from opened import open_tiny
+from loaded_runs import open_tiny
 from tiewise.data.labels import swap_probs
 from tiewise.data.pairs import swap_pairs
 from tiewise.data.simulation.simulate import simulate

@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from fitting import configure
-from opened import open_tiny
+from loaded_runs import open_tiny
 from tiewise.data.formats import write_pairs
 from tiewise.data.simulation.simulate import simulate
 from tiewise.files import write_json

@@ -13,12 +13,12 @@ from peft import PeftModel
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForSequenceClassification
 
-from engines import build_tiny, make_rows, run_step, score, shake, write_family
 from tiewise.errors import ModelError
 from tiewise.models.backbones import resolve_backbone
 from tiewise.models.build import load_classifier
 from tiewise.models.loading import quiet_transformers
 from tiewise.runs.manifest import write_manifest
+from tiny_models import build_tiny, make_rows, run_step, score, shake, write_family
 
 CASES = {
     "lora": {"backbone": "tiny:0"},
@@ -37,7 +37,7 @@ FULL = {"tuning": "full", "dtype": "float32"}
 READ_IN_ANOTHER_PROCESS = """
 import sys
 import numpy as np
-from engines import make_rows, score
+from tiny_models import make_rows, score
 from tiewise.models.build import load_classifier
 for adapter_dir, backbone_dir in zip(sys.argv[1::2], sys.argv[2::2]):
     logits = score(load_classifier(adapter_dir, backbone_dir), make_rows())

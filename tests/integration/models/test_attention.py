@@ -7,13 +7,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers import AutoConfig, AutoModelForSequenceClassification
 
-from engines import LENGTHS, build_tiny, make_rows, run_step, write_family
 from strategies import token_rows
 from tiewise.errors import ModelError
 from tiewise.models import attention
 from tiewise.models.attention import FAMILIES, choose_layout, collate
 from tiewise.models.backbones import resolve_backbone
 from tiewise.models.loading import quiet_transformers
+from tiny_models import LENGTHS, build_tiny, make_rows, run_step, write_family
 
 LAYOUTS = ("padded", "sorted", "packed")
 

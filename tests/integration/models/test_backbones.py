@@ -12,11 +12,11 @@ import torch
 from huggingface_hub.errors import LocalEntryNotFoundError
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from engines import build_tiny, make_rows, score
 from tiewise.errors import ModelError
 from tiewise.models import backbones
 from tiewise.models.backbones import backbone_digest, resolve_backbone
 from tiewise.models.loading import quiet_transformers
+from tiny_models import build_tiny, make_rows, score
 
 SMOLLM2 = "c059ab0cd08055d4494502e33c0a25633ef10901e9a64862df7dc9e0869f9c68"
 MINILM = "7031cbd69e63a5f5cb43f5a734f25c0cc23d84693c03cb06acbeaa330f0eed30"

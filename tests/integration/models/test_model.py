@@ -5,10 +5,10 @@ import itertools
 import pytest
 import torch
 
-from engines import build_tiny, largest_difference, make_rows, run_step, score, write_family
 from tiewise.config import TrainConfig
 from tiewise.errors import ModelError
 from tiewise.models.attention import collate
+from tiny_models import build_tiny, largest_difference, make_rows, run_step, score, write_family
 
 LAYOUTS = ("padded", "sorted", "packed")
 MODES = ("none", "trainable")

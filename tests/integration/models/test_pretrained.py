@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from fitting import configure
-from opened import open_tiny
+from loaded_runs import open_tiny
 from tiewise.data.labels import PROB_COLUMNS
 from tiewise.data.simulation.simulate import simulate
 from tiewise.errors import DeviceError, ModelError, RunError

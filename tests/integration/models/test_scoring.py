@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 import torch
 
-from opened import Opened, open_tiny
+from loaded_runs import LoadedModel, open_tiny
 from tiewise.data.labels import PROB_COLUMNS, swap_probs
 from tiewise.data.pairs import build_pairs, swap_pairs
 from tiewise.data.simulation.simulate import simulate
@@ -23,9 +23,9 @@ LAYOUTS = ("padded", "sorted", "packed")
 @pytest.fixture(scope="module")
 def opened(cache_dir):
     """Return a function that opens each kind and dtype once."""
-    known: dict[tuple[str, str], Opened] = {}
+    known: dict[tuple[str, str], LoadedModel] = {}
 
-    def of(kind: str, dtype: str = "float64") -> Opened:
+    def of(kind: str, dtype: str = "float64") -> LoadedModel:
         if (kind, dtype) not in known:
             known[kind, dtype] = open_tiny(kind, cache_dir, dtype=dtype)
         return known[kind, dtype]
@@ -48,7 +48,7 @@ def pairs() -> pd.DataFrame:
     return build_pairs({"id": [*map(str, table["id"]), *odd["id"]], **columns})
 
 
-def probs_of(opened: Opened, pairs: pd.DataFrame, **options) -> np.ndarray:
+def probs_of(opened: LoadedModel, pairs: pd.DataFrame, **options) -> np.ndarray:
     """Return the probabilities averaged over both orders."""
     table = predict_pairs(opened.classifier, pairs, opened.tokenizer, opened.template, **options)
     return table[PROB_COLUMNS].to_numpy()

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from fitting import configure
-from opened import open_tiny
+from loaded_runs import open_tiny
 from tiewise.config import ModelConfig
 from tiewise.data.pairs import build_pairs
 from tiewise.data.simulation.simulate import simulate

@@ -7,10 +7,10 @@ import pytest
 import torch
 from torch.profiler import ProfilerActivity, profile
 
-from engines import build_tiny, make_rows
 from tiewise.models.attention import collate
 from tiewise.training import memory
 from tiewise.training.memory import choose_checkpointing, estimate_memory, free_memory
+from tiny_models import build_tiny, make_rows
 
 LENGTHS = (600, 400, 300, 700)
 

@@ -5,10 +5,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engines import make_rows
 from tiewise.config import TrainConfig
 from tiewise.data.targets import Targets
 from tiewise.training.steps import Examples, StepDataset
+from tiny_models import make_rows
 
 
 @given(

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from exact import read_csv
+from fp64 import read_csv
 from tiewise.errors import PairsError, RunError
 from tiewise.judges.streaming import SUFFIXES, predict_stream, write_table
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from scipy.stats import chi2
 from sklearn.linear_model import LogisticRegression
 
-from exact import read_csv
+from fp64 import read_csv
 from tiewise.data.formats import read_pairs
 from tiewise.data.pairs import check_pairs, swap_pairs
 from tiewise.data.simulation.simulate import (

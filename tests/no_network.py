@@ -1,7 +1,6 @@
-"""A process that imports this module cannot reach the network from then on.
+"""Block the network in the process that imports this module, and in its forked processes.
 
-Loopback and the sockets of one machine's own processes are left alone. A process forked from it is
-as deaf.
+Loopback addresses and Unix sockets still work.
 """
 
 import os
@@ -12,7 +11,7 @@ LOOPBACK = {"127.0.0.1", "::1", "localhost", None}
 
 
 def refuse(event: str, arguments: tuple[Any, ...]) -> None:
-    """Raise before another machine is looked up or connected to."""
+    """Raise RuntimeError before another machine is looked up or connected to."""
     if event == "socket.getaddrinfo":
         host = arguments[0]
     elif event in {"socket.connect", "socket.sendto"} and isinstance(arguments[1], tuple):

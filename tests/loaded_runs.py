@@ -1,4 +1,4 @@
-"""Small classifiers whose every trained weight matters, for tests that only score."""
+"""Small classifiers with random adapters and heads, for tests that only score."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ torch.set_num_threads(1)
 
 
 @dataclass(frozen=True)
-class Opened:
-    """A classifier with what it needs to read pairs."""
+class LoadedModel:
+    """A classifier with its tokenizer, template and backbone."""
 
     classifier: PairClassifier
     tokenizer: TextTokenizer
@@ -30,14 +30,14 @@ class Opened:
     backbone_dir: Path
 
     def save(self, adapter_dir: Path) -> Path:
-        """Write what a fit writes into a fold's folder; return the folder."""
+        """Write the files of a fold's adapter folder; return the folder."""
         adapter_dir.mkdir(parents=True)
         self.classifier.save(adapter_dir)
         write_json(adapter_dir / "template.json", self.template.to_dict())
         return adapter_dir
 
-    def shake(self, seed: int) -> Opened:
-        """Move every trained weight a little, as another fold would have."""
+    def shake(self, seed: int) -> LoadedModel:
+        """Add noise to every trained weight, so that folds differ."""
         generator = torch.Generator().manual_seed(seed)
         with torch.no_grad():
             for _, part in self.classifier.trainable_parameters():
@@ -45,16 +45,16 @@ class Opened:
         return self
 
     def rows(self, pairs: pd.DataFrame) -> TokenRows:
-        """Give the pairs' rows of tokens."""
+        """Return the rows of tokens of the pairs."""
         return token_rows(pairs, self.tokenizer, self.template, cache_dir=None)
 
 
-def open_tiny(kind: str, cache_dir: Path, *, max_length: int = 96, **fields) -> Opened:
-    """Build a small classifier and shake its adapters and head, so that logits differ by row."""
+def open_tiny(kind: str, cache_dir: Path, *, max_length: int = 96, **fields) -> LoadedModel:
+    """Build a small classifier with noise in its trained weights, so that logits differ by row."""
     backbone = f"{kind}:0"
     path = resolve_backbone(backbone, cache_dir=cache_dir)
     config = ModelConfig(backbone=backbone, **({"lora_r": 4, "dtype": "float64"} | fields))
     classifier = build_classifier(config, path, seed=0)
     tokenizer = load_tokenizer(path)
     template = build_template(tokenizer, max_length=max_length)
-    return Opened(classifier, tokenizer, template, path).shake(1)
+    return LoadedModel(classifier, tokenizer, template, path).shake(1)

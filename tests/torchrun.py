@@ -1,8 +1,8 @@
-"""Several fits in order: the program that each process of a launch runs in the tests.
+"""Run several fits in each process of a torchrun launch.
 
-``python -m torch.distributed.run … tests/launched.py JOBS`` reads a list of fits from the file
-JOBS and writes down, for each process, which rows it learned from and which files of the runs it
-touched. A job that is ``sharded`` deals the weights out to the processes as FSDP does on GPUs.
+``python -m torch.distributed.run … tests/torchrun.py JOBS`` reads a list of fits from the file JOBS
+and records, for each process, the rows it trained on and the files of the runs that it changed. A
+job that is ``sharded`` divides the weights among the processes as FSDP does on GPUs.
 """
 
 from __future__ import annotations
@@ -14,24 +14,37 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from accelerate.commands.launch import _validate_launch_command, launch_command_parser
 from accelerate.state import PartialState
 from accelerate.utils import DistributedType
+from accelerate.utils.launch import prepare_multi_gpu_env
 from torch.distributed.tensor import DTensor
 
 from fitting import Fitter, configure
-from launching import FSDP, read_environment
 from tiewise.training.trainer import StepTrainer
 
+CONFIGURATIONS = sorted((Path(__file__).parents[1] / "docs" / "accelerate").glob("*.yaml"))
+FSDP = next(path for path in CONFIGURATIONS if path.name.startswith("fsdp"))
 WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT
 CHANGES = {"os.rename", "os.mkdir", "os.remove", "os.rmdir", "os.truncate"}
 
 
 class Stop(Exception):
-    """The fit was broken off on purpose."""
+    """A fit was interrupted on purpose."""
+
+
+def read_environment(path: Path) -> dict[str, str]:
+    """Return the variables that ``accelerate launch`` sets for a configuration file."""
+    # accelerate 1.x has no public function that validates a configuration file for launch.
+    words = ["--config_file", str(path), "-m", "tiewise", "fit"]
+    arguments, *_ = _validate_launch_command(launch_command_parser().parse_args(words))
+    variables = prepare_multi_gpu_env(arguments)
+    own = ("ACCELERATE_", "FSDP_")
+    return {name: value for name, value in variables.items() if name.startswith(own)}
 
 
 def watch_writes(folder: Path) -> list[str]:
-    """Return a list that fills with every file below `folder` that this process changes."""
+    """Return a list that collects every file below `folder` that this process changes."""
     touched: list[str] = []
 
     def look(event: str, arguments: tuple[Any, ...]) -> None:
@@ -44,7 +57,7 @@ def watch_writes(folder: Path) -> list[str]:
 
 
 def shard_on_cpus(patch: pytest.MonkeyPatch) -> None:
-    """Let accelerate shard over gloo, as it does of itself over NCCL alone."""
+    """Let accelerate shard over gloo; by itself it shards only over NCCL."""
     prepare = PartialState.__init__
 
     def pretend(self, *arguments, **options):
@@ -58,15 +71,15 @@ def shard_on_cpus(patch: pytest.MonkeyPatch) -> None:
 
 
 def fit(fitter: Fitter, job: dict[str, Any]) -> list[list[int]]:
-    """Run one fit, broken off where the job says so; return the rows of each step taken here."""
+    """Run one fit up to ``stop_after`` steps; return the rows of each step of this process."""
     rows: list[list[int]] = []
     row_losses, training_step = StepTrainer._row_losses, StepTrainer.training_step
 
-    def noting_rows(self, model, batch_rows, *, is_idle):
+    def record_rows(self, model, batch_rows, *, is_idle):
         rows[-1].extend([] if is_idle else batch_rows.tolist())
         return row_losses(self, model, batch_rows, is_idle=is_idle)
 
-    def noting_steps(self, *arguments, **options):
+    def record_steps(self, *arguments, **options):
         if self.state.global_step == job.get("stop_after"):
             raise Stop
         rows.append([])
@@ -77,8 +90,8 @@ def fit(fitter: Fitter, job: dict[str, Any]) -> list[list[int]]:
     with pytest.MonkeyPatch.context() as patch:
         if job.get("sharded"):
             shard_on_cpus(patch)
-        patch.setattr(StepTrainer, "_row_losses", noting_rows)
-        patch.setattr(StepTrainer, "training_step", noting_steps)
+        patch.setattr(StepTrainer, "_row_losses", record_rows)
+        patch.setattr(StepTrainer, "training_step", record_steps)
         try:
             fitter(job["name"], configure(**job["fields"]), resume=job.get("resume", False))
         except Stop:
@@ -87,7 +100,7 @@ def fit(fitter: Fitter, job: dict[str, Any]) -> list[list[int]]:
 
 
 def main(jobs_path: Path) -> None:
-    """Run the jobs, and write what this process did next to them."""
+    """Run the jobs, and write the record of this process next to the file of jobs."""
     plan = json.loads(jobs_path.read_bytes())
     touched = watch_writes(Path(plan["folder"]))
     fitter = Fitter(Path(plan["folder"]), Path(plan["cache_dir"]))

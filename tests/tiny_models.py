@@ -1,4 +1,4 @@
-"""Small classifiers and rows for the tests of the engine, and what they compute."""
+"""Small classifiers and token rows, and the logits and gradients of one step."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ SPECIAL = {
 
 
 def write_family(family, folder, cache_dir, *, intermediate_size=128):
-    """Write a backbone of a family with two layers, random weights and the tiny one's tokenizer."""
+    """Write a backbone with two layers, random weights and the tokenizer of ``tiny``."""
     config = AutoConfig.for_model(
         family,
         vocab_size=512,
@@ -83,7 +83,7 @@ def write_family(family, folder, cache_dir, *, intermediate_size=128):
 
 
 def build_tiny(backbone: str, cache_dir: Path, *, checkpointing: str = "none", **fields):
-    """Build a classifier for training in which every trained tensor matters."""
+    """Build a small classifier for training, with noise in every trained tensor."""
     path = resolve_backbone(backbone, cache_dir=cache_dir)
     values = {"lora_r": 4, "dtype": "float64", "n_frozen_layers": 1}
     config = ModelConfig(backbone=backbone, **(values | fields))
@@ -91,7 +91,7 @@ def build_tiny(backbone: str, cache_dir: Path, *, checkpointing: str = "none", *
 
 
 def shake(classifier: PairClassifier, *, seed: int = 1, size: float = 0.1) -> PairClassifier:
-    """Move every trained tensor a little: fresh adapters would leave half the gradients zero."""
+    """Add noise to every trained tensor: fresh adapters would leave half the gradients zero."""
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for _, part in classifier.trainable_parameters():
