@@ -39,8 +39,7 @@ from benchmarks.midsize import (
 )
 from benchmarks.rounds import alternate, compared
 from tiewise.models.attention import collate
-from tiewise.models.dedup import take_rows
-from tiewise.models.scoring import score_rows
+from tiewise.models.scoring import score_rows, take_rows
 from tiewise.tokens.rows import TokenRows
 
 BATCH_SIZE = 8

@@ -16,6 +16,7 @@ from tiewise.models.model import PairClassifier
 from tiewise.tokens.rows import TokenRows, token_rows
 from tiewise.tokens.template import Template, build_template
 from tiewise.tokens.tokenizer import TextTokenizer, load_tokenizer
+from tiny_families import find_tiny
 
 torch.set_num_threads(1)
 
@@ -52,7 +53,7 @@ class LoadedModel:
 def open_tiny(kind: str, cache_dir: Path, *, max_length: int = 96, **fields) -> LoadedModel:
     """Build a small classifier with noise in its trained weights, so that logits differ by row."""
     backbone = f"{kind}:0"
-    path = resolve_backbone(backbone, cache_dir=cache_dir)
+    path = resolve_backbone(find_tiny(backbone, cache_dir), cache_dir=cache_dir)
     config = ModelConfig(backbone=backbone, **({"lora_r": 4, "dtype": "float64"} | fields))
     classifier = build_classifier(config, path, seed=0)
     tokenizer = load_tokenizer(path)

@@ -20,6 +20,7 @@ from tiewise.models.model import PairClassifier
 from tiewise.tokens.batches import plan_step
 from tiewise.tokens.ragged import offsets_of
 from tiewise.tokens.rows import TokenRows
+from tiny_families import find_tiny
 
 torch.set_num_threads(1)
 
@@ -84,7 +85,7 @@ def write_family(family, folder, cache_dir, *, intermediate_size=128):
 
 def build_tiny(backbone: str, cache_dir: Path, *, checkpointing: str = "none", **fields):
     """Build a small classifier for training, with noise in every trained tensor."""
-    path = resolve_backbone(backbone, cache_dir=cache_dir)
+    path = resolve_backbone(find_tiny(backbone, cache_dir), cache_dir=cache_dir)
     values = {"lora_r": 4, "dtype": "float64", "n_frozen_layers": 1}
     config = ModelConfig(backbone=backbone, **(values | fields))
     return shake(build_classifier(config, path, seed=0, checkpointing=checkpointing)).train()

@@ -29,6 +29,7 @@ from fitting import Fitter
 from tiewise.cli import main
 from tiewise.runs import checkpoints
 from tiewise.runs.folder import FoldFolder
+from tiny_families import find_tiny
 from torchrun import fit
 
 pytestmark = pytest.mark.timeout(900)
@@ -47,8 +48,7 @@ UNEVEN = {"layout": "packed", "checkpointing": "trainable", "n_micro_batches": 2
 }  # fmt: skip
 """Steps of 5 rows, and of 3 at an epoch's end."""
 LLAMA = {"layout": "sorted", "checkpointing": "none", "n_micro_batches": 1} | {
-    "dtype": "float64", "batch_size": 47, "n_epochs": 1, "backbone": "tiny-llama:0",
-    "both_orders": True,
+    "dtype": "float64", "batch_size": 47, "n_epochs": 1, "both_orders": True,
 }  # fmt: skip
 """Another family, and steps of 47 pairs and of 1 pair in both orders.
 Between them the three hold every layout, checkpointing and split (one process alone has all their
@@ -86,10 +86,11 @@ def launched(tmp_path_factory, cache_dir):
     """Fit alone, together, and each going on from where the other stopped."""
     folder = tmp_path_factory.mktemp("processes")
     fitter = Fitter(folder, cache_dir)
+    llama = LLAMA | {"backbone": find_tiny("tiny-llama:0", cache_dir)}
     alone = {
         "remainder alone": fit(fitter, {"name": "remainder alone", "fields": REMAINDER}),
         "uneven alone": fit(fitter, {"name": "uneven alone", "fields": UNEVEN}),
-        "llama alone": fit(fitter, {"name": "llama alone", "fields": LLAMA}),
+        "llama alone": fit(fitter, {"name": "llama alone", "fields": llama}),
         "4 bit alone": fit(fitter, {"name": "4 bit alone", "fields": QLORA}),
         "then two": fit(fitter, {"name": "then two", "fields": UNEVEN, "stop_after": 11}),
     }
@@ -97,7 +98,7 @@ def launched(tmp_path_factory, cache_dir):
     jobs = [
         {"name": "remainder", "fields": REMAINDER},
         {"name": "uneven", "fields": UNEVEN},
-        {"name": "llama", "fields": LLAMA},
+        {"name": "llama", "fields": llama},
         {"name": "then two", "fields": UNEVEN, "resume": True},
         {"name": "then one", "fields": UNEVEN, "stop_after": 11},
         {"name": "then sharded", "fields": UNEVEN, "resume": True, "sharded": True},

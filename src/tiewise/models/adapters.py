@@ -1,9 +1,7 @@
 """Write what training changed into a folder, and read it back bit for bit.
 
-A folder holds ``classifier.json`` (the model configuration and the digest of its backbone), a
-manifest with the digest of every file, and either peft's ``adapter_config.json`` and
-``adapter_model.safetensors`` or, after full fine-tuning, transformers' ``config.json`` and
-``model.safetensors``. Other tools can load both without this package.
+A folder contains ``classifier.json`` (model configuration and digest of the backbone), a manifest,
+and the files of peft or, after full fine-tuning, of transformers, so that other tools can load it.
 """
 
 from __future__ import annotations
@@ -60,13 +58,7 @@ def save_adapter(
 
 
 def read_config(adapter_dir: Path, backbone_dir: Path) -> ModelConfig:
-    """Return the model configuration of a folder, after checking every file in its manifest.
-
-    Raises
-    ------
-    ModelError
-        When a file is missing, damaged or able to run code, or the backbone is another one.
-    """
+    """Return the model configuration of a folder, after checking its files and its backbone."""
     card = _read_card(adapter_dir)
     if card.backbone_sha256 != (found := backbone_digest(backbone_dir)):
         raise ModelError(
@@ -77,13 +69,7 @@ def read_config(adapter_dir: Path, backbone_dir: Path) -> ModelConfig:
 
 
 def read_card(adapter_dir: Path) -> ModelConfig:
-    """Return the model configuration of a folder, which names its backbone.
-
-    Raises
-    ------
-    ModelError
-        When a file is missing, damaged or able to run code.
-    """
+    """Return the model configuration of a folder, which names its backbone."""
     return _read_card(adapter_dir).model
 
 
@@ -99,13 +85,7 @@ def _read_card(adapter_dir: Path) -> _Card:
 
 
 def check_folder(adapter_dir: Path) -> None:
-    """Check that a folder is unchanged since a fit wrote it.
-
-    Raises
-    ------
-    ModelError
-        When a file is missing, damaged or able to run code.
-    """
+    """Raise ModelError when a file is missing, has changed since a fit, or can run code."""
     if not adapter_dir.is_dir():
         raise ModelError(f"{adapter_dir}: there is no such folder.")
     risky = sorted(path.name for path in adapter_dir.iterdir() if path.suffix in _CODE_SUFFIXES)
@@ -122,13 +102,7 @@ def check_folder(adapter_dir: Path) -> None:
 
 
 def fill_weights(network: nn.Module, config: ModelConfig, adapter_dir: Path) -> None:
-    """Copy the tensors of a folder into a network that has the same trainable parts.
-
-    Raises
-    ------
-    ModelError
-        When the file cannot be read, or its tensors are not exactly those of the network.
-    """
+    """Copy the tensors of a folder into a network that has exactly these trainable parts."""
     path = adapter_dir / _FILES[config.tuning][1]
     try:
         stored = load_file(path)

@@ -1,10 +1,9 @@
-"""Batches in three layouts, and the attention that keeps their rows apart.
+"""Batches in three layouts, and the attention that separates their rows.
 
-The layouts hold the same rows. `padded` and `sorted` are a rectangle with each row's tokens on the
-left; `packed` is one line without padding, in which positions restart at each row. In every layout
-a decoder of a known family attends through :func:`attend_rows`, registered with transformers under
-:data:`ATTENTION`: it removes the padding and needs no mask. Other backbones keep their own
-attention and accept rectangles only.
+`padded` and `sorted` are a rectangle with each row's tokens on the left; `packed` is one line
+without padding, in which positions restart at each row. In every layout a decoder of a known family
+attends through :func:`attend_rows`: it removes the padding and needs no mask. Other backbones keep
+their own attention and accept rectangles only.
 """
 
 from __future__ import annotations
@@ -39,15 +38,9 @@ FAMILIES = frozenset({"gemma", "gemma2", "gemma3_text", "llama", "mistral", "qwe
 class Spans:
     """Positions of the real tokens of a batch, and of the tokens that are queries.
 
-    Attributes
-    ----------
-    rows
-        Numbers of queries and keys in each row.
-    token_index
-        int64 `(n_tokens,)`: positions of the real tokens in the flattened rectangle; None if
-        packed.
-    query_index
-        int64 `(n_queries,)`: the same for the queries; None when every token is a query.
+    `rows` has the numbers of queries and keys in each row. `token_index`, int64 `(n_tokens,)`, has
+    the positions of the real tokens in the flattened rectangle (None if packed); `query_index`,
+    int64 `(n_queries,)`, those of the queries (None when every token is one).
     """
 
     rows: Rows
@@ -63,32 +56,11 @@ def collate(
     pad_id: int,
     device: torch.device | str = "cpu",
 ) -> dict[str, Tensor]:
-    """Make one batch of some rows, in the order of `indices`.
+    """Make one batch of the rows `indices`, in this order; `pad_id` fills shorter rows.
 
-    Parameters
-    ----------
-    rows
-        Tokens of all rows.
-    indices
-        Indices of at least one row; each row needs at least one token.
-    layout
-        `padded` and `sorted` give a rectangle, `packed` one line.
-    pad_id
-        Token id on the right of shorter rows.
-    device
-        Device of the batch.
-
-    Returns
-    -------
-    dict
-        `lengths` int64 `(n_rows,)`, always on the CPU, and either `input_ids` and
-        `attention_mask` int64 `(n_rows, longest)`, or `input_ids` and `position_ids` int64
-        `(1, n_tokens)`; `token_type_ids` in the shape of `input_ids` when the rows have segments.
-
-    Raises
-    ------
-    ModelError
-        When there is no row, or a row has no token.
+    Returns `lengths`, int64 `(n_rows,)`, always on the CPU; `input_ids` and `attention_mask`, int64
+    `(n_rows, longest)`, or, if packed, `input_ids` and `position_ids`, int64 `(1, n_tokens)`; and
+    `token_type_ids` in the shape of `input_ids` when the rows have segments.
     """
     chosen = np.asarray(indices, dtype=np.int64)
     lengths = np.diff(rows.offsets)[chosen]
@@ -159,15 +131,9 @@ def attend_rows(  # noqa: PLR0913 -- the signature is transformers'
 ) -> tuple[Tensor, None]:
     """Attend within each row; implements transformers' attention interface.
 
-    Parameters
-    ----------
-    query, key, value
-        `(n_batch, n_heads, width, head_dim)`; queries and keys may differ in width.
-
-    Returns
-    -------
-    tuple
-        `(n_batch, width, n_heads, head_dim)` with zeros on padding, and None for the weights.
+    Query, key and value are `(n_batch, n_heads, width, head_dim)`, and queries may have another
+    width. Returns `(n_batch, width, n_heads, head_dim)` with zeros on padding, and None for the
+    weights.
     """
     _no_mask(attention_mask=attention_mask)
     if dropout:

@@ -1,9 +1,7 @@
 """Find a backbone in a package, a folder or the hub, or generate one from a seed.
 
-The result is always a folder with ``config.json``, ``tokenizer.json`` and safetensors; nothing else
-is read, so no backbone can run code. A folder that has to be made (a converted GGUF file, random
-weights) is made once in the cache, is used only while its manifest matches its files, and is made
-again otherwise.
+The result is a folder with ``config.json``, ``tokenizer.json`` and safetensors; nothing else is
+read, so no backbone can run code. Converted and generated folders are cached with a manifest.
 """
 
 from __future__ import annotations
@@ -25,7 +23,7 @@ from tiewise.files import (
     read_json,
     remove_temporaries,
 )
-from tiewise.models import tiny
+from tiewise.models.tiny import FORMAT, write_tiny_backbone
 from tiewise.runs.manifest import verify_manifest, write_manifest
 
 _PACKAGES = {
@@ -47,24 +45,12 @@ def resolve_backbone(
     revision: str | None = None,
     sha256: str | None = None,
 ) -> Path:
-    """Return the folder that contains a backbone's ``config.json``, tokenizer and safetensors.
+    """Return the folder with a backbone's ``config.json``, tokenizer and safetensors.
 
-    Parameters
-    ----------
-    name
-        `package:NAME` (weights in an installed package), a folder, `tiny:SEED`, `tiny-llama:SEED`,
-        `tiny-bert:SEED` (random weights), or the name of a repository on the hub.
-    cache_dir
-        Folder where a converted or generated backbone is kept.
-    revision
-        Revision of a hub repository.
-    sha256
-        Expected :func:`backbone_digest`; not checked when None.
-
-    Raises
-    ------
-    ModelError
-        When the backbone cannot be found, has no safetensors, or has another digest.
+    `name` is `package:NAME` (weights in an installed package), a folder, `tiny:SEED` (random
+    weights), or a repository of the hub, of which `revision` is read. `sha256` is the expected
+    :func:`backbone_digest`; not checked when None. Converted and generated backbones are in
+    `cache_dir`.
     """
     folder = _locate(name, Path(cache_dir), revision)
     _check_folder(folder, name)
@@ -79,8 +65,7 @@ def resolve_backbone(
 def backbone_digest(folder: Path | str) -> str:
     """Return the SHA-256 over the names and bytes of a folder's safetensors: 64 hex digits.
 
-    Cached in the process while size and time of the files stay the same: large weights take
-    seconds to read.
+    Cached while size and time of the files stay the same: large weights take seconds to read.
     """
     paths = sorted(Path(folder).glob("*.safetensors"))
     states = [(path, path.stat().st_size, path.stat().st_mtime_ns) for path in paths]
@@ -88,13 +73,7 @@ def backbone_digest(folder: Path | str) -> str:
 
 
 def settings_digest(folder: Path | str) -> str:
-    """Return the SHA-256 of the contents of a backbone's ``config.json``: 64 hex digits.
-
-    Raises
-    ------
-    ModelError
-        When it is not JSON.
-    """
+    """Return the SHA-256 of the contents of a backbone's ``config.json``: 64 hex digits."""
     path = Path(folder) / "config.json"
     try:
         return digest_json(read_json(path))
@@ -109,9 +88,9 @@ def _file_digest(path: Path, size: int, modified: int) -> str:
 
 def _locate(name: str, cache_dir: Path, revision: str | None) -> Path:
     kind, _, rest = name.partition(":")
-    if kind in tiny.KINDS and rest.isdigit():
-        target = cache_dir / "backbones" / f"{kind}-{int(rest)}-v{tiny.FORMAT}"
-        return _make_once(target, lambda part: tiny.write_tiny_backbone(kind, int(rest), part))
+    if kind == "tiny" and rest.isdigit():
+        target = cache_dir / "backbones" / f"tiny-{int(rest)}-v{FORMAT}"
+        return make_once(target, functools.partial(write_tiny_backbone, int(rest)))
     if kind == "package":
         return _from_package(rest, cache_dir)
     if Path(name).is_dir():
@@ -135,7 +114,7 @@ def _from_package(package: str, cache_dir: Path) -> Path:
         return path
     state = digest_json([path.name, path.stat().st_size])[:8]
     target = cache_dir / "backbones" / f"{package}-{state}"
-    return _make_once(target, lambda part: _convert_gguf(path, part))
+    return make_once(target, lambda part: _convert_gguf(path, part))
 
 
 def _from_hub(name: str, revision: str | None) -> Path:
@@ -188,7 +167,7 @@ def _check_index(path: Path, name: str) -> None:
         )
 
 
-def _make_once(target: Path, make: Callable[[Path], None]) -> Path:
+def make_once(target: Path, make: Callable[[Path], None]) -> Path:
     """Return `target` after making it, if it is missing or damaged, under a lock."""
     if verify_manifest(target) is None:
         return target

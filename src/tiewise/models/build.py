@@ -1,8 +1,4 @@
-"""Build a pair classifier from a backbone, or load a saved one.
-
-The steps are the same in both: load the backbone with a new head, add LoRA adapters (or unfreeze
-the weights), fill in saved tensors when there are any, and install the faster decoder code.
-"""
+"""Build a pair classifier from a backbone, or load a saved one."""
 
 from __future__ import annotations
 
@@ -43,24 +39,7 @@ def build_classifier(
 ) -> PairClassifier:
     """Build a classifier with new adapters and a new head.
 
-    Parameters
-    ----------
-    config
-        Backbone, adapters and head.
-    backbone_dir
-        Folder that :func:`tiewise.models.backbones.resolve_backbone` returned.
-    seed
-        Seed of the initial values. Equal seeds give equal values; torch's own state does not
-        change.
-    device
-        Device of the classifier.
-    checkpointing
-        Layers that recompute their activations: `none` or `trainable`.
-
-    Raises
-    ------
-    ModelError
-        When the configuration does not fit the backbone.
+    Equal seeds give equal initial values, and torch's own random state does not change.
     """
     backbone_dir = Path(backbone_dir)
     if dropped := find_dropped_head(backbone_dir):
@@ -80,11 +59,8 @@ def load_classifier(
 ) -> PairClassifier:
     """Load what :meth:`PairClassifier.save` wrote; equal rows get equal logits, bit for bit.
 
-    Raises
-    ------
-    ModelError
-        When a file is missing, damaged or able to run code, tensors are missing or unexpected, the
-        head has other classes, or the adapter belongs to another backbone.
+    Raises ModelError when files are damaged or can run code, tensors do not fit, or the backbone is
+    another one.
     """
     adapter_dir, backbone_dir = Path(adapter_dir), Path(backbone_dir)
     config = read_config(adapter_dir, backbone_dir)
@@ -97,26 +73,14 @@ def load_classifier(
 
 
 def restore_adapter(network: nn.Module, config: ModelConfig, adapter_dir: Path) -> nn.Module:
-    """Return a loaded backbone with the adapters and the head of a folder.
-
-    Raises
-    ------
-    ModelError
-        When the tensors in the folder are not exactly those that the configuration needs.
-    """
+    """Return a loaded backbone with the adapters and the head of a folder."""
     adapted = add_adapters(network, config, seed=0)
     fill_weights(adapted, config, adapter_dir)
     return adapted
 
 
 def add_adapters(network: nn.Module, config: ModelConfig, *, seed: int) -> nn.Module:
-    """Return the network with its trainable parts: LoRA adapters and head, or all weights.
-
-    Raises
-    ------
-    ModelError
-        When no linear layer has a name in `lora_targets`.
-    """
+    """Return the network with its trainable parts: LoRA adapters and head, or all weights."""
     if config.tuning == "full":
         _unfreeze(network, config)
         return network

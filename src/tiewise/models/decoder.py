@@ -1,12 +1,8 @@
 """Faster equivalents of transformers' code for decoders of known families.
 
-RMS norms keep one number per token for the backward pass, where transformers keeps every
-intermediate in float32. They compute half precision in float32 and float64 in float64, so layouts
-can be compared to the last digits.
-
-The last layer runs its queries, output projection and MLP only at the last token of each row,
-because the head reads only that token. Tests compare both with transformers' own code, family by
-family.
+RMS norms keep one number per token for the backward pass, where transformers keeps all
+intermediates in float32. The last layer runs its queries, output projection and MLP only at the
+last token of each row, which is all that the head reads.
 """
 
 from __future__ import annotations
@@ -25,13 +21,7 @@ _WEIGHTS_AROUND_ONE = ("LlamaRMSNorm", "MistralRMSNorm", "Qwen2RMSNorm", "Qwen3R
 
 
 def replace_norms(network: nn.Module) -> int:
-    """Replace the forward of every RMS norm of a known kind; return how many were replaced.
-
-    Parameters
-    ----------
-    network
-        A transformers model; its weights, names and state do not change.
-    """
+    """Replace the forward of every RMS norm of a known kind; return how many were replaced."""
     kinds = _WEIGHTS_AROUND_ZERO + _WEIGHTS_AROUND_ONE
     known: list[Any] = [part for part in network.modules() if type(part).__name__ in kinds]
     for module in known:
@@ -47,7 +37,11 @@ def _norm(module: Any, shift: float, epsilon: float, hidden_states: Tensor) -> T
 
 
 class _RMSNorm(torch.autograd.Function):
-    """x / sqrt(mean(x^2) + epsilon) * (shift + weight), over the last axis."""
+    """x / sqrt(mean(x^2) + epsilon) * (shift + weight), over the last axis.
+
+    Half precision is computed in float32 and float64 in float64, so that layouts can be compared to
+    the last digits.
+    """
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, shift: float, epsilon: float) -> Tensor:
@@ -83,11 +77,7 @@ def _widen(tensor: Tensor) -> Tensor:
 def pool_last_layer(layer: nn.Module) -> None:
     """Make the last decoder layer return its output only at the queries of the argument `last`.
 
-    Parameters
-    ----------
-    layer
-        Last decoder layer of one of :data:`tiewise.models.attention.FAMILIES`. Its weights, names
-        and state do not change.
+    The layer is of one of :data:`tiewise.models.attention.FAMILIES`; its weights do not change.
     """
     layer.forward = functools.partial(_forward, layer)
 

@@ -62,29 +62,12 @@ def _forward_in(forward: Callable[..., Tensor], dtype: torch.dtype, *inputs: Ten
 
 
 def compare_responses(states: Tensor, batch: dict[str, Tensor]) -> Tensor:
-    """Return the features of the head `responses`: the difference of the mean hidden states.
+    """Return the features of the head `responses`, `(n_rows, 2 * hidden)`.
 
-    The mean over a response's tokens already describes the response in small encoders trained for
-    sentence similarity, so a linear head on the difference can separate A from B from the first
-    step. The first token would need many pairs to learn the comparison.
-
-    Parameters
-    ----------
-    states
-        Hidden states, `(n_rows, width, hidden)`.
-    batch
-        Collated rows, padded. The prompt and both responses must end in the same separator token,
-        as in the templates of encoders.
-
-    Returns
-    -------
-    Tensor
-        `(n_rows, 2 * hidden)`: the mean of response A minus the mean of B, and its absolute value.
-
-    Raises
-    ------
-    ModelError
-        When a row does not have exactly three separators.
+    They are the mean of the hidden states `(n_rows, width, hidden)` over response A minus that over
+    B, and the absolute value. In small encoders trained for sentence similarity this mean already
+    describes the response, so a linear head separates A from B from the first step. The batch is
+    padded; the prompt and both responses of each row must end in the same separator token.
     """
     ids, lengths = batch["input_ids"], batch["lengths"].to(states.device)
     is_token = torch.arange(ids.shape[1], device=states.device) < lengths[:, None]

@@ -1,10 +1,8 @@
 """Causal attention over rows that are packed end to end, on the CPU and on CUDA.
 
-Every function takes queries `(n_queries, n_heads, head_dim)` and keys and values
-`(n_keys, n_key_heads, head_dim)` of many rows without padding. The queries of a row are its last
-positions: all of them in most layers, one where only the pooled token is needed.
-
-The CPU kernel takes rows one by one and queries in blocks, so it computes and keeps little above
+Queries are `(n_queries, n_heads, head_dim)`, keys and values `(n_keys, n_key_heads, head_dim)`. The
+queries of a row are its last positions: all of them in most layers, one where only the pooled token
+is needed. The CPU kernel takes rows one by one and queries in blocks, so it computes little above
 the diagonal (or outside the window) and never repeats keys for grouped heads. On CUDA,
 flash-attention is used where it is installed and fits, otherwise flex attention.
 """

@@ -40,12 +40,6 @@ def load_network(
 
     Its attribute `tiewise_new_modules` lists the modules that must be trained with any adapters:
     the head, and poolers that the backbone's files lack.
-
-    Raises
-    ------
-    ModelError
-        When transformers cannot load the folder, or the configuration asks for more layers than
-        the backbone has.
     """
     settings = _read_settings(config, backbone_dir)
     with seeded(seed), quiet_transformers():
@@ -107,8 +101,7 @@ def count_positions(network: nn.Module) -> int | None:
 def checkpoint_layers(network: Any, mode: Checkpointing) -> None:
     """Set which layers recompute their activations: none, or those from the first trainable one.
 
-    Layers below it have no graph and nothing to recompute; transformers would keep the input of
-    each frozen layer for nothing.
+    Layers below it have no graph; transformers would keep the input of each of them for nothing.
     """
     layers: list[Any] = list(find_layers(network))
     trains = [any(part.requires_grad for part in layer.parameters()) for layer in layers]

@@ -30,17 +30,9 @@ class PairClassifier(nn.Module):
     """Logits of A, B and tie for rows of tokens.
 
     A decoder's row is pooled at its last token by position, so no padding token has to be
-    recognised; an encoder keeps its own path to the head. The head is trained, saved and loaded
-    with the adapters, is never quantized, and computes in float32 or better.
-
-    Attributes
-    ----------
-    network
-        The transformers model for sequence classification, adapters included.
-    model_config
-        Configuration it was built from.
-    backbone_dir
-        Folder of the backbone's weights.
+    recognised; an encoder keeps its own path to the head. `network` is the transformers model for
+    sequence classification, adapters included. The head is trained, saved and loaded with the
+    adapters, is never quantized, and computes in float32 or better.
     """
 
     def __init__(self, network: nn.Module, model_config: ModelConfig, backbone_dir: Path) -> None:
@@ -53,23 +45,9 @@ class PairClassifier(nn.Module):
         self.checkpointing: Checkpointing = "none"
 
     def forward(self, batch: dict[str, Tensor]) -> Tensor:
-        """Return the logits of a batch.
+        """Return the logits of a batch of :func:`tiewise.models.attention.collate`, in any layout.
 
-        Parameters
-        ----------
-        batch
-            Output of :func:`tiewise.models.attention.collate`, in any layout.
-
-        Returns
-        -------
-        Tensor
-            float32 (float64 for a float64 backbone) `(n_rows, 3)`: A, B, tie.
-
-        Raises
-        ------
-        ModelError
-            When rows are packed for a backbone that accepts rectangles only, or a row is longer
-            than the backbone's table of positions.
+        They are float32 (float64 for a float64 backbone), `(n_rows, 3)`: A, B, tie.
         """
         self._check_batch(batch)
         inputs: dict[str, Any] = {name: batch[name] for name in batch if name != "lengths"}
@@ -163,16 +141,8 @@ class PairClassifier(nn.Module):
     def parameter_groups(self, train_config: TrainConfig) -> list[dict[str, Any]]:
         """Return the optimizer's parameter groups, in the order their tensors first appear.
 
-        Parameters
-        ----------
-        train_config
-            The head uses `head_learning_rate`, or `learning_rate` when that is None. `weight_decay`
-            applies to matrices; vectors (biases, norms) have none.
-
-        Returns
-        -------
-        list of dict
-            `params`, `lr` and `weight_decay`.
+        The head uses `head_learning_rate`, or `learning_rate` when that is None. `weight_decay`
+        applies to matrices; vectors (biases, norms) have none.
         """
         rate, head_rate = train_config.learning_rate, train_config.head_learning_rate
         groups: dict[tuple[float, float], dict[str, Any]] = {}

@@ -28,21 +28,10 @@ from tiewise.tokens.tokenizer import TextTokenizer, load_tokenizer
 class FoldEnsemble:
     """The weights of several folds on one backbone; their probabilities are averaged.
 
-    The backbone is loaded once. The trained tensors of each fold are in main memory and are copied
-    into the classifier before that fold predicts.
-
-    Attributes
-    ----------
-    classifier
-        A `PairClassifier`, or an `ExportedClassifier`.
-    folds
-        The trained tensors of each fold, by name; an empty dictionary changes nothing.
-    tokenizer, template
-        Those of the fit.
-    swap
-        Whether both orders are scored, unless a call says otherwise.
-    batch_tokens
-        Most tokens of a forward pass.
+    The backbone is loaded once, as a `PairClassifier` or an `ExportedClassifier`. `folds` has the
+    trained tensors of each fold by name, in main memory; they are copied into the classifier before
+    that fold predicts. An empty dictionary changes nothing. `swap` says whether both orders are
+    scored unless a call says otherwise; `batch_tokens` limits the tokens of a forward pass.
     """
 
     classifier: Any
@@ -53,10 +42,7 @@ class FoldEnsemble:
     batch_tokens: int = 16_384
 
     def predict(self, pairs: pd.DataFrame, *, swap: bool | None = None) -> pd.DataFrame:
-        """Predict pairs with every fold and average the probabilities.
-
-        The table is that of :func:`tiewise.models.scoring.predict_pairs`.
-        """
+        """Return the averaged table of :func:`tiewise.models.scoring.predict_pairs`."""
         is_swapped = self.swap if swap is None else swap
         tables = []
         for weights in self.folds:
@@ -78,24 +64,7 @@ class FoldEnsemble:
 def load_folds(
     adapter_dirs: Sequence[Path], backbone_dir: Path, *, device: torch.device | str = "cpu"
 ) -> FoldEnsemble:
-    """Load the adapters of several folds on one backbone.
-
-    Parameters
-    ----------
-    adapter_dirs
-        At least one folder that a fit wrote, all with the same template.
-    backbone_dir
-        The backbone's folder.
-    device
-        Device of the computation.
-
-    Raises
-    ------
-    ModelError
-        When a folder is damaged, has no head of three classes, or belongs to another backbone.
-    RunError
-        When two folders have different templates.
-    """
+    """Load the adapters of several folds, all with the same template, on one backbone."""
     templates = [read_template(folder) for folder in adapter_dirs]
     if len({template.digest for template in templates}) > 1:
         listed = ", ".join(map(str, adapter_dirs))
@@ -114,19 +83,7 @@ def load_folds(
 def load_folder(folder: Path, *, cache_dir: Path, device: str | None = None) -> FoldEnsemble:
     """Load an exported folder, or an adapter with the backbone that it names.
 
-    Parameters
-    ----------
-    folder
-        A folder that ``tiewise export`` wrote, or the ``adapter`` folder of a fold.
-    cache_dir
-        Folder of converted backbones.
-    device
-        `cpu` or `cuda`; None means CUDA where there is one.
-
-    Raises
-    ------
-    ModelError, DeviceError
-        When the folder has no such model, is damaged, or this machine cannot compute it.
+    The device is `cpu` or `cuda`; None means CUDA where there is one.
     """
     found_device = find_device(device or "auto", str(folder))
     if (folder / "export.json").is_file():
@@ -168,10 +125,10 @@ class ExportedClassifier(nn.Module):
         return next(self.network.parameters()).device  # type: ignore[no-any-return]
 
     def forward(self, batch: dict[str, Tensor]) -> Tensor:
-        """Return the logits (n, 3) of a padded batch of n rows.
+        """Return the logits `(n_rows, 3)` of a padded batch.
 
-        The network pools at the last token that is not its padding token, so padding is replaced
-        by that token.
+        The network pools at the last token that is not its padding token, which therefore replaces
+        ours.
         """
         inputs = {name: values for name, values in batch.items() if name != "lengths"}
         is_padding = inputs["attention_mask"] == 0
@@ -181,19 +138,9 @@ class ExportedClassifier(nn.Module):
 
 
 def find_device(wanted: str, name: str) -> str:
-    """Return `cpu` or the GPU of this process.
+    """Return `cpu` or the GPU of this process; `wanted` is `cpu`, `cuda`, or `auto` for either.
 
-    Parameters
-    ----------
-    wanted
-        `cpu`, `cuda`, or `auto`: CUDA where there is one.
-    name
-        The model's name in messages.
-
-    Raises
-    ------
-    DeviceError
-        When CUDA is wanted and there is none.
+    `name` is the model's name in the DeviceError when CUDA is wanted and there is none.
     """
     has_cuda = torch.cuda.is_available()
     if wanted == "cuda" and not has_cuda:
@@ -205,13 +152,7 @@ def find_device(wanted: str, name: str) -> str:
 
 
 def read_template(folder: Path) -> Template:
-    """Return the template of an adapter or an export.
-
-    Raises
-    ------
-    ModelError
-        When it is missing, or a file of the folder is damaged.
-    """
+    """Return the template of an adapter or an export."""
     check_folder(folder)
     path = folder / "template.json"
     if not path.is_file():

@@ -1,16 +1,17 @@
 """Score pairs with a classifier, without gradients and independent of the order of the rows.
 
-- Equal rows are scored once, and the rows of a forward pass follow from the rows' contents alone
-  (:mod:`tiewise.models.dedup`). Shuffling a file, repeating a row or swapping pairs therefore
-  changes no bit of what one call returns, and `p(swap(pair)) == swap(p(pair))` holds exactly when
-  both orders are averaged.
-- Another set of rows, token budget or layout puts other rows into the same forward pass, which can
-  change the last bits. With a budget of one token every row is scored alone, and nothing does.
+Floating-point sums depend on which rows share a forward pass. So equal rows are scored once, and
+rows are batched by length and content: shuffling a file, repeating a row or swapping pairs changes
+no bit, and `p(swap(pair)) == swap(p(pair))` holds exactly when both orders are averaged. Another
+set of rows, token budget or layout can change the last bits, unless each row is scored alone.
 """
 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
+import hashlib
+import itertools
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -25,15 +26,14 @@ from tiewise.data.pairs import is_degenerate
 from tiewise.errors import NumericsError
 from tiewise.evaluation.position import tabulate_both_orders, tabulate_one_order
 from tiewise.models.attention import collate
-from tiewise.models.dedup import find_distinct, take_rows
 from tiewise.models.model import PairClassifier
 from tiewise.tokens.batches import Layout, plan_batches
+from tiewise.tokens.ragged import IntArray, offsets_of, ranges
 from tiewise.tokens.rows import TokenRows, token_rows
 from tiewise.tokens.template import Template
 from tiewise.tokens.tokenizer import TextTokenizer
 
 Floats = npt.NDArray[np.float64]
-IntArray = npt.NDArray[np.int64]
 
 
 def score_rows(
@@ -44,32 +44,11 @@ def score_rows(
     batch_tokens: int = 16_384,
     names: Sequence[object] | None = None,
 ) -> Floats:
-    """Score rows of tokens.
+    """Return the logits of n rows of tokens: float64 `(n, 3)` of A, B, tie, in the same order.
 
-    Parameters
-    ----------
-    classifier
-        The classifier; it is in evaluation mode during the call.
-    rows
-        n rows of tokens.
-    layout
-        Layout of a forward pass; `auto` is `packed` where the backbone can, otherwise `sorted`.
-    batch_tokens
-        Most tokens of a forward pass, padding included. A longer row is scored alone.
-    names
-        Name of each row in messages, shape (n,); its position when None.
-
-    Returns
-    -------
-    float64 array, shape (n, 3)
-        Logits of A, B, tie, in the order of `rows`.
-
-    Raises
-    ------
-    NumericsError
-        When a logit is not finite; the message names the rows.
-    ConfigError
-        When the layout is not known.
+    The layout `auto` is `packed` where the backbone can, otherwise `sorted`. `batch_tokens` limits
+    the tokens of a forward pass, padding included; a longer row is scored alone. `names` are the
+    rows' names in the message of NumericsError, which reports logits that are not finite.
     """
     if layout == "auto":
         layout = "packed" if classifier.can_pack else "sorted"
@@ -98,35 +77,13 @@ def predict_pairs(
     cache_dir: Path | str | None = None,
     **options: Any,
 ) -> pd.DataFrame:
-    """Predict the winner of each pair.
+    """Predict the winner of each pair, in the order of the table; labels are not read.
 
-    Parameters
-    ----------
-    classifier
-        The classifier.
-    pairs
-        A pairs table of n rows; labels are not read.
-    tokenizer, template
-        Those that the classifier was trained with.
-    is_swapped
-        Score both orders of each pair and average their probabilities.
-    cache_dir
-        Folder of cached tokens; no cache when None.
-    **options
-        `layout` and `batch_tokens` of :func:`score_rows`.
-
-    Returns
-    -------
-    DataFrame
-        One row per pair, in the same order: ``id``, ``prob_*``, ``logit_*`` (with both orders the
-        logarithm of the averaged probabilities), ``n_tokens``, ``n_truncated``, ``is_degenerate``;
-        with `is_swapped` also ``prob_*_given`` and ``prob_*_swapped``, the latter in the pair's
-        own A and B.
-
-    Raises
-    ------
-    NumericsError
-        When a logit is not finite; the message names the pairs.
+    Returns ``id``, ``prob_*``, ``logit_*`` (with both orders the logarithm of the averaged
+    probabilities), ``n_tokens``, ``n_truncated``, ``is_degenerate``; when `is_swapped`, both orders
+    are scored and averaged, with ``prob_*_given`` and ``prob_*_swapped``, the latter in the pair's
+    own A and B. `options` are `layout` and `batch_tokens` of :func:`score_rows`. No tokens are
+    cached when `cache_dir` is None.
     """
     given = token_rows(pairs, tokenizer, template, cache_dir=cache_dir)
     names = [f"id={name}" for name in pairs["id"]]
@@ -142,6 +99,41 @@ def predict_pairs(
     facts["is_degenerate"] = is_degenerate(pairs)
     ids = pairs["id"].reset_index(drop=True)
     return pd.concat([ids, table.loc[:, ~is_order], facts, table.loc[:, is_order]], axis=1)
+
+
+def find_distinct(rows: TokenRows) -> tuple[IntArray, IntArray]:
+    """Return `representatives`, int64 `(m,)`, and `inverse`, int64 `(n,)`, of n rows.
+
+    The representatives are one row for each distinct content, by length, then by digest. Row i has
+    the content of row ``representatives[inverse[i]]``.
+    """
+    keys = [
+        (len(row), hashlib.blake2b(row, digest_size=16).digest()) for row in _row_contents(rows)
+    ]
+    first = {key: position for position, key in reversed(list(enumerate(keys)))}
+    ordered = sorted(first)
+    place = {key: position for position, key in enumerate(ordered)}
+    representatives = np.array([first[key] for key in ordered], dtype=np.int64)
+    return representatives, np.array([place[key] for key in keys], dtype=np.int64)
+
+
+def _row_contents(rows: TokenRows) -> Iterator[bytes]:
+    for start, stop in itertools.pairwise(rows.offsets.tolist()):
+        types = b"" if rows.type_ids is None else rows.type_ids[start:stop].tobytes()
+        yield rows.values[start:stop].tobytes() + types
+
+
+def take_rows(rows: TokenRows, indices: IntArray) -> TokenRows:
+    """Return some rows, in the order of `indices`."""
+    lengths = rows.lengths[indices]
+    tokens = ranges(rows.offsets[indices], lengths)
+    return dataclasses.replace(
+        rows,
+        values=rows.values[tokens],
+        offsets=offsets_of(lengths),
+        n_truncated=rows.n_truncated[indices],
+        type_ids=None if rows.type_ids is None else rows.type_ids[tokens],
+    )
 
 
 @contextlib.contextmanager

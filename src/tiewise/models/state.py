@@ -1,8 +1,7 @@
 """Trainable weights and optimizer state: list, shard, gather, write to files and read back.
 
-Under FSDP each process holds a part of every tensor. Files always hold whole tensors, so any number
-of processes, sharded or not, can resume from them. Nested states are written as one safetensors
-file for the tensors and one JSON file for everything else, without pickle.
+Files hold whole tensors, so any number of processes, sharded by FSDP or not, can resume from them.
+Nested states are one safetensors file and one JSON file, without pickle.
 """
 
 from __future__ import annotations
@@ -38,10 +37,8 @@ def copy_weights(
 ) -> None:
     """Copy tensors by name; sharded targets take their part.
 
-    Raises
-    ------
-    ModelError
-        When a tensor is missing, unexpected or of another shape; `source` opens the message.
+    Raises ModelError when a tensor is missing, unexpected or of another shape; `source` opens the
+    message.
     """
     expected = {name: tuple(value.shape) for name, value in targets.items()}
     found = {name: tuple(value.shape) for name, value in weights.items()}
@@ -65,9 +62,9 @@ def is_sharded(model: nn.Module) -> bool:
 
 
 def gather(tree: Any) -> Any:
-    """Return nested dictionaries and lists with every tensor whole.
+    """Return nested dictionaries and lists with every tensor whole; sharded ones go to the CPU.
 
-    Every process must call it on the same tree. Tensors that were sharded are returned on the CPU.
+    Every process must call it on the same tree.
     """
     if isinstance(tree, DTensor):
         return tree.full_tensor().detach().cpu()
@@ -106,17 +103,7 @@ def shard_optimizer_state(state: dict[str, Any], optimizer: Any) -> dict[str, An
 def save_tree(path: Path, tree: Any) -> None:
     """Write nested dictionaries, lists and tuples to ``path.json`` and ``path.safetensors``.
 
-    Parameters
-    ----------
-    path
-        Path without a suffix.
-    tree
-        Its values are tensors, numbers, strings, booleans or None.
-
-    Raises
-    ------
-    TypeError
-        When the tree contains any other value.
+    The values are tensors, numbers, strings, booleans or None; any other is a TypeError.
     """
     tensors: dict[str, Tensor] = {}
     skeleton = _pack(tree, tensors)
@@ -125,13 +112,7 @@ def save_tree(path: Path, tree: Any) -> None:
 
 
 def load_tree(path: Path) -> Any:
-    """Read what :func:`save_tree` wrote, bit for bit; tensors are returned on the CPU.
-
-    Raises
-    ------
-    RunError
-        When a file is missing or was not written by `save_tree`.
-    """
+    """Read what :func:`save_tree` wrote, bit for bit; tensors are returned on the CPU."""
     try:
         skeleton = read_json(path.with_suffix(".json"))
         tensors = safetensors.torch.load_file(path.with_suffix(".safetensors"))
@@ -143,10 +124,7 @@ def load_tree(path: Path) -> Any:
 def write_tensors(path: Path, tensors: dict[str, Tensor]) -> None:
     """Write tensors as safetensors, completely or not at all.
 
-    Raises
-    ------
-    OSError
-        When the system cannot write; safetensors itself gives the error number only as text.
+    A full disk is an OSError with its number, which safetensors gives only as text.
     """
     with atomic_path(path) as temporary:
         try:

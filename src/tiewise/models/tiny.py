@@ -1,9 +1,7 @@
-"""Small backbones with random weights, generated bit for bit from a seed without torch.
+"""Small Gemma 2 with random weights, generated bit for bit from a seed without torch.
 
-A folder written here has the files of a downloaded one (``config.json``, ``model.safetensors``,
-``tokenizer.json``), so tests run the same code as large models do. The weights come from the raw
-bits of PCG64, which numpy keeps stable, and not from functions that each maths library rounds in
-its own way. The tokenizer's merges come from a list of words.
+The weights come from the raw bits of PCG64, which numpy keeps stable, not from functions that each
+maths library rounds in its own way. The tokenizer's merges come from a list of words.
 """
 
 from __future__ import annotations
@@ -20,18 +18,15 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 from tiewise.files import write_json
 
 Shapes = dict[str, tuple[int, ...]]
-KINDS = ("tiny", "tiny-llama", "tiny-bert")
 FORMAT = 1
 """Version of the generated files; increase it when a seed gives other files."""
 
-_GEMMA_TOKENS = {
+_TOKENS = {
     **dict.fromkeys(("<pad>", "<eos>", "<bos>", "<unk>"), True),
     **dict.fromkeys(("<mask>", *(f"<unused{index}>" for index in range(8))), False),
     **dict.fromkeys(("<start_of_turn>", "<end_of_turn>"), False),
 }
 """Added tokens of the vocabulary, and whether they are special."""
-_BERT_TOKENS = dict.fromkeys(("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"), True)
-_CHATML_TOKENS = dict.fromkeys(("<pad>", "<|endoftext|>", "<|im_start|>", "<|im_end|>"), True)
 _WORDS = """
 the and that with this from have which what when your answer question because there about
 would could their other right wrong better please explain number write list step first one
@@ -39,39 +34,18 @@ two three is are was in on of to for it you not can be as at or an
 """.split()  # noqa: SIM905
 
 
-def write_tiny_backbone(kind: str, seed: int, folder: Path) -> None:
-    """Write a small backbone and its tokenizer into an existing folder.
+def write_tiny_backbone(seed: int, folder: Path) -> None:
+    """Write ``config.json``, ``model.safetensors`` and the tokenizer into an existing folder."""
+    names = {"bos_token": "<bos>", "eos_token": "<eos>"}
+    n_tokens = write_tokenizer(folder, _TOKENS, names)
+    write_weights(folder, *_gemma2(n_tokens), seed=seed)
 
-    Parameters
-    ----------
-    kind
-        `tiny` (Gemma 2: soft-capping, sliding window of 32), `tiny-llama` or `tiny-bert`.
-    seed
-        Seed of the weights, at least 0.
-    folder
-        Folder for ``config.json``, ``model.safetensors`` and the tokenizer's files.
+
+def write_tokenizer(folder: Path, added: dict[str, bool], names: dict[str, str]) -> int:
+    """Write a byte-level BPE tokenizer that merges the letters of common words; return its size.
+
+    The first added token is the padding token.
     """
-    build, tokens, names = {
-        "tiny": (_gemma2, _GEMMA_TOKENS, {"bos_token": "<bos>", "eos_token": "<eos>"}),
-        "tiny-llama": (
-            _llama,
-            _CHATML_TOKENS,
-            {"bos_token": "<|im_start|>", "eos_token": "<|im_end|>"},
-        ),
-        "tiny-bert": (_bert, _BERT_TOKENS, {"cls_token": "[CLS]", "sep_token": "[SEP]"}),
-    }[kind]
-    tokenizer = _tokenizer(tokens)
-    tokenizer.save(str(folder / "tokenizer.json"))
-    names |= {"pad_token": next(iter(tokens)), "tokenizer_class": "PreTrainedTokenizerFast"}
-    write_json(folder / "tokenizer_config.json", names)
-    config, shapes = build(tokenizer.get_vocab_size())
-    write_json(folder / "config.json", config)
-    weights = {name: _draw(name, shape, seed) for name, shape in sorted(shapes.items())}
-    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
-
-
-def _tokenizer(added: dict[str, bool]) -> Tokenizer:
-    """Build a byte-level BPE tokenizer that merges the letters of a few common words."""
     vocabulary = {name: index for index, name in enumerate(added)}
     for symbol in sorted(pre_tokenizers.ByteLevel.alphabet()):
         vocabulary[symbol] = len(vocabulary)
@@ -88,7 +62,17 @@ def _tokenizer(added: dict[str, bool]) -> Tokenizer:
     tokenizer.add_tokens(
         [AddedToken(name, special=flag, normalized=False) for name, flag in added.items()]
     )
-    return tokenizer
+    tokenizer.save(str(folder / "tokenizer.json"))
+    settings = {"pad_token": next(iter(added)), "tokenizer_class": "PreTrainedTokenizerFast"}
+    write_json(folder / "tokenizer_config.json", names | settings)
+    return tokenizer.get_vocab_size()
+
+
+def write_weights(folder: Path, config: dict[str, Any], shapes: Shapes, *, seed: int) -> None:
+    """Write a configuration and random float32 tensors of the given shapes."""
+    write_json(folder / "config.json", config)
+    weights = {name: _draw(name, shape, seed) for name, shape in sorted(shapes.items())}
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
 
 
 def _draw(name: str, shape: tuple[int, ...], seed: int) -> NDArray[np.float32]:
@@ -105,7 +89,8 @@ def _draw(name: str, shape: tuple[int, ...], seed: int) -> NDArray[np.float32]:
     return (uniform * scale).astype(np.float32).reshape(shape)
 
 
-def _decoder_config(vocabulary_size: int) -> dict[str, Any]:
+def decoder_config(vocabulary_size: int) -> dict[str, Any]:
+    """Return the sizes of a small decoder, as transformers names them."""
     return {
         "vocab_size": vocabulary_size,
         "hidden_size": 64,
@@ -125,7 +110,7 @@ def _decoder_config(vocabulary_size: int) -> dict[str, Any]:
 
 
 def _gemma2(vocabulary_size: int) -> tuple[dict[str, Any], Shapes]:
-    config = _decoder_config(vocabulary_size) | {
+    config = decoder_config(vocabulary_size) | {
         "architectures": ["Gemma2ForCausalLM"],
         "model_type": "gemma2",
         "hidden_activation": "gelu_pytorch_tanh",
@@ -139,23 +124,11 @@ def _gemma2(vocabulary_size: int) -> tuple[dict[str, Any], Shapes]:
         "eos_token_id": 1,
     }
     norms = ("post_attention_layernorm", "pre_feedforward_layernorm", "post_feedforward_layernorm")
-    return config, _decoder_shapes(config, ("input_layernorm", *norms))
+    return config, decoder_shapes(config, ("input_layernorm", *norms))
 
 
-def _llama(vocabulary_size: int) -> tuple[dict[str, Any], Shapes]:
-    config = _decoder_config(vocabulary_size) | {
-        "architectures": ["LlamaForCausalLM"],
-        "model_type": "llama",
-        "hidden_act": "silu",
-        "mlp_bias": False,
-        "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0},
-        "bos_token_id": 2,
-        "eos_token_id": 3,
-    }
-    return config, _decoder_shapes(config, ("input_layernorm", "post_attention_layernorm"))
-
-
-def _decoder_shapes(config: dict[str, Any], norms: tuple[str, ...]) -> Shapes:
+def decoder_shapes(config: dict[str, Any], norms: tuple[str, ...]) -> Shapes:
+    """Return name and shape of each tensor of a decoder with the given norms in each layer."""
     hidden, inner = config["hidden_size"], config["intermediate_size"]
     queries = config["num_attention_heads"] * config["head_dim"]
     keys = config["num_key_value_heads"] * config["head_dim"]
@@ -171,36 +144,3 @@ def _decoder_shapes(config: dict[str, Any], norms: tuple[str, ...]) -> Shapes:
     }
     embedding = {"model.embed_tokens.weight": (config["vocab_size"], hidden)}
     return shapes | embedding | {"model.norm.weight": (hidden,)}
-
-
-def _bert(vocabulary_size: int) -> tuple[dict[str, Any], Shapes]:
-    hidden, inner = 64, 128
-    config = {
-        "architectures": ["BertModel"],
-        "model_type": "bert",
-        "vocab_size": vocabulary_size,
-        "hidden_size": hidden,
-        "intermediate_size": inner,
-        "num_hidden_layers": 3,
-        "num_attention_heads": 4,
-        "max_position_embeddings": 512,
-        "type_vocab_size": 2,
-        "hidden_act": "gelu",
-        "hidden_dropout_prob": 0.0,
-        "attention_probs_dropout_prob": 0.0,
-        "pad_token_id": 0,
-        "dtype": "float32",
-    }
-    layer: Shapes = {
-        f"attention.self.{name}": (hidden, hidden) for name in ("query", "key", "value")
-    }
-    layer |= {"attention.output.dense": (hidden, hidden)}
-    layer |= {"intermediate.dense": (inner, hidden), "output.dense": (hidden, inner)}
-    layer |= {f"{name}.LayerNorm": (hidden,) for name in ("attention.output", "output")}
-    parts = {f"encoder.layer.{k}.{name}": shape for k in range(3) for name, shape in layer.items()}
-    parts |= {"embeddings.LayerNorm": (hidden,), "pooler.dense": (hidden, hidden)}
-    shapes: Shapes = {f"{name}.weight": shape for name, shape in parts.items()}
-    shapes |= {f"{name}.bias": shape[:1] for name, shape in parts.items()}
-    tables = {"word": vocabulary_size, "position": 512, "token_type": 2}
-    shapes |= {f"embeddings.{name}_embeddings.weight": (n, hidden) for name, n in tables.items()}
-    return config, shapes

@@ -22,12 +22,8 @@ class StopOnSignal(transformers.TrainerCallback):
     """Save a checkpoint and stop after the current step on SIGTERM or SIGINT.
 
     A launcher and the shell or scheduler may both send the signal, so a repetition within two
-    seconds is ignored. A later repetition stops at once.
-
-    Attributes
-    ----------
-    received
-        Number of the signal, or None.
+    seconds is ignored. A later repetition stops at once. `received` is the number of the signal, or
+    None.
     """
 
     def __init__(self) -> None:

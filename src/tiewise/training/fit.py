@@ -24,13 +24,7 @@ from tiewise.training.train import train_classifier
 
 
 def require_device(config: RunConfig) -> torch.device:
-    """Return the device to compute on; called before anything is downloaded.
-
-    Raises
-    ------
-    DeviceError
-        If the configuration asks for CUDA and there is none.
-    """
+    """Return the device to compute on; called before anything is downloaded."""
     has_cuda = torch.cuda.is_available()
     if config.train.device == "cuda" and not has_cuda:
         raise DeviceError(
@@ -48,28 +42,10 @@ def fit_fold(
 ) -> pd.DataFrame | None:
     """Train on some pairs, save the adapter, and predict the held-out pairs.
 
-    Parameters
-    ----------
-    config
-        The resolved configuration.
-    train, held_out
-        Pairs tables: the rows to train on, with labels or soft labels, and the rows to predict.
-    task
-        The fold: its folder and number, and how the fit starts.
-
-    Returns
-    -------
-    DataFrame or None
-        Predictions of the held-out rows, in their order, without ids
-        (:func:`tiewise.models.scoring.predict_pairs`). None if the fold was finished before, and
-        on every process of a launch but the first.
-
-    Raises
-    ------
-    RunError
-        If the folder belongs to other inputs.
-    Interrupted
-        If a signal asked to stop; a checkpoint was written before.
+    `train` has labels or soft labels. Returns the predictions of the held-out rows, in their order,
+    without ids (:func:`tiewise.models.scoring.predict_pairs`); None if the fold was finished
+    before, and on every process of a launch but the first. Raises RunError if the folder belongs to
+    other inputs, and Interrupted, with a checkpoint written, if a signal asked to stop.
     """
     device = require_device(config)
     backbone = open_backbone(config, task.cache_dir)
@@ -107,13 +83,7 @@ def save_adapter(classifier: PairClassifier, backbone: Backbone, adapter_dir: Pa
 
 
 def find_adapter(path: Path) -> Path:
-    """Return the adapter folder inside the folder of a fold, or the folder itself.
-
-    Raises
-    ------
-    ModelError
-        If there is no such folder.
-    """
+    """Return the adapter folder inside the folder of a fold, or the folder itself."""
     if not path.is_dir():
         raise ModelError(f"--init-from {path}: there is no such folder. Name a fold of a run.")
     return path / "adapter" if (path / "adapter").is_dir() else path

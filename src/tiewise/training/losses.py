@@ -8,19 +8,12 @@ from torch import Tensor
 def row_losses(
     logits: Tensor, probs: Tensor, *, binary_fraction: Tensor, target_entropy: Tensor
 ) -> Tensor:
-    """Return the loss of each row in nats, shape (n,).
+    """Return the loss of each row in nats, shape (n,), for logits (n, 3) of A, B, tie.
 
-    Parameters
-    ----------
-    logits
-        Of A, B, tie: shape (n, 3).
-    probs, binary_fraction, target_entropy
-        The parts of :class:`tiewise.data.targets.Targets` as tensors of the type of the logits. In
-        the share `binary_fraction` of a row the loss is normalised over A and B only, and the logit
-        of the tie gets no gradient. `target_entropy` is subtracted.
+    The other arguments are the parts of :class:`tiewise.data.targets.Targets` as tensors of the
+    same dtype. In the share `binary_fraction` of a row the loss is normalised over A and B only,
+    and the logit of the tie gets no gradient. `target_entropy` is subtracted.
 
-    Examples
-    --------
     >>> import torch
     >>> logits, target = torch.tensor([[0.0, 0.0, 9.0]]), torch.tensor([[1.0, 0.0, 0.0]])
     >>> row_losses(logits, target, binary_fraction=torch.ones(1), target_entropy=torch.zeros(1))

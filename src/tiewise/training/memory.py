@@ -1,8 +1,8 @@
 """Estimate the memory and disk space of a fit, and choose which layers recompute activations.
 
-Two short rows run once through the given classifier, and the bytes that the autograd graph keeps
-are counted. So no table of architectures is needed: adapters, dtypes, encoders and attention
-kernels are measured. A row of n tokens keeps `a n + b n^2` bytes; two lengths give a and b.
+Two short rows run once through the classifier, and the bytes that the autograd graph keeps are
+counted, so no table of architectures is needed. A row of n tokens keeps `a n + b n^2` bytes; two
+lengths give a and b.
 """
 
 from __future__ import annotations
@@ -34,16 +34,9 @@ _USABLE = 0.9
 class MemoryEstimate:
     """Peak memory of a training process in bytes, without the interpreter and its libraries.
 
-    Attributes
-    ----------
-    weights
-        Backbone, adapters and head.
-    training
-        Gradients and moments of the optimiser.
-    activations
-        Tensors that the graph of the largest micro-batch keeps.
-    working
-        Temporary tensors of one layer in its forward or backward pass.
+    Weights are backbone, adapters and head; training is gradients and moments of the optimiser;
+    activations are the tensors that the graph of the largest micro-batch keeps; working is the
+    temporary tensors of one layer in its forward or backward pass.
     """
 
     weights: int
@@ -69,20 +62,10 @@ def estimate_memory(
     mode: Checkpointing,
     optimizer: str = "adamw_torch",
 ) -> MemoryEstimate:
-    """Estimate the peak memory of training steps.
+    """Estimate the peak memory of training steps; the state of the classifier does not change.
 
-    Parameters
-    ----------
-    classifier
-        The classifier to train. Two short rows are run; its state does not change.
-    n_tokens
-        Tokens of the largest micro-batch, padding included.
-    longest
-        Tokens of the longest row.
-    mode
-        Layers that recompute their activations: `none` or `trainable`.
-    optimizer
-        Name of the optimiser; `8bit` in it means one byte per moment.
+    `n_tokens` are those of the largest micro-batch, padding included, `longest` those of the
+    longest row. With `8bit` in the optimiser's name a moment takes one byte.
     """
     before, was_training = classifier.checkpointing, classifier.training
     classifier.train()
@@ -113,14 +96,9 @@ def choose_checkpointing(
     optimizer: str,
     free: int | None = None,
 ) -> tuple[Checkpointing, str]:
-    """Return `none` if that fits into the free memory, else `trainable`, and the reason.
+    """Return `none` if that fits into the free bytes, else `trainable`, and the reason.
 
-    Parameters
-    ----------
-    classifier, n_tokens, longest, optimizer
-        As for :func:`estimate_memory`.
-    free
-        Free bytes; asked of the device when None.
+    The device is asked for its free memory when `free` is None.
     """
     free = free_memory(classifier.device) if free is None else free
     estimates = {

@@ -1,8 +1,8 @@
 """Training examples, and the optimiser steps that they are split into.
 
-The rows of a step follow from its number, the seed and the batch size only; their micro-batches and
-their process follow from the lengths of the rows. So a step is the same in every layout, on any
-number of processes, and after any interruption.
+The rows of a step follow only from its number, the seed and the batch size; their micro-batches and
+their process follow only from the lengths of the rows. So a step is the same in every layout, on
+any number of processes, and after any interruption.
 """
 
 from __future__ import annotations
@@ -45,17 +45,7 @@ class Backbone:
 
 @dataclass(frozen=True)
 class Examples:
-    """Training rows.
-
-    rows
-        Rows of tokens, n of them.
-    targets
-        Target probabilities and weight of each row.
-    ids
-        Id of the pair of each row, for messages: shape (n,).
-    pad_id
-        Token id that fills the padding of a batch; it is masked.
-    """
+    """Training rows: tokens, target and weight, and the id of the pair for messages, shape (n,)."""
 
     rows: TokenRows
     targets: Targets
@@ -67,14 +57,10 @@ class Examples:
 class Step:
     """The share of one process in an optimiser step.
 
-    micro_batches
-        Rows of each forward pass: int64 arrays.
-    n_idle
-        Number of micro-batches, the last ones, that have no weight. They keep this process in step
-        with processes that have more micro-batches.
-    weight
-        Divisor of the summed losses: the number of rows over all processes times the mean weight of
-        all training rows. So a row of weight 2 counts as two rows in every step.
+    `micro_batches` has the rows of each forward pass. The last `n_idle` have no weight: they keep
+    this process in step with processes that have more micro-batches. `weight` divides the summed
+    losses: the number of rows over all processes times the mean weight of all training rows. So a
+    row of weight 2 counts as two rows in every step.
     """
 
     micro_batches: list[npt.NDArray[np.int64]]
@@ -105,11 +91,7 @@ def open_backbone(config: RunConfig, cache_dir: Path) -> Backbone:
 def make_examples(
     config: RunConfig, pairs: pd.DataFrame, backbone: Backbone, *, cache_dir: Path
 ) -> Examples:
-    """Turn n pairs into rows of tokens with targets; with both orders 2n rows, swapped rows last.
-
-    The targets follow from labels, soft labels and weights
-    (:func:`tiewise.data.targets.make_targets`).
-    """
+    """Turn n pairs into rows with targets; with both orders 2n rows, the swapped ones last."""
     tokenizer, template = backbone.tokenizer, backbone.template
     rows = token_rows(pairs, tokenizer, template, cache_dir=cache_dir)
     targets = make_targets(pairs, soft_weight=config.train.soft_weight)
@@ -123,19 +105,7 @@ def make_examples(
 
 
 class StepDataset(Dataset[Step]):
-    """Optimiser steps: item k is the share of this process in step k.
-
-    Parameters
-    ----------
-    examples
-        The training rows.
-    train_config
-        Batch size, epochs, seed, and limits of a micro-batch.
-    layout
-        How rows share a forward pass.
-    process_index, n_processes
-        This process, and the number of processes that share each step.
-    """
+    """Optimiser steps: item k is the share of this process in step k."""
 
     def __init__(
         self,

@@ -49,37 +49,12 @@ def train_classifier(
     *,
     fit_digest: str,
 ) -> PairClassifier | None:
-    """Train a classifier, from the newest checkpoint if the task resumes.
+    """Train a classifier in place, from the newest checkpoint if the task resumes.
 
-    Parameters
-    ----------
-    classifier
-        Trained in place.
-    examples
-        The training rows.
-    train_config
-        Batch size, optimiser, schedule and memory.
-    task
-        The fold: folder of the checkpoints and the history, and whether to resume.
-    fit_digest
-        SHA-256 of the fingerprint of the fit. It is written into every checkpoint, and only
-        checkpoints with the same digest are resumed from.
-
-    Returns
-    -------
-    PairClassifier or None
-        The trained classifier; None on every process of a launch but the first.
-
-    Raises
-    ------
-    ConfigError
-        If transformers does not know the optimiser or a tracker, or FSDP would change the weights.
-    NumericsError
-        If a loss or gradient is not finite.
-    RunError
-        If memory or disk do not suffice, or another process of the launch has died.
-    Interrupted
-        If a signal asked to stop; a checkpoint was written before.
+    Only checkpoints with `fit_digest`, the SHA-256 of the fingerprint of the fit, are resumed from.
+    Returns the classifier; None on every process of a launch but the first. Raises NumericsError if
+    a loss or gradient is not finite, RunError if memory or disk do not suffice or another process
+    has died, and Interrupted, with a checkpoint written, if a signal asked to stop.
     """
     folder = task.folder
     classifier.checkpoint(_choose_checkpointing(classifier, examples, train_config))
@@ -120,13 +95,7 @@ def train_classifier(
 def training_arguments(
     train_config: TrainConfig, output_dir: Path, *, dtype: str, is_cpu: bool
 ) -> transformers.TrainingArguments:
-    """Return the configuration as transformers' arguments.
-
-    Raises
-    ------
-    ConfigError
-        If transformers does not know the optimiser or a tracker, or a tracker is not installed.
-    """
+    """Return the configuration as transformers' arguments."""
     _check_names(train_config)
     schedule = train_config.schedule
     arguments = transformers.TrainingArguments(

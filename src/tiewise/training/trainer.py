@@ -52,22 +52,9 @@ _log = logging.getLogger(__name__)
 
 
 class StepTrainer(transformers.Trainer):
-    """Train a :class:`~tiewise.models.model.PairClassifier` step by step.
+    """Train a :class:`~tiewise.models.model.PairClassifier` in place, step by step.
 
-    Parameters
-    ----------
-    classifier
-        Trained in place.
-    steps
-        The optimiser steps.
-    train_config
-        Optimiser, learning rates and seed.
-    arguments
-        Result of :func:`tiewise.training.train.training_arguments`.
-    callbacks
-        Callbacks of transformers.
-    fit_digest
-        SHA-256 of the fingerprint of the fit, written into every checkpoint.
+    `fit_digest`, the SHA-256 of the fingerprint of the fit, is written into every checkpoint.
     """
 
     def __init__(
@@ -298,11 +285,8 @@ class StepTrainer(transformers.Trainer):
 def check_fsdp(plugin: Any, *, is_scaled: bool) -> None:
     """Check that the FSDP plugin of accelerate, if there is one, changes neither weights nor head.
 
-    Raises
-    ------
-    ConfigError
-        If it is FSDP 1, which flattens weights, or if it casts them: to bfloat16 itself, or to
-        float16 with scaled gradients.
+    FSDP 1 flattens weights; mixed precision casts them to bfloat16, or to float16 with scaled
+    gradients.
     """
     is_supported = plugin is None or (
         plugin.fsdp_version == 2 and plugin.mixed_precision_policy is None and not is_scaled

@@ -13,6 +13,7 @@ from tiewise.models import attention
 from tiewise.models.attention import FAMILIES, choose_layout, collate
 from tiewise.models.backbones import resolve_backbone
 from tiewise.models.loading import quiet_transformers
+from tiny_families import find_tiny
 from tiny_models import LENGTHS, build_tiny, make_rows, run_step, write_family
 
 LAYOUTS = ("padded", "sorted", "packed")
@@ -134,7 +135,7 @@ def test_layout_depends_on_backbone(cache_dir):
     """Known decoders are packed; encoders and decoders with attention dropout are sorted."""
 
     def choose(backbone, device="cpu", **changes):
-        path = resolve_backbone(backbone, cache_dir=cache_dir)
+        path = resolve_backbone(find_tiny(backbone, cache_dir), cache_dir=cache_dir)
         config = AutoConfig.from_pretrained(path)
         for name, value in changes.items():
             setattr(config, name, value)

@@ -15,6 +15,7 @@ from tiewise.errors import ModelError
 from tiewise.models.backbones import resolve_backbone
 from tiewise.models.build import build_classifier
 from tiewise.models.loading import load_network, quiet_transformers
+from tiny_families import find_tiny
 from tiny_models import (
     LENGTHS,
     build_tiny,
@@ -43,7 +44,7 @@ def edit(backbone_dir, change):
 @pytest.mark.parametrize("backbone", ["tiny:0", "tiny-llama:0", "tiny-bert:0"])
 def test_seed_decides_initial_values(backbone, cache_dir):
     """Equal seeds give equal bits, another seed other values; torch's own state is unchanged."""
-    path = resolve_backbone(backbone, cache_dir=cache_dir)
+    path = resolve_backbone(find_tiny(backbone, cache_dir), cache_dir=cache_dir)
     config = ModelConfig(backbone=backbone)
 
     def build(seed):
@@ -106,7 +107,7 @@ def test_frozen_layers_train_nothing_below(backbone, tuning, cache_dir):
 @pytest.mark.parametrize("backbone", ["tiny:0", "tiny-llama:0", "tiny-bert:0"])
 def test_only_layers_are_quantized(backbone, cache_dir):
     """In nf4 all linear layers of the backbone are 4-bit; head and pooler are not."""
-    path = resolve_backbone(backbone, cache_dir=cache_dir)
+    path = resolve_backbone(find_tiny(backbone, cache_dir), cache_dir=cache_dir)
     config = ModelConfig(backbone=backbone, quantization="nf4")
     network = load_network(config, path, device="cpu", seed=0)
     linear = {

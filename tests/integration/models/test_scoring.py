@@ -6,14 +6,16 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from loaded_runs import LoadedModel, open_tiny
+from strategies import token_rows
 from tiewise.data.labels import PROB_COLUMNS, swap_probs
 from tiewise.data.pairs import build_pairs, swap_pairs
 from tiewise.data.simulation.simulate import simulate
 from tiewise.errors import ConfigError, ModelError, NumericsError
-from tiewise.models.dedup import take_rows
-from tiewise.models.scoring import predict_pairs, score_rows
+from tiewise.models.scoring import find_distinct, predict_pairs, score_rows, take_rows
 
 DECODERS = ("tiny", "tiny-llama")
 KINDS = (*DECODERS, "tiny-bert")
@@ -212,3 +214,35 @@ def test_unknown_layouts_are_refused(opened, pairs):
     judge = opened("tiny")
     with pytest.raises(ConfigError, match="padded, sorted, packed"):
         score_rows(judge.classifier, judge.rows(pairs), layout="square")
+
+
+@given(token_rows())
+def test_representatives_have_equal_contents(rows):
+    """Representatives are distinct, and each row has the tokens of its representative."""
+    representatives, inverse = find_distinct(rows)
+    contents = [rows.row(int(row)).tolist() for row in representatives]
+    assert len({tuple(content) for content in contents}) == len(contents)
+    for row, place in enumerate(inverse.tolist()):
+        assert rows.row(row).tolist() == contents[place]
+
+
+@given(token_rows(), st.integers(0, 2**31))
+def test_order_depends_on_contents(rows, seed):
+    """Shuffled rows give equal representatives in the same order."""
+    order = np.random.default_rng(seed).permutation(len(rows.lengths))
+    shuffled = take_rows(rows, order)
+    one, other = find_distinct(rows)[0], find_distinct(shuffled)[0]
+    assert [rows.row(int(row)).tolist() for row in one] == [
+        shuffled.row(int(row)).tolist() for row in other
+    ]
+
+
+@given(token_rows(), st.data())
+def test_taken_rows_keep_order(rows, data):
+    """Rows are returned in the order of the indices, with repetitions."""
+    indices = np.array(data.draw(st.lists(st.integers(0, len(rows) - 1), max_size=9)), dtype=int)
+    taken = take_rows(rows, indices)
+    assert len(taken) == len(indices)
+    for place, row in enumerate(indices.tolist()):
+        np.testing.assert_array_equal(taken.row(place), rows.row(row))
+        assert taken.n_truncated[place] == rows.n_truncated[row]

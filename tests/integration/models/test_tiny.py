@@ -10,8 +10,8 @@ from tokenizers import Tokenizer
 from transformers import AutoModel, AutoTokenizer
 
 from tiewise.files import digest_file
-from tiewise.models import tiny
 from tiewise.models.loading import quiet_transformers
+from tiny_families import write_tiny
 
 DIGESTS = {
     "tiny": "6bb8990ef6bde3f0fc21010595bed8704fb09259740dc414c4d249c335677ad8",
@@ -27,7 +27,7 @@ def write(tmp_path):
     def write_one(kind, seed):
         folder = tmp_path / f"{kind}-{seed}-{len(list(tmp_path.iterdir()))}"
         folder.mkdir()
-        tiny.write_tiny_backbone(kind, seed, folder)
+        write_tiny(kind, seed, folder)
         return folder
 
     return write_one
@@ -38,7 +38,7 @@ def digests(folder):
     return {path.name: digest_file(path) for path in folder.iterdir()}
 
 
-@pytest.mark.parametrize("kind", tiny.KINDS)
+@pytest.mark.parametrize("kind", DIGESTS)
 def test_seeds_give_fixed_bytes(kind, write):
     """Equal seeds give equal files with a fixed digest; another seed changes only the weights."""
     first = digests(write(kind, 0))
@@ -48,7 +48,7 @@ def test_seeds_give_fixed_bytes(kind, write):
     assert {name for name in first if first[name] != other[name]} == {"model.safetensors"}
 
 
-@pytest.mark.parametrize("kind", tiny.KINDS)
+@pytest.mark.parametrize("kind", DIGESTS)
 def test_transformers_needs_every_weight(kind, write):
     """No tensor is missing or unexpected, and none is constant."""
     folder = write(kind, 0)
@@ -65,7 +65,7 @@ def test_transformers_needs_every_weight(kind, write):
     assert states.std() > 0.1
 
 
-@pytest.mark.parametrize("kind", tiny.KINDS)
+@pytest.mark.parametrize("kind", DIGESTS)
 def test_tokenizer_reads_alike_everywhere(kind, write):
     """Transformers and tokenizers give the same ids, and text survives the round trip."""
     folder = write(kind, 0)
