@@ -1,7 +1,7 @@
 """Save the adopted calibration of a run, read it back, and apply it to predictions.
 
-``calibration.json`` in the run folder stores the digest of the out-of-fold predictions it was
-fitted on. When another fold or another fit changes these, the calibration is refused.
+``calibration.json`` names the SHA-256 of the out-of-fold predictions that it was fitted on; when
+these change, it is refused.
 """
 
 from __future__ import annotations
@@ -22,10 +22,7 @@ _SMALLEST_PROB = 1e-12
 
 
 def log_probs(table: pd.DataFrame) -> FloatArray:
-    """Return the log-probabilities (n, 3) of a table of predictions, clipped to stay finite.
-
-    Calibrations are fitted on these and applied to these.
-    """
+    """Return the log-probabilities (n, 3) that calibrations use, clipped to stay finite."""
     probs = table[PROB_COLUMNS].to_numpy(np.float64)
     return np.asarray(np.log(np.clip(probs, _SMALLEST_PROB, 1)), dtype=np.float64)
 
@@ -40,13 +37,7 @@ def save_calibration(run: RunFolder, result: CalibrationResult) -> None:
 
 
 def read_calibration(run: RunFolder) -> Calibration:
-    """Return the calibration of a run, or `NO_CALIBRATION`.
-
-    Raises
-    ------
-    RunError
-        The file is damaged, or was fitted on other predictions.
-    """
+    """Return the calibration of a run, or `NO_CALIBRATION`; refuse one of other predictions."""
     path = _path(run)
     if not path.is_file():
         return NO_CALIBRATION

@@ -1,9 +1,7 @@
 """Checkpoints: folders ``checkpoint-STEP`` that are read only when they are complete.
 
 A checkpoint is written under a temporary name; its manifest comes last, with the step and the
-fingerprint of the fit, and one rename puts it in place. So a process killed at any moment, a
-removed file, a flipped bit or a folder copied from elsewhere leads to the checkpoint before, with a
-message.
+fingerprint of the fit, and one rename puts it in place. A damaged or foreign checkpoint is skipped.
 """
 
 from __future__ import annotations
@@ -28,8 +26,7 @@ _log = logging.getLogger(__name__)
 def new_checkpoint(folder: Path, step: int, *, fit: str = "") -> Iterator[Path]:
     """Yield an empty folder that becomes ``folder/checkpoint-STEP`` when the block ends.
 
-    `step` is the number of optimiser steps so far; `fit` is the fingerprint of the fit, which alone
-    resumes from the checkpoint. RunError means that the disk is full; earlier checkpoints remain.
+    Only the fit with the fingerprint `fit` resumes from it. A full disk is a RunError.
     """
     try:
         with atomic_folder(folder / f"{_PREFIX}{step}") as temporary:
@@ -45,16 +42,9 @@ def new_checkpoint(folder: Path, step: int, *, fit: str = "") -> Iterator[Path]:
 
 
 def require_room(folder: Path, n_checkpoints: int, *, size: int) -> None:
-    """Raise RunError when the disk has too little room for the checkpoints of a fit.
+    """Raise RunError when the disk has no room for `n_checkpoints` of at least `size` bytes each.
 
-    Parameters
-    ----------
-    folder
-        The folder of a fit's checkpoints; those in it already count.
-    n_checkpoints
-        The largest number at one time: one more than is kept, while the newest is written.
-    size
-        Bytes of one checkpoint, at least.
+    Checkpoints that are already in the folder count as part of them.
     """
     folder.mkdir(parents=True, exist_ok=True)
     needed = max(0, n_checkpoints - len(list_checkpoints(folder))) * size
@@ -93,8 +83,7 @@ def step_of(checkpoint: Path) -> int | None:
 def keep_newest(folder: Path, n_kept: int, *, step: int) -> None:
     """Remove all but the newest `n_kept` checkpoints up to `step`, and files of killed writers.
 
-    Checkpoints of later steps were damaged when the fit resumed; kept, they would count instead of
-    intact ones.
+    Checkpoints of later steps were damaged when the fit resumed.
     """
     found = list_checkpoints(folder)
     kept = [path for path in found if (step_of(path) or 0) <= step][-n_kept:]

@@ -39,16 +39,9 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Dataset:
-    """Pairs and their origin.
+    """Pairs and their origin: name and SHA-256 of each file, and counts of rows.
 
-    pairs
-        The pairs table.
-    digest
-        SHA-256 over the digests of the files (or of the sample) and the draw by ``--limit``.
-    sources
-        For each file its name and digest.
-    counts
-        Rows read, rejected, repaired and not drawn.
+    `digest` is the SHA-256 over those of the sources, the counts and the draw by ``--limit``.
     """
 
     pairs: pd.DataFrame
@@ -64,21 +57,9 @@ class Dataset:
 def load_dataset(
     config: DataConfig, *, fallback: Fallback = "sample", labelled: bool = True
 ) -> Dataset:
-    """Read the rows that a configuration names.
+    """Read the rows that a configuration names, or the fallback when no file is named or found.
 
-    Parameters
-    ----------
-    config
-        Which files, which format, how many rows.
-    fallback
-        What to read when no file is named or found.
-    labelled
-        Whether every row must have a winner.
-
-    Raises
-    ------
-    PairsError
-        When there is no data, or a file cannot be read.
+    When `labelled`, every row must have a winner.
     """
     pairs, digests = _read(config, fallback, labelled=labelled)
     n, limit = len(pairs), config.limit
@@ -118,15 +99,8 @@ def assign_folds(dataset: Dataset, config: DataConfig) -> pd.DataFrame:
     """Return the table of folds, a line per row of the data.
 
     Columns: id, fold, label, group, n_chars_prompt, n_chars_a, n_chars_b; the true probabilities
-    where the data are simulated; pair and vote where several people voted on the same pair. With
-    one split, fold 0 holds every row.
-
-    Raises
-    ------
-    FoldError
-        When the rows cannot be split that way.
-    PairsError
-        When an id occurs twice: out-of-fold predictions are joined by id.
+    where the data are simulated; pair and vote where several people voted on the same pair. An id
+    that occurs twice is a PairsError: out-of-fold predictions are joined by id.
     """
     pairs = dataset.pairs
     repeated = pairs["id"][pairs["id"].duplicated()]
@@ -144,19 +118,9 @@ def assign_folds(dataset: Dataset, config: DataConfig) -> pd.DataFrame:
 
 
 def reread_pairs(run: RunFolder, paths: Sequence[str] = ()) -> pd.DataFrame | None:
-    """Read the texts of a run's data again, or return None where they are not available.
+    """Read the texts of a run's data again, or return None if they have moved or changed.
 
-    Parameters
-    ----------
-    run
-        A run with its configuration and the digest of its data.
-    paths
-        Where the data are now; where the configuration says when empty.
-
-    Raises
-    ------
-    RunError
-        When the files that were named are not the run's data.
+    If `paths` names the files, it is an error when they are not the run's data.
     """
     config = replace(run.config.data, data=tuple(paths) or run.config.data.data)
     described = read_data(run)

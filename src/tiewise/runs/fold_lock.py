@@ -1,7 +1,7 @@
 """Lock a fold to one process, and check that a resumed fit has the same configuration and data.
 
-A fold's fingerprint states every input by its SHA-256 or value. It is written before the first
-step. Of the processes of a launch, only the first locks, checks and writes.
+A fold's fingerprint, written before the first step, states every input by its SHA-256 or value. Of
+the processes of a launch, only the first locks, checks and writes.
 """
 
 from __future__ import annotations
@@ -28,18 +28,8 @@ from tiewise.runs.tables import save_scored
 class FoldTask:
     """One fold to be fitted.
 
-    Attributes
-    ----------
-    folder
-        Folder of its files.
-    fold, data_digest
-        Its number and the SHA-256 of the data: parts of its fingerprint.
-    cache_dir
-        Folder of cached tokens and converted weights.
-    resume
-        Continue from the newest valid checkpoint.
-    init_from
-        Folder of a fold of another run, or of an adapter, to start from.
+    `cache_dir` is the folder of cached tokens and converted weights, and `init_from` the folder of
+    a fold of another run, or of an adapter, to start from.
     """
 
     folder: FoldFolder
@@ -52,10 +42,9 @@ class FoldTask:
 
 @contextlib.contextmanager
 def lock_fold(fold: FoldFolder) -> Iterator[None]:
-    """Keep other processes from fitting the same fold inside the block.
+    """Keep other processes from fitting the same fold inside the block (RunError for the others).
 
-    If the block fails before the first checkpoint, other inputs may use the fold again. RunError
-    means that another process is fitting the fold.
+    If the block fails before the first checkpoint, other inputs may use the fold again.
     """
     if not is_first_process():
         yield
@@ -97,8 +86,7 @@ def finish_fold(fold: FoldFolder, oof: pd.DataFrame, scores: dict[str, Any]) -> 
 def check_fingerprint(fold: FoldFolder, fingerprint: dict[str, Any], *, resume: bool) -> None:
     """Write a fold's fingerprint, or check that the one in its folder is the same.
 
-    RunError means that the fold was started with other inputs (the message names the first
-    difference), or was started before and is not being resumed.
+    A fold that was started before and is not being resumed is a RunError, too.
     """
     if not is_first_process():
         return

@@ -1,7 +1,6 @@
 """The run folder: the paths of its files, and how a run is started and opened.
 
-``artifacts/README.md`` shows the layout. A fold is finished when it has ``scores.json``, which is
-written last.
+``artifacts/README.md`` shows the layout. A fold is finished when it has ``scores.json``.
 """
 
 from __future__ import annotations
@@ -124,13 +123,7 @@ class RunFolder(ScoredFolder):
         return [fold for fold in folds if self.fold(fold).is_finished]
 
     def choose_folds(self, folds: Sequence[int] | None = None) -> list[int]:
-        """Return the named folds, or all finished ones, ascending.
-
-        Raises
-        ------
-        RunError
-            When a named fold is not finished, or no fold is.
-        """
+        """Return the named folds, or all finished ones, ascending; all must be finished."""
         finished = self.finished_folds()
         chosen = finished if folds is None else sorted(set(folds))
         unfinished = sorted(set(chosen) - set(finished))
@@ -140,13 +133,7 @@ class RunFolder(ScoredFolder):
         return chosen
 
     def choose_fold(self, fold: int | None = None) -> int:
-        """Return the named fold, or the only finished one.
-
-        Raises
-        ------
-        RunError
-            When the named fold is not finished, or there is not exactly one finished fold.
-        """
+        """Return the named fold, or the only finished one; RunError when there are several."""
         chosen = self.choose_folds(None if fold is None else [fold])
         if len(chosen) > 1:
             listed = ", ".join(map(str, chosen))
@@ -157,14 +144,7 @@ class RunFolder(ScoredFolder):
 def start_run(artifacts_dir: Path, config: RunConfig, *, name: str | None = None) -> RunFolder:
     """Create a run folder, or return the run of that name if it has the same configuration.
 
-    Runs are in the folder ``runs`` of `artifacts_dir`. Without a name, a run is called by UTC time
-    and eight hex digits of the configuration's SHA-256.
-
-    Raises
-    ------
-    RunError
-        When the name has slashes, or a run of that name has another configuration; when several
-        processes were launched without a name for the folder that they share.
+    Without a name, a run is called by UTC time and eight hex digits of the configuration's SHA-256.
     """
     if name is None and int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise RunError("Several processes share one run folder. Name it with --run.")

@@ -1,8 +1,7 @@
-"""Score a run next to its reference models, including the feature model if there is a run of it.
+"""Score a run next to its reference models.
 
-A run of the preset `baseline` is a reference for another run if it is in the same artifacts folder
-and was fitted on the same data with the same folds. Then both predicted each row without its own
-fold, and nothing has to be fitted again.
+A run of the preset `baseline` is one of them if it is in the same artifacts folder and was fitted
+on the same data with the same folds, so that both predicted each row without its own fold.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ import pandas as pd
 
 from tiewise.config import BASELINE, RunConfig
 from tiewise.data.labels import PROB_COLUMNS
-from tiewise.errors import RunError, TiewiseError
+from tiewise.errors import TiewiseError
 from tiewise.evaluation.intervals import FloatArray
 from tiewise.evaluation.references import RunScores, evaluate_tables
 from tiewise.files import file_lock, read_json
@@ -40,18 +39,9 @@ def score_run(
     folds: pd.DataFrame | None = None,
     counts: Mapping[str, int] | None = None,
 ) -> RunScores:
-    """Score out-of-fold predictions of a run next to every available reference.
+    """Score predictions of a run's finished folds next to every available reference.
 
-    Parameters
-    ----------
-    run
-        A run with its data and folds written.
-    oof
-        Predictions of finished folds.
-    folds
-        The table of folds; None: read it.
-    counts
-        Further counts to report.
+    `folds` is the table of folds if it has been read, and `counts` are further counts to report.
     """
     baseline, reason = predict_by_baseline(run, oof["id"])
     return evaluate_tables(
@@ -64,19 +54,9 @@ def score_run(
 
 
 def score_finished_folds(run: RunFolder) -> RunScores:
-    """Join the predictions of the finished folds, score them, and write both.
-
-    Raises
-    ------
-    RunError
-        If no fold is finished.
-    """
+    """Join the predictions of the finished folds, score them, and write both."""
     with file_lock(run.lock_path, wait=True):
-        finished = run.finished_folds()
-        if not finished:
-            raise RunError(
-                f"{run.path}: no fold is finished yet. Continue with tiewise fit --resume."
-            )
+        finished = run.choose_folds()
         oof = join_folds(run, finished)
         scores = score_run(run, oof, counts=_sum_leaks(run, finished))
         save_scored(run, oof, scores.to_dict())
@@ -91,21 +71,9 @@ def _sum_leaks(run: RunFolder, folds: Sequence[int]) -> dict[str, int]:
 
 
 def predict_by_baseline(run: RunFolder, ids: pd.Series) -> tuple[FloatArray | None, str]:
-    """Look up the out-of-fold probabilities of the feature model for the rows of a run.
+    """Look up the out-of-fold probabilities of the feature model, (n, 3), for rows of a run.
 
-    Parameters
-    ----------
-    run
-        The run that is scored.
-    ids
-        Ids of the rows, (n,).
-
-    Returns
-    -------
-    probs
-        float64 (n, 3), or None if they are not available.
-    reason
-        Why they are not available; empty if they are, or if the run is the feature model itself.
+    None comes with the reason, which is empty if the run is the feature model itself.
     """
     if run.config.model.backbone == BASELINE:
         return None, ""
@@ -115,10 +83,7 @@ def predict_by_baseline(run: RunFolder, ids: pd.Series) -> tuple[FloatArray | No
     table = oof.set_index(oof["id"].astype(str))[PROB_COLUMNS].reindex(ids.astype(str))
     n_missing = int(table.isna().any(axis=1).sum())
     if n_missing:
-        return (
-            None,
-            f"its run has not predicted {n_missing:,} of these rows; fit its other folds",
-        )
+        return None, f"its run has not predicted {n_missing:,} of these rows; fit its other folds"
     return table.to_numpy("float64"), ""
 
 

@@ -1,7 +1,6 @@
 """Tables of a run folder: its data, its folds, and predictions with their scores.
 
-The JSON file next to a table states the SHA-256 of the table, which is compared before the table
-is read.
+The JSON file next to a table states its SHA-256, which is compared before the table is read.
 """
 
 from __future__ import annotations
@@ -54,10 +53,7 @@ def read_data(run: RunFolder) -> dict[str, Any]:
 
 
 def pairs_digest(description: Mapping[str, Any]) -> str:
-    """Return the SHA-256 of the rows that are in folds, from the description in ``data.json``.
-
-    Extra rows, which are in no fold, do not count: runs with other extra rows have the same folds.
-    """
+    """Return the SHA-256 of the rows that are in folds, extra rows not counted."""
     return str(description.get("pairs_digest", description["digest"]))
 
 

@@ -1,10 +1,9 @@
 """Check that soft labels come from folds of a run that were not trained on the rows.
 
-A teacher that was trained on a row repeats its label there, so a student learns only what the
-teacher memorised. Therefore a run stores which folds were not trained on which pair
-(``rows.parquet``). Labelling uses these folds alone, writes the table into the file of labels, and
-names the folds of each row in the column ``teacher``. A fit compares every row with that table, by
-the digest of its texts in either order.
+A teacher that was trained on a row repeats its label there. Therefore a run stores which folds were
+not trained on which pair (``rows.parquet``). Labelling uses these folds alone, writes the table
+into the file of labels, and names the folds of each row in the column ``teacher``. A fit compares
+every row with that table, by the digest of its texts in either order.
 """
 
 from __future__ import annotations
@@ -34,14 +33,8 @@ _N_DIGITS = 16
 class Teacher:
     """A run that gives soft labels.
 
-    name
-        The run's name.
-    digest
-        16 hex digits over its folds' scores and predictions.
-    n_splits
-        Its number of folds.
-    unseen
-        For the digest of each pair of its training rows, the folds that were not trained on it.
+    `digest` has 16 hex digits over its folds' scores and predictions; `unseen` has for the digest
+    of each pair of its training rows the folds that were not trained on it.
     """
 
     name: str
@@ -69,8 +62,7 @@ class Teacher:
 def save_seen(run: RunFolder, pairs: pd.DataFrame, is_unseen: BoolArray) -> None:
     """Write ``rows.parquet``: for each distinct pair the folds that are not trained on it.
 
-    `pairs` are all n rows that any fold is trained on, and `is_unseen` has the shape (n, n_splits).
-    A pair that occurs twice is unseen where both rows are.
+    `is_unseen` has the shape (n, n_splits). A pair that occurs twice is unseen where both rows are.
     """
     if run.rows_path.is_file() and run.is_started:
         return
@@ -81,11 +73,7 @@ def save_seen(run: RunFolder, pairs: pd.DataFrame, is_unseen: BoolArray) -> None
 
 
 def open_teacher(run: RunFolder, folds: Sequence[int]) -> Teacher:
-    """Return a run as a teacher.
-
-    RunError is raised when the rows that it was trained on are not known: it has no
-    ``rows.parquet``, one of the folds started from another fit, or it is a blend.
-    """
+    """Return a run as a teacher; RunError when the rows that it was trained on are not known."""
     if run.config.model.backbone == BLEND:
         raise RunError(
             f"{run.name} is a blend, so it has seen the rows of all its members. Take one of them "
@@ -126,10 +114,7 @@ def read_teachers(paths: Iterable[Path | str]) -> dict[str, Teacher]:
 
 
 def find_seen(pairs: pd.DataFrame, teachers: dict[str, Teacher]) -> BoolArray:
-    """Return which rows are labelled by a fold that had them as training rows, shape (n,).
-
-    A row with any other teacher than those given is a PairsError.
-    """
+    """Return which rows are labelled by a fold that had them as training rows, shape (n,)."""
     is_seen = np.zeros(len(pairs), dtype=bool)
     for signature, rows in pairs.groupby("teacher").indices.items():
         teacher, folds = _read_signature(str(signature), teachers)
@@ -151,8 +136,7 @@ def find_leaks(
 def find_seen_by_start(start: Path, held_out: pd.DataFrame) -> BoolArray | None:
     """Return which held-out rows were training rows of the fold that a fit starts from, shape (n,).
 
-    `start` is the folder of the fold or of its adapter. None means that the rows are not known: the
-    folder is in no run, or its fold started from another fit.
+    `start` is the folder of the fold or of its adapter. None means that its rows are not known.
     """
     fold_dir = (start.parent if start.name == "adapter" else start).resolve()
     try:

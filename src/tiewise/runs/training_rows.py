@@ -53,18 +53,10 @@ _log = logging.getLogger(__name__)
 class TrainingRows:
     """The rows of a run, fold by fold.
 
-    pairs
-        The n rows that are each held out in one fold.
-    table
-        The table of folds, n rows (:func:`tiewise.runs.dataset.assign_folds`).
-    extra
-        The m extra rows.
-    is_excluded
-        Extra rows that a fold excludes: bool, shape (m, n_splits).
-    described
-        The content of ``data.json``.
-    teachers
-        The teachers of the soft labels, by ``NAME DIGEST``.
+    The n `pairs` are each held out in one fold, by the table of folds
+    (:func:`tiewise.runs.dataset.assign_folds`). Folds exclude those of the m `extra` rows that
+    `is_excluded`, (m, n_splits), marks. `described` is the content of ``data.json``, and `teachers`
+    are those of the soft labels, by ``NAME DIGEST``.
     """
 
     pairs: pd.DataFrame
@@ -111,23 +103,10 @@ class TrainingRows:
     def count_leaks(
         self, fold: int, train: pd.DataFrame, init_from: Path | None = None
     ) -> dict[str, int]:
-        """Count training rows, and held-out rows that earlier models of this fit were trained on.
+        """Count training rows, and held-out rows that teacher and start were trained on.
 
-        Parameters
-        ----------
-        fold
-            The fold that is held out.
-        train
-            Its training rows.
-        init_from
-            Folder of the fold that the fit starts from.
-
-        Returns
-        -------
-        dict
-            `n_learned_from`; `n_held_out_seen_by_teacher` if there are soft labels of a teacher;
-            `n_held_out_seen_by_start` if the fit starts from a fold with known training rows.
-            Scores on rows that were seen are too good, so both are also logged as warnings.
+        `init_from` is the folder of the fold that the fit starts from. Scores on rows that were
+        seen are too good, so these are also logged as warnings.
         """
         held_out = self.held_out(fold)
         counts = {"n_learned_from": len(train)}
@@ -153,13 +132,7 @@ class TrainingRows:
         return counts
 
     def save(self, run: RunFolder) -> None:
-        """Write the folds, the rows each fold has not seen, and the description of the data.
-
-        Raises
-        ------
-        RunError
-            If the run was started with other data or folds.
-        """
+        """Write the folds, the rows each fold has not seen, and the description of the data."""
         if not is_first_process():
             return
         save_folds(run, self.table)
@@ -170,22 +143,7 @@ class TrainingRows:
 
 
 def load_training_rows(config: DataConfig, *, fallback: Fallback = "sample") -> TrainingRows:
-    """Read the rows of a run and the extra rows, and find the training rows of each fold.
-
-    Parameters
-    ----------
-    config
-        Files, formats, folds, and sources without ties.
-    fallback
-        Data to use if no file is named or found.
-
-    Raises
-    ------
-    PairsError, FoldError
-        If the data cannot be read or split, or a teacher was trained on rows that it labels.
-    ConfigError
-        If a source without ties does not exist, or has ties.
-    """
+    """Read the rows of a run and the extra rows, and find the training rows of each fold."""
     dataset = load_dataset(config, fallback=fallback)
     table = assign_folds(dataset, config)
     pairs, extra, described = dataset.pairs, dataset.pairs.head(0), dataset.describe()
@@ -215,24 +173,8 @@ def load_training_rows(config: DataConfig, *, fallback: Fallback = "sample") -> 
 def find_leaking_rows(
     pairs: pd.DataFrame, folds: npt.ArrayLike, extra: pd.DataFrame, n_splits: int
 ) -> npt.NDArray[np.bool_]:
-    """Find the extra rows that each fold must exclude.
+    """Return which extra rows share a prompt group with a held-out row of a fold, (m, n_splits).
 
-    Parameters
-    ----------
-    pairs, folds
-        The n rows that are held out in turn, and the fold of each.
-    extra
-        The m extra rows.
-    n_splits
-        Number of folds.
-
-    Returns
-    -------
-    bool array, shape (m, n_splits)
-        True where a held-out row of the fold shares the extra row's prompt group.
-
-    Examples
-    --------
     >>> pairs = pd.DataFrame({"prompt": [["p"], ["q"]], "group": ["1", "2"]})
     >>> extra = pd.DataFrame({"prompt": [["Q "], ["r"]], "group": ["2", "3"]})
     >>> find_leaking_rows(pairs, [0, 1], extra, 2).tolist()
