@@ -1,11 +1,8 @@
 """Human agreement: how often another person gives the same label to the same pair.
 
-No judge of single labels can be much more accurate. Where several people labelled a pair, each
-label is compared with the other labels of that pair. Pairs are the same if prompt and both
-responses are, in either order; labels of swapped pairs are swapped back.
-
-These are raw agreement rates with clustered intervals. Krippendorff's alpha (``evalica.alpha``)
-corrects for chance and would be another number.
+Each label is compared with the other labels of its pair. Pairs are the same if prompt and both
+responses are, in either order; labels of swapped pairs are swapped back. These are raw rates, not
+corrected for chance as Krippendorff's alpha (``evalica.alpha``) is.
 """
 
 from __future__ import annotations
@@ -56,13 +53,10 @@ class HumanAgreement(Result):
 
 
 def name_votes(pairs: pd.DataFrame) -> pd.DataFrame:
-    """Give each row an identifier of its pair in either order, and its label in one order.
+    """Identify each row's pair in either order, and give its label in one order.
 
-    Each row of `pairs` gets `pair`, 32 hexadecimal digits that are equal where prompt and both
-    responses are, in either order, and `vote` (Int8), missing without a label.
+    Column `pair` has 32 hexadecimal digits; `vote` (Int8) is missing without a label.
 
-    Examples
-    --------
     >>> texts = {"prompt": [["Q"]] * 2, "response_a": [["1"], ["2"]], "response_b": [["2"], ["1"]]}
     >>> named = name_votes(pd.DataFrame({**texts, "label": pd.array([0, 1], "Int8")}))
     >>> named["pair"].nunique(), named["vote"].nunique()
@@ -83,20 +77,9 @@ def agreement_of_votes(
 ) -> HumanAgreement:
     """Compare each label with the others of the same pair.
 
-    Parameters
-    ----------
-    votes
-        `pair, vote` as :func:`name_votes` returns them, and `group`.
-    **options
-        `confidence_level, n_resamples, seed`, as in :func:`tiewise.evaluate`.
+    `votes` has the columns `pair, vote` of :func:`name_votes`, and `group`. Without a pair that has
+    two labels, ScoresError is raised.
 
-    Raises
-    ------
-    ScoresError
-        No pair has two labels.
-
-    Examples
-    --------
     >>> votes = pd.DataFrame({"pair": ["x", "x", "x"], "vote": [0, 0, 2], "group": "g"})
     >>> round(agreement_of_votes(votes).agreement.value, 3)
     0.333

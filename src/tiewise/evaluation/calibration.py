@@ -3,15 +3,12 @@
 Each method is linear in the log-probabilities of a row, before a softmax: `temperature` divides all
 by one number; `bias` adds a constant to each class; `vector` scales each class and adds a constant.
 The log loss is convex in the parameters, so every fit has one optimum.
-
-A method is adopted only if it helps on groups it was not fitted on: the interval of its gain,
-clustered by group and Bonferroni-corrected for the number of methods, must be above zero.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 import numpy.typing as npt
@@ -30,7 +27,7 @@ from tiewise.evaluation.intervals import (
     to_json,
 )
 from tiewise.evaluation.metrics import N_CLASSES, check_labels
-from tiewise.evaluation.resampling import group_codes
+from tiewise.evaluation.resampling import BootstrapOptions, group_codes
 from tiewise.evaluation.scores import compare
 
 METHODS = ("temperature", "bias", "vector")
@@ -40,7 +37,7 @@ _LARGEST_BIAS = 20.0
 
 
 @dataclass(frozen=True)
-class Calibration:
+class Calibration(Result):
     """A map of logits to probabilities: ``softmax(scale * log_softmax(logits) + bias)``."""
 
     method: str
@@ -56,10 +53,6 @@ class Calibration:
             return np.asarray(softmax(values, axis=1), dtype=np.float64)
         shifted = log_softmax(values, axis=1)
         return np.asarray(softmax(shifted * self.scale + self.bias, axis=1), dtype=np.float64)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return method, scale and bias for JSON."""
-        return to_json(vars(self))  # type: ignore[no-any-return]
 
 
 NO_CALIBRATION = Calibration("none")
@@ -136,24 +129,11 @@ def fit_temperature(labels: npt.ArrayLike, logits: npt.ArrayLike) -> float:
 def fit_calibration(
     labels: npt.ArrayLike, logits: npt.ArrayLike, *, method: str, symmetric: bool = False
 ) -> Calibration:
-    """Fit one method to all rows.
+    """Fit one of `METHODS` to all rows; arguments are those of :func:`fit_temperature`.
 
-    Parameters
-    ----------
-    labels, logits
-        As in :func:`fit_temperature`.
-    method
-        "temperature", "bias" or "vector".
-    symmetric
-        Use the same parameters for A and B, so that symmetric probabilities stay symmetric.
+    With `symmetric`, A and B have the same parameters, so that symmetric probabilities stay
+    symmetric.
 
-    Raises
-    ------
-    ScoresError
-        As in :func:`fit_temperature`, and for an unknown method.
-
-    Examples
-    --------
     >>> fitted = fit_calibration([0, 1, 2, 2], np.zeros((4, 3)), method="bias", symmetric=True)
     >>> fitted.apply([[0.0, 0.0, 0.0]]).round(3)
     array([[0.25, 0.25, 0.5 ]])
@@ -184,53 +164,31 @@ def calibrate(
     *,
     groups: npt.ArrayLike | None = None,
     symmetric: bool = False,
-    confidence_level: float = 0.95,
-    n_resamples: int = 999,
-    seed: int = 0,
+    **options: Unpack[BootstrapOptions],
 ) -> CalibrationResult:
     """Cross-fit each method over groups and adopt the best one if its gain is significant.
 
-    Parameters
-    ----------
-    labels, logits
-        Out-of-fold rows, as in :func:`fit_temperature`.
-    groups
-        Group of each row, (n,); a calibration is never tested on a group it was fitted on.
-    symmetric
-        As in :func:`fit_calibration`.
-    confidence_level
-        Level for all methods together (Bonferroni).
-    n_resamples, seed
-        As in :func:`tiewise.evaluate`.
+    A method is never tested on a group that it was fitted on: the interval of its gain, clustered
+    by group and Bonferroni-corrected for the number of methods, must be above zero.
 
-    Examples
-    --------
     >>> verdict = calibrate([0, 1, 2] * 40, np.zeros((120, 3)))
     >>> print(str(verdict).splitlines()[0])
     calibration: not worth it
     """
     labels = check_labels(labels)
     values = _check_logits(logits, len(labels))
-    check_confidence(confidence_level)
+    confidence_level = check_confidence(options.get("confidence_level", 0.95))
     before = NO_CALIBRATION.apply(values)
     codes = group_codes(groups, len(labels))
     n_groups = int(codes.max()) + 1
     if n_groups < 2:
         return CalibrationResult(NO_CALIBRATION, {}, before, n_groups)
     names = codes if groups is None else np.asarray(groups)
-    folds = fold_by_group(names, labels, min(N_SPLITS, n_groups), seed=seed)
+    folds = fold_by_group(names, labels, min(N_SPLITS, n_groups), seed=options.get("seed", 0))
     fitted = {method: _cross_fit(labels, values, folds, method, symmetric) for method in METHODS}
-    level = 1 - (1 - confidence_level) / len(METHODS)
+    options["confidence_level"] = 1 - (1 - confidence_level) / len(METHODS)
     gains = {
-        method: compare(
-            labels,
-            before,
-            after,
-            groups=groups,
-            confidence_level=level,
-            n_resamples=n_resamples,
-            seed=seed,
-        )
+        method: compare(labels, before, after, groups=groups, **options)
         for method, after in fitted.items()
     }
     significant = {method: gain.value for method, gain in gains.items() if gain.low > 0}

@@ -5,9 +5,9 @@ winning, B winning and a tie are
 
     exp((s_A - s_B + c d) / 2) : exp(-(s_A - s_B + c d) / 2) : exp(t + u |d|).
 
-Without length this is Newman's model, which evalica fits. With length it is a multinomial
-regression, which scikit-learn fits: on every pair in both orders, so that the coefficients of A and
-B are opposite. Outcomes may be labels or predicted probabilities; both count as shares of a vote.
+Without length, evalica fits it as Newman's model. With length, scikit-learn fits it as a
+multinomial regression on every pair in both orders, so that the coefficients of A and B are
+opposite. Outcomes may be labels or probabilities; both count as shares of a vote.
 
 References
 ----------
@@ -43,10 +43,8 @@ class Contests:
     """Models, outcome and length difference of every pair."""
 
     first: IntArray
-    """Index of the model of response A, (n,)."""
-
     second: IntArray
-    """Index of the model of response B, (n,)."""
+    """Indices of the models of responses A and B, (n,) each."""
 
     outcomes: FloatArray
     """Shares of a vote for A, B, tie, (n, 3)."""
@@ -91,13 +89,7 @@ class Fit:
 
 
 def fit_plain(contests: Contests) -> Fit:
-    """Fit strengths and one tie constant with evalica, without length.
-
-    Raises
-    ------
-    TiewiseError
-        evalica is not installed.
-    """
+    """Fit strengths and one tie constant with evalica, without length."""
     evalica = import_evalica()
     votes = contests.with_prior()
     names = list(range(votes.n_models))
@@ -142,7 +134,7 @@ def influence(contests: Contests, fit: Fit) -> FloatArray:
     """Return the influence of each row on each parameter of a fit: (n, n_models + 3).
 
     Summed within groups, influences give clustered standard errors (the sandwich estimator).
-    Parameters that were not fitted have no influence.
+    Parameters that were not fitted have none.
     """
     directed, undirected = _design(contests)
     lead = directed @ fit.parameters[: contests.n_models + 1] / 2

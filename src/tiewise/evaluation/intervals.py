@@ -38,12 +38,12 @@ class Interval:
         return self.low > 0 or self.high < 0
 
     def clip(self, least: float, most: float) -> Interval:
-        """Return the interval with both ends limited to [least, most]; the value is unchanged."""
+        """Return the interval with both ends, not the value, limited to [least, most]."""
         low, high = np.clip([self.low, self.high], least, most)
         return Interval(self.value, float(low), float(high))
 
     def to_dict(self) -> dict[str, float | None]:
-        """Return value, low and high for JSON; numbers that are not defined are None."""
+        """Return value, low and high for JSON; None where not defined."""
         return {name: to_json(end) for name, end in vars(self).items()}
 
     def __format__(self, specification: str) -> str:
@@ -75,8 +75,6 @@ class Result:
 def to_json(value: Any) -> Any:
     """Convert results, also in tuples and mappings, to objects that JSON can store.
 
-    Examples
-    --------
     >>> to_json({"shares": (0.5, float("nan"))})
     {'shares': [0.5, None]}
     """
@@ -99,21 +97,13 @@ def check_confidence(confidence_level: float) -> float:
 
 
 def few_groups_mark(n_groups: int) -> str:
-    """Return the note that follows numbers with rough intervals; empty from 30 groups.
-
-    Examples
-    --------
-    >>> few_groups_mark(29), few_groups_mark(30)
-    ('  (29 groups: rough)', '')
-    """
+    """Return the note on rough intervals: ``  (29 groups: rough)``; empty from 30 groups."""
     return f"  ({n_groups} groups: rough)" if n_groups < FEW_GROUPS else ""
 
 
 def list_rows(rows: npt.NDArray[Any], limit: int = 5) -> str:
     """List the first `limit` of `rows` for an error message.
 
-    Examples
-    --------
     >>> list_rows(np.arange(7))
     'row 0, 1, 2, 3, 4, …'
     """

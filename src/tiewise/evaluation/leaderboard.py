@@ -1,10 +1,9 @@
 """Bradley-Terry leaderboards of models, from labels and from predictions, also length-controlled.
 
-Models are ranked by labels and by predictions, each with and without a weight for response length
-(:mod:`tiewise.evaluation.davidson`). A judge that only measures length ranks models as people do
-insofar as longer responses win; with length controlled, the spread of its strengths shrinks to a
-fraction, while the spread from people's labels does not. The order of strengths that are all near
-zero means nothing, so compare the spreads first.
+A judge that only measures length ranks models as people do insofar as longer responses win. With
+length controlled (:mod:`tiewise.evaluation.davidson`), the spread of its strengths shrinks to a
+fraction, while the spread from people's labels does not. Where the spread is near zero, the order
+means nothing.
 """
 
 from __future__ import annotations
@@ -117,29 +116,11 @@ def rank_models(
     n_resamples: int = 999,
     seed: int = 0,
 ) -> Leaderboards:
-    """Rank the models of a pairs table by labels and by predictions.
+    """Rank the models of a pairs table by labels and by the predictions `oof`.
 
-    Parameters
-    ----------
-    pairs
-        A pairs table with `model_a` and `model_b`.
-    oof
-        Predictions: `id, label, group, prob_a, prob_b, prob_tie`.
-    confidence_level, n_resamples, seed
-        As in :func:`tiewise.evaluate`. A resample moves the fitted strengths by the influence of
-        its groups (one step of the fit), so the intervals are clustered by group.
-
-    Returns
-    -------
-    Leaderboards
-        Of the largest set of models, by rows, that are connected by a chain of pairs.
-
-    Raises
-    ------
-    ScoresError
-        No labelled row names two different models.
-    TiewiseError
-        evalica is not installed.
+    Only the largest set of models that a chain of pairs connects is ranked. A resample moves the
+    fitted strengths by the influence of its groups (one step of the fit), so the intervals are
+    clustered by group. ScoresError is raised if no labelled row names two different models.
     """
     check_confidence(confidence_level)
     check_resamples(n_resamples)
@@ -158,22 +139,21 @@ def rank_models(
         influences.append(influence(contests, fits[name]))
     # All four share the resamples, so that the values which are compared move together.
     sums = grouped.sums(np.hstack(influences))
-    totals = resampled_totals(sums, n_resamples, np.random.default_rng(seed)) - sums.sum(0)
-    moves = dict(zip(_TITLES, np.split(totals, len(fits), axis=1), strict=True))
-    drawn = {name: fit.parameters + moves[name] for name, fit in fits.items()}
-    # Strengths of the sample in the first line, then those of the resamples.
-    strengths = {
-        name: np.vstack([fits[name].parameters, draws])[:, : len(models)]
-        for name, draws in drawn.items()
+    moves = resampled_totals(sums, n_resamples, np.random.default_rng(seed)) - sums.sum(0)
+    fitted = np.concatenate([fit.parameters for fit in fits.values()])
+    # The sample is the first line, the resamples are the others.
+    drawn = np.split(np.vstack([fitted, fitted + moves]), len(fits), axis=1)
+    boards = {
+        name: _board(models, fits[name], draws, confidence_level)
+        for name, draws in zip(_TITLES, drawn, strict=True)
     }
+    strengths = [parameters[:, : len(models)] for parameters in drawn]
     return Leaderboards(
         n=len(labels),
         n_groups=grouped.n_groups,
-        **{name: _board(models, fits[name], drawn[name], confidence_level) for name in _TITLES},
-        agreement=_agreement(strengths["observed"], strengths["predicted"], confidence_level),
-        agreement_controlled=_agreement(
-            strengths["observed_controlled"], strengths["predicted_controlled"], confidence_level
-        ),
+        **boards,
+        agreement=_agreement(strengths[0], strengths[1], confidence_level),
+        agreement_controlled=_agreement(strengths[2], strengths[3], confidence_level),
         omitted=omitted,
     )
 
@@ -204,26 +184,26 @@ def _connected_rows(
 
 def _board(models: list[str], fit: Fit, drawn: FloatArray, confidence_level: float) -> Leaderboard:
     n_models = len(models)
-    spread = fit.strengths.std(keepdims=True), drawn[:, :n_models].std(1, keepdims=True)
-    intervals = _intervals(fit.parameters, drawn, confidence_level)
+    spread = drawn[:, :n_models].std(1, keepdims=True)
+    intervals = _intervals(drawn, confidence_level)
     order = sorted(range(n_models), key=lambda k: (-fit.strengths[k], models[k]))
     return Leaderboard(
         models=tuple(models[k] for k in order),
         strengths=tuple(intervals[k] for k in order),
         length_weight=intervals[n_models] if fit.is_controlled else None,
-        spread=_intervals(*spread, confidence_level)[0].clip(0, np.inf),
+        spread=_intervals(spread, confidence_level)[0].clip(0, np.inf),
     )
 
 
 def _agreement(observed: FloatArray, predicted: FloatArray, confidence_level: float) -> Interval:
-    """Return Kendall's tau of strengths, (1 + n_resamples, n_models) each, the sample first."""
+    """Return Kendall's tau of strengths, (1 + n_resamples, n_models) each."""
     taus = [kendalltau(*both).statistic for both in zip(observed, predicted, strict=True)]
-    values = np.array(taus)[:, None]
-    return _intervals(values[0], values[1:], confidence_level)[0].clip(-1, 1)
+    return _intervals(np.array(taus)[:, None], confidence_level)[0].clip(-1, 1)
 
 
-def _intervals(values: FloatArray, drawn: FloatArray, confidence_level: float) -> list[Interval]:
-    """Return intervals of values (k,) from resamples (n_resamples, k); NaN if they are equal."""
+def _intervals(drawn: FloatArray, confidence_level: float) -> list[Interval]:
+    """Return intervals from the sample, in the first line, and resamples; NaN if they are equal."""
+    values, drawn = drawn[0], drawn[1:]
     half = np.quantile(np.abs(drawn - drawn.mean(0)), confidence_level, axis=0)
     half = np.where(np.ptp(drawn, axis=0) > 0, half, np.nan)
     ends = zip(values.tolist(), half.tolist(), strict=True)

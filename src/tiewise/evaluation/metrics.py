@@ -1,7 +1,6 @@
 """Metrics of single rows, the calibration error, and checks of labels and probabilities.
 
-A metric is a sum over rows wherever possible, because sums can be resampled thousands of times. A
-test compares log loss, accuracy, Brier score, macro F1 and area under the curve with scikit-learn.
+A metric is a sum over rows wherever possible, because sums can be resampled thousands of times.
 """
 
 from __future__ import annotations
@@ -27,13 +26,7 @@ SUM_TOLERANCE = 1e-4
 
 
 def check_labels(labels: npt.ArrayLike) -> IntArray:
-    """Return `labels` as int64 (n,), each 0, 1 or 2, with n at least 1.
-
-    Raises
-    ------
-    ScoresError
-        A label is missing or not 0, 1, 2; the message names the rows.
-    """
+    """Return `labels` as int64 (n,), each 0, 1 or 2, with n at least 1, or raise ScoresError."""
     values = np.asarray(labels)
     if values.ndim != 1 or not len(values):
         raise ScoresError(f"labels has shape {values.shape}; expected (n,) with n at least 1.")
@@ -48,13 +41,9 @@ def check_labels(labels: npt.ArrayLike) -> IntArray:
 
 
 def check_probs(probs: npt.ArrayLike, n_rows: int, name: str = "probs") -> npt.NDArray[Any]:
-    """Return `probs` as a floating-point array (n_rows, 3) of probabilities, not renormalised.
+    """Return `probs` as floating-point probabilities (n_rows, 3), or raise ScoresError.
 
-    Raises
-    ------
-    ScoresError
-        The shape is wrong, a value is not finite or outside [0, 1], or a row does not sum to one
-        within 1e-4; the message names the rows.
+    They are not renormalised. Every row must sum to one within 1e-4; the message names the rows.
     """
     values = np.asarray(probs)
     if values.shape != (n_rows, N_CLASSES):
@@ -86,10 +75,7 @@ def check_probs(probs: npt.ArrayLike, n_rows: int, name: str = "probs") -> npt.N
 def find_ids(wanted: pd.Series, ids: pd.Series, *, name: str) -> IntArray:
     """Return the position of each of the `wanted` ids in `ids`, compared as text: int64 (n,).
 
-    Raises
-    ------
-    ScoresError
-        An id repeats or is missing in `ids`, which is a column of the table called `name`.
+    Raises ScoresError if an id repeats or is missing in `ids`, a column of the table called `name`.
     """
     index, searched = pd.Index(ids.astype(str)), pd.Index(wanted.astype(str))
     if not index.is_unique:
@@ -108,23 +94,11 @@ def find_ids(wanted: pd.Series, ids: pd.Series, *, name: str) -> IntArray:
 def log_losses(
     labels: IntArray, probs: npt.NDArray[Any], *, eps: float | None = None
 ) -> FloatArray:
-    """Return the negative log-likelihood of each label, clipped as scikit-learn clips it.
+    """Return the negative log-likelihood of each label, in nats, float64 (n,).
 
-    Parameters
-    ----------
-    labels, probs
-        Shapes (n,) and (n, 3).
-    eps
-        Probabilities are clipped to [eps, 1 - eps]; None: the machine epsilon of their dtype.
+    As in scikit-learn, probabilities are clipped to [eps, 1 - eps], so that one zero at the true
+    label does not make the mean infinite. Without `eps` it is the machine epsilon of the dtype.
 
-    Returns
-    -------
-    float64 (n,)
-        In nats; at most ``-log(eps)`` (36.04 for float64, 15.94 for float32), so that one zero at
-        the true label does not make the mean infinite.
-
-    Examples
-    --------
     >>> log_losses(np.array([0]), np.array([[0.5, 0.25, 0.25]])).round(4)
     array([0.6931])
     """
@@ -136,13 +110,8 @@ def log_losses(
 def brier_scores(labels: IntArray, probs: npt.NDArray[Any]) -> FloatArray:
     """Return the squared difference to the one-hot label, summed over the classes: in [0, 2].
 
-    References
-    ----------
-    Brier (1950), Verification of forecasts expressed in terms of probability. This is the original
-    multi-class form, twice the usual binary one.
+    The original multi-class form of Brier (1950), twice the usual binary one.
 
-    Examples
-    --------
     >>> brier_scores(np.array([2]), np.array([[0.0, 0.5, 0.5]]))
     array([0.5])
     """
@@ -155,8 +124,6 @@ def decisive_correct(labels: IntArray, probs: npt.NDArray[Any]) -> FloatArray:
 
     A row with P(A) = P(B) counts 0.5, so uniform probabilities score 0.5.
 
-    Examples
-    --------
     >>> decisive_correct(np.array([0, 1, 2]), np.array([[0.3, 0.2, 0.5]] * 3))
     array([1., 0., 0.])
     """
@@ -166,14 +133,11 @@ def decisive_correct(labels: IntArray, probs: npt.NDArray[Any]) -> FloatArray:
 
 
 def area_components(labels: IntArray, probs: npt.NDArray[Any]) -> FloatArray:
-    """Return the placements of each row for the area under the curve of each class.
+    """Return the placements of each row for the area under the curve of each class: (n, 6).
 
-    Returns
-    -------
-    float64 (n, 6)
-        Columns 0-2: for a row of class k, the share of the other rows with a lower P(k); equal
-        values count half. Columns 3-5: for a row of another class, the share of class k with a
-        higher P(k). The mean over the rows concerned is the area, from either half.
+    Columns 0-2: for a row of class k, the share of the other rows with a lower P(k); equal values
+    count half. Columns 3-5: for a row of another class, the share of class k with a higher P(k).
+    The mean over the rows concerned is the area, from either half.
 
     References
     ----------
@@ -196,8 +160,6 @@ def area_components(labels: IntArray, probs: npt.NDArray[Any]) -> FloatArray:
 def confidence_bins(confidence: npt.NDArray[Any], n_bins: int) -> IntArray:
     """Assign each row to one of at most `n_bins` bins of equal mass; equal values share a bin.
 
-    Examples
-    --------
     >>> confidence_bins(np.array([0.4, 0.9, 0.5, 0.4]), 2)
     array([0, 1, 1, 0])
     """
@@ -208,19 +170,14 @@ def confidence_bins(confidence: npt.NDArray[Any], n_bins: int) -> IntArray:
 def calibration_error(
     labels: IntArray, probs: npt.NDArray[Any], grouped: GroupedRows, confidence_level: float
 ) -> Interval:
-    """Return the debiased root mean square (RMS) calibration error of the top label.
+    """Return the debiased root mean square (RMS) calibration error of the top label, in [0, 1].
 
     The error of a bin is the mean of confidence minus accuracy, where confidence is the largest of
-    the three probabilities. This is the square root of the mean squared error over bins of equal
-    mass (15, fewer below 150 groups), after the sampling variance of each bin, clustered by
-    group, is subtracted; a negative result counts as zero. It is *not* the usual ECE, the mean
-    absolute error over bins of equal width without a correction, although the key of the score is
-    ``ece``. The interval is a jackknife interval over groups with Student's t, on the square.
-
-    Returns
-    -------
-    Interval
-        In [0, 1]; not defined for a single group.
+    the three probabilities. Its square is averaged over bins of equal mass (15, fewer below 150
+    groups), less the sampling variance of each bin, clustered by group; below zero counts as zero.
+    The usual ECE, although the key of the score is ``ece``, is another number: the mean absolute
+    error over bins of equal width. The interval is a jackknife interval over groups with Student's
+    t, on the square.
 
     References
     ----------

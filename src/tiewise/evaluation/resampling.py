@@ -1,17 +1,9 @@
 """Studentised cluster bootstrap: the source of every interval.
 
-Rows of one prompt group are not independent, so groups are resampled, not rows. Every statistic is
-a smooth function of *totals*: sums over rows, added up within each group first. One resample of
-G groups therefore costs one row of a matrix product, for any number of rows.
-
-The interval is symmetric and studentised. The deviation of each resample is divided by its own
-standard error (from the jackknife influences of the groups, weighted as drawn); the 95 % quantile
-of the absolute ratio scales the standard error of the sample. Its measured coverage
-(``benchmarks/coverage.md``) is nearest to the nominal level from 20 groups; percentile and BCa
-intervals of the same resamples are too short there.
-
-Rows are sorted first, and groups are sorted by their content. So neither the order of the rows nor
-the names of the groups changes a bit of an interval.
+Rows of one prompt group are not independent, so groups are resampled. Every statistic is a smooth
+function of *totals*: sums over rows, added up within each group first. The interval is symmetric:
+each resample's deviation is divided by its own standard error, from the jackknife influences of its
+groups. From 20 groups its coverage is nearest to the nominal level (``benchmarks/coverage.md``).
 """
 
 from __future__ import annotations
@@ -72,22 +64,11 @@ class GroupedRows:
 
 
 def group_rows(groups: npt.ArrayLike | None, *content: npt.NDArray[Any]) -> GroupedRows:
-    """Sort rows by group, and groups by their content.
+    """Sort rows by group, and groups by their content, from the name of each row's group, (n,).
 
-    Parameters
-    ----------
-    groups
-        Name of each row's group, (n,), any hashable type; None makes each row its own group.
-    *content
-        Arrays (n,) or (n, k) that distinguish the rows.
+    Neither the order of the rows nor the names of the groups changes a bit of the sums. None makes
+    each row its own group. `content` are arrays (n,) or (n, k) that distinguish the rows.
 
-    Raises
-    ------
-    ScoresError
-        A row has no group, or `groups` has another length.
-
-    Examples
-    --------
     >>> grouped = group_rows(["x", "y", "x"], np.array([3.0, 1.0, 2.0]))
     >>> grouped.n_groups, sorted(grouped.sums(np.array([[3.0], [1.0], [2.0]])).ravel().tolist())
     (2, [1.0, 5.0])
@@ -126,14 +107,10 @@ def group_codes(groups: npt.ArrayLike | None, n_rows: int) -> IntArray:
 
 @dataclass(frozen=True)
 class Bootstrap:
-    """Values of a statistic, their standard errors and the deviations of the resamples."""
+    """Values of a statistic and their jackknife standard errors, (n_values,) each."""
 
     values: FloatArray
-    """(n_values,)"""
-
     standard_errors: FloatArray
-    """(n_values,), from the jackknife over groups."""
-
     deviations: FloatArray
     """Absolute deviation of each resample in its own standard errors, (n_resamples, n_values)."""
 
@@ -148,11 +125,9 @@ class Bootstrap:
     def p_values(self, degrees_of_freedom: npt.ArrayLike) -> FloatArray:
         """Return two-sided p-values of the hypothesis that a value is zero, (n_values,).
 
-        Holm's correction of many comparisons needs tails that are rarer than one resample in all
-        of them. So the tail is Student's t, stretched until it agrees with the resamples at the
-        confidence level: the interval excludes zero exactly where p < 1 - `confidence_level`.
-
-        `degrees_of_freedom` is the number of groups minus one, (n_values,) or one number for all.
+        The tail is Student's t (degrees of freedom: the number of groups minus one), because Holm's
+        correction needs tails rarer than one resample in all. It is stretched until the interval
+        excludes zero exactly where p < 1 - `confidence_level`.
         """
         scale = _nan_quantile(self.deviations, self.confidence_level)
         stretch = scale / t.ppf((1 + self.confidence_level) / 2, degrees_of_freedom)
@@ -172,18 +147,7 @@ def bootstrap(
 ) -> Bootstrap:
     """Resample groups with replacement and measure how far a statistic moves.
 
-    Parameters
-    ----------
-    sums
-        Sums of each group, (n_groups, n_columns).
-    statistic
-        From totals (..., n_columns) to values (..., n_values); NaN where not defined.
-    confidence_level
-        Level of the intervals, between 0 and 1.
-    n_resamples
-        Number of resamples, at least 1.
-    seed
-        Seed of the resampling: equal seeds give equal intervals.
+    `sums` are those of each group, (n_groups, n_columns); the statistic is NaN where not defined.
 
     References
     ----------
@@ -216,12 +180,8 @@ def bootstrap(
 def jackknife(sums: FloatArray, statistic: Statistic) -> tuple[FloatArray, FloatArray]:
     """Recompute a statistic without each group in turn.
 
-    Returns
-    -------
-    influence
-        Influence of each group on each value, (n_groups, n_values); sums to zero over groups.
-    standard_errors
-        (n_values,); NaN for a single group.
+    Returns the influence of each group on each value, (n_groups, n_values), which sums to zero over
+    groups, and the standard errors, (n_values,), NaN for a single group.
     """
     n_groups = len(sums)
     without = statistic(sums.sum(0) - sums)
@@ -266,9 +226,9 @@ def check_resamples(n_resamples: int) -> None:
 
 
 def _own_errors(moments: FloatArray, n_groups: int, standard_errors: FloatArray) -> FloatArray:
-    """Return the standard error of each resample from the first two moments of its influences.
+    """Return the standard error of each resample from two moments of its influences.
 
-    It is NaN for a resample in which nothing varies, for example where all drawn groups are right.
+    NaN for a resample in which nothing varies, for example where all drawn groups are right.
     """
     mean, square = np.split(moments, 2, axis=1)
     own_errors = np.sqrt(np.maximum(square - mean**2, 0) / (n_groups - 1))

@@ -106,7 +106,7 @@ class Scores(Result):
         )
 
     def describe(self) -> str:
-        """Return one line that says what was scored and how the intervals were made."""
+        """Describe in one line the rows scored and how the intervals were made."""
         return (
             f"{self.n:,} rows in {self.n_groups:,} groups; {self.confidence_level:.0%} intervals "
             f"by bootstrap over groups{few_groups_mark(self.n_groups)}"
@@ -284,10 +284,7 @@ def _score_columns(labels: IntArray, probs: npt.NDArray[Any]) -> FloatArray:
 
 
 def _score_statistic(sample: FloatArray) -> Statistic:
-    """Return the function from totals (..., 20) to the scores of `METRICS` without ece.
-
-    `sample` are the totals of the sample, (20,).
-    """
+    """Return the function from totals (..., 20), such as `sample`, to all scores but ece."""
     with np.errstate(invalid="ignore"):
         area = sample[_INSIDE] / sample[_CONFUSION].reshape(N_CLASSES, N_CLASSES).sum(1)
 
