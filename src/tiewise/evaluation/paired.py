@@ -1,14 +1,13 @@
 """Comparison of runs with one reference run, paired by row, on all rows and by slice.
 
-A run and the reference are scored on the rows that both predicted. The difference of log loss and
-of accuracy in each row is resampled by group. The p-values (of log loss) are Holm-adjusted, once
-for the runs on all rows and once for all their slices.
+The difference of log loss and of accuracy in each row is resampled by group. The p-values (of log
+loss) are Holm-adjusted, once for the runs on all rows and once for all their slices.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Unpack
 
 import numpy as np
@@ -21,7 +20,7 @@ from tiewise.evaluation.metrics import check_labels
 from tiewise.evaluation.resampling import BootstrapOptions, group_rows
 from tiewise.evaluation.scores import paired_terms
 from tiewise.evaluation.slices import (
-    adjust_holm,
+    adjust_rows,
     bootstrap_slices,
     format_p,
     join_rows,
@@ -115,29 +114,13 @@ def compare_many(
 ) -> PairedDifferences:
     """Compare every run with the reference on the rows that both predicted.
 
-    Parameters
-    ----------
-    runs
-        Predictions by name: tables with `id, prob_a, prob_b, prob_tie`.
-    reference
-        The same columns, and `label` and `group`.
-    name
-        Name of the reference.
-    pairs
-        The pairs table of the rows, to compare on each slice too.
-    **options
-        `confidence_level, n_resamples, seed`, as in :func:`tiewise.evaluate`.
-
-    Raises
-    ------
-    ScoresError
-        A run shares no labelled row with the reference or has other labels, an id repeats, or
-        probabilities are invalid.
+    Tables have `id, prob_a, prob_b, prob_tie`, the reference also `label` and `group`; with the
+    `pairs` table the runs are compared on each slice too. ScoresError is raised if a run shares no
+    labelled row with the reference or has other labels.
     """
     omitted: dict[str, str] = {}
     left_out: dict[str, dict[str, int]] = {}
-    overall: list[PairedDifference] = []
-    by_slice: list[PairedDifference] = []
+    found: list[PairedDifference] = []
     for run_name, run in runs.items():
         table, terms, left_out[run_name] = _paired_rows(run_name, run, name, reference)
         slicings = {OVERALL: pd.Series(pd.Categorical([OVERALL] * len(table)))}
@@ -147,25 +130,15 @@ def compare_many(
         grouped = group_rows(table["group"], terms)
         for family, slices in slicings.items():
             sums = sum_by_slice(grouped, terms, slices)
-            n_groups = (sums[:, :, 2] > 0).sum(0)
-            found = bootstrap_slices(sums, _mean_differences, n_groups, **options)
-            (overall if family == OVERALL else by_slice).extend(
-                PairedDifference(
-                    run=run_name,
-                    family=family,
-                    slice=str(category),
-                    n=int(sums[:, k, 2].sum()),
-                    n_groups=int(n_groups[k]),
-                    log_loss=log_loss,
-                    accuracy=accuracy,
-                    p_value=p_values[0],
+            found += [
+                PairedDifference(run_name, **about, log_loss=loss, accuracy=right, p_value=p[0])
+                for about, (loss, right), p in bootstrap_slices(
+                    family, slices, sums, _mean_differences, **options
                 )
-                for k, (category, ((log_loss, accuracy), p_values)) in enumerate(
-                    zip(slices.cat.categories, found, strict=True)
-                )
-            )
-    rows = (*_adjust(overall), *_adjust(by_slice))
-    return PairedDifferences(name, rows, omitted, left_out)
+            ]
+    overall = adjust_rows([row for row in found if row.family == OVERALL])
+    by_slice = adjust_rows([row for row in found if row.family != OVERALL])
+    return PairedDifferences(name, (*overall, *by_slice), omitted, left_out)
 
 
 def _paired_rows(
@@ -206,11 +179,6 @@ def _paired_rows(
 
 
 def _mean_differences(totals: FloatArray) -> FloatArray:
-    """From sums (..., k * 3) to the log loss, then the accuracy of k slices: (..., 2 * k)."""
+    """From sums (..., k * 3) to the log losses, then the accuracies, of k slices."""
     sums = totals.reshape(*totals.shape[:-1], -1, 3)
     return np.concatenate([sums[..., 0] / sums[..., 2], sums[..., 1] / sums[..., 2]], axis=-1)
-
-
-def _adjust(rows: list[PairedDifference]) -> list[PairedDifference]:
-    adjusted = adjust_holm([row.p_value for row in rows]).tolist()
-    return [replace(row, p_holm=p) for row, p in zip(rows, adjusted, strict=True)]

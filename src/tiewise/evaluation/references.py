@@ -3,7 +3,6 @@
 References are scored on the same rows as the run, each fitted without the rows' own fold:
 `uniform`; `class_prior`, the class frequencies of the training rows; `length_only`, a logistic
 regression on the lengths of the texts; and `bayes`, the true probabilities of simulated data.
-Human agreement is added where several people labelled the same pair.
 """
 
 from __future__ import annotations
@@ -94,30 +93,13 @@ def evaluate_tables(
     omitted: Mapping[str, str] | None = None,
     **options: Unpack[BootstrapOptions],
 ) -> RunScores:
-    """Score the out-of-fold predictions of a run and its references.
+    """Score the out-of-fold predictions of a run, and its references.
 
-    Parameters
-    ----------
-    oof
-        The run's ``oof.parquet``: `id, fold, label, group, prob_a, prob_b, prob_tie` and further
-        columns. Rows without a label are left out and counted.
-    folds_table
-        The run's ``folds.parquet``: `id, fold, label, n_chars_prompt, n_chars_a, n_chars_b` of
-        every row of the data; optionally the true probabilities `bayes_a, bayes_b, bayes_tie`, and
-        `pair, vote` of every label (:func:`tiewise.evaluation.agreement.name_votes`).
-    counts
-        Further counts to report: rows dropped, repaired, ...
-    others
-        Further references by name: probabilities (n, 3) of the rows of `oof`.
-    omitted
-        Further references that are not available, and why.
-    **options
-        `confidence_level, n_resamples, seed`, as in :func:`tiewise.evaluate`.
-
-    Raises
-    ------
-    ScoresError
-        The tables are of different data, or nothing can be scored.
+    `oof` and `folds_table` are the run's ``oof.parquet`` and ``folds.parquet``; the latter may have
+    the true probabilities `bayes_a, bayes_b, bayes_tie`, and `pair, vote` of every label. Rows
+    without a label are left out and counted. `others` are further references by name: probabilities
+    (n, 3) of the rows of `oof`; `omitted` says why others are not available; `counts` are further
+    counts to report.
     """
     is_labelled = oof["label"].notna().to_numpy()
     scored = oof[is_labelled]
@@ -144,8 +126,6 @@ def evaluate_tables(
 def count_rows(oof: pd.DataFrame) -> dict[str, int]:
     """Count the rows of an out-of-fold table: all, unlabelled, truncated and degenerate ones.
 
-    Examples
-    --------
     >>> count_rows(pd.DataFrame({"label": [0, None], "n_truncated": [0, 9]}))
     {'rows': 2, 'unlabelled': 1, 'truncated': 1}
     """
@@ -180,29 +160,13 @@ def reference_probs(
 ) -> tuple[dict[str, FloatArray], dict[str, str]]:
     """Predict rows with every available reference, fitted without the rows' own fold.
 
-    Parameters
-    ----------
-    folds_table
-        One row per row of the data: `fold, label` (missing where unlabelled), `n_chars_prompt,
-        n_chars_a, n_chars_b`, and optionally `bayes_a, bayes_b, bayes_tie`.
-    rows_scored
-        Positions in `folds_table` of the rows to predict, (n,).
+    `rows_scored` are positions in `folds_table`, (n,). Returns probabilities (n, 3) by name, and
+    why the other references are not available.
 
-    Returns
-    -------
-    references
-        Probabilities, float64 (n, 3), by name: uniform, class_prior, length_only, bayes.
-    omitted
-        References that are not available, and why.
-
-    Examples
-    --------
     >>> table = pd.DataFrame({"fold": [0, 0, 1, 1], "label": [0, 1, 2, 2]})
     >>> references, omitted = reference_probs(table, [0, 2])
     >>> references["class_prior"].round(2).tolist()
     [[0.2, 0.2, 0.6], [0.4, 0.4, 0.2]]
-    >>> omitted
-    {'length_only': 'there is no column n_chars_prompt, n_chars_a, n_chars_b'}
     """
     rows = np.asarray(rows_scored, dtype=np.int64)
     references = {"uniform": np.full((len(rows), N_CLASSES), 1 / N_CLASSES)}
@@ -227,8 +191,6 @@ def predict_class_prior(train: pd.DataFrame, rows: pd.DataFrame) -> FloatArray:
 
     The additional row (Laplace) keeps the log loss of an unseen class finite.
 
-    Examples
-    --------
     >>> predict_class_prior(pd.DataFrame({"label": [0, 0, 2]}), pd.DataFrame(index=[0])).round(2)
     array([[0.5 , 0.17, 0.33]])
     """
@@ -237,25 +199,10 @@ def predict_class_prior(train: pd.DataFrame, rows: pd.DataFrame) -> FloatArray:
 
 
 def predict_length_only(train: pd.DataFrame, rows: pd.DataFrame) -> FloatArray:
-    """Predict from the lengths of prompt and responses by logistic regression.
+    """Predict from the lengths of prompt and responses, in characters, by logistic regression.
 
     Training and prediction use both orders of each pair, so swapping the responses exchanges P(A)
     and P(B) exactly.
-
-    Parameters
-    ----------
-    train
-        `label` and the length columns, in characters.
-    rows
-        The length columns.
-
-    Examples
-    --------
-    >>> lengths = pd.DataFrame({"n_chars_prompt": 9, "n_chars_a": [50, 9], "n_chars_b": [9, 50]})
-    >>> train = pd.concat([lengths.assign(label=[0, 1])] * 20)
-    >>> probs = predict_length_only(train, lengths)
-    >>> bool(probs[0, 0] > 0.8), bool((probs[0] == probs[1][[1, 0, 2]]).all())
-    (True, True)
     """
     labels = check_labels(train["label"])
     features = np.vstack([_length_features(train), _length_features(_swap(train))])

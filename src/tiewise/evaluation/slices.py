@@ -1,14 +1,13 @@
 """Scores of slices of the data, such as one language, and which of them differ from the rest.
 
-Rows are sliced in several ways (`SLICINGS`): by number of turns, language, source and so on. Each
-slice is compared with all other rows; the difference of log loss, its interval and its p-value come
-from one bootstrap over groups. The p-values of all slices are Holm-adjusted together.
+Each slice is compared with all other rows; the difference of log loss, its interval and its p-value
+come from one bootstrap over groups. The p-values of all slices are Holm-adjusted together.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Unpack
 
@@ -93,26 +92,19 @@ class Slices(Result):
     confidence_level: float
 
     def to_frame(self) -> pd.DataFrame:
-        """Return one row per slice: `family, slice, n, n_groups, value, low, high` (log loss), ...
+        """Return one row per slice; `value`, `low` and `high` are of the log loss.
 
         `is_different` is whether the adjusted p-value is below one minus the confidence level.
         """
         lines = [
-            {
-                "family": row.family,
-                "slice": row.slice,
-                "n": row.n,
-                "n_groups": row.n_groups,
-                **vars(row.log_loss),
-                "accuracy": row.accuracy.value,
-                "difference": row.difference.value,
-                "p_value": row.p_value,
-                "p_holm": row.p_holm,
-                "is_different": self._differs(row),
-            }
+            vars(row)
+            | vars(row.log_loss)
+            | {"accuracy": row.accuracy.value, "difference": row.difference.value}
+            | {"is_different": self._differs(row)}
             for row in self.rows
         ]
-        return pd.DataFrame(lines)
+        order = "family slice n n_groups value low high accuracy difference p_value p_holm"
+        return pd.DataFrame(lines, columns=[*order.split(), "is_different"])
 
     def to_dict(self) -> dict[str, Any]:
         """Return the slices for JSON; numbers that are not defined are None."""
@@ -142,22 +134,10 @@ def evaluate_slices(
     oof: pd.DataFrame,
     **options: Unpack[BootstrapOptions],
 ) -> Slices:
-    """Score every slice of the rows of `oof`.
+    """Score every slice of the labelled rows of `oof`.
 
-    Parameters
-    ----------
-    pairs
-        A pairs table, or as many of its columns as there are; `id` is required.
-    oof
-        Predictions: `id, label, group, prob_a, prob_b, prob_tie` and further columns to slice by.
-        Rows without a label are left out.
-    **options
-        `confidence_level, n_resamples, seed`, as in :func:`tiewise.evaluate`.
-
-    Raises
-    ------
-    ScoresError
-        A predicted row is not in `pairs`, or nothing can be scored.
+    `pairs` has the `id` of every row, and as many columns of a pairs table as there are; `oof` has
+    `id, label, group, prob_a, prob_b, prob_tie` and further columns to slice by.
     """
     table = join_rows(pairs, oof[oof["label"].notna()])
     labels = check_labels(table["label"])
@@ -167,32 +147,25 @@ def evaluate_slices(
     terms = np.column_stack([log_losses(labels, probs), is_right, np.ones(len(labels))])
     grouped = group_rows(groups, labels, probs)
     slicings, omitted = slice_rows(table)
-    rows = []
+    rows: list[SliceScores] = []
     for family, slices in slicings.items():
-        parts = sum_by_slice(grouped, terms, slices)
-        sums = np.concatenate([parts, grouped.sums(terms)[:, None]], axis=1)
-        n_groups = (parts[:, :, 2] > 0).sum(0)
-        n_rest = (sums[:, -1:, 2] > parts[:, :, 2]).sum(0)
+        parts, whole = sum_by_slice(grouped, terms, slices), grouped.sums(terms)[:, None]
+        sums = np.concatenate([parts, whole], axis=1)
         # The spread of a difference is known as well as that of its part with fewer groups.
-        found = bootstrap_slices(sums, _compare_with_rest, np.minimum(n_groups, n_rest), **options)
+        n_rest = (whole[:, :, 2] > parts[:, :, 2]).sum(0)
         rows += [
             SliceScores(
-                family=family,
-                slice=str(name),
-                n=int(parts[:, k, 2].sum()),
-                n_groups=int(n_groups[k]),
+                **about,
                 log_loss=log_loss.clip(0, np.inf),
                 accuracy=accuracy.clip(0, 1),
                 difference=difference,
                 p_value=p_values[2],
             )
-            for k, (name, ((log_loss, accuracy, difference), p_values)) in enumerate(
-                zip(slices.cat.categories, found, strict=True)
+            for about, (log_loss, accuracy, difference), p_values in bootstrap_slices(
+                family, slices, sums, _compare_with_rest, n_rest, **options
             )
         ]
-    adjusted = adjust_holm([row.p_value for row in rows]).tolist()
-    final = (replace(row, p_holm=p) for row, p in zip(rows, adjusted, strict=True))
-    return Slices(tuple(final), omitted, options.get("confidence_level", 0.95))
+    return Slices(tuple(adjust_rows(rows)), omitted, options.get("confidence_level", 0.95))
 
 
 def sum_by_slice(grouped: GroupedRows, terms: FloatArray, slices: pd.Series) -> FloatArray:
@@ -207,27 +180,36 @@ def sum_by_slice(grouped: GroupedRows, terms: FloatArray, slices: pd.Series) -> 
 
 
 def bootstrap_slices(
+    family: str,
+    slices: pd.Series,
     sums: FloatArray,
     statistic: Statistic,
-    n_groups: IntArray,
+    n_rest: IntArray | None = None,
     **options: Unpack[BootstrapOptions],
-) -> list[tuple[list[Interval], list[float]]]:
-    """Return the intervals and p-values of the values of each slice.
+) -> Iterator[tuple[dict[str, Any], list[Interval], list[float]]]:
+    """Yield name and counts, intervals and p-values of each slice of a family.
 
-    `sums` are those of :func:`sum_by_slice`; `statistic` returns the first value of all slices,
-    then the second, and so on; `n_groups` (n_slices,) determines the degrees of freedom.
+    `sums` begin with those of :func:`sum_by_slice`; term 2 counts rows. `statistic` returns the
+    first value of all slices, then the second, and so on. The smaller of the number of groups and
+    `n_rest` determines the degrees of freedom.
     """
+    names = slices.cat.categories.astype(str)
+    counts = sums[:, : len(names), 2]
+    n_groups = (counts > 0).sum(0)
     drawn = bootstrap(sums.reshape(len(sums), -1), statistic, **options)
-    n_slices, intervals = len(n_groups), drawn.intervals()
-    degrees = np.tile(np.maximum(n_groups - 1, 1), len(intervals) // n_slices)
+    intervals = drawn.intervals()
+    fewer = n_groups if n_rest is None else np.minimum(n_groups, n_rest)
+    degrees = np.tile(np.maximum(fewer - 1, 1), len(intervals) // len(names))
     p_values = drawn.p_values(degrees).tolist()
-    return [(intervals[k::n_slices], p_values[k::n_slices]) for k in range(n_slices)]
+    for k, (name, n) in enumerate(zip(names, counts.sum(0), strict=True)):
+        about = {"family": family, "slice": name, "n": int(n), "n_groups": int(n_groups[k])}
+        yield about, intervals[k :: len(names)], p_values[k :: len(names)]
 
 
 def _compare_with_rest(totals: FloatArray) -> FloatArray:
-    """Compute the values of k slices from sums of loss, right rows and rows of each and of all.
+    """From (..., (k + 1) * 3) to (..., 3 * k): log losses, accuracies and differences of k slices.
 
-    From (..., (k + 1) * 3) to (..., 3 * k): all log losses, all accuracies, all differences.
+    The sums are those of loss, right rows and rows of each slice, then of all rows.
     """
     sums = totals.reshape(*totals.shape[:-1], -1, 3)
     parts, rest = sums[..., :-1, :], sums[..., -1:, :] - sums[..., :-1, :]
@@ -241,13 +223,6 @@ def join_rows(pairs: pd.DataFrame, oof: pd.DataFrame) -> pd.DataFrame:
 
     Columns that both tables have are taken from `oof`.
 
-    Raises
-    ------
-    ScoresError
-        An id repeats in `pairs`, or an id of `oof` is missing there.
-
-    Examples
-    --------
     >>> pairs = pd.DataFrame({"id": [1, 2], "language": ["English", "German"]})
     >>> join_rows(pairs, pd.DataFrame({"id": [2], "fold": [0]}))
        id  fold language
@@ -265,14 +240,8 @@ def format_p(p_value: float) -> str:
 
 
 def adjust_holm(p_values: npt.ArrayLike) -> FloatArray:
-    """Adjust p-values for their number by Holm's method; NaN are not counted and stay NaN.
+    """Adjust p-values for their number by the method of Holm (1979); NaN are not counted.
 
-    References
-    ----------
-    Holm (1979), A simple sequentially rejective multiple test procedure.
-
-    Examples
-    --------
     >>> adjust_holm([0.01, 0.04, float("nan"), 0.03]).round(3)
     array([0.03, 0.06,  nan, 0.06])
     """
@@ -285,30 +254,23 @@ def adjust_holm(p_values: npt.ArrayLike) -> FloatArray:
     return adjusted
 
 
+def adjust_rows(rows: list[Any]) -> list[Any]:
+    """Return results with `p_holm`: their p-values adjusted together."""
+    adjusted = adjust_holm([row.p_value for row in rows]).tolist()
+    return [replace(row, p_holm=p) for row, p in zip(rows, adjusted, strict=True)]
+
+
 def slice_rows(table: pd.DataFrame) -> tuple[dict[str, pd.Series], dict[str, str]]:
     """Slice rows by every attribute in `SLICINGS` for which the table has the columns.
 
-    Parameters
-    ----------
-    table
-        Any of the columns of a pairs table and of ``oof.parquet``.
+    Returns a categorical Series by attribute, missing where a row is in no slice, with the
+    categories in the order in which to show them; and by attribute why the rows could not be sliced
+    by it.
 
-    Returns
-    -------
-    slicings
-        By attribute: a categorical Series with the slice of each row, missing where a row is in
-        none; the categories are in the order in which to show them.
-    omitted
-        By attribute: why the rows could not be sliced by it.
-
-    Examples
-    --------
     >>> table = pd.DataFrame({"prompt": [["Hi"], ["Hi", "And?"]], "n_truncated": [0, 7]})
     >>> slicings, omitted = slice_rows(table)
-    >>> slicings["turns"].tolist(), slicings["truncated"].tolist()
-    (['1', '2'], ['whole', 'truncated'])
-    >>> omitted["code"]
-    'no column response_a, response_b'
+    >>> slicings["truncated"].tolist(), omitted["code"]
+    (['whole', 'truncated'], 'no column response_a, response_b')
     """
     slicings, omitted = {}, {}
     for name, (columns, assign) in SLICINGS.items():
@@ -327,8 +289,6 @@ def slice_rows(table: pd.DataFrame) -> tuple[dict[str, pd.Series], dict[str, str
 def guess_language(turns: Sequence[str | None]) -> str:
     """Guess the language of a text from its script, or from its most common short words.
 
-    Examples
-    --------
     >>> [guess_language([text]) for text in ("Wie ist das Wetter?", "天气怎么样?", "42")]
     ['German', 'Chinese', 'no letters']
     """
