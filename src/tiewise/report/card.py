@@ -1,8 +1,7 @@
 """The model card of an adapter or an export: intended use, scores and limits.
 
-Scores come from the run's files and also go into the front matter, where the hub reads them. The
-card of an export already says how to load the model; this module adds the measured part. Names from
-files are shortened to one line and escaped, because the front matter is YAML and the rest Markdown.
+The hub reads the scores from the front matter. The card of an export already tells how to load the
+model; this module adds the measured part. Names from files are escaped and put on one line.
 """
 
 from __future__ import annotations
@@ -41,27 +40,11 @@ def write_card(
     scores: Mapping[str, Any] | None = None,
     oof: pd.DataFrame | None = None,
 ) -> Path:
-    """Write the ``README.md`` of a model, or complete that of an export.
+    """Write the ``README.md`` of the adapter or the export in `folder`; return its path.
 
-    Parameters
-    ----------
-    folder
-        Folder of an adapter or an export.
-    run, fold
-        The run of the model, and its fold; None for all finished folds together.
-    scores, oof
-        Content of ``scores.json``, and the predictions with these scores; read from the fold or
-        the run if None.
-
-    Returns
-    -------
-    Path
-        Path of ``README.md``. Writing it twice gives the same bytes.
-
-    Raises
-    ------
-    RunError
-        There are no scores yet, or huggingface_hub or jinja2 is not installed.
+    `fold` is None for all finished folds together. `scores` (content of ``scores.json``) and `oof`
+    (the predictions with these scores) are read from the fold or the run if None. Writing it twice
+    gives the same bytes. RunError: there are no scores, or a package for it is not installed.
     """
     place = run if fold is None else run.fold(fold)
     scores = read_json_object(place.scores_path) if scores is None else scores

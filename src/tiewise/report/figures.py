@@ -1,13 +1,8 @@
 """Figures of the report: matplotlib drawings, saved as SVG and adapted to the page.
 
-Text in a figure remains text, so that it can be searched. Colours are those of Okabe and Ito, which
-people with any common form of colour vision can distinguish. In the page each colour is a CSS
-variable, so that one drawing fits a light page, a dark page and paper.
-
-References
-----------
-Okabe and Ito (2008), Color Universal Design: how to make figures and presentations that are
-friendly to colorblind people.
+Text remains text, so that it can be searched. The colours are those of Okabe and Ito (2008), Color
+Universal Design; in the page each is a CSS variable, so that one drawing fits light, dark and
+paper.
 """
 
 from __future__ import annotations
@@ -21,7 +16,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
 from tiewise.errors import RunError
@@ -40,8 +34,6 @@ VARIABLES = {
     VERMILLION: "--vermillion", GREEN: "--green", PURPLE: "--purple", ORANGE: "--orange",
     SKY: "--sky",
 }  # fmt: skip
-"""CSS variable of each colour."""
-
 _SERIES = (BLUE, VERMILLION, GREEN, PURPLE, ORANGE, SKY)
 _MARKERS = ("o", "s", "^", "D", "v", "P")
 _STYLE_PATH = Path(__file__).with_name("templates") / "figures.mplstyle"
@@ -54,11 +46,6 @@ def to_svg(draw: Callable[[], Figure], *, name: str = "figure") -> bytes:
     """Call a drawing function in the style of the report and return its figure as an SVG file.
 
     Equal figures give equal bytes. The user's own matplotlib settings neither matter nor change.
-
-    Raises
-    ------
-    RunError
-        matplotlib is not installed.
     """
     try:
         import matplotlib as mpl
@@ -75,10 +62,9 @@ def to_svg(draw: Callable[[], Figure], *, name: str = "figure") -> bytes:
 
 
 def embed_svg(svg: bytes, *, alt: str) -> str:
-    """Return the SVG file of a figure as an element of an HTML page.
+    """Return the SVG file of a figure as an element of an HTML page, described by `alt`.
 
-    The element has no size, so that CSS scales it, and CSS variables in place of colours. `alt`
-    describes the figure for people who cannot see it.
+    The element has no size, so that CSS scales it, and CSS variables in place of colours.
     """
     text = svg.decode()
     start, inner = text[text.index("<svg") :].split(">", 1)
@@ -91,10 +77,7 @@ def embed_svg(svg: bytes, *, alt: str) -> str:
 
 
 def draw_log_loss(table: pd.DataFrame) -> Figure:
-    """Draw the log loss of the run and of the references.
-
-    `table` has ``name, value, low, high, is_run``, one row per predictor, from the top.
-    """
+    """Draw the log loss of the run and of the references: ``name, value, low, high, is_run``."""
     figure = _new_figure(0.5 + 0.42 * len(table))
     axes = figure.subplots()
     places = np.arange(len(table))[::-1]
@@ -161,10 +144,7 @@ def draw_confusion(table: pd.DataFrame) -> Figure:
 def draw_learning(
     histories: Mapping[int, pd.DataFrame], held_out: Mapping[int, Interval]
 ) -> Figure:
-    """Draw the training loss of each fold over rows, and the log loss of its held-out rows.
-
-    A history is a result of :func:`tiewise.report.tables.read_history`.
-    """
+    """Draw the training loss of each fold over rows, and the log loss of its held-out rows."""
     figure = _new_figure(3.0)
     axes = figure.subplots()
     most = max(history["rows"].sum() for history in histories.values())
@@ -190,12 +170,10 @@ def draw_learning(
 
 
 def draw_slices(table: pd.DataFrame, overall: float) -> Figure:
-    """Draw the log loss of each slice below the name of the attribute.
-
-    `table` has ``family, slice, n, n_groups, value, low, high, is_different``, one row per slice,
-    from the top; `overall` is the log loss of all rows.
-    """
-    places, headers = _place_slices(table["family"])
+    """Draw the log loss of each slice (``Slices.to_frame``); `overall` is that of all rows."""
+    families, headers = pd.factorize(table["family"])
+    places = 1 + np.arange(len(table)) + 1.4 * families
+    firsts = np.unique(families, return_index=True)[1]
     figure = _new_figure(0.6 + 0.19 * (places.max() + 1))
     axes = figure.subplots()
     axes.axvline(overall, **_DASHED)
@@ -205,7 +183,7 @@ def draw_slices(table: pd.DataFrame, overall: float) -> Figure:
         _draw_intervals(axes, table[chosen], places[chosen], is_horizontal=True, **style)
     counts = zip(table["slice"], table["n"], strict=True)
     labels = [f"{label_text(name, _MAX_LABEL)} ({n:,})" for name, n in counts]
-    axes.set_yticks([*places, *headers.values()], [*labels, *headers])
+    axes.set_yticks([*places, *places[firsts] - 1], [*labels, *headers])
     for tick in axes.yaxis.get_major_ticks()[len(places) :]:
         tick.label1.set_fontweight("bold")
         tick.tick1line.set_visible(False)
@@ -221,16 +199,15 @@ def draw_length_gap(table: pd.DataFrame) -> Figure:
     lead, loss = figure.subplots(1, 2)
     prefix = "log loss of "
     references = [name for name in table["quantity"].unique() if name.startswith(prefix)]
-    # Axes, quantity, name in the legend, colour, marker; two lines are moved apart a little.
     lines = [
         (lead, "observed lead", "votes", INK, "o"),
         (lead, "predicted lead", "model", BLUE, "s"),
+        *((loss, name, name.removeprefix(prefix), MUTED, "D") for name in references),
+        (loss, "log loss", "model", BLUE, "s"),
     ]
-    lines += [(loss, name, name.removeprefix(prefix), MUTED, "D") for name in references]
-    lines += [(loss, "log loss", "model", BLUE, "s")]
     for axes, quantity, label, color, marker in lines:
         points = table[table["quantity"] == quantity].sort_values("ratio")
-        at = points["ratio"] * (1.02 if label == "model" else 0.98)
+        at = points["ratio"] * (1.02 if label == "model" else 0.98)  # the lines do not overlap
         _draw_line(axes, points, at, color=color, marker=marker, label=label)
     lead.axhline(0, color=MUTED, linewidth=0.7)
     lead.set_ylabel("lead of A (share of A minus share of B)")
@@ -245,7 +222,6 @@ def draw_length_gap(table: pd.DataFrame) -> Figure:
 
 
 def _new_figure(height: float) -> Figure:
-    """Return an empty figure of a height in inches."""
     from matplotlib.figure import Figure
 
     return Figure(figsize=(_WIDTH, height))
@@ -254,7 +230,7 @@ def _new_figure(height: float) -> Figure:
 def _draw_intervals(
     axes: Axes, table: pd.DataFrame, at: Any, *, is_horizontal: bool = False, **style: Any
 ) -> None:
-    """Draw points and intervals of a table; `at` (n,) is the position along the other axis."""
+    """Draw points with intervals; `at` (n,) is their position along the other axis."""
     value = table["value"].to_numpy(float)
     ends = abs(table[["low", "high"]].to_numpy(float).T - value)
     options = {"linestyle": "none", "elinewidth": 1.3, "marker": "o", **style}
@@ -271,20 +247,6 @@ def _draw_line(axes: Axes, points: pd.DataFrame, at: pd.Series, **style: Any) ->
 
 def _legend_above(axes: Axes, n_columns: int = 3) -> None:
     axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=n_columns)
-
-
-def _place_slices(families: pd.Series) -> tuple[npt.NDArray[np.float64], dict[str, float]]:
-    """Return the position of each slice, and of the header above each family."""
-    places: list[float] = []
-    headers: dict[str, float] = {}
-    place = -1.0
-    for family in families:
-        if family not in headers:
-            place += 1.4 if headers else 1.0
-            headers[str(family)] = place
-        place += 1.0
-        places.append(place)
-    return np.array(places), headers
 
 
 def _slice_limits(table: pd.DataFrame) -> tuple[float, float]:

@@ -1,8 +1,7 @@
 """The report of a run: one HTML file with figures, ``report.html``, and ``figures/*.svg``.
 
-The page has no scripts and loads nothing, so it can be mailed, printed and opened years later.
-Texts in it are untrusted: Jinja escapes every value, figures are serialised as XML, and a
-Content-Security-Policy forbids scripts and requests.
+The page has no scripts and loads nothing. Texts in it are untrusted: Jinja escapes every value,
+matplotlib escapes the texts of figures, and a Content-Security-Policy forbids scripts and requests.
 """
 
 from __future__ import annotations
@@ -17,7 +16,6 @@ from tiewise.errors import RunError
 from tiewise.evaluation.references import BAYES_COLUMNS
 from tiewise.files import write_bytes
 from tiewise.report import sections
-from tiewise.report.error_cases import build_errors
 from tiewise.report.figures import embed_svg, to_svg
 from tiewise.report.sections import Omission, ReportData, Section
 from tiewise.report.text import escape_markdown, flatten
@@ -36,30 +34,16 @@ _BUILDERS = (
     sections.build_position,
     sections.build_slices,
     sections.build_training,
-    build_errors,
+    sections.build_errors,
 )
 
 
 def write_report(run: RunFolder, *, pairs: pd.DataFrame | None = None) -> Path:
-    """Write ``report.html`` and ``figures/*.svg`` of a run.
+    """Write ``report.html`` and ``figures/*.svg`` of a run; return the path of the page.
 
-    Parameters
-    ----------
-    run
-        A run with at least one finished fold.
-    pairs
-        A pairs table with all ids of the run. Without it the sections that show texts are left
-        out, and the page says so.
-
-    Returns
-    -------
-    Path
-        Path of ``report.html``. Equal runs, texts and versions give equal bytes.
-
-    Raises
-    ------
-    RunError
-        No fold is finished, a row has no texts in `pairs`, or the extra ``plot`` is missing.
+    `pairs` has all ids of the run; without it the sections that show texts are omitted. Equal runs,
+    texts and versions give equal bytes. RunError: no fold is finished, a row of the run is not in
+    `pairs`, or the extra ``plot`` is not installed.
     """
     environment = make_environment()
     data = gather(run, pairs)
@@ -69,7 +53,6 @@ def write_report(run: RunFolder, *, pairs: pd.DataFrame | None = None) -> Path:
     defaults = flatten(type(run.config)().to_dict())
     content = {
         "run_name": run.name,
-        "backbone": config["model.backbone"],
         "n_rows": len(data.oof),
         "sections": written,
         "omissions": [part for part in parts if isinstance(part, Omission)],
@@ -81,8 +64,7 @@ def write_report(run: RunFolder, *, pairs: pd.DataFrame | None = None) -> Path:
         "counts": flatten(data.scores.counts),
     }
     page = environment.get_template("report.html.jinja").render(content)
-    path = run.path / "report.html"
-    write_bytes(path, page.encode())
+    write_bytes(path := run.path / "report.html", page.encode())
     return path
 
 
@@ -99,13 +81,7 @@ def gather(run: RunFolder, pairs: pd.DataFrame | None) -> ReportData:
 
 
 def make_environment() -> jinja2.Environment:
-    """Return the Jinja environment of all templates: values are escaped, unknown names refused.
-
-    Raises
-    ------
-    RunError
-        jinja2 is not installed.
-    """
+    """Return the Jinja environment of all templates: values are escaped, unknown names refused."""
     try:
         import jinja2
         from markupsafe import Markup

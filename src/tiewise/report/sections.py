@@ -1,12 +1,12 @@
 """Sections of the report: for each a sentence, a figure and a table of the numbers.
 
 A builder takes the :class:`ReportData` and returns a :class:`Section`, or an :class:`Omission` with
-the reason. Everything is plain text and numbers; the template escapes it.
+the reason. Texts are plain; the template escapes them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -15,20 +15,21 @@ import numpy as np
 import pandas as pd
 
 from tiewise.config import BASELINE
+from tiewise.data.labels import PROB_COLUMNS
 from tiewise.evaluation.calibration import calibrate
 from tiewise.evaluation.intervals import FEW_GROUPS, FloatArray, Interval
 from tiewise.evaluation.references import RunScores, reference_probs
 from tiewise.evaluation.slices import Slices, SliceScores, evaluate_slices
 from tiewise.report import figures, tables
-from tiewise.report.text import SCORE_NAMES, SHARES, label_text, negate, show, words_of
+from tiewise.report.text import SCORE_NAMES, SHARES, excerpt, label_text, negate, show, words_of
 from tiewise.runs.folder import RunFolder
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-MAX_SLICES = 16
-"""Largest number of slices shown per attribute."""
-
+MAX_SLICES = 16  # shown per attribute
+N_CASES = 20
+MAX_CHARACTERS = 1_600  # of a prompt or a response, over all its turns
 NEEDS_TEXTS = "the texts are needed: name the data files of the run with --data"
 
 _MEANINGS = {
@@ -39,33 +40,23 @@ _MEANINGS = {
     "decisive_accuracy": "A or B is right, without ties",
 }
 _MAX_NAMED_SLICES = 3
+_MAX_TURNS = 6
 
 
 @dataclass(frozen=True)
 class Section:
     """One section of the report."""
 
-    name: str
-    """Anchor in the page and name of the figure's file."""
-
+    name: str  # anchor in the page, and name of the figure's file
     title: str
     text: str
     draw: Callable[[], Figure] | None = None
     caption: str = ""
-    """Caption of the figure."""
-
-    table: pd.DataFrame | None = None
-    """Texts; the first column names the row."""
-
+    table: pd.DataFrame | None = None  # texts; the first column names the row
     is_table_open: bool = False
-    """Whether the table is shown without a click."""
-
-    tiles: list[tuple[str, str, str]] = field(default_factory=list)
-    """Name, value and explanation of the most important numbers."""
-
+    tiles: list[tuple[str, str, str]] = field(default_factory=list)  # name, value, explanation
     cases: list[Any] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
-    """Parts that are left out of the section, and why."""
+    notes: list[str] = field(default_factory=list)  # omitted parts, and why
 
 
 @dataclass(frozen=True)
@@ -81,36 +72,16 @@ class ReportData:
     """Everything that a report is made of."""
 
     run: RunFolder
-    oof: pd.DataFrame
-    """Labelled out-of-fold predictions."""
-
+    oof: pd.DataFrame  # labelled out-of-fold predictions
     folds: pd.DataFrame
     scores: RunScores
-    pairs: pd.DataFrame | None
-    """Texts of the rows of `oof`, in the same order; None if they are not available."""
+    pairs: pd.DataFrame | None  # texts of the rows of `oof`, in the same order
 
     @cached_property
     def references(self) -> dict[str, FloatArray]:
         """Probabilities of the references for the rows of `oof`."""
         positions = pd.Index(self.folds["id"]).get_indexer(pd.Index(self.oof["id"]))
         return reference_probs(self.folds, positions)[0]
-
-
-def to_texts(table: pd.DataFrame) -> pd.DataFrame:
-    """Format the columns of a table; ``value, low, high`` become one column ``value``."""
-    texts = pd.DataFrame(index=table.index)
-    for name in table.columns:
-        if name in {"low", "high"}:
-            continue
-        if name == "value":
-            texts[name] = [show(interval) for interval in tables.intervals_of(table)]
-        elif pd.api.types.is_float_dtype(table[name]):
-            texts[name] = ["" if np.isnan(x) else f"{x:.3f}" for x in table[name]]
-        elif pd.api.types.is_integer_dtype(table[name]):
-            texts[name] = [f"{x:,}" for x in table[name]]
-        else:
-            texts[name] = table[name].astype(str)
-    return texts
 
 
 def build_scores(data: ReportData) -> Section:
@@ -123,10 +94,9 @@ def build_scores(data: ReportData) -> Section:
         columns=["name", *tables.ENDS, "is_run"],
     )
     columns = {
-        name: [show(getattr(of, metric), metric) for metric in SCORE_NAMES if metric != "bayes"]
+        name: [show(getattr(of, metric), metric) for metric in SCORE_NAMES]
         for name, of in predictors.items()
     }
-    names = [name for metric, name in SCORE_NAMES.items() if metric != "bayes"]
     return Section(
         "scores",
         "Scores",
@@ -134,7 +104,7 @@ def build_scores(data: ReportData) -> Section:
         lambda: figures.draw_log_loss(losses),
         "Log loss with 95 % intervals by bootstrap over prompt groups. Hollow: references, fitted "
         "on the same folds. Bayes, for simulated data: the true probabilities, the optimum.",
-        pd.DataFrame({"score": names, **columns}),
+        pd.DataFrame({"score": list(SCORE_NAMES.values()), **columns}),
         is_table_open=True,
         tiles=[_tile(metric, getattr(scores, metric)) for metric in _MEANINGS],
     )
@@ -150,7 +120,7 @@ def build_calibration(data: ReportData) -> Section:
         lambda: figures.draw_reliability(table),
         "Reliability diagrams: pairs in bins of equal size by predicted probability, and the share "
         "of pairs with that outcome, with 95 % intervals. Dashed: perfect calibration.",
-        to_texts(table),
+        tables.to_texts(table),
     )
 
 
@@ -164,7 +134,7 @@ def build_confusion(data: ReportData) -> Section:
         "Recall by class: " + ", ".join(f"{name} {x:.0%}" for name, x in recall.items()) + ".",
         lambda: figures.draw_confusion(table),
         "Rows: labels; columns: the most probable outcome. Shares add up to 100 % per row.",
-        to_texts(table.rename_axis("label").reset_index()),
+        tables.to_texts(table.rename_axis("label").reset_index()),
     )
 
 
@@ -191,20 +161,17 @@ def build_length(data: ReportData) -> Section | Omission:
         lambda: figures.draw_length_gap(table),
         "Left: lead of A by relative length. Where votes and model agree, the model weighs length "
         "as people do. Right: log loss by relative length, of the model and of length only.",
-        to_texts(table),
+        tables.to_texts(table),
     )
 
 
 def build_position(data: ReportData) -> Section | Omission:
     """Measure how the order of the responses changes the predictions."""
-    title = "Position bias"
-    bias = data.scores.position_bias
+    title, bias = "Position bias", data.scores.position_bias
+    if bias is None and data.run.config.model.backbone == BASELINE:
+        return Omission(title, "the feature model is symmetric by construction")
     if bias is None:
-        is_symmetric = data.run.config.model.backbone == BASELINE
-        one_order = "only one order of the responses was scored"
-        return Omission(
-            title, "the feature model is symmetric by construction" if is_symmetric else one_order
-        )
+        return Omission(title, "only one order of the responses was scored")
     flips = [show(rate, "share") for rate in (bias.flip_rate_before, bias.flip_rate_after)]
     shown = {
         "": ["lead of the first response in probability", "pairs whose outcome flips"],
@@ -285,6 +252,36 @@ def build_training(data: ReportData) -> Section | Omission:
     )
 
 
+def build_errors(data: ReportData) -> Section | Omission:
+    """Show the pairs with the highest log loss."""
+    title = "Costliest errors"
+    if data.pairs is None:
+        return Omission(title, NEEDS_TEXTS)
+    worst = tables.costliest_errors(data.oof, N_CASES)
+    texts = data.pairs.set_index("id")
+    cases = [
+        _build_case(rank, row, texts.loc[row["id"]])
+        for rank, row in enumerate(worst.to_dict("records"), 1)
+    ]
+    share = worst["log_loss"].sum() / (len(data.oof) * data.scores.scores.log_loss.value)
+    return Section(
+        "errors",
+        title,
+        f"These {len(cases)} of {len(data.oof):,} pairs make up {share:.1%} of the total log loss. "
+        "Check whether the label or the model is wrong.",
+        cases=cases,
+    )
+
+
+def show_turns(turns: list[str | None]) -> list[str | None]:
+    """Shorten the turns of a prompt or response to `MAX_CHARACTERS` together."""
+    shown = turns[:_MAX_TURNS]
+    limit = MAX_CHARACTERS // max(1, len(shown))
+    texts = [None if turn is None else excerpt(turn, limit) for turn in shown]
+    n_more = len(turns) - len(shown)
+    return [*texts, f"[… {n_more:,} more turns left out …]"] if n_more else texts
+
+
 def _tile(metric: str, interval: Interval) -> tuple[str, str, str]:
     value, _, ends = format(interval, ".1%" if metric in SHARES else ".3f").partition(" ")
     return SCORE_NAMES[metric], value, f"{ends} · {_MEANINGS[metric]}"
@@ -298,9 +295,8 @@ def _compare_with_references(scores: RunScores) -> str:
             verb = "Better" if gain.low > 0 else "Not significantly better"
             sentences.append(f"{verb} than {words_of(name)} by {show(gain)} nats per pair.")
     if "bayes" in scores.differences:
-        sentences.append(
-            f"{show(scores.differences['bayes']['log_loss'])} above the Bayes optimum."
-        )
+        gap = scores.differences["bayes"]["log_loss"]
+        sentences.append(f"{show(gap)} above the Bayes optimum.")
     people = scores.human_agreement
     if people:
         rough = f", only {people.n_groups} prompt groups" if people.n_groups < FEW_GROUPS else ""
@@ -320,10 +316,10 @@ def _judge_calibration(data: ReportData) -> str:
     is_symmetric = data.run.config.predict.swap
     verdict = calibrate(oof["label"], log_probs, groups=oof["group"], symmetric=is_symmetric)
     best = max(verdict.gains, key=lambda method: verdict.gains[method].value)
-    gain = f"{show(verdict.gains[best])} nats per pair"
+    gain = f"{show(verdict.gains[best])} nats per pair."
     if verdict.is_worth_it:
-        return f"Calibration by {verdict.adopted.method} would gain {gain}."
-    return f"No calibration is shown to help; the best of three methods gains {gain}."
+        return f"Calibration by {verdict.adopted.method} would gain {gain}"
+    return f"No calibration is shown to help; the best of three methods gains {gain}"
 
 
 def _choose_slices(slices: Slices) -> tuple[list[SliceScores], list[str]]:
@@ -352,7 +348,12 @@ def _name_different(slices: Slices) -> str:
     # Two slices of one attribute differ equally from each other: the smaller one is named.
     for row in sorted(different, key=lambda row: (-round(abs(row.difference.value), 9), row.n)):
         largest.setdefault(row.family, row)
-    named = [f"{_slice_name(row)} {_gap(row)}" for row in largest.values()][:_MAX_NAMED_SLICES]
+    named = [
+        f"{_slice_name(row)} worse by {show(row.difference)}"
+        if row.difference.value > 0
+        else f"{_slice_name(row)} better by {show(negate(row.difference))}"
+        for row in list(largest.values())[:_MAX_NAMED_SLICES]
+    ]
     return f"{text}, most of all {'; '.join(named)}." if named else f"{text}."
 
 
@@ -360,7 +361,39 @@ def _slice_name(row: SliceScores) -> str:
     return f"{row.family}: {label_text(row.slice)}"
 
 
-def _gap(row: SliceScores) -> str:
-    if row.difference.value > 0:
-        return f"worse by {show(row.difference)}"
-    return f"better by {show(negate(row.difference))}"
+def _build_case(rank: int, row: Mapping[Any, Any], texts: pd.Series) -> dict[str, Any]:
+    label = tables.OUTCOMES[int(row["label"])]
+    probs = {name: float(row[key]) for name, key in zip(tables.OUTCOMES, PROB_COLUMNS, strict=True)}
+    models = {side: texts[f"model_{side.lower()}"] for side in "AB"}
+    return {
+        "rank": rank,
+        "id": label_text(row["id"]),
+        "log_loss": float(row["log_loss"]),
+        "label": label,
+        "most_probable": max(probs, key=lambda name: probs[name]),
+        "probs": probs,
+        "notes": _case_notes(row, texts),
+        "prompt": show_turns(texts["prompt"]),
+        "responses": [
+            {
+                "name": side,
+                "model": "" if pd.isna(model) else label_text(model),
+                "turns": show_turns(texts[f"response_{side.lower()}"]),
+                "is_chosen": label == side,
+            }
+            for side, model in models.items()
+        ],
+    }
+
+
+def _case_notes(row: Mapping[Any, Any], texts: pd.Series) -> list[str]:
+    notes = [f"fold {int(row['fold'])}"]
+    if row.get("is_degenerate"):
+        notes.append("responses empty or identical")
+    if row.get("n_truncated", 0) > 0:
+        notes.append(f"{int(row['n_truncated']):,} tokens truncated")
+    if pd.notna(texts["winner"]) and "bad" in str(texts["winner"]):
+        notes.append("labelled: both bad")
+    if pd.notna(texts["source"]):
+        notes.append(f"source {label_text(texts['source'])}")
+    return notes

@@ -1,16 +1,15 @@
 """Tables behind the figures of the report, each value with its interval.
 
-Intervals are bootstrap intervals over prompt groups (:mod:`tiewise.evaluation.resampling`). A table
-has one row per point, with the columns ``value, low, high``. Every `oof` is a table of labelled
-out-of-fold predictions, and `folds` the run's table of folds.
+A table has one row per point, with the columns ``value, low, high``: bootstrap intervals over
+prompt groups. Every `oof` has labelled out-of-fold predictions; `folds` is ``folds.parquet``.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +19,7 @@ from tiewise.data.labels import PROB_COLUMNS
 from tiewise.evaluation.intervals import FloatArray, IntArray, Interval
 from tiewise.evaluation.metrics import confidence_bins, log_losses
 from tiewise.evaluation.resampling import bootstrap, group_rows
+from tiewise.report.text import show
 
 OUTCOMES = ("A", "B", "tie")
 ENDS = ["value", "low", "high"]
@@ -39,16 +39,10 @@ def bin_means(
 ) -> pd.DataFrame:
     """Average `columns`, each (n,), within the `bins` (n,), which are numbered from 0.
 
-    Returns
-    -------
-    DataFrame
-        ``quantity, bin, n, value, low, high``, one row per name and bin; the ends are NaN for a bin
-        with rows of a single group.
+    The table has one row per column and bin: ``quantity, bin, n, value, low, high``. The ends are
+    NaN for a bin with rows of a single group.
 
-    Examples
-    --------
-    >>> means = bin_means(np.array([0, 0, 1, 1]), {"x": np.array([1.0, 3, 5, 5])}, list("abcd"))
-    >>> means["value"].tolist()
+    >>> bin_means(np.array([0, 0, 1]), {"x": np.array([1.0, 3, 5])}, list("abc"))["value"].tolist()
     [2.0, 5.0]
     """
     member = np.eye(int(bins.max()) + 1)[bins]  # (n, n_bins)
@@ -70,11 +64,8 @@ def bin_means(
 def reliability(oof: pd.DataFrame) -> pd.DataFrame:
     """Compare predicted probabilities with outcomes, per outcome, in bins of equal size.
 
-    Returns
-    -------
-    DataFrame
-        ``outcome`` (A, B, tie), ``bin``, ``n``, ``predicted`` (mean probability), ``value`` (share
-        of rows with that outcome), ``low``, ``high``.
+    The columns are ``outcome`` (A, B, tie), ``bin``, ``n``, ``predicted`` (mean probability),
+    ``value`` (share of rows with that outcome), ``low``, ``high``.
     """
     labels, probs = oof["label"].to_numpy(int), probs_of(oof)
     parts = []
@@ -89,15 +80,8 @@ def reliability(oof: pd.DataFrame) -> pd.DataFrame:
 
 
 def confusion(oof: pd.DataFrame) -> pd.DataFrame:
-    """Count rows by label and by most probable outcome.
+    """Count rows by label (index A, B, tie) and most probable outcome (columns): int64 (3, 3).
 
-    Returns
-    -------
-    DataFrame
-        int64 (3, 3): index A, B, tie (label), columns A, B, tie (most probable).
-
-    Examples
-    --------
     >>> probs = {"prob_a": [0.6, 0.2], "prob_b": [0.3, 0.2], "prob_tie": [0.1, 0.6]}
     >>> confusion(pd.DataFrame({"label": [0, 1], **probs})).to_numpy().tolist()
     [[1, 0, 0], [0, 0, 1], [0, 0, 0]]
@@ -112,14 +96,9 @@ def length_gap(
 ) -> pd.DataFrame:
     """Relate votes, predictions and log loss to the relative length of the responses.
 
-    `references` has probabilities (n, 3) of references for the rows of `oof`, by name.
-
-    Returns
-    -------
-    DataFrame
-        The columns of :func:`bin_means` and ``ratio``, the median in the bin of the length of A
-        over that of B. Quantities: ``observed lead`` and ``predicted lead`` (share of A minus share
-        of B), ``log loss``, and ``log loss of NAME`` for each reference.
+    `references` has probabilities (n, 3) of references for the rows of `oof`, by name. The table
+    has the columns of :func:`bin_means` and ``ratio``, the median in the bin of the length of A
+    over that of B. A lead is the share of A minus the share of B.
     """
     ratio = _length_ratio(oof, folds)
     bins = _equal_bins(ratio, oof["group"])
@@ -138,14 +117,10 @@ def length_gap(
 
 
 def lead_of_longer(oof: pd.DataFrame, folds: pd.DataFrame) -> dict[str, Interval]:
-    """Measure the lead of the longer response over the shorter one.
+    """Measure the lead of the longer response: its share minus that of the shorter, in [-1, 1].
 
-    Returns
-    -------
-    dict
-        ``votes``: share of rows that the longer response won minus share that the shorter one won,
-        in [-1, 1]; ``predictions``: the same of the mean probabilities; ``difference``: predictions
-        minus votes. Rows of equal length do not count; NaN if there are no others.
+    The keys are ``votes``, ``predictions`` (mean probabilities) and their ``difference``. Rows of
+    equal length do not count; NaN if there are no others.
     """
     longer = np.sign(np.log(_length_ratio(oof, folds)))
     rows, longer = oof[longer != 0], longer[longer != 0]
@@ -175,17 +150,17 @@ def loss_by_fold(oof: pd.DataFrame) -> dict[int, Interval]:
 
 
 def read_history(path: Path) -> pd.DataFrame:
-    """Read a fold's ``history.jsonl``; an incomplete line of a killed process is skipped.
+    """Read a fold's ``history.jsonl``, one row per logged step; empty if there is no such file.
 
-    Returns
-    -------
-    DataFrame
-        ``step, loss, grad_norm, learning_rate, rows, tokens``, one row per logged step; empty if
-        there is no such file.
+    An incomplete line of a killed process is skipped.
     """
     lines = path.read_text("utf-8", errors="replace").splitlines() if path.is_file() else []
-    entries = [entry for entry in map(_parse_line, lines) if entry is not None]
-    table = pd.DataFrame(entries, columns=_HISTORY_COLUMNS)
+    entries = []
+    for line in lines:
+        with contextlib.suppress(ValueError):
+            entries.append(json.loads(line))
+    rows = [entry for entry in entries if isinstance(entry, dict)]
+    table = pd.DataFrame(rows, columns=_HISTORY_COLUMNS)
     return pd.DataFrame({name: pd.to_numeric(table[name], errors="coerce") for name in table})
 
 
@@ -194,8 +169,21 @@ def intervals_of(table: pd.DataFrame) -> list[Interval]:
     return [Interval(*ends) for ends in table[ENDS].itertuples(index=False)]
 
 
+def to_texts(table: pd.DataFrame) -> pd.DataFrame:
+    """Format the columns of a table; ``value, low, high`` become one column ``value``."""
+    texts = table.drop(columns=["low", "high"], errors="ignore").astype(object)
+    for name in texts:
+        if name == "value":
+            texts[name] = [show(interval) for interval in intervals_of(table)]
+        elif pd.api.types.is_float_dtype(table[name]):
+            texts[name] = ["" if np.isnan(x) else f"{x:.3f}" for x in table[name]]
+        elif pd.api.types.is_integer_dtype(table[name]):
+            texts[name] = [f"{x:,}" for x in table[name]]
+    return texts
+
+
 def _equal_bins(values: FloatArray, groups: pd.Series) -> IntArray:
-    """Assign values to 2 to 10 bins of equal size, none of them empty."""
+    """Assign values to 2 to 10 bins of equal size, none of them empty: int64 (n,)."""
     n_bins = min(_MAX_BINS, max(2, groups.nunique() // _MIN_GROUPS_PER_BIN))
     return np.unique(confidence_bins(values, n_bins), return_inverse=True)[1].astype(np.int64)
 
@@ -204,11 +192,3 @@ def _length_ratio(oof: pd.DataFrame, folds: pd.DataFrame) -> FloatArray:
     """Length of A over that of B, float64 (n,); both count one more character than they have."""
     lengths = folds.set_index("id").loc[oof["id"], ["n_chars_a", "n_chars_b"]].to_numpy(np.float64)
     return np.asarray((lengths[:, 0] + 1) / (lengths[:, 1] + 1))
-
-
-def _parse_line(line: str) -> dict[str, Any] | None:
-    try:
-        entry = json.loads(line)
-    except ValueError:
-        return None
-    return entry if isinstance(entry, dict) else None

@@ -10,8 +10,14 @@ from run_folders import simulated_tables
 from strategies import turns
 from tiewise.config import RunConfig
 from tiewise.evaluation.references import evaluate_tables
-from tiewise.report.error_cases import MAX_CHARACTERS, N_CASES, build_errors, show_turns
-from tiewise.report.sections import Omission, ReportData
+from tiewise.report.sections import (
+    MAX_CHARACTERS,
+    N_CASES,
+    Omission,
+    ReportData,
+    build_errors,
+    show_turns,
+)
 from tiewise.runs.folder import RunFolder
 
 
