@@ -18,12 +18,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from tiewise.data.folds import (
-    fold_by_group,
-    fold_by_id,
-    fold_by_position,
-    normalise_first_turn,
-)
+from tiewise.data.folds import fold_by_group, fold_by_id, fold_by_position, normalise_first_turn
 from tiewise.data.labels import Winner
 from tiewise.data.pairs import TEXT_COLUMNS, is_degenerate, row_digests, text_lengths
 from tiewise.errors import FoldError
@@ -33,7 +28,6 @@ _N_LARGEST, _MAX_SHOWN = 5, 48
 _CLASSES = {"A": Winner.A, "B": Winner.B, "tie": Winner.TIE}
 _LEVELS = {"median": 0.5, "90th percentile": 0.9, "maximum": 1.0}
 
-_NEAR_THRESHOLD = 0.8
 _SHINGLE, _MAX_COMPARED = 5, 2_000
 _N_HASHES, _N_BANDS, _SEED = 120, 20, 1
 
@@ -48,7 +42,6 @@ class Audit:
     rows: Figures
     """Rows read, rejected and repaired, and rows that are unusual."""
     classes: Figures
-    """Rows of each class."""
     winners: Figures
     """Rows of each word for a winner; "both bad" is counted apart from other ties."""
     missing: Figures
@@ -81,14 +74,7 @@ class Audit:
         return "\n".join(lines)
 
     def _repr_html_(self) -> str:
-        rows = []
-        for section, figures in self.to_dict().items():
-            rows += [f'<tr><th colspan="2">{html.escape(section)}</th></tr>'] if figures else []
-            rows += [
-                f"<tr><td>{html.escape(name)}</td><td>{html.escape(_formatted(value))}</td></tr>"
-                for name, value in figures.items()
-            ]
-        return f"<table>{''.join(rows)}</table>"
+        return f"<pre>{html.escape(str(self))}</pre>"
 
 
 def audit_pairs(
@@ -116,7 +102,10 @@ def audit_pairs(
     words = sorted(pairs["winner"].dropna().unique())
     return Audit(
         rows=_count_rows(pairs),
-        classes=_count_classes(pairs),
+        classes={
+            **{name: int((pairs["label"] == label).sum()) for name, label in _CLASSES.items()},
+            "unlabelled": int(pairs["label"].isna().sum()),
+        },
         winners={word: int((pairs["winner"] == word).sum()) for word in words},
         missing=_count_missing(pairs),
         repeats=_count_repeats(pairs),
@@ -138,45 +127,31 @@ def leak_share(groups: npt.ArrayLike, folds: npt.ArrayLike) -> float:
     return float((n_folds > 1).mean()) if len(n_folds) else 0.0
 
 
-def merge_near_duplicates(
-    pairs: pd.DataFrame, *, threshold: float = _NEAR_THRESHOLD
-) -> npt.NDArray[np.str_]:
+def merge_near_duplicates(pairs: pd.DataFrame, *, threshold: float = 0.8) -> npt.NDArray[np.str_]:
     """Return each row's group, shape (n,), after merging groups with nearly equal first turns.
 
     `threshold` is the share of five-character shingles in common (Jaccard index) among the first
     2,000 characters, without case and repeated white space. The order of the rows has no effect.
     """
+    rensa: Any = importlib.import_module("rensa")
+    index = rensa.RMinHashLSH(threshold=threshold, num_perm=_N_HASHES, num_bands=_N_BANDS)
     firsts = pairs.drop_duplicates("group").sort_values("group")
-    texts = {
-        group: normalise_first_turn(prompt)[:_MAX_COMPARED]
-        for group, prompt in zip(firsts["group"], firsts["prompt"], strict=True)
-    }
-    merged = _find_near_groups(texts, threshold)
+    names = firsts["group"].tolist()
+    texts = [normalise_first_turn(prompt)[:_MAX_COMPARED] for prompt in firsts["prompt"]]
+    merged: dict[str, str] = {}
+    for i, text in enumerate(texts):
+        sketch = rensa.RMinHash(num_perm=_N_HASHES, seed=_SEED)
+        sketch.update(sorted(_shingles(text)))
+        near = (j for j in sorted(index.query(sketch)) if _overlap(text, texts[j]) >= threshold)
+        found = next(near, i)
+        merged[names[i]] = names[found]
+        if found == i:  # only groups that are not merged are candidates: no chains
+            index.insert(i, sketch)
     return np.array([merged[group] for group in pairs["group"]], dtype=str)
 
 
-def _find_near_groups(texts: dict[str, str], threshold: float) -> dict[str, str]:
-    """Map each group to the first group with a similar text, or else to itself.
-
-    Only groups that map to themselves are candidates, so no group is reached over a chain.
-    """
-    rensa: Any = importlib.import_module("rensa")
-    index = rensa.RMinHashLSH(threshold=threshold, num_perm=_N_HASHES, num_bands=_N_BANDS)
-    names = list(texts)
-    merged: dict[str, str] = {}
-    for number, name in enumerate(names):
-        shingles = _shingles(texts[name])
-        sketch = rensa.RMinHash(num_perm=_N_HASHES, seed=_SEED)
-        sketch.update(sorted(shingles))
-        near = (names[other] for other in sorted(index.query(sketch)))
-        merged[name] = next((n for n in near if _overlap(shingles, texts[n]) >= threshold), name)
-        if merged[name] == name:
-            index.insert(number, sketch)
-    return merged
-
-
-def _overlap(shingles: set[str], text: str) -> float:
-    others = _shingles(text)
+def _overlap(text: str, other: str) -> float:
+    shingles, others = _shingles(text), _shingles(other)
     return len(shingles & others) / len(shingles | others)
 
 
@@ -198,12 +173,6 @@ def _count_rows(pairs: pd.DataFrame) -> Figures:
         "several turns": int((n_turns[0] > 1).sum()),
         "duplicate ids": _count_repeated(pairs["id"]),
     }
-
-
-def _count_classes(pairs: pd.DataFrame) -> Figures:
-    labels = pairs["label"]
-    counts = {name: int((labels == winner).sum()) for name, winner in _CLASSES.items()}
-    return {**counts, "unlabelled": int(labels.isna().sum())}
 
 
 def _count_missing(pairs: pd.DataFrame) -> Figures:

@@ -20,7 +20,6 @@ from scipy.sparse.csgraph import connected_components
 from tiewise.errors import FoldError
 
 Folds = npt.NDArray[np.int64]
-_DIGEST_BYTES = 8
 
 
 def fold_by_position(n: int, n_splits: int = 5) -> Folds:
@@ -252,7 +251,7 @@ def _largest_first(
 
 def _digest(text: str) -> str:
     data = text.encode("utf-8", "surrogatepass")
-    return hashlib.blake2b(data, digest_size=_DIGEST_BYTES).hexdigest()
+    return hashlib.blake2b(data, digest_size=8).hexdigest()
 
 
 def _as_integer(value: Any) -> int:

@@ -26,11 +26,7 @@ class Winner(IntEnum):
 
 
 PROB_COLUMNS = ["prob_a", "prob_b", "prob_tie"]
-"""Columns of probabilities, in the order of the labels."""
-
 LOGIT_COLUMNS = ["logit_a", "logit_b", "logit_tie"]
-"""Columns of logits or log probabilities, in the order of the labels."""
-
 WINNER_WORDS = {
     "model_a": Winner.A,
     "model_b": Winner.B,
@@ -45,7 +41,6 @@ WORD_OF_WINNER = {Winner.A: "model_a", Winner.B: "model_b", Winner.TIE: "tie"}
 """Word for a winner of which only the label is known."""
 
 _SWAPPED_WINNERS = (Winner.B, Winner.A, Winner.TIE)
-_SWAPPED_WORDS = {"model_a": "model_b", "model_b": "model_a"}
 
 
 def derive_labels(
@@ -171,12 +166,6 @@ def swap_probs(probs: npt.NDArray[_Number]) -> npt.NDArray[_Number]:
     if probs.ndim == 0 or probs.shape[-1] != len(Winner):
         raise LabelError(f"the shape of probs is {probs.shape}; expected (..., 3): A, B, tie")
     return probs[..., list(_SWAPPED_WINNERS)]
-
-
-def swap_winner(winner: str) -> str:
-    """Return the word for the winner of the same pair with A and B swapped."""
-    label_from_winner(winner)
-    return _SWAPPED_WORDS.get(winner, winner)
 
 
 def _as_floats(column: npt.ArrayLike) -> npt.NDArray[np.float64]:

@@ -18,13 +18,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from tiewise.data.folds import derive_groups
-from tiewise.data.labels import (
-    PROB_COLUMNS,
-    WINNER_WORDS,
-    WORD_OF_WINNER,
-    swap_labels,
-    swap_winner,
-)
+from tiewise.data.labels import PROB_COLUMNS, WINNER_WORDS, WORD_OF_WINNER, swap_labels
 from tiewise.data.parse import count_characters
 from tiewise.errors import PairsError
 
@@ -129,8 +123,7 @@ def swap_pairs(pairs: pd.DataFrame) -> pd.DataFrame:
     labels, is_known = pairs["label"].copy(), pairs["label"].notna()
     labels[is_known] = swap_labels(labels[is_known].to_numpy(dtype=np.int8))
     swapped["label"] = labels
-    words = {word: swap_winner(word) for word in WINNER_WORDS}
-    swapped["winner"] = pairs["winner"].map(words).astype(pairs["winner"].dtype)
+    swapped["winner"] = pairs["winner"].replace({"model_a": "model_b", "model_b": "model_a"})
     return swapped
 
 

@@ -23,13 +23,10 @@ _MAX_SHOWN = 40
 
 
 class Cell(NamedTuple):
-    """A parsed cell."""
+    """The turns of a cell, and whether a lone surrogate was replaced by U+FFFD."""
 
     turns: list[str | None]
-    """The turns in order; None for a null."""
-
     is_repaired: bool
-    """Whether a lone surrogate was replaced by U+FFFD."""
 
 
 def parse_turns(text: str) -> list[str | None]:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import resources
 from typing import Any
@@ -18,13 +17,11 @@ import numpy.typing as npt
 
 from tiewise.errors import ModelError
 from tiewise.features.estimators import Logistic
-from tiewise.features.pair_features import FORMAT_VERSION, PairFeatures, extract_features
+from tiewise.features.pair_features import FORMAT_VERSION, PairFeatures
 
 FloatArray = npt.NDArray[np.float64]
-Texts = str | Sequence[str | None]
 
 MODEL_FILE = "shipped_model.json"
-_ARRAYS = ("centre", "scale", "weights")
 
 
 @dataclass(frozen=True)
@@ -45,34 +42,6 @@ class ShippedModel:
         return join_log_odds(self.winner.log_odds(features.signed), tie)
 
 
-def score(prompt: Texts, response_a: Texts, response_b: Texts) -> FloatArray:
-    """Predict which of two responses a person prefers, with the model that ships in the package.
-
-    Parameters
-    ----------
-    prompt, response_a, response_b
-        A string, or a list of turns, each a string or None. Exchanging the responses exchanges the
-        first two probabilities exactly.
-
-    Returns
-    -------
-    float64 array, shape (3,)
-        P(A), P(B), P(tie), which sum to 1. The model counts features of form and knows no facts:
-        see its card, ``shipped_model.md``.
-
-    Examples
-    --------
-    >>> probs = score("What is 2+2?", "2 + 2 = 4.", "I'm sorry, but I can't help with that.")
-    >>> bool(probs[0] > probs[1]), round(float(probs.sum()), 6)
-    (True, 1.0)
-    """
-    texts = (
-        [[text] if isinstance(text, str) else list(text)]
-        for text in (prompt, response_a, response_b)
-    )
-    return np.asarray(load_shipped().predict(extract_features(*texts))[0])
-
-
 @functools.cache
 def load_shipped() -> ShippedModel:
     """Return the model in the package; ModelError when its file belongs to another version."""
@@ -88,7 +57,10 @@ def shipped_from_json(values: dict[str, Any]) -> ShippedModel:
             f"{FORMAT_VERSION}. Install the package again."
         )
     winner, tie = (
-        Logistic(**{name: np.array(part[name]) for name in _ARRAYS}, intercept=part["intercept"])
+        Logistic(
+            **{name: np.array(part[name]) for name in ("centre", "scale", "weights")},
+            intercept=part["intercept"],
+        )
         for part in (values["winner"], values["tie"])
     )
     return ShippedModel(winner, tie, tuple(values["tie_names"]))

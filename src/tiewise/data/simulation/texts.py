@@ -6,14 +6,12 @@ quality of a response is a weighted sum of its `Traits`, which a reader can see 
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import math
 import tomllib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from importlib import resources
-from types import MappingProxyType
 from typing import Any, TypeVar
 
 import numpy as np
@@ -29,21 +27,20 @@ REQUESTS = {
 }
 _REQUEST_CYCLE = ("", "explain", "one_sentence", "explain", "", "just_answer", "explain")
 _POPULAR_STEP = 13
-WEIGHTS: Mapping[str, float] = MappingProxyType(
-    {
-        "wrong": -3.0,
-        "ignored": -3.5,
-        "refusal": -7.0,
-        "off_topic": -6.5,
-        "missing": -8.0,
-        "reason": 2.0,
-        "fillers": -0.9,
-        "hedge": -3.5,
-        "rude": -5.0,
-        "repetition": -3.5,
-        "layout": 2.4,
-    }
-)
+WEIGHTS = {
+    "wrong": -3.0,
+    "ignored": -3.5,
+    "refusal": -7.0,
+    "off_topic": -6.5,
+    "missing": -8.0,
+    "reason": 2.0,
+    "fillers": -0.9,
+    "hedge": -3.5,
+    "rude": -5.0,
+    "repetition": -3.5,
+    "layout": 2.4,
+}
+"""Weight of each trait in the quality of a response, in log odds."""
 
 
 @dataclass(frozen=True)
@@ -85,37 +82,19 @@ Task = Statement | Listing
 
 @dataclass(frozen=True)
 class Traits:
-    """Properties of a response; each is 0 or 1, except for `fillers` (0 to 3).
+    """Properties of a response; each is 0 or 1, except for `fillers` (0 to 3)."""
 
-    Attributes
-    ----------
-    wrong
-        The fact, an item or a step is wrong.
-    ignored
-        The response has not the form that the prompt asks for.
-    refusal, off_topic, missing
-        No answer: declined; answers another question; empty or null.
-    reason
-        A sentence supports the answer.
-    fillers
-        Number of sentences without content.
-    hedge, rude, repetition
-        Expresses doubt; insults the user; says the answer three times.
-    layout
-        Items in a list, code in a fenced block, the answer in bold.
-    """
-
-    wrong: int = 0
-    ignored: int = 0
+    wrong: int = 0  # the fact, an item or a step is wrong
+    ignored: int = 0  # the response has not the form that the prompt asks for
     refusal: int = 0
-    off_topic: int = 0
-    missing: int = 0
-    reason: int = 0
-    fillers: int = 0
-    hedge: int = 0
+    off_topic: int = 0  # answers another question
+    missing: int = 0  # empty or null
+    reason: int = 0  # a sentence supports the answer
+    fillers: int = 0  # sentences without content
+    hedge: int = 0  # expresses doubt
     rude: int = 0
-    repetition: int = 0
-    layout: int = 0
+    repetition: int = 0  # says the answer three times
+    layout: int = 0  # items in a list, code in a fenced block, the answer in bold
 
 
 class Draws:
@@ -179,8 +158,7 @@ def quality(traits: Traits) -> float:
     >>> quality(Traits()), quality(Traits(wrong=1, reason=1))
     (0.0, -1.0)
     """
-    values = dataclasses.asdict(traits).items()
-    return round(math.fsum(WEIGHTS[name] * value for name, value in values), 9)
+    return round(math.fsum(WEIGHTS[name] * value for name, value in vars(traits).items()), 9)
 
 
 def settle(task: Task, traits: Traits) -> Traits:
@@ -371,8 +349,7 @@ def _list_items(task: Listing, traits: Traits, draws: Draws) -> str:
 
 
 def _phrase(kind: str, draws: Draws) -> str:
-    phrases: list[str] = load_texts()["phrases"][kind]
-    return draws.choose(phrases)
+    return str(draws.choose(load_texts()["phrases"][kind]))
 
 
 def _fillers(traits: Traits, draws: Draws) -> list[str]:
