@@ -58,7 +58,7 @@ def read_parquet(path: Path) -> tuple[list[str], Iterator[dict[str, Any]]]:
 def read_teacher(path: Path) -> str | None:
     """Return the `teacher` that :func:`write_parquet` wrote, or None."""
     with _open(path) as file:
-        return _teacher_in(file.metadata.metadata or {})
+        return _read_facts(file).get(_TEACHER_KEY)
 
 
 def _open(path: Path) -> pq.ParquetFile:
@@ -68,24 +68,24 @@ def _open(path: Path) -> pq.ParquetFile:
         raise PairsError(f"{path} is damaged or no parquet file: {error}") from None
 
 
-def _teacher_in(facts: dict[bytes, bytes]) -> str | None:
-    return facts[_TEACHER_KEY].decode(errors="replace") if _TEACHER_KEY in facts else None
+def _read_facts(file: pq.ParquetFile) -> dict[bytes, str]:
+    facts = file.metadata.metadata or {}
+    return {key: value.decode(errors="replace") for key, value in facts.items()}
 
 
 def _read_rows(path: Path, file: pq.ParquetFile) -> Iterator[dict[str, Any]]:
-    facts = file.metadata.metadata or {}
-    expected = facts.get(_DIGEST_KEY)
-    digest = _new_digest(file.schema_arrow.names, _teacher_in(facts))
+    facts = _read_facts(file)
+    digest = _new_digest(file.schema_arrow.names, facts.get(_TEACHER_KEY))
     with file:
         try:
             for batch in file.iter_batches(batch_size=_BATCH_ROWS):
                 rows = batch.to_pylist()
-                if expected is not None:
+                if _DIGEST_KEY in facts:
                     _update(digest, rows)
                 yield from rows
         except _DAMAGE as error:
             raise PairsError(f"{path} is damaged: {error}") from None
-    if expected not in (None, digest.hexdigest().encode()):
+    if facts.get(_DIGEST_KEY, digest.hexdigest()) != digest.hexdigest():
         raise PairsError(f"{path} is damaged: its rows differ from those that were written")
 
 

@@ -109,13 +109,11 @@ def read_rewardbench(record: Record) -> Iterator[Row]:
 
 
 class Format(NamedTuple):
-    """One way to write pairs."""
+    """One way to write pairs, and the columns that a source of this format has and has not."""
 
     read: Callable[[Record], Iterator[Row]]
     needs: tuple[str, ...]
-    """Columns that a source of this format has."""
     excludes: tuple[str, ...] = ()
-    """Columns that a source of this format does not have."""
     is_choice: bool = False
     """Whether the text columns name the winner; otherwise the winner has its own columns."""
 
@@ -160,12 +158,9 @@ def find_format(name: str, columns: Sequence[str], records: Iterable[Record]) ->
 def _has_lists(record: Record) -> bool:
     # Malformed lists count too: they are refused as such and not read as plain text.
     cells = [record.get(name) for name in TEXT_COLUMNS]
-    return all(
-        cell.strip()[:1] == "[" and cell.strip()[-1:] == "]"
-        if isinstance(cell, str)
-        else is_list(cell)
-        for cell in cells
-    )
+    texts = [cell.strip() for cell in cells if isinstance(cell, str)]
+    others = [cell for cell in cells if not isinstance(cell, str)]
+    return all(text[:1] == "[" and text[-1:] == "]" for text in texts) and all(map(is_list, others))
 
 
 def _read_flat(record: Record, read_cell: Callable[[Record, str], Cell]) -> Row:
@@ -230,9 +225,7 @@ def _split_shared_start(texts: Sequence[Any]) -> list[Exchanges]:
         if not isinstance(text, str):
             raise PairsError(f"found {shown(text)}; chosen and rejected are both text or messages")
     shared = takewhile(lambda pair: pair[0] == pair[1], zip(*texts, strict=False))
-    cut = max(
-        (place for place, (character, _) in enumerate(shared) if character.isspace()), default=0
-    )
+    cut = max((i for i, (character, _) in enumerate(shared) if character.isspace()), default=0)
     return [_as_exchange(text[:cut], text[cut:]) for text in texts]
 
 
@@ -269,6 +262,5 @@ def _read_responses(record: Record, name: str) -> Turns:
 
 def _read_models(record: Record, n: int) -> list[str | None]:
     models: Any = record.get("models")
-    if not is_list(models) or len(models) != n:
-        return [None] * n
-    return [as_word(model) for model in models]
+    is_known = is_list(models) and len(models) == n
+    return [as_word(model) for model in models] if is_known else [None] * n

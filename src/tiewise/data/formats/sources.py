@@ -19,6 +19,7 @@ from typing import Any, NamedTuple, TextIO
 import pandas as pd
 
 from tiewise.data.formats.parquet import read_parquet
+from tiewise.data.parse import repair_text
 from tiewise.errors import PairsError
 
 _SCHEME = "hf://"
@@ -130,7 +131,7 @@ def choose_files(names: Sequence[str]) -> list[str]:
 
 def parse_json(text: str) -> Any:
     """Parse JSON; refuse text that is nested too deeply, is not UTF-8, or repeats a key."""
-    if not _encodes(text):
+    if repair_text(text) != text:
         raise PairsError(_NOT_UTF8)
     if text.count("[") + text.count("{") > _MAX_DEPTH and _depth(text) > _MAX_DEPTH:
         raise PairsError(f"is nested more than {_MAX_DEPTH} deep")
@@ -141,15 +142,11 @@ def _download(repo: str, revision: str | None, file: str | None) -> Path:
     """Return the local path of one file, or of the folder of all files that can be read."""
     import huggingface_hub
 
+    options: dict[str, Any] = {"repo_type": "dataset", "revision": revision}
     if file is not None:
-        found = huggingface_hub.hf_hub_download(repo, file, repo_type="dataset", revision=revision)
-        return Path(found)
+        return Path(huggingface_hub.hf_hub_download(repo, file, **options))
     patterns = [f"*{suffix}" for suffix in _OPENERS]
-    return Path(
-        huggingface_hub.snapshot_download(
-            repo, repo_type="dataset", revision=revision, allow_patterns=patterns
-        )
-    )
+    return Path(huggingface_hub.snapshot_download(repo, allow_patterns=patterns, **options))
 
 
 def _open_file(path: Path) -> Source:
@@ -205,7 +202,8 @@ def _as_record(columns: Sequence[str], fields: list[str]) -> ParsedRecord:
     values = dict(zip(columns, fields, strict=False))
     if len(fields) != len(columns):
         return ParsedRecord(values, f"has {len(fields)} fields where the header has {len(columns)}")
-    return ParsedRecord(values, None if all(map(_encodes, fields)) else _NOT_UTF8)
+    is_utf8 = [*map(repair_text, fields)] == fields
+    return ParsedRecord(values, None if is_utf8 else _NOT_UTF8)
 
 
 def _open_json(path: Path) -> _Opened:
@@ -221,15 +219,16 @@ def _open_json(path: Path) -> _Opened:
 
 
 def _open_json_lines(path: Path) -> _Opened:
-    def read() -> Iterator[ParsedRecord]:
-        with _open_text(path) as file:
-            for line in filter(str.strip, file):
-                try:
-                    yield _as_object(parse_json(line))
-                except ValueError as error:
-                    yield ParsedRecord({}, str(error))
+    return _with_all_keys(lambda: _read_json_lines(path))
 
-    return _with_all_keys(read)
+
+def _read_json_lines(path: Path) -> Iterator[ParsedRecord]:
+    with _open_text(path) as file:
+        for line in filter(str.strip, file):
+            try:
+                yield _as_object(parse_json(line))
+            except ValueError as error:
+                yield ParsedRecord({}, str(error))
 
 
 def _as_object(value: Any) -> ParsedRecord:
@@ -264,14 +263,6 @@ def _check_columns(where: object, columns: Sequence[str]) -> tuple[str, ...]:
     if repeated:
         raise PairsError(f"{where}: the columns {', '.join(sorted(repeated))} occur twice")
     return tuple(columns)
-
-
-def _encodes(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def _object_of(items: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import logging
 from collections.abc import Iterable, Iterator
@@ -134,12 +135,8 @@ def _as_preference(row: dict[Any, Any]) -> dict[str, Any]:
         for name in ("prompt", f"response_{chosen}", f"response_{rejected}")
     )
     conversations = [join_messages(prompt, response) for response in responses]
-    words = {
-        "chosen_model": row[f"model_{chosen}"],
-        "rejected_model": row[f"model_{rejected}"],
-        "language": row["language"],
-        "source": row["source"],
-    }
+    words = {"chosen_model": row[f"model_{chosen}"], "rejected_model": row[f"model_{rejected}"]}
+    words |= {name: row[name] for name in ("language", "source")}
     return {
         "id": row["id"],
         "prompt": conversations[0][:1],
@@ -151,7 +148,8 @@ def _as_preference(row: dict[Any, Any]) -> dict[str, Any]:
 
 def _write_pairs_csv(pairs: pd.DataFrame, path: Path) -> None:
     models = [name for name in ("model_a", "model_b") if pairs[name].notna().any()]
-    texts = {name: pairs[name].map(_as_json) for name in TEXT_COLUMNS}
+    as_json = functools.partial(json.dumps, ensure_ascii=False)
+    texts = {name: pairs[name].map(as_json) for name in TEXT_COLUMNS}
     labels = _one_hot(pairs["label"])
     columns = ["id", *models, *texts, *labels, *_columns_not_implied(pairs)]
     _write_csv(pairs.assign(**texts, **labels)[columns], path)
@@ -176,10 +174,6 @@ def _columns_not_implied(pairs: pd.DataFrame) -> Iterator[str]:
     if (pairs["group"] != derive_groups(pairs)).any():
         yield "group"
     yield from (name for name in FURTHER_COLUMNS if name in pairs)
-
-
-def _as_json(turns: list[str | None]) -> str:
-    return json.dumps(turns, ensure_ascii=False)
 
 
 def _write_csv(table: pd.DataFrame, path: Path) -> None:
