@@ -37,6 +37,7 @@ _CODE_SUFFIXES = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".joblib", 
 class _Card:
     """Contents of ``classifier.json``."""
 
+    __pydantic_config__ = pydantic.ConfigDict(extra="forbid")
     format: Literal[1] = 1
     classes: tuple[Literal["A"], Literal["B"], Literal["tie"]] = CLASSES
     backbone_sha256: str

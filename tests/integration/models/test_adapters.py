@@ -242,7 +242,7 @@ def test_unknown_classifier_files_are_refused(saved):
     path = adapter_dir / "classifier.json"
     card = json.loads(path.read_text())
     unknown_field = {"model": card["model"] | {"use_rslora": True}}
-    others = ({"format": 2}, {"classes": ["A", "B"]}, {"model": {"head": "mlp"}})
+    others = ({"format": 2}, {"classes": ["A", "B"]}, {"model": {"head": "mlp"}}, {"scale": 2})
     for changed in (unknown_field, *others):
         path.write_text(json.dumps(card | changed))
         write_manifest(adapter_dir)

@@ -1,4 +1,4 @@
-"""A fit is decided by its inputs, and by nothing else."""
+"""One fold is fitted; its result depends only on its inputs."""
 
 import json
 import logging
@@ -34,15 +34,15 @@ def weights(folder):
     return digest_file(folder.adapter_dir / "adapter_model.safetensors")
 
 
-def same_trajectory(first, second, tolerance):
+def assert_equal_histories(first, second, tolerance):
     columns = ["step", "loss", "grad_norm", "learning_rate", "rows", "tokens"]
     np.testing.assert_allclose(
         history(first)[columns], history(second)[columns], rtol=tolerance, atol=tolerance
     )
 
 
-def test_the_tiny_preset_does_what_it_promises(fitter, caplog):
-    """60 rows, 4 rows in 4 micro-batches a step, at least 20 steps, every one of them logged."""
+def test_tiny_preset_logs_each_step(fitter, caplog):
+    """48 rows in steps of 4, two epochs: 24 steps, each logged; 12 held-out rows are predicted."""
     with caplog.at_level(logging.INFO, "tiewise"):
         folder, predictions = fitter("tiny")
     assert "24 steps of 4 pairs; processes: 1" in caplog.text
@@ -56,16 +56,16 @@ def test_the_tiny_preset_does_what_it_promises(fitter, caplog):
 
 @pytest.mark.parametrize("n_micro_batches", [2, 8])
 @pytest.mark.parametrize("layout", ["padded", "sorted", "packed"])
-def test_micro_batches_and_layout_do_not_change_the_fit(fitter, n_micro_batches, layout):
-    """The same rows a step give the same losses and gradient norms, however they are split."""
+def test_micro_batches_do_not_change_fits(fitter, n_micro_batches, layout):
+    """Losses and gradient norms do not depend on layout and number of micro-batches."""
     fields = EXACT | {"batch_size": 8, "n_epochs": 1}
     whole, _ = fitter("whole", configure(n_micro_batches=1, layout="padded", **fields))
     split, _ = fitter("split", configure(n_micro_batches=n_micro_batches, layout=layout, **fields))
-    same_trajectory(whole, split, 1e-9)
+    assert_equal_histories(whole, split, 1e-9)
 
 
-def test_recomputed_activations_do_not_change_the_fit(fitter, caplog, monkeypatch):
-    """Checkpointing trades time for memory and nothing else; and it does take place."""
+def test_checkpointing_does_not_change_fits(fitter, caplog, monkeypatch):
+    """Recomputed activations, which do take place, give the same losses and gradient norms."""
     modes = []
     checkpoint = PairClassifier.checkpoint
     monkeypatch.setattr(
@@ -75,21 +75,23 @@ def test_recomputed_activations_do_not_change_the_fit(fitter, caplog, monkeypatc
     )
     plain, _ = fitter("plain", configure(checkpointing="none", n_epochs=1, **EXACT))
     with caplog.at_level(logging.INFO, "tiewise"):
-        thrifty, _ = fitter("thrifty", configure(checkpointing="trainable", n_epochs=1, **EXACT))
+        recomputed, _ = fitter(
+            "recomputed", configure(checkpointing="trainable", n_epochs=1, **EXACT)
+        )
     assert set(modes) == {"none", "trainable"}
     assert "checkpointing: trainable (configured)" in caplog.text
-    same_trajectory(plain, thrifty, 1e-9)
+    assert_equal_histories(plain, recomputed, 1e-9)
 
 
-def test_checkpointing_is_chosen_by_an_estimate_that_is_printed(fitter, caplog):
-    """Left to itself, a small fit recomputes nothing and says what it needs."""
+def test_checkpointing_choice_is_logged(fitter, caplog):
+    """A small fit recomputes nothing, and the log shows the estimate."""
     with caplog.at_level(logging.INFO, "tiewise"):
         fitter("run", configure(n_epochs=1))
     assert "checkpointing: none (none needs" in caplog.text
 
 
-def test_a_fit_is_repeatable_to_the_bit(fitter):
-    """The same inputs give the same adapter; another seed gives another."""
+def test_fits_repeat_bit_for_bit(fitter):
+    """Equal inputs give equal adapters and predictions; another seed gives others."""
     (first, one), (second, two) = fitter("first"), fitter("second")
     assert weights(first) == weights(second)
     pd.testing.assert_frame_equal(one, two)
@@ -97,8 +99,8 @@ def test_a_fit_is_repeatable_to_the_bit(fitter):
     assert weights(first) != weights(other)
 
 
-def test_dropout_is_drawn_by_step(fitter):
-    """With dropout a fit is still repeatable, and differs from one without."""
+def test_dropout_is_repeatable(fitter):
+    """A fit with dropout gives equal weights when repeated, and others than one without."""
     config = configure(lora_dropout=0.2, n_epochs=1)
     (first, _), (second, _) = fitter("first", config), fitter("second", config)
     assert weights(first) == weights(second)
@@ -106,8 +108,8 @@ def test_dropout_is_drawn_by_step(fitter):
     assert weights(first) != weights(without)
 
 
-def test_the_loss_is_cross_entropy_over_the_rows_of_the_step(fitter, cache_dir):
-    """The first logged loss is what a plain forward pass and numpy give for the step's rows."""
+def test_loss_is_mean_cross_entropy(fitter, cache_dir):
+    """The first logged loss equals numpy's, from logits of a separate forward pass."""
     config = configure(batch_size=60, n_epochs=1, n_micro_batches=7, **EXACT)
     folder, _ = fitter("run", config)
     from tiewise.models.build import build_classifier
@@ -124,8 +126,8 @@ def test_the_loss_is_cross_entropy_over_the_rows_of_the_step(fitter, cache_dir):
     assert history(folder)["loss"][0] == pytest.approx(expected, rel=1e-6)
 
 
-def test_a_weight_of_two_is_a_row_given_twice(fitter):
-    """Weights count rows: in a step of everything, weight 2 equals two copies."""
+def test_weight_two_equals_two_copies(fitter):
+    """In steps of all rows, a row of weight 2 equals two copies of the row."""
     fields = EXACT | {"n_epochs": 2, "n_micro_batches": 1, "batch_size": 200}
     pairs = fitter.pairs
     fitter.pairs = pairs.assign(weight=np.where(np.arange(60) % 2, 2.0, 1.0))
@@ -144,8 +146,8 @@ def test_a_weight_of_two_is_a_row_given_twice(fitter):
     np.testing.assert_allclose(history(weighted)["loss"], history(folder)["loss"], rtol=1e-9)
 
 
-def test_soft_labels_that_are_one_hot_are_labels(fitter):
-    """Probabilities of 0 and 1 teach what the labels teach."""
+def test_one_hot_soft_labels_equal_labels(fitter):
+    """Soft labels of 0 and 1 give the weights that hard labels give."""
     hard, _ = fitter("hard", configure(n_epochs=1))
     one_hot = np.eye(3)[fitter.pairs["label"].to_numpy(int)]
     columns = dict(zip(["prob_a", "prob_b", "prob_tie"], one_hot.T, strict=True))
@@ -154,8 +156,8 @@ def test_soft_labels_that_are_one_hot_are_labels(fitter):
     assert weights(hard) == weights(soft)
 
 
-def test_both_orders_stand_in_one_step(fitter, cache_dir):
-    """Each step holds its pairs twice, once swapped, with swapped targets."""
+def test_steps_contain_both_orders(fitter, cache_dir):
+    """Each step contains its pairs twice, once swapped, with swapped targets."""
     config = configure(both_orders=True, n_epochs=1)
     folder, _ = fitter("both", config)
     assert history(folder)["rows"].sum() == 2 * 48
@@ -168,8 +170,8 @@ def test_both_orders_stand_in_one_step(fitter, cache_dir):
     assert examples.rows.lengths[:60].tolist() == examples.rows.lengths[60:].tolist()
 
 
-def test_learning_rates_take_effect(fitter, monkeypatch):
-    """At the first step the Trainer's optimiser has each tensor at the rate of its part."""
+def test_head_has_own_learning_rate(fitter, monkeypatch):
+    """At the first step the optimizer has each tensor at the learning rate of its part."""
     seen = {}
     training_step = StepTrainer.training_step
 
@@ -205,8 +207,8 @@ def stop_after(monkeypatch, n_steps):
     ("n_steps", "optimizer"),
     [(0, "adamw_torch"), (5, "adamw_torch"), (23, "adamw_torch"), (12, "adamw_8bit")],
 )
-def test_a_resumed_fit_ends_like_an_uninterrupted_one(fitter, n_steps, optimizer):
-    """Whatever step it stopped at, going on gives the same adapter and the same history."""
+def test_resumed_fits_equal_uninterrupted_ones(fitter, n_steps, optimizer):
+    """Interrupted at any step and resumed, a fit gives the same adapter and history."""
     config = configure(lora_dropout=0.1, optimizer=optimizer, schedule="cosine", n_warmup_steps=3)
     straight, _ = fitter("straight", config)
     with pytest.MonkeyPatch.context() as patch:
@@ -218,8 +220,8 @@ def test_a_resumed_fit_ends_like_an_uninterrupted_one(fitter, n_steps, optimizer
     pd.testing.assert_frame_equal(history(resumed), history(straight))
 
 
-def test_a_line_of_history_is_the_mean_of_its_steps(fitter):
-    """Whatever the line's length, and wherever a fit was broken off and gone on with."""
+def test_history_lines_average_steps(fitter):
+    """A line has the mean loss and the counts of its steps, also across an interruption."""
     straight, _ = fitter("straight", configure(**EXACT))
     config = configure(log_steps=7, **EXACT)
     with pytest.MonkeyPatch.context() as patch:
@@ -235,8 +237,8 @@ def test_a_line_of_history_is_the_mean_of_its_steps(fitter):
     assert lines["tokens"].tolist() == [part["tokens"].sum() for part in parts]
 
 
-def test_a_fit_that_ended_before_its_adapter_was_written_is_not_trained_further(fitter):
-    """The last checkpoint is the end: nothing is learnt twice."""
+def test_finished_training_is_not_repeated(fitter):
+    """With a checkpoint of the last step and no adapter, resuming only writes the adapter."""
     folder, _ = fitter("run")
     before = weights(folder)
     (folder.adapter_dir / "adapter_model.safetensors").unlink()
@@ -244,8 +246,8 @@ def test_a_fit_that_ended_before_its_adapter_was_written_is_not_trained_further(
     assert weights(folder) == before
 
 
-def test_resuming_without_a_checkpoint_says_so(fitter, caplog):
-    """Nothing to go on from: it starts at step 0, in words."""
+def test_resume_without_checkpoint_warns(fitter, caplog):
+    """Without a checkpoint, a resumed fit starts at step 0 and logs a warning."""
     with caplog.at_level(logging.WARNING):
         fitter("run", configure(n_epochs=1), resume=True)
     assert "starting at step 0" in caplog.text
@@ -263,22 +265,22 @@ def test_resuming_without_a_checkpoint_says_so(fitter, caplog):
     ],
 )
 def test_resume_refuses_another_configuration(fitter, change, named):
-    """The first field that differs is named."""
+    """The message names the first field that differs."""
     fitter("run", configure(n_epochs=1))
     with pytest.raises(RunError, match=named):
         fitter("run", configure(n_epochs=1, **change), resume=True)
 
 
 @pytest.mark.parametrize("change", [{"data_digest": "other"}, {"fold": 1}])
-def test_resume_refuses_other_data_and_another_fold(fitter, change):
-    """Data and fold are part of the identity."""
+def test_resume_refuses_other_data(fitter, change):
+    """Another digest of the data, and another fold, are refused."""
     fitter("run", configure(n_epochs=1))
     with pytest.raises(RunError, match=next(iter(change)).removesuffix("_digest")):
         fitter("run", configure(n_epochs=1), resume=True, **change)
 
 
-def test_another_fits_checkpoints_are_not_gone_on_from(fitter, caplog):
-    """Copied into this fold they are whole, and still not this fit's: skipped, with a message."""
+def test_foreign_checkpoints_are_skipped(fitter, caplog):
+    """Intact checkpoints of another fit are skipped with a warning."""
     config = configure(n_epochs=1, save_steps=4)
     folder, _ = fitter("run", config)
     before = weights(folder)
@@ -293,8 +295,8 @@ def test_another_fits_checkpoints_are_not_gone_on_from(fitter, caplog):
     assert weights(folder) == before
 
 
-def test_tensors_that_do_not_fit_the_model_are_refused():
-    """Even past the identity, tensors of other names or shapes are refused."""
+def test_unfitting_tensors_are_refused():
+    """Tensors of other names or shapes are refused."""
     model = torch.nn.Linear(2, 3)
     for wrong in ({}, {"weight": torch.zeros(2, 2), "bias": torch.zeros(3)}):
         with pytest.raises(ModelError, match="does not fit the model"):
@@ -308,8 +310,8 @@ def test_tensors_that_do_not_fit_the_model_are_refused():
         ("tokenizer.json", ["model", "byte_fallback"], True, "tokenizer"),
     ],
 )
-def test_resume_refuses_a_changed_backbone_folder(fitter, tmp_path, file, place, value, named):
-    """Equal weights under another config.json or tokenizer.json are another backbone."""
+def test_resume_refuses_changed_backbones(fitter, tmp_path, file, place, value, named):
+    """Equal weights with another config.json or tokenizer.json are another backbone."""
     backbone = tmp_path / "backbone"
     shutil.copytree(open_backbone(configure(), fitter.cache_dir).path, backbone)
     config = configure(n_epochs=1, backbone=str(backbone))
@@ -325,63 +327,63 @@ def test_resume_refuses_a_changed_backbone_folder(fitter, tmp_path, file, place,
         fitter("run", config, resume=True)
 
 
-def test_a_loss_that_is_not_finite_stops_the_fit_and_names_the_rows(fitter, monkeypatch):
-    """Not one step further, and the checkpoint before is intact."""
+def test_infinite_losses_stop_fits(fitter, monkeypatch):
+    """A loss of NaN stops the fit, the message names its rows, and the checkpoint is intact."""
     forward = PairClassifier.forward
     calls = iter(range(10_000))
 
-    def poisoned(self, batch):
+    def return_nan(self, batch):
         logits = forward(self, batch)
         return logits * (float("nan") if next(calls) >= 24 else 1.0)
 
-    monkeypatch.setattr(PairClassifier, "forward", poisoned)
+    monkeypatch.setattr(PairClassifier, "forward", return_nan)
     with pytest.raises(NumericsError, match=r"step 7: the loss of .* rows .*id="):
         fitter("run", configure(checkpointing="none"))
     folder = fitter.folder / "run" / "fold0" / "checkpoints"
     assert checkpoints.step_of(checkpoints.newest_intact(folder)) == 6
 
 
-def test_a_gradient_that_is_not_finite_stops_the_fit(fitter, monkeypatch):
-    """An infinite gradient is caught before the optimiser sees it, and its rows are named."""
+def test_infinite_gradients_stop_fits(fitter, monkeypatch):
+    """An infinite gradient stops the fit before the optimizer uses it; rows are named."""
     spoil_gradients(monkeypatch, float("inf"))
     message = r"step 1: the norm of the gradient is .* rows \(id=\d+, id"
     with pytest.raises(NumericsError, match=message):
         fitter("run", configure(checkpointing="none"))
 
 
-def test_out_of_memory_halves_the_micro_batch_and_changes_nothing_else(fitter, monkeypatch, caplog):
-    """The step is repeated with the same rows; losses stay, and a message says so."""
+def test_out_of_memory_halves_micro_batches(fitter, monkeypatch, caplog):
+    """The step is repeated with the same rows, losses stay equal, and the log says so."""
     fields = EXACT | {"n_micro_batches": None, "n_epochs": 1, "micro_batch_tokens": 512}
     fields |= {"checkpointing": "none"}
     plain, _ = fitter("plain", configure(**fields))
     forward = PairClassifier.forward
 
-    def cramped(self, batch):
+    def run_out_of_memory(self, batch):
         if self.training and batch["input_ids"].numel() > 256:
             raise torch.OutOfMemoryError
         return forward(self, batch)
 
-    monkeypatch.setattr(PairClassifier, "forward", cramped)
+    monkeypatch.setattr(PairClassifier, "forward", run_out_of_memory)
     with caplog.at_level(logging.WARNING):
         small, _ = fitter("small", configure(**fields))
     assert "micro-batches now hold 256 tokens" in caplog.text
-    same_trajectory(plain, small, 1e-9)
+    assert_equal_histories(plain, small, 1e-9)
 
 
-def test_out_of_memory_with_one_row_is_a_message(fitter, monkeypatch):
-    """When nothing can be split any more, the way out is named."""
+def test_out_of_memory_names_flag(fitter, monkeypatch):
+    """When one row does not fit into memory, the message names the flags that help."""
 
-    def never(self, batch):
+    def run_out_of_memory(self, batch):
         raise torch.OutOfMemoryError
 
-    monkeypatch.setattr(PairClassifier, "forward", never)
+    monkeypatch.setattr(PairClassifier, "forward", run_out_of_memory)
     with pytest.raises(RunError, match="--micro-batch-tokens"):
         fitter("run", configure(n_micro_batches=None, checkpointing="none"))
 
 
 @pytest.mark.parametrize("optimizer", ["adamw_torch", "sgd"])
-def test_the_room_for_checkpoints_is_known_before_the_first_step(fitter, monkeypatch, optimizer):
-    """What is asked of the disk is no more than they take, and not much less."""
+def test_checkpoint_size_is_estimated(fitter, monkeypatch, optimizer):
+    """The disk space asked for is at most what checkpoints need, and at least 80 % of it."""
     asked = []
     monkeypatch.setattr(
         checkpoints, "require_room", lambda folder, n, *, size: asked.append((folder, n, size))
@@ -394,11 +396,8 @@ def test_the_room_for_checkpoints_is_known_before_the_first_step(fitter, monkeyp
 
 
 @pytest.mark.parametrize("n_times", [1, 3])
-def test_a_signal_saves_and_stops_at_the_next_step(fitter, n_times):
-    """SIGTERM: a checkpoint of the step in progress, and going on gives the same end.
-
-    Launchers and schedulers send it more than once; that is still one wish.
-    """
+def test_signals_save_and_stop(fitter, n_times):
+    """SIGTERM, once or three times, finishes and saves the step; the resumed fit is equal."""
     straight, _ = fitter("straight")
     training_step = StepTrainer.training_step
     with pytest.MonkeyPatch.context() as patch:
@@ -419,8 +418,8 @@ def test_a_signal_saves_and_stops_at_the_next_step(fitter, n_times):
     assert weights(resumed) == weights(straight)
 
 
-def test_a_signal_that_comes_again_later_does_not_wait(monkeypatch):
-    """Whoever asks a second time after a while wants the process gone."""
+def test_repeated_signals_stop_immediately(monkeypatch):
+    """A second signal after the time limit raises KeyboardInterrupt."""
     from tiewise.training import callbacks
 
     monkeypatch.setattr(callbacks, "_REPEAT_SECONDS", -1.0)
@@ -431,8 +430,8 @@ def test_a_signal_that_comes_again_later_does_not_wait(monkeypatch):
             os.kill(os.getpid(), signal.SIGINT)
 
 
-def test_a_fit_can_start_from_another_fits_adapter(fitter, cache_dir):
-    """`--init-from` begins where the other ended: its first loss is the other's last model's."""
+def test_init_from_loads_adapters(fitter, cache_dir):
+    """With `--init-from` and a tiny learning rate, the weights stay those of the other fit."""
     first, _ = fitter("first", configure(learning_rate=1e-2))
     config = configure(learning_rate=1e-9, batch_size=48, n_epochs=1)
     second, _ = fitter("second", config, init_from=first.adapter_dir)
@@ -445,8 +444,8 @@ def test_a_fit_can_start_from_another_fits_adapter(fitter, cache_dir):
         torch.testing.assert_close(one, two, atol=1e-6, rtol=0, msg=name)
 
 
-def test_an_adapter_to_start_from_is_found_and_must_be_built_alike(fitter, cache_dir, tmp_path):
-    """A fold's folder will do; another rank or no folder at all is refused, naming it."""
+def test_init_from_checks_folders(fitter, cache_dir, tmp_path):
+    """Fold and adapter folders are accepted; another rank or a missing folder is refused."""
     first, _ = fitter("first", configure(n_epochs=1))
     second, _ = fitter("second", configure(n_epochs=1), init_from=first.path)
     third, _ = fitter("third", configure(n_epochs=1), init_from=first.adapter_dir)
@@ -459,13 +458,13 @@ def test_an_adapter_to_start_from_is_found_and_must_be_built_alike(fitter, cache
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="CUDA is available")
 def test_missing_cuda_is_reported_first():
-    """A preset for CUDA on a machine without it: the message names two presets for CPUs."""
+    """For a CUDA preset without CUDA, the message names a preset for CPUs."""
     with pytest.raises(DeviceError, match=r"CUDA.*quickstart.*Nothing was downloaded"):
         require_device(configure("gemma2-9b"))
 
 
-def test_full_fine_tuning_resumes_to_the_bit(fitter):
-    """Every weight trained, not adapters: the same promise."""
+def test_full_fine_tuning_resumes_exactly(fitter):
+    """With all weights trained, an interrupted and resumed fit gives equal files."""
     config = configure(tuning="full", n_epochs=1)
     straight, _ = fitter("straight", config)
     with pytest.MonkeyPatch.context() as patch:

@@ -1,4 +1,4 @@
-"""Memory, estimated and measured."""
+"""Estimates of memory are close to measurements."""
 
 import gc
 import weakref
@@ -32,28 +32,28 @@ WITH_IDLE_POOLER = {"backbone": "tiny-bert:0", "tuning": "full", "head": "respon
 
 
 def measure_peak(classifier, rows):
-    """Return the most bytes that tensors made in a step hold at one time."""
+    """Return the most bytes that tensors of a training step have at one time."""
     batch = collate(
         rows, range(len(rows)), layout="packed" if classifier.can_pack else "padded", pad_id=0
     )
-    classifier(batch).sum().backward()  # gradients are there from now on
+    classifier(batch).sum().backward()  # allocates the gradients
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as record:
         classifier(batch).sum().backward()
     events = record.profiler.kineto_results.events()
     changes = sorted(
         (event.start_ns(), event.nbytes()) for event in events if event.name() == "[memory]"
     )
-    peak = held = 0
+    peak = current = 0
     for _, size in changes:
-        held += size
-        peak = max(peak, held)
+        current += size
+        peak = max(peak, current)
     return peak
 
 
 @pytest.mark.parametrize("mode", ["none", "trainable"])
 @pytest.mark.parametrize("case", CASES)
-def test_the_estimate_is_what_is_measured(case, mode, cache_dir):
-    """Activations and working memory are never under 90 % and never over 170 % of the truth."""
+def test_estimates_match_measurements(case, mode, cache_dir):
+    """Activations and working memory are estimated at 90 % to 170 % of the measured peak."""
     fields = {"dtype": "float32", "cache_dir": cache_dir} | CASES[case]
     lengths = fields.pop("lengths", LENGTHS)
     classifier = build_tiny(**fields, checkpointing=mode)
@@ -65,7 +65,7 @@ def test_the_estimate_is_what_is_measured(case, mode, cache_dir):
 
 
 def test_weights_and_moments_are_counted(cache_dir):
-    """AdamW holds two moments a trained number, in 8 bits two bytes; gradients come on top."""
+    """AdamW has a gradient and two moments per trained number; in 8 bits a moment has one byte."""
     classifier = build_tiny("tiny:0", cache_dir, dtype="float32")
     options = {"n_tokens": 100, "longest": 100, "mode": "none"}
     wide = estimate_memory(classifier, **options)
@@ -77,8 +77,8 @@ def test_weights_and_moments_are_counted(cache_dir):
     assert wide.total == wide.weights + wide.training + wide.activations + wide.working
 
 
-def test_estimating_leaves_everything_as_it_was(cache_dir):
-    """No gradient, no draw, no change of mode."""
+def test_estimates_change_no_state(cache_dir):
+    """An estimate leaves gradients, random state, modes and checkpointing unchanged."""
     classifier = build_tiny("tiny:0", cache_dir, checkpointing="trainable", lora_dropout=0.5)
     classifier.eval()
     state = torch.get_rng_state()
@@ -96,23 +96,23 @@ def test_estimating_leaves_everything_as_it_was(cache_dir):
     [*(CASES[name] for name in ("all-linear", "full", "encoder", "nf4")), WITH_IDLE_POOLER],
     ids=["all-linear", "full", "encoder", "nf4", "idle pooler"],
 )
-def test_what_was_estimated_lets_go_of_the_model(case, mode, cache_dir):
-    """The next fold's model needs the room; a graph that nobody ran backward would keep it.
+def test_estimates_release_models(case, mode, cache_dir):
+    """After an estimate the model can be freed: the next fold needs the memory.
 
-    An encoder whose head looks at the responses has a part, its pooler, that nothing runs backward.
+    An encoder with the response head has a pooler without a backward pass.
     """
     fields = {"dtype": "float32", "n_frozen_layers": 0, "cache_dir": cache_dir} | case
     fields.pop("lengths", None)
     classifier = build_tiny(**fields)
-    held = [weakref.ref(part) for part in (*classifier.layers, *classifier.parameters())]
+    references = [weakref.ref(part) for part in (*classifier.layers, *classifier.parameters())]
     estimate_memory(classifier, n_tokens=64, longest=16, mode=mode)
     del classifier
     gc.collect()
-    assert [part() for part in held] == [None] * len(held)
+    assert [part() for part in references] == [None] * len(references)
 
 
-def test_layers_recompute_only_when_memory_asks(cache_dir):
-    """With room to spare nothing is recomputed; short of it the trainable layers are."""
+def test_checkpointing_depends_on_memory(cache_dir):
+    """With enough memory nothing is recomputed; otherwise the trainable layers are."""
     classifier = build_tiny("tiny:0", cache_dir)
     options = {"n_tokens": 2000, "longest": 500, "optimizer": "adamw_torch"}
     assert choose_checkpointing(classifier, **options)[0] == "none"
@@ -125,8 +125,8 @@ def test_layers_recompute_only_when_memory_asks(cache_dir):
     assert choose_checkpointing(classifier, **options, free=2 * needed)[0] == "none"
 
 
-def test_free_memory_is_that_of_the_machine_and_its_group(monkeypatch, tmp_path):
-    """What is free is positive, and no more than the control group still allows."""
+def test_free_memory_respects_control_groups(monkeypatch, tmp_path):
+    """Free memory is positive, and at most the rest that the control group allows."""
     free = free_memory(torch.device("cpu"))
     assert free > 2**20
     for name, value in (("memory.max", "3000"), ("memory.current", "1000")):
@@ -139,8 +139,8 @@ def test_free_memory_is_that_of_the_machine_and_its_group(monkeypatch, tmp_path)
     assert free_memory(torch.device("cpu")) > 2**20
 
 
-def test_sizes_are_said_as_a_person_reads_them():
-    """Small ones in MiB, large ones in GiB."""
+def test_sizes_have_readable_units():
+    """Small sizes are in MiB, large ones in GiB."""
     estimate = memory.MemoryEstimate(5 * 2**30, 2**20, 300 * 2**20, 0)
     assert str(estimate) == (
         "5.3 GiB (weights 5.0 GiB, training 1 MiB, activations 300 MiB, working 0 MiB)"

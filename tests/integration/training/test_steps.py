@@ -1,4 +1,4 @@
-"""A step's rows, dealt out to processes."""
+"""The rows of a step are divided among processes."""
 
 import numpy as np
 import pytest
@@ -18,10 +18,8 @@ from tiny_models import make_rows
     n_micro_batches=st.sampled_from([None, 1, 2, 8]),
     both_orders=st.booleans(),
 )
-def test_processes_keep_pace_and_share_every_row(
-    lengths, batch_size, n_processes, n_micro_batches, both_orders
-):
-    """All run equally many micro-batches; each row weighs once, in both its orders or in one."""
+def test_processes_share_all_rows(lengths, batch_size, n_processes, n_micro_batches, both_orders):
+    """All processes run equally many micro-batches, and each row has weight in exactly one."""
     n = len(lengths)
     copies = 2 if both_orders else 1
     rows = make_rows(lengths * copies)
@@ -58,8 +56,8 @@ def test_processes_keep_pace_and_share_every_row(
 
 
 @given(weights=st.lists(st.floats(0.01, 9), min_size=1, max_size=12), batch_size=st.integers(1, 6))
-def test_a_row_counts_as_its_weight_whatever_it_shares_a_step_with(weights, batch_size):
-    """Its share of an epoch's gradient, against a row of weight 1, is its weight."""
+def test_row_weights_are_relative(weights, batch_size):
+    """The share of a row in an epoch's gradient is its weight divided by the mean weight."""
     targets = Targets(np.zeros((len(weights), 3)), np.array(weights), *np.zeros((2, len(weights))))
     examples = Examples(make_rows([5] * len(weights)), targets, np.arange(len(weights)))
     config = TrainConfig(batch_size=batch_size, n_epochs=1)

@@ -1,4 +1,4 @@
-"""The Trainer says what it cannot do before the first step, and looks at every gradient."""
+"""The Trainer refuses unknown names before the first step and checks every gradient."""
 
 import pytest
 import transformers
@@ -16,22 +16,22 @@ from tiewise.training.train import training_arguments
         ({"report_to": ("wandb",)}, "--report-to wandb"),
     ],
 )
-def test_an_unknown_optimizer_or_tracker_is_named(tmp_path, fields, message):
-    """What transformers does not know, or does not find installed, is a message."""
+def test_unknown_names_are_refused(tmp_path, fields, message):
+    """The message names an unknown optimizer, and an unknown or missing tracker."""
     with pytest.raises(ConfigError, match=message):
         training_arguments(configure(**fields).train, tmp_path, dtype="float32", is_cpu=True)
 
 
 @pytest.mark.parametrize("max_grad_norm", [0.0, 1.0])
-def test_a_gradient_is_looked_at_whether_or_not_it_is_clipped(fitter, monkeypatch, max_grad_norm):
-    """Without clipping, a gradient that is not finite stops the fit as well."""
+def test_unclipped_gradients_are_checked(fitter, monkeypatch, max_grad_norm):
+    """A gradient that is not finite stops the fit with and without clipping."""
     spoil_gradients(monkeypatch, float("nan"))
     with pytest.raises(NumericsError, match="gradient"):
         fitter("run", configure(n_epochs=1, max_grad_norm=max_grad_norm))
 
 
-def test_without_clipping_the_norm_is_logged_all_the_same(fitter):
-    """A limit of 0 leaves gradients as they are, and the history as it is."""
+def test_unclipped_norms_are_logged(fitter):
+    """Without a limit, and with one that is never reached, the logged norms are equal."""
     import json
 
     norms = []
@@ -42,8 +42,8 @@ def test_without_clipping_the_norm_is_logged_all_the_same(fitter):
     assert norms[0] == norms[1]
 
 
-def test_one_process_takes_one_of_several_gpus(monkeypatch, tmp_path):
-    """The Trainer would deal out a packed batch, which is no list of rows, to all it sees."""
+def test_one_process_uses_one_gpu(monkeypatch, tmp_path):
+    """With several GPUs the Trainer would split packed batches, which cannot be split."""
     monkeypatch.setattr(transformers.TrainingArguments, "n_gpu", 2)
     arguments = training_arguments(configure().train, tmp_path, dtype="float32", is_cpu=True)
     assert arguments._n_gpu == 1
