@@ -17,9 +17,17 @@ import pandas as pd
 from tiewise.data.labels import swap_labels
 from tiewise.data.pairs import pair_digests, row_digests
 from tiewise.errors import ScoresError
-from tiewise.evaluation.intervals import FloatArray, IntArray, Interval, Result, few_groups_mark
+from tiewise.evaluation.intervals import (
+    BootstrapOptions,
+    FloatArray,
+    IntArray,
+    Interval,
+    Result,
+    bootstrap,
+    few_groups_mark,
+    group_rows,
+)
 from tiewise.evaluation.metrics import N_CLASSES, check_labels
-from tiewise.evaluation.resampling import BootstrapOptions, bootstrap, group_rows
 
 VOTE_COLUMNS = ["pair", "vote"]
 
@@ -71,10 +79,7 @@ def name_votes(pairs: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame({"pair": names, "vote": in_order.where(is_known)}, index=pairs.index)
 
 
-def agreement_of_votes(
-    votes: pd.DataFrame,
-    **options: Unpack[BootstrapOptions],
-) -> HumanAgreement:
+def agreement_of_votes(votes: pd.DataFrame, **options: Unpack[BootstrapOptions]) -> HumanAgreement:
     """Compare each label with the others of the same pair.
 
     `votes` has the columns `pair, vote` of :func:`name_votes`, and `group`. Without a pair that has

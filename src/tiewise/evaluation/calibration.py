@@ -18,16 +18,17 @@ from scipy.special import log_softmax, softmax
 from tiewise.data.folds import fold_by_group
 from tiewise.errors import ScoresError
 from tiewise.evaluation.intervals import (
+    BootstrapOptions,
     FloatArray,
     IntArray,
     Interval,
     Result,
     check_confidence,
     few_groups_mark,
+    group_codes,
     to_json,
 )
 from tiewise.evaluation.metrics import N_CLASSES, check_labels
-from tiewise.evaluation.resampling import BootstrapOptions, group_codes
 from tiewise.evaluation.scores import compare
 
 METHODS = ("temperature", "bias", "vector")

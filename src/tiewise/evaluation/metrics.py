@@ -14,8 +14,15 @@ import pandas as pd
 from scipy.stats import rankdata, t
 
 from tiewise.errors import ScoresError
-from tiewise.evaluation.intervals import FloatArray, IntArray, Interval, list_rows
-from tiewise.evaluation.resampling import GroupedRows, Statistic, jackknife
+from tiewise.evaluation.intervals import (
+    FloatArray,
+    GroupedRows,
+    IntArray,
+    Interval,
+    Statistic,
+    jackknife,
+    list_rows,
+)
 
 N_CLASSES = 3
 

@@ -15,9 +15,15 @@ import pandas as pd
 
 from tiewise.data.labels import PROB_COLUMNS
 from tiewise.errors import ScoresError
-from tiewise.evaluation.intervals import FloatArray, Interval, Result, few_groups_mark
+from tiewise.evaluation.intervals import (
+    BootstrapOptions,
+    FloatArray,
+    Interval,
+    Result,
+    few_groups_mark,
+    group_rows,
+)
 from tiewise.evaluation.metrics import check_labels
-from tiewise.evaluation.resampling import BootstrapOptions, group_rows
 from tiewise.evaluation.scores import paired_terms
 from tiewise.evaluation.slices import (
     adjust_rows,

@@ -19,9 +19,16 @@ from scipy.special import log_softmax
 
 from tiewise.data.labels import LOGIT_COLUMNS, PROB_COLUMNS, swap_probs
 from tiewise.errors import PairsError
-from tiewise.evaluation.intervals import FloatArray, Interval, Result
+from tiewise.evaluation.intervals import (
+    BootstrapOptions,
+    FloatArray,
+    Interval,
+    Result,
+    bootstrap,
+    group_rows,
+    mean_of_sums,
+)
 from tiewise.evaluation.metrics import check_probs
-from tiewise.evaluation.resampling import BootstrapOptions, bootstrap, group_rows, mean_of_sums
 
 OUTCOMES = ("a", "b", "tie")
 

@@ -22,10 +22,9 @@ from sklearn.preprocessing import StandardScaler
 from tiewise.data.labels import PROB_COLUMNS, swap_labels, swap_probs
 from tiewise.errors import ScoresError
 from tiewise.evaluation.agreement import VOTE_COLUMNS, HumanAgreement, agreement_of_votes
-from tiewise.evaluation.intervals import FloatArray, Interval, Result
+from tiewise.evaluation.intervals import BootstrapOptions, FloatArray, Interval, Result
 from tiewise.evaluation.metrics import N_CLASSES, check_labels, find_ids
 from tiewise.evaluation.position import PositionBias, measure_position_bias
-from tiewise.evaluation.resampling import BootstrapOptions
 from tiewise.evaluation.scores import Metric, Scores, compare, evaluate, tabulate
 
 COMPARED: tuple[Metric, ...] = ("log_loss", "accuracy")

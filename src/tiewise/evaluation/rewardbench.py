@@ -23,9 +23,17 @@ import pandas as pd
 
 from tiewise.data.labels import Winner
 from tiewise.errors import ScoresError
-from tiewise.evaluation.intervals import FloatArray, Interval, Result, few_groups_mark
+from tiewise.evaluation.intervals import (
+    FloatArray,
+    Interval,
+    Result,
+    Statistic,
+    bootstrap,
+    few_groups_mark,
+    group_rows,
+    weighted_mean,
+)
 from tiewise.evaluation.metrics import check_probs
-from tiewise.evaluation.resampling import Statistic, bootstrap, group_rows, weighted_mean
 
 SECTIONS = {
     "Chat": "alpacaeval-easy alpacaeval-length alpacaeval-hard mt-bench-easy mt-bench-med",

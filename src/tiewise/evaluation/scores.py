@@ -1,6 +1,6 @@
 """Scores with intervals, and the paired comparison of two models on the same rows.
 
-Every interval is a bootstrap over groups (:mod:`tiewise.evaluation.resampling`). Labels and columns
+Every interval is a bootstrap over groups (:mod:`tiewise.evaluation.intervals`). Labels and columns
 are in the order A, B, tie = 0, 1, 2.
 """
 
@@ -20,7 +20,12 @@ from tiewise.evaluation.intervals import (
     IntArray,
     Interval,
     Result,
+    Statistic,
+    bootstrap,
     few_groups_mark,
+    group_rows,
+    mean_of_sums,
+    weighted_mean,
 )
 from tiewise.evaluation.metrics import (
     N_CLASSES,
@@ -31,13 +36,6 @@ from tiewise.evaluation.metrics import (
     check_probs,
     decisive_correct,
     log_losses,
-)
-from tiewise.evaluation.resampling import (
-    Statistic,
-    bootstrap,
-    group_rows,
-    mean_of_sums,
-    weighted_mean,
 )
 
 Metric = Literal["log_loss", "accuracy", "brier", "decisive_accuracy"]

@@ -17,16 +17,20 @@ import pandas as pd
 
 from tiewise.data.labels import PROB_COLUMNS
 from tiewise.data.parse import count_characters, join_turns
-from tiewise.evaluation.intervals import FloatArray, IntArray, Interval, Result, few_groups_mark
-from tiewise.evaluation.metrics import check_labels, check_probs, find_ids, log_losses
-from tiewise.evaluation.resampling import (
+from tiewise.evaluation.intervals import (
     BootstrapOptions,
+    FloatArray,
     GroupedRows,
+    IntArray,
+    Interval,
+    Result,
     Statistic,
     bootstrap,
+    few_groups_mark,
     group_codes,
     group_rows,
 )
+from tiewise.evaluation.metrics import check_labels, check_probs, find_ids, log_losses
 
 MAX_MODEL_PAIRS = 20
 """Number of model pairs that have a slice: the most frequent ones."""
@@ -130,9 +134,7 @@ class Slices(Result):
 
 
 def evaluate_slices(
-    pairs: pd.DataFrame,
-    oof: pd.DataFrame,
-    **options: Unpack[BootstrapOptions],
+    pairs: pd.DataFrame, oof: pd.DataFrame, **options: Unpack[BootstrapOptions]
 ) -> Slices:
     """Score every slice of the labelled rows of `oof`.
 

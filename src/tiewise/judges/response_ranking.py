@@ -18,9 +18,8 @@ import numpy as np
 import numpy.typing as npt
 
 from tiewise.errors import PairsError
-from tiewise.evaluation.davidson import import_evalica
-from tiewise.evaluation.intervals import check_confidence
-from tiewise.evaluation.resampling import check_resamples
+from tiewise.evaluation.intervals import check_confidence, check_resamples
+from tiewise.evaluation.leaderboard import import_evalica
 
 _Floats = npt.NDArray[np.float64]
 _N_ITERATIONS = 1000

@@ -16,9 +16,8 @@ import numpy.typing as npt
 import pandas as pd
 
 from tiewise.data.labels import PROB_COLUMNS
-from tiewise.evaluation.intervals import FloatArray, IntArray, Interval
+from tiewise.evaluation.intervals import FloatArray, IntArray, Interval, bootstrap, group_rows
 from tiewise.evaluation.metrics import confidence_bins, log_losses
-from tiewise.evaluation.resampling import bootstrap, group_rows
 from tiewise.report.text import show
 
 OUTCOMES = ("A", "B", "tie")

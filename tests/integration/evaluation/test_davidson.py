@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from scipy.special import softmax
 
 from tiewise.errors import TiewiseError
-from tiewise.evaluation.davidson import Contests, fit_controlled, fit_plain, influence
+from tiewise.evaluation.leaderboard import Contests, fit_controlled, fit_plain, influence
 
 STRENGTHS = np.array([0.9, 0.3, -0.2, -1.0])
 

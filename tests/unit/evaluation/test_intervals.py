@@ -1,14 +1,192 @@
-"""Tests of intervals: printing, clipping and their checks."""
+"""Tests of intervals and of the bootstrap over groups that they come from."""
 
 import math
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy import stats
 
+from strategies import scored_rows
 from tiewise.errors import ScoresError
-from tiewise.evaluation.intervals import Interval, check_confidence, list_rows
+from tiewise.evaluation.intervals import (
+    Interval,
+    bootstrap,
+    check_confidence,
+    group_codes,
+    group_rows,
+    jackknife,
+    list_rows,
+)
+
+
+def mean(totals):
+    return totals[..., :1] / totals[..., 1:]
+
+
+def drawn_sums(n_groups, seed=0, scale=1.0):
+    generator = np.random.default_rng(seed)
+    counts = generator.integers(1, 6, n_groups).astype(float)
+    return np.column_stack([generator.gamma(2, scale, n_groups) * counts, counts])
+
+
+@given(scored_rows())
+def test_group_sums_match_pandas(rows):
+    """Sums within groups equal pandas' groupby, as a multiset."""
+    labels, probs, groups = rows
+    ours = group_rows(groups, labels, probs).sums(probs)
+    theirs = pd.DataFrame(probs).groupby(groups).sum().to_numpy()
+    np.testing.assert_allclose(np.sort(ours, axis=0), np.sort(theirs, axis=0), atol=1e-12)
+
+
+@given(scored_rows(), st.randoms())
+def test_row_order_and_group_names_do_not_matter(rows, random):
+    """Shuffled rows and renamed groups give the same sums in the same order, bit for bit."""
+    labels, probs, groups = rows
+    order = list(range(len(labels)))
+    random.shuffle(order)
+    renamed = np.array([f"{ord(name) * 7919 % 31}{name}" for name in groups])
+    first = group_rows(groups, labels, probs).sums(probs)
+    second = group_rows(renamed[order], labels[order], probs[order]).sums(probs[order])
+    np.testing.assert_array_equal(first, second)
+
+
+def test_jackknife_follows_its_definition():
+    """Influences and standard errors equal those from leaving out each group in turn."""
+    sums = drawn_sums(12)
+    influence, errors = jackknife(sums, mean)
+    left_out = np.array([mean(np.delete(sums, g, axis=0).sum(0))[0] for g in range(12)])
+    np.testing.assert_allclose(influence[:, 0], 11 * (left_out.mean() - left_out))
+    assert errors[0] == pytest.approx(
+        math.sqrt(11 / 12 * ((left_out - left_out.mean()) ** 2).sum())
+    )
+
+
+def test_standard_error_of_mean():
+    """With one row per group, the jackknife error is the standard error of the mean."""
+    values = np.random.default_rng(1).normal(size=40)
+    _, errors = jackknife(np.column_stack([values, np.ones(40)]), mean)
+    assert errors[0] == pytest.approx(stats.sem(values))
+
+
+def test_many_groups_match_scipy_bootstrap():
+    """With 2,000 groups the interval agrees with SciPy's to a tenth of its width."""
+    sums = drawn_sums(2000)
+    ours = bootstrap(sums, mean, n_resamples=1999).intervals()[0]
+    theirs = stats.bootstrap(
+        (sums[:, 0], sums[:, 1]),
+        lambda total, count, axis: total.sum(axis) / count.sum(axis),
+        paired=True,
+        vectorized=True,
+        n_resamples=1999,
+        batch=100,
+        method="percentile",
+        random_state=np.random.default_rng(5),
+    ).confidence_interval
+    width = theirs.high - theirs.low
+    assert abs(ours.low - theirs.low) < 0.1 * width
+    assert abs(ours.high - theirs.high) < 0.1 * width
+
+
+def test_interval_matches_bootstrap_t_by_hand():
+    """The half width on 12 numbers equals a bootstrap-t written out with NumPy."""
+    values = np.array([0.3, 1.1, 2.7, 0.2, 4.9, 1.4, 0.8, 2.2, 3.6, 0.1, 1.9, 2.5])
+    sums = np.column_stack([values, np.ones(12)])
+    found = bootstrap(sums, mean, confidence_level=0.9, n_resamples=60, seed=3).intervals()[0]
+    drawn = values[np.random.default_rng(3).integers(0, 12, size=(60, 12))]
+    own_errors = drawn.std(axis=1, ddof=1) / math.sqrt(12)
+    deviations = np.abs(drawn.mean(axis=1) - values.mean()) / own_errors
+    half = np.quantile(deviations, 0.9) * stats.sem(values)
+    assert found.value == pytest.approx(values.mean())
+    assert found.high - found.value == pytest.approx(half)
+
+
+@given(st.integers(2, 20), st.integers(0, 5), st.floats(0.5, 0.99))
+def test_interval_contains_value(n_groups, seed, level):
+    """The value is inside, and a higher level never gives a narrower interval."""
+    narrow, wide = (
+        bootstrap(
+            drawn_sums(n_groups, seed), mean, confidence_level=share, n_resamples=99, seed=seed
+        ).intervals()[0]
+        for share in (level * 0.9, level)
+    )
+    assert wide.low <= narrow.low <= narrow.value <= narrow.high <= wide.high
+
+
+@given(st.floats(1e-3, 1e3), st.integers(0, 3))
+def test_interval_scales_with_values(factor, seed):
+    """Intervals do not depend on the unit of the values."""
+    sums = drawn_sums(15, seed)
+    plain = bootstrap(sums, mean, n_resamples=50).intervals()[0]
+    scaled = bootstrap(sums * [factor, 1], mean, n_resamples=50).intervals()[0]
+    assert scaled.low == pytest.approx(plain.low * factor)
+    assert scaled.high == pytest.approx(plain.high * factor)
+
+
+@given(st.integers(3, 30), st.integers(0, 20), st.sampled_from([0.8, 0.9, 0.95]))
+def test_p_value_agrees_with_interval(n_groups, seed, level):
+    """An interval excludes zero exactly where p is below one minus its level."""
+    sums = drawn_sums(n_groups, seed)
+    sums[:, 0] -= 1.5 * sums[:, 1]
+    drawn = bootstrap(sums, mean, confidence_level=level, n_resamples=199)
+    p_value = drawn.p_values(n_groups - 1)[0]
+    assert 0 <= p_value <= 1
+    assert drawn.intervals()[0].excludes_zero == (p_value < 1 - level)
+
+
+def test_p_value_matches_t_test():
+    """With one row per group and many groups, resampling and theory agree."""
+    values = np.random.default_rng(0).normal(0.15, 1, 500)
+    drawn = bootstrap(np.column_stack([values, np.ones(500)]), mean, n_resamples=4999)
+    expected = stats.ttest_1samp(values, 0).pvalue
+    assert drawn.p_values(499)[0] == pytest.approx(expected, rel=0.4)
+
+
+def test_single_group_has_no_interval():
+    """The spread of a single group is unknown."""
+    interval = bootstrap(drawn_sums(1), mean).intervals()[0]
+    assert math.isfinite(interval.value)
+    assert math.isnan(interval.low)
+    assert math.isnan(interval.high)
+    assert interval.to_dict()["low"] is None
+    assert str(interval).endswith("[unknown]")
+
+
+def test_equal_groups_have_no_width():
+    """Without any variation the interval has no width, and p is 0, or 1 for zero."""
+    drawn = bootstrap(np.full((40, 2), 3.0) * [0.1, 1], mean, n_resamples=99)
+    assert drawn.intervals()[0] == Interval(*[pytest.approx(0.1)] * 3)
+    assert drawn.p_values(39)[0] == 0
+    assert bootstrap(np.ones((40, 2)) * [0, 1], mean).p_values(39)[0] == 1.0
+
+
+def test_undefined_values_stay_undefined():
+    """A ratio over zero is NaN, null in JSON, and printed in words."""
+    interval = bootstrap(np.zeros((5, 2)), mean).intervals()[0]
+    assert interval.to_dict() == {"value": None, "low": None, "high": None}
+    assert str(interval) == "not defined"
+    assert not interval.excludes_zero
+
+
+@pytest.mark.parametrize("missing", [None, np.nan, pd.NA])
+def test_missing_group_is_refused(missing):
+    """Every row needs a group; the message names the first without."""
+    with pytest.raises(ScoresError, match="missing in 1 rows, the first at row 2"):
+        group_codes(pd.Series(["a", "b", missing], dtype=object), 3)
+
+
+def test_wrong_number_of_groups_is_refused():
+    """There must be one group per row."""
+    with pytest.raises(ScoresError, match="2 entries for 3 rows"):
+        group_codes(["a", "b"], 3)
+
+
+def test_zero_resamples_are_refused():
+    """There is no interval from zero resamples."""
+    with pytest.raises(ScoresError, match="n_resamples is 0"):
+        bootstrap(drawn_sums(3), mean, n_resamples=0)
 
 
 def test_interval_takes_number_format():

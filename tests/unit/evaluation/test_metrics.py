@@ -11,6 +11,7 @@ from sklearn import metrics as sklearn_metrics
 
 from strategies import scored_rows
 from tiewise.errors import ScoresError
+from tiewise.evaluation.intervals import group_rows
 from tiewise.evaluation.metrics import (
     area_components,
     brier_scores,
@@ -21,7 +22,6 @@ from tiewise.evaluation.metrics import (
     decisive_correct,
     log_losses,
 )
-from tiewise.evaluation.resampling import group_rows
 
 GOOD = [0.2, 0.3, 0.5]
 
