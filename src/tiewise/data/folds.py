@@ -27,10 +27,8 @@ def fold_by_position(n: int, n_splits: int = 5) -> Folds:
 
     Parameters
     ----------
-    n
-        Number of rows.
-    n_splits
-        Number of folds, at least 2.
+    n, n_splits
+        Number of rows, and number of folds (at least 2).
 
     Returns
     -------

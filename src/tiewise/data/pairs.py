@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -33,6 +34,7 @@ _SWAPPED_COLUMNS = {
     for side, other in ("ab", "ba")
 }
 _MAX_NAMED = 3
+_is_integer = re.compile(r"0|-?[1-9][0-9]{0,17}").fullmatch
 
 
 def build_pairs(columns: Mapping[str, Any]) -> pd.DataFrame:
@@ -55,11 +57,9 @@ def build_pairs(columns: Mapping[str, Any]) -> pd.DataFrame:
     table["label"] = _as_labels(columns, n)
     for name in WORD_COLUMNS:
         table[name] = _as_words(columns.get(name, [pd.NA] * n))
-    for name in FURTHER_COLUMNS:
-        if name in columns:
-            values = columns[name]
-            is_word = name in ("session", "teacher")
-            table[name] = _as_words(values) if is_word else np.asarray(values, np.float64)
+    for name in [name for name in FURTHER_COLUMNS if name in columns]:
+        is_word, values = name in ("session", "teacher"), columns[name]
+        table[name] = _as_words(values) if is_word else np.asarray(values, np.float64)
     pairs = pd.DataFrame(table)
     pairs["winner"] = pairs["winner"].fillna(pairs["label"].map(WORD_OF_WINNER).astype("string"))
     _check_texts(pairs)
@@ -92,7 +92,7 @@ def as_ids(values: Iterable[Any]) -> pd.Series:
     ([7, 30192], ['7', 'a3f'], ['07'])
     """
     words = [None if pd.isna(value) else str(value) for value in values]
-    if all(_is_integer(word) for word in words):
+    if all(word is not None and _is_integer(word) for word in words):
         return pd.Series(words, dtype=object).astype(np.int64)
     return pd.Series(words, dtype="string")
 
@@ -172,20 +172,10 @@ def _same_or_blank(response_a: list[str | None], response_b: list[str | None]) -
     return texts_a == texts_b or not any(turn.strip() for turn in texts_a + texts_b)
 
 
-def _is_integer(word: str | None) -> bool:
-    if word is None:
-        return False
-    digits = word.removeprefix("-")
-    is_plain = digits.isascii() and digits.isdecimal() and len(digits) < 19
-    return is_plain and str(int(word)) == word
-
-
 def _as_labels(columns: Mapping[str, Any], n: int) -> Any:
-    if "label" in columns:
-        return pd.array(list(columns["label"]), dtype="Int8")
     words = columns.get("winner", [pd.NA] * n)
-    labels = [pd.NA if pd.isna(word) else WINNER_WORDS.get(word, pd.NA) for word in words]
-    return pd.array(labels, dtype="Int8")
+    found = [pd.NA if pd.isna(word) else WINNER_WORDS.get(word, pd.NA) for word in words]
+    return pd.array(list(columns.get("label", found)), dtype="Int8")
 
 
 def _as_words(values: Iterable[Any]) -> Any:

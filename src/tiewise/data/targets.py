@@ -14,7 +14,7 @@ or the same for B, for the share `binary_fraction`. A teacher's soft labels stil
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -35,29 +35,19 @@ _MIN_VOTES = 200
 
 @dataclass(frozen=True)
 class Targets:
-    """What n rows are fitted to.
-
-    probs
-        Mixture of label and soft label: float64, shape (n, 3), rows sum to 1.
-    weights
-        float64, shape (n,), 0 or more.
-    binary_fraction
-        Share of the row that is about A against B alone, in [0, 1]: float64, shape (n,).
-    target_entropy
-        Entropy of the soft part, the constant that makes its cross-entropy a divergence: float64,
-        shape (n,).
-    """
+    """What n rows are fitted to; the last three are float64 of shape (n,)."""
 
     probs: FloatArray
+    """Mixture of label and soft label: float64, shape (n, 3), rows sum to 1."""
     weights: FloatArray
     binary_fraction: FloatArray
+    """Share of the row that is about A against B alone, in [0, 1]."""
     target_entropy: FloatArray
+    """Entropy of the soft part, the constant that makes its cross-entropy a divergence."""
 
     def in_both_orders(self) -> Targets:
         """Return 2n rows: these, and then these with A and B exchanged."""
-        both = {
-            part.name: np.concatenate([getattr(self, part.name)] * 2) for part in fields(Targets)
-        }
+        both = {name: np.concatenate([part] * 2) for name, part in vars(self).items()}
         return Targets(**both | {"probs": np.concatenate([self.probs, swap_probs(self.probs)])})
 
 

@@ -5,6 +5,7 @@ To add a format, write a function from a record to its rows and list it in `FORM
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -44,14 +45,14 @@ _ARENA_WORDS["evaluation_session_id"] = "session"
 _CHOICE_WORDS = {name: name for name in ("language", "source", "session")}
 
 
-def read_kaggle(record: Record) -> Iterator[Row]:
-    """Read the columns of the LMSYS competition and our own: texts are JSON lists of turns."""
-    yield _read_flat(record, json_cell)
+def _read_flat(record: Record, read_cell: Callable[[Record, str], Cell]) -> Iterator[Row]:
+    cells = {name: read_cell(record, name) for name in TEXT_COLUMNS}
+    row: Row = {name: cell.turns for name, cell in cells.items()}
+    row["is_repaired"] = any(cell.is_repaired for cell in cells.values())
+    yield row | {"id": record["id"]} | _read_words(record, _WORDS) | read_weight(record)
 
 
-def read_wsdm(record: Record) -> Iterator[Row]:
-    """Read the columns of the WSDM competition: texts are plain, one turn each."""
-    yield _read_flat(record, plain_cell)
+_read_lists = functools.partial(_read_flat, read_cell=json_cell)
 
 
 def read_arena(record: Record) -> Iterator[Row]:
@@ -119,7 +120,7 @@ class Format(NamedTuple):
 
 
 FORMATS = {
-    "pairs": Format(read_kaggle, COLUMNS),
+    "pairs": Format(_read_lists, COLUMNS),
     "rewardbench": Format(read_rewardbench, ("id", "prompt", *_CHOICES, "subset"), is_choice=True),
     "preference": Format(read_preference, _CHOICES, is_choice=True),
     "mt_bench": Format(
@@ -128,10 +129,10 @@ FORMATS = {
         excludes=("anony", "tstamp", "language"),
     ),
     "arena": Format(read_arena, _CONVERSATIONS),
-    "kaggle": Format(read_kaggle, COLUMNS[:4]),
-    "wsdm": Format(read_wsdm, COLUMNS[:4]),
+    "kaggle": Format(_read_lists, COLUMNS[:4]),
+    "wsdm": Format(functools.partial(_read_flat, read_cell=plain_cell), COLUMNS[:4]),
 }
-"""Every format by name; the first that fits is used."""
+"""Every format by name; the first that fits is used. wsdm has plain text in place of lists."""
 
 
 def find_format(name: str, columns: Sequence[str], records: Iterable[Record]) -> str:
@@ -161,13 +162,6 @@ def _has_lists(record: Record) -> bool:
     texts = [cell.strip() for cell in cells if isinstance(cell, str)]
     others = [cell for cell in cells if not isinstance(cell, str)]
     return all(text[:1] == "[" and text[-1:] == "]" for text in texts) and all(map(is_list, others))
-
-
-def _read_flat(record: Record, read_cell: Callable[[Record, str], Cell]) -> Row:
-    cells = {name: read_cell(record, name) for name in TEXT_COLUMNS}
-    row: Row = {name: cell.turns for name, cell in cells.items()}
-    row["is_repaired"] = any(cell.is_repaired for cell in cells.values())
-    return row | {"id": record["id"]} | _read_words(record, _WORDS) | read_weight(record)
 
 
 def _read_conversations(record: Record) -> Row:
