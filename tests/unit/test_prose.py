@@ -99,3 +99,16 @@ def test_text_uses_plain_words(path):
 def test_only_prose_is_searched(source, words):
     """Comments, strings and f-strings count; identifiers and longer words do not."""
     assert find_banned(read_prose(source)) == words
+
+
+def test_private_access_names_version():
+    """Each use of another package's private attribute names the version and a reason."""
+    lines = [
+        line
+        for path in sorted(ROOT.glob("src/**/*.py"))
+        for line in path.read_text(encoding="utf-8").splitlines()
+        if "SLF001" in line
+    ]
+    assert lines
+    reasoned = re.compile(r"# noqa: SLF001 - \w+ \d+(\.\d+)? has no \w+")
+    assert [line for line in lines if not reasoned.search(line)] == []

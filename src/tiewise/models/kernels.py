@@ -122,9 +122,10 @@ class _BlockAttention(torch.autograd.Function):
             out_grad = _gather(grad, block.queries, key.shape[1])
             grads[2][keys].transpose(0, 1).baddbmm_(weights.mT, out_grad)
             weight_grad = out_grad @ value[keys].transpose(0, 1).mT
-            # Private in torch 2.13, which has no public backward of softmax; written out in
-            # public operations it takes two more passes over the weights.
-            score_grad = torch._softmax_backward_data(weight_grad, weights, -1, weights.dtype)
+            # torch 2.13 has no public backward of softmax; written out in public operations it
+            # takes two more passes over the weights.
+            backward = torch._softmax_backward_data  # noqa: SLF001 - torch 2.13 has no other
+            score_grad = backward(weight_grad, weights, -1, weights.dtype)
             if scoring.softcap is not None:
                 score_grad.mul_(_softcap_slope(next(remaining)))
             score_grad.mul_(scoring.scale)

@@ -109,8 +109,9 @@ def checkpoint_layers(network: Any, mode: Checkpointing) -> None:
     for index, layer in enumerate(layers):
         layer.gradient_checkpointing = mode == "trainable" and index >= first
         # Reentrant checkpointing loses gradients without a message when no input needs one.
-        # Private in transformers 5: its public method would also checkpoint the frozen layers.
-        layer._gradient_checkpointing_func = functools.partial(checkpoint, use_reentrant=False)
+        # The public method of transformers would also checkpoint the frozen layers.
+        recompute = functools.partial(checkpoint, use_reentrant=False)
+        layer._gradient_checkpointing_func = recompute  # noqa: SLF001 - transformers 5 has no other
 
 
 @contextlib.contextmanager

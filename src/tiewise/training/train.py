@@ -129,9 +129,9 @@ def training_arguments(
     )
     if arguments.n_gpu > 1:
         _log.info("%d GPUs, one process: one is used; a launcher uses all.", arguments.n_gpu)
-        # transformers 5: with several GPUs the Trainer would use DataParallel, which splits tensors
-        # along their first dimension; a packed batch has no such dimension of rows.
-        arguments._n_gpu = 1
+        # With several GPUs the Trainer would use DataParallel, which splits tensors along their
+        # first dimension; a packed batch has no such dimension of rows.
+        arguments._n_gpu = 1  # noqa: SLF001 - transformers 5 has no public setter
     return arguments
 
 

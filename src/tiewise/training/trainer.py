@@ -124,9 +124,10 @@ class StepTrainer(transformers.Trainer):
         losses, factor = [], self.args.world_size / step.weight
         for position, rows in enumerate(step.micro_batches):
             is_last = position == len(step.micro_batches) - 1
-            # Only the last backward pass of a step exchanges gradients between processes. This
-            # setter of accelerate 1.15 is private; `accumulate`, the public way, counts batches.
-            self.accelerator.gradient_state._set_sync_gradients(is_last)
+            # Only the last backward pass of a step exchanges gradients between processes.
+            # `accumulate`, accelerate's public way, counts batches instead.
+            state = self.accelerator.gradient_state
+            state._set_sync_gradients(is_last)  # noqa: SLF001 - accelerate 1.15 has no other
             with contextlib.nullcontext() if is_last else self.accelerator.no_sync(model):
                 of_rows = self._row_losses(model, rows, is_idle=step.is_idle(position))
                 self.accelerator.backward(of_rows.sum() * factor)
@@ -236,6 +237,19 @@ class StepTrainer(transformers.Trainer):
             self.optimizer = kind(self.classifier.parameter_groups(self.train_config), **options)
         return self.optimizer
 
+    def _state_tree(self) -> dict[str, Any]:
+        parts = {
+            "optimizer": self.optimizer,
+            "scheduler": self.lr_scheduler,
+            "scaler": self.accelerator.scaler,
+        }
+        states = {name: part and part.state_dict() for name, part in parts.items()}
+        # The losses since the last line of history; the next line needs them after a resume.
+        return {"weights": trainable_weights(self.classifier), "losses": self._losses, **states}
+
+    # The next five methods replace private ones of the Trainer of transformers 5, which has no
+    # public way to choose what a checkpoint holds.
+
     def _save_checkpoint(self, model: torch.nn.Module, trial: Any) -> None:
         tree = gather(self._state_tree())
         if not self.args.should_save:
@@ -246,16 +260,6 @@ class StepTrainer(transformers.Trainer):
             save_tree(checkpoint / _STATE, tree)
             self.state.save_to_json(str(checkpoint / _TRAINER_STATE))
         checkpoints.keep_newest(folder, N_CHECKPOINTS, step=step)
-
-    def _state_tree(self) -> dict[str, Any]:
-        parts = {
-            "optimizer": self.optimizer,
-            "scheduler": self.lr_scheduler,
-            "scaler": self.accelerator.scaler,
-        }
-        states = {name: part and part.state_dict() for name, part in parts.items()}
-        # The losses since the last line of history; the next line needs them after a resume.
-        return {"weights": trainable_weights(self.classifier), "losses": self._losses, **states}
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         self._resumed_state = load_tree(Path(resume_from_checkpoint) / _STATE)
