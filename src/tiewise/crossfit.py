@@ -86,7 +86,7 @@ def cross_fit(
             predictions = fit_fold(config, train, held_out, task)
             if predictions is None:  # finished before, or not the first process of a launch
                 continue
-            known = rows.table.iloc[rows.held_out_idx(fold)].reset_index(drop=True)
+            known = rows.table[rows.table["fold"] == fold].reset_index(drop=True)
             oof = pd.concat([known[["id", "fold", "label", "group"]], predictions], axis=1)
             scores = score_run(run, oof, counts=counts)
             write_fold_card(run, fold, oof, scores)

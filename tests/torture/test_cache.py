@@ -48,7 +48,7 @@ pairs = pd.read_pickle(home / "pairs.pickle")
 tokenizer = load_tokenizer(home)
 fresh = tokenize(pairs, tokenizer, cache_dir=None)
 def digest(tokenized):
-    return [array.tobytes() for field in tokenized.fields for array in vars(field).values()]
+    return [array.tobytes() for field in tokenized for array in vars(field).values()]
 expected = digest(fresh)
 print("ready", flush=True)
 for round in range(n_rounds):
@@ -72,7 +72,7 @@ def draw_pairs(seed: int) -> pd.DataFrame:
 
 
 def digest(tokenized: TokenizedPairs) -> list[bytes]:
-    return [array.tobytes() for field in tokenized.fields for array in vars(field).values()]
+    return [array.tobytes() for field in tokenized for array in vars(field).values()]
 
 
 @pytest.fixture

@@ -55,10 +55,7 @@ def read_calibration(run: RunFolder) -> Calibration:
 
 
 def apply_calibration(table: pd.DataFrame, calibration: Calibration) -> pd.DataFrame:
-    """Return predictions with calibrated probabilities and logits.
-
-    Columns of a single order do not change; without a calibration, nothing changes.
-    """
+    """Return predictions with calibrated probabilities and logits; those of one order stay."""
     if calibration.method == NO_CALIBRATION.method:
         return table
     probs = calibration.apply(log_probs(table))

@@ -162,10 +162,7 @@ def start_run(artifacts_dir: Path, config: RunConfig, *, name: str | None = None
 
 
 def open_run(name_or_path: str | Path, artifacts_dir: Path) -> RunFolder:
-    """Return the run of that name in `artifacts_dir`, or the run in the folder of that path.
-
-    RunError, which lists the existing runs, means that there is no such run.
-    """
+    """Return the run of that name in `artifacts_dir`, or the run in the folder of that path."""
     path, named = Path(name_or_path), artifacts_dir / "runs" / str(name_or_path)
     # A plain name is a run first, even if the current folder has a folder of that name.
     is_plain = path.name == str(name_or_path)

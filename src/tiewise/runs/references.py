@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from tiewise.config import BASELINE, RunConfig
+from tiewise.config import BASELINE
 from tiewise.data.labels import PROB_COLUMNS
 from tiewise.errors import TiewiseError
 from tiewise.evaluation.intervals import FloatArray
@@ -104,18 +104,15 @@ def _open_baseline(run: RunFolder, folder: Path) -> RunFolder | None:
     """Open a run of the feature model on the same data and folds; None for any other folder."""
     try:
         found = open_run(folder, run.path.parent.parent)
-        is_baseline = (
-            found.config.model.backbone == BASELINE
-            and _fold_rule(found.config) == _fold_rule(run.config)
-            and pairs_digest(read_data(found)) == pairs_digest(read_data(run))
-        )
+        is_baseline = found.config.model.backbone == BASELINE and _folds_of(found) == _folds_of(run)
     except (TiewiseError, OSError):  # a damaged run does not stop the scoring of another
         return None
     return found if is_baseline else None
 
 
-def _fold_rule(config: RunConfig) -> tuple[str, int, int]:
-    return config.data.fold_rule, config.data.n_splits, config.data.data_seed
+def _folds_of(run: RunFolder) -> tuple[str, int, int, str]:
+    data = run.config.data
+    return data.fold_rule, data.n_splits, data.data_seed, pairs_digest(read_data(run))
 
 
 def _modified_at(run: RunFolder) -> int:

@@ -38,14 +38,12 @@ from tiewise.runs.teachers import (
 
 LEAKS = "n_held_out_seen_by_teacher"
 START_LEAKS = "n_held_out_seen_by_start"
-_LEAK_WARNINGS = (
-    (
-        START_LEAKS,
-        "the model it starts from",
-        "Start each fold from the same fold of a run over the same folds.",
-    ),
-    (LEAKS, "the teacher", "Label each fold with the teacher's same fold to avoid it."),
-)
+_LEAK_WARNINGS = {
+    START_LEAKS: "fold %d: the model it starts from was trained on %d of %d held-out rows; scores "
+    "on them are too good. Start each fold from the same fold of a run over the same folds.",
+    LEAKS: "fold %d: the teacher was trained on %d of %d held-out rows; scores on them are too "
+    "good. Label each fold with the teacher's same fold to avoid it.",
+}
 _log = logging.getLogger(__name__)
 
 
@@ -76,13 +74,9 @@ class TrainingRows:
         """Fold of each of the n rows, shape (n,)."""
         return self.table["fold"].to_numpy(np.int64)
 
-    def held_out_idx(self, fold: int) -> npt.NDArray[np.int64]:
-        """Return the positions of the rows that `fold` holds out."""
-        return split(self.folds, fold)[1]
-
     def held_out(self, fold: int) -> pd.DataFrame:
         """Return the rows that `fold` holds out."""
-        return self.pairs.iloc[self.held_out_idx(fold)]
+        return self.pairs.iloc[split(self.folds, fold)[1]]
 
     def of(self, fold: int) -> pd.DataFrame:
         """Return the rows to train on when `fold` is held out; extra rows come last."""
@@ -118,17 +112,9 @@ class TrainingRows:
                 counts[START_LEAKS] = int(is_seen.sum())
         if self.teachers:
             counts[LEAKS] = int(find_leaks(held_out, train, self.teachers).sum())
-        for name, source, advice in _LEAK_WARNINGS:
+        for name, warning in _LEAK_WARNINGS.items():
             if counts.get(name):
-                _log.warning(
-                    "fold %d: %s was trained on %d of %d held-out rows; scores on them are too "
-                    "good. %s",
-                    fold,
-                    source,
-                    counts[name],
-                    len(held_out),
-                    advice,
-                )
+                _log.warning(warning, fold, counts[name], len(held_out))
         return counts
 
     def save(self, run: RunFolder) -> None:

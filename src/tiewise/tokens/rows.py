@@ -99,7 +99,7 @@ def assemble(
 
     TemplateError means that a text contains a special token of the template.
     """
-    prompt, first, second = tokenized.fields
+    prompt, first, second = tokenized
     fields = (prompt, second, first) if is_swapped else (prompt, first, second)
     streams = np.stack([_stream_lengths(field) for field in fields], axis=1)
     share = share_budget if template.truncation == "balanced" else fill_in_order

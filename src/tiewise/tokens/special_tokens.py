@@ -75,10 +75,10 @@ class _Family:
     """Candidates for each role, best first; `_ANY` is any reserved token that is not used yet."""
 
     opening: tuple[str, ...]
-    slot: tuple[str, ...]
-    turn: tuple[str, ...]
-    missing: tuple[str, ...]
-    end: tuple[str, ...]
+    slot: tuple[str, ...] = _ENDS
+    turn: tuple[str, ...] = (_ANY,)
+    missing: tuple[str, ...] = ("<mask>", "[MASK]", _ANY)
+    end: tuple[str, ...] = _ENDS
     begin: tuple[str, ...] = ()
     type_ids: tuple[int, int, int] | None = None
 
@@ -115,20 +115,8 @@ _FAMILIES = (
         end=("[SEP]",),
         type_ids=(0, 0, 1),
     ),
-    _Family(  # others that have a token for the beginning
-        opening=("<s>", "<bos>", "[CLS]", "<|startoftext|>"),
-        slot=_ENDS,
-        turn=(_ANY,),
-        missing=("<mask>", "[MASK]", _ANY),
-        end=_ENDS,
-    ),
-    _Family(  # all others
-        opening=_ENDS,
-        slot=_ENDS,
-        turn=(_ANY,),
-        missing=("<mask>", "[MASK]", _ANY),
-        end=_ENDS,
-    ),
+    _Family(opening=("<s>", "<bos>", "[CLS]", "<|startoftext|>")),  # others that mark the beginning
+    _Family(opening=_ENDS),  # all others
 )
 
 

@@ -89,14 +89,13 @@ def build_template(
     name: Name = "fields",
     max_length: int = 2048,
     truncation: Truncation = "balanced",
-    cut: Cut = "middle",
 ) -> Template:
-    """Build the template for a backbone's tokenizer; the notebook's template always cuts right."""
+    """Build the template for a backbone's tokenizer."""
     special, ids = tokenizer.special, tokenizer.vocabulary
     if name != "notebook":
         pad_token = special.get("pad_token")
         tokens = choose_special_tokens(tokenizer.reserved, tokenizer.encode, pad=pad_token)
-        return Template(tokens, name, max_length, truncation, cut)
+        return Template(tokens, name, max_length, truncation)
     begin = ids.get(special.get("bos_token") or special.get("cls_token") or "<bos>")
     end = ids.get(special.get("eos_token") or special.get("sep_token") or "<eos>")
     pad = ids.get(special.get("pad_token") or "<pad>", end)

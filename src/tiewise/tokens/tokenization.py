@@ -59,21 +59,12 @@ class Turns(Ragged):
     missing: npt.NDArray[np.bool_]
 
 
-@dataclass(frozen=True)
-class TokenizedPairs:
+class TokenizedPairs(NamedTuple):
     """The turns of all three fields of n pairs; templates are applied to them."""
 
     prompt: Turns
     response_a: Turns
     response_b: Turns
-
-    def __len__(self) -> int:
-        return len(self.prompt.rows) - 1
-
-    @property
-    def fields(self) -> tuple[Turns, Turns, Turns]:
-        """Prompt, response A, response B."""
-        return self.prompt, self.response_a, self.response_b
 
 
 def tokenize(
@@ -120,7 +111,7 @@ def tokenize_strings(
 
 def token_lengths(tokenized: TokenizedPairs) -> IntArray:
     """Return the text tokens of prompt, response A and response B before any cut, int64 (n, 3)."""
-    return np.stack([sum_by_row(field.n_original, field) for field in tokenized.fields], axis=1)
+    return np.stack([sum_by_row(field.n_original, field) for field in tokenized], axis=1)
 
 
 def sum_by_row(values: IntArray, field: Turns) -> IntArray:
@@ -223,16 +214,14 @@ def _encode_long(text: str, encode: Encode, bound: Bound) -> tuple[list[int], in
     while sum(bound) * per_token < len(text):
         parts = [text[: bound.head * per_token], text[len(text) - bound.tail * per_token :]]
         head, tail = encode(parts)
-        if _suffices(head, bound.head) and _suffices(tail, bound.tail):
+        if all(
+            not n or len(ids) >= n + _MARGIN for ids, n in zip((head, tail), bound, strict=True)
+        ):
             n_encoded = sum(len(part) for part in parts)
             n_original = round(len(text) * (len(head) + len(tail)) / n_encoded)
             return head[: bound.head] + tail[len(tail) - bound.tail :], n_original
         per_token *= 2
     return _keep_ends(encode([text])[0], bound)
-
-
-def _suffices(ids: list[int], wanted: int) -> bool:
-    return not wanted or len(ids) >= wanted + _MARGIN
 
 
 def _encode_columns(columns: Sequence[TextColumn], tokenizer: TextTokenizer) -> Arrays:

@@ -136,17 +136,11 @@ def _read_special(folder: Path) -> dict[str, str]:
     for name in ("special_tokens_map.json", "tokenizer_config.json"):
         path = folder / name
         if path.is_file():
-            special |= _token_roles(json.loads(path.read_text(encoding="utf-8")))
+            for role, value in json.loads(path.read_text(encoding="utf-8")).items():
+                token = value.get("content") if isinstance(value, dict) else value
+                if role.endswith("_token") and isinstance(token, str):
+                    special[role] = token
     return special
-
-
-def _token_roles(config: Mapping[str, Any]) -> dict[str, str]:
-    roles = {role: value for role, value in config.items() if role.endswith("_token")}
-    contents = {
-        role: value.get("content") if isinstance(value, dict) else value
-        for role, value in roles.items()
-    }
-    return {role: token for role, token in contents.items() if isinstance(token, str)}
 
 
 def _is_special(token: Mapping[str, Any]) -> bool:

@@ -180,7 +180,7 @@ class TestAssemble:
         """The tokens that the bound removed from a huge turn are counted too."""
         tokenized = pack_table([([[101]], [[102]], [[103]])])
         longer = dataclasses.replace(tokenized.response_a, n_original=np.array([10_001]))
-        rows = assemble(dataclasses.replace(tokenized, response_a=longer), Template(SPECIAL))
+        rows = assemble(tokenized._replace(response_a=longer), Template(SPECIAL))
         assert rows.n_truncated.tolist() == [10_000]
 
     @given(tables, templates)

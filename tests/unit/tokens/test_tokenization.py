@@ -224,7 +224,7 @@ def test_other_texts_find_no_entry(tmp_path, change):
     changed = PAIRS.assign(**change)
     cached = tokenize(changed, tokenizer, cache_dir=tmp_path)
     fresh = tokenize(changed, tokenizer, cache_dir=None)
-    for field, expected in zip(cached.fields, fresh.fields, strict=True):
+    for field, expected in zip(cached, fresh, strict=True):
         for name, array in vars(expected).items():
             assert getattr(field, name).tolist() == array.tolist()
 
