@@ -42,7 +42,7 @@ class HumanAgreement(Result):
     n_pairs: int
     n_groups: int
     agreement: Interval
-    """Probability that another label of the pair (A, B or tie) is the same."""
+    """Probability that another label of the pair is the same."""
 
     decisive_agreement: Interval
     """The same among labels A and B: neither is a tie."""

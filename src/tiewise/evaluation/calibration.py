@@ -73,7 +73,6 @@ class CalibrationResult(Result):
     """Probabilities (n, 3): cross-fitted if a method was adopted, otherwise uncalibrated."""
 
     n_groups: int
-    """Number of groups on which the gains were measured."""
 
     @property
     def is_worth_it(self) -> bool:

@@ -86,10 +86,6 @@ class Leaderboard(Result):
         del found["strengths"]
         return found | {"models": [{"model": m, **strength.to_dict()} for m, strength in board]}
 
-    def strength_of(self, model: str) -> float:
-        """Return the strength of a model by name."""
-        return self.strengths[self.models.index(model)].value
-
     def __str__(self) -> str:
         width = max(len(model) for model in self.models)
         board = zip(self.models, self.strengths, strict=True)
@@ -108,10 +104,8 @@ class Leaderboards(Result):
     observed_controlled: Leaderboard
     predicted_controlled: Leaderboard
     agreement: Interval
-    """Kendall's tau between the predicted and the observed order."""
-
     agreement_controlled: Interval
-    """The same with length controlled."""
+    """Kendall's tau between the predicted and the observed order."""
 
     omitted: tuple[str, ...]
     """Models that no chain of pairs connects with those ranked."""

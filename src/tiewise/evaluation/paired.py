@@ -43,18 +43,14 @@ class PairedDifference(Result):
 
     run: str
     family: str
-    """Attribute by which the rows are sliced; "all rows" for all of them."""
-
     slice: str
-    """Value of the attribute; "all rows" for all of them."""
+    """Attribute by which the rows are sliced, and its value; "all rows" for all of them."""
 
     n: int
     n_groups: int
     log_loss: Interval
-    """Log loss of the run minus that of the reference: negative means that the run is better."""
-
     accuracy: Interval
-    """Accuracy of the run minus that of the reference: positive means that the run is better."""
+    """Scores of the run minus those of the reference: lower log loss means better."""
 
     p_value: float
     p_holm: float = float("nan")

@@ -30,8 +30,6 @@ from tiewise.evaluation.intervals import (
 )
 from tiewise.evaluation.metrics import check_probs
 
-OUTCOMES = ("a", "b", "tie")
-
 
 def tabulate_one_order(logits: FloatArray) -> pd.DataFrame:
     """Return the columns ``prob_*`` and ``logit_*`` from the logits (n, 3) of one order."""
@@ -87,18 +85,15 @@ class PositionBias(Result):
     """P(first shown wins) - P(second shown wins), averaged over both orders."""
 
     bias_after: Interval
-    """The same for the average of both orders: zero, unless something is wrong."""
+    """The same for the average of both orders: zero."""
 
     flip_rate_before: Interval
+    flip_rate_after: Interval
     """Share of rows whose most probable class changes with the order."""
 
-    flip_rate_after: Interval
-    """The same for the average of both orders."""
-
     def __str__(self) -> str:
-        return "\n".join(
-            f"{name.replace('_', ' '):18}{value:.4f}" for name, value in vars(self).items()
-        )
+        rows = {name.replace("_", " "): value for name, value in vars(self).items()}
+        return "\n".join(f"{name:18}{value:.4f}" for name, value in rows.items())
 
 
 def flip_rate(probs: npt.ArrayLike, probs_of_swapped: npt.ArrayLike) -> float:

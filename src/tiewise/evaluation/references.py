@@ -42,7 +42,7 @@ class RunScores(Result):
 
     scores: Scores
     baselines: dict[str, Scores]
-    """Scores of the references on the same rows, by name."""
+    """By reference."""
 
     differences: dict[str, dict[str, Interval]]
     """By reference, then metric: score of the run minus that of the reference, paired by row."""
@@ -51,10 +51,8 @@ class RunScores(Result):
     """Number of rows left out, truncated, degenerate, ..."""
 
     position_bias: PositionBias | None = None
-    """None unless both orders were scored."""
-
     human_agreement: HumanAgreement | None = None
-    """None unless several people labelled the same pair."""
+    """None unless both orders were scored, or several people labelled the same pair."""
 
     omitted: dict[str, str] = field(default_factory=dict)
     """References that are not available, and why."""

@@ -16,6 +16,7 @@ Malik et al. (2025), RewardBench 2: advancing reward model evaluation.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
@@ -27,7 +28,6 @@ from tiewise.evaluation.intervals import (
     FloatArray,
     Interval,
     Result,
-    Statistic,
     bootstrap,
     few_groups_mark,
     group_rows,
@@ -56,8 +56,6 @@ class RewardBenchScores(Result):
     """Accuracies in [0, 1], each with its interval from a bootstrap over groups."""
 
     overall: Interval
-    """Mean of the sections."""
-
     sections: dict[str, Interval]
     """By section of RewardBench 1; by subset for other data."""
 
@@ -125,10 +123,9 @@ def score_rewardbench(
     columns = np.hstack([member * prompts["is_right"].to_numpy()[:, None], member])
     grouped = group_rows(prompts["group"], columns)
     sections, weights = _weigh(subsets, member.sum(axis=0))
-    statistic = _make_statistic(weights)
     drawn = bootstrap(
         grouped.sums(columns),
-        statistic,
+        partial(_average, weights=weights),
         confidence_level=confidence_level,
         n_resamples=n_resamples,
         seed=seed,
@@ -169,13 +166,9 @@ def _weigh(subsets: list[str], counts: npt.NDArray[np.int64]) -> tuple[list[str]
     return sections, weights / weights.sum(axis=1, keepdims=True)
 
 
-def _make_statistic(weights: FloatArray) -> Statistic:
-    n_sections, n_subsets = weights.shape
-
-    def statistic(totals: FloatArray) -> FloatArray:
-        accuracy = totals[..., :n_subsets] / totals[..., n_subsets:]
-        sections = weighted_mean(accuracy, weights)  # a resample may have no row of a subset
-        overall = weighted_mean(sections, np.ones((1, n_sections)))
-        return np.concatenate([overall, sections, accuracy], axis=-1)
-
-    return statistic
+def _average(totals: FloatArray, weights: FloatArray) -> FloatArray:
+    right, rows = np.split(totals, 2, axis=-1)
+    accuracy = right / rows
+    sections = weighted_mean(accuracy, weights)  # a resample may have no row of a subset
+    overall = weighted_mean(sections, np.ones((1, len(weights))))
+    return np.concatenate([overall, sections, accuracy], axis=-1)

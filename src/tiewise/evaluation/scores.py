@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
@@ -20,7 +21,6 @@ from tiewise.evaluation.intervals import (
     IntArray,
     Interval,
     Result,
-    Statistic,
     bootstrap,
     few_groups_mark,
     group_rows,
@@ -168,7 +168,7 @@ def evaluate(
     sums = grouped.sums(_score_columns(labels, probs))
     drawn = bootstrap(
         sums,
-        _score_statistic(sums.sum(0)),
+        partial(_score_totals, sample=sums.sum(0)),
         confidence_level=confidence_level,
         n_resamples=n_resamples,
         seed=seed,
@@ -281,35 +281,26 @@ def _score_columns(labels: IntArray, probs: npt.NDArray[Any]) -> FloatArray:
     return np.hstack([np.column_stack(single), confusion, area_components(labels, probs)])
 
 
-def _score_statistic(sample: FloatArray) -> Statistic:
-    """Return the function from totals (..., 20), such as `sample`, to all scores but ece."""
-    with np.errstate(invalid="ignore"):
-        area = sample[_INSIDE] / sample[_CONFUSION].reshape(N_CLASSES, N_CLASSES).sum(1)
-
-    def statistic(totals: FloatArray) -> FloatArray:
-        confusion = totals[..., _CONFUSION].reshape(*totals.shape[:-1], N_CLASSES, N_CLASSES)
-        right = np.diagonal(confusion, axis1=-2, axis2=-1)
-        inside = confusion.sum(-1)
-        outside = inside.sum(-1, keepdims=True) - inside
-        # The area is exact for the sample, and linearised around it for other weights.
-        areas = totals[..., _INSIDE] / inside + totals[..., _OUTSIDE] / outside - area
-        f1 = 2 * right / (inside + confusion.sum(-2))
-        rows = totals[..., _ROWS]
-        return np.stack(
-            [
-                totals[..., _LOSS] / rows,
-                right.sum(-1) / rows,
-                totals[..., _BRIER] / rows,
-                totals[..., _DECISIVE_CORRECT] / totals[..., _DECISIVE],
-                _mean(f1),
-                _mean(areas),
-            ],
-            axis=-1,
-        )
-
-    return statistic
-
-
-def _mean(values: FloatArray) -> FloatArray:
-    """Average the last axis over the values that are not NaN."""
-    return weighted_mean(values, np.ones((1, N_CLASSES)))[..., 0]
+def _score_totals(totals: FloatArray, sample: FloatArray) -> FloatArray:
+    """Compute all scores but ece from totals (..., 20); `sample` are those of the sample, (20,)."""
+    equal = np.ones((1, N_CLASSES))
+    confusion = totals[..., _CONFUSION].reshape(*totals.shape[:-1], N_CLASSES, N_CLASSES)
+    right = np.diagonal(confusion, axis1=-2, axis2=-1)
+    inside = confusion.sum(-1)
+    outside = inside.sum(-1, keepdims=True) - inside
+    # The area is exact for the sample, and linearised around it for other weights.
+    area = sample[_INSIDE] / sample[_CONFUSION].reshape(N_CLASSES, N_CLASSES).sum(1)
+    areas = totals[..., _INSIDE] / inside + totals[..., _OUTSIDE] / outside - area
+    f1 = 2 * right / (inside + confusion.sum(-2))
+    rows = totals[..., _ROWS]
+    return np.stack(
+        [
+            totals[..., _LOSS] / rows,
+            right.sum(-1) / rows,
+            totals[..., _BRIER] / rows,
+            totals[..., _DECISIVE_CORRECT] / totals[..., _DECISIVE],
+            weighted_mean(f1, equal)[..., 0],
+            weighted_mean(areas, equal)[..., 0],
+        ],
+        axis=-1,
+    )

@@ -27,7 +27,6 @@ from tiewise.evaluation.intervals import (
     Statistic,
     bootstrap,
     few_groups_mark,
-    group_codes,
     group_rows,
 )
 from tiewise.evaluation.metrics import check_labels, check_probs, find_ids, log_losses
@@ -68,10 +67,8 @@ class SliceScores(Result):
     """Scores of one slice and its difference to the other rows."""
 
     family: str
-    """Attribute by which the rows are sliced, such as "language"."""
-
     slice: str
-    """Value of the attribute, such as "German"."""
+    """Attribute by which the rows are sliced, such as "language", and its value, "German"."""
 
     n: int
     n_groups: int
@@ -144,10 +141,9 @@ def evaluate_slices(
     table = join_rows(pairs, oof[oof["label"].notna()])
     labels = check_labels(table["label"])
     probs = check_probs(table[PROB_COLUMNS].to_numpy(), len(labels))
-    groups = group_codes(table["group"], len(labels))
     is_right = probs.argmax(1) == labels
     terms = np.column_stack([log_losses(labels, probs), is_right, np.ones(len(labels))])
-    grouped = group_rows(groups, labels, probs)
+    grouped = group_rows(table["group"], labels, probs)
     slicings, omitted = slice_rows(table)
     rows: list[SliceScores] = []
     for family, slices in slicings.items():

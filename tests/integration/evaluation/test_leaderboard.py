@@ -51,8 +51,9 @@ def test_true_probabilities_rank_like_labels(tables):
     boards = rank_models(pairs, oof)
     assert boards.observed_controlled.models == tuple(SKILL.index)
     assert boards.agreement_controlled.value == 1
-    strengths = {m: boards.predicted_controlled.strength_of(m) for m in SKILL.index}
-    np.testing.assert_allclose(list(strengths.values()), SKILL, atol=0.1)
+    board = boards.predicted_controlled
+    strengths = dict(zip(board.models, [each.value for each in board.strengths], strict=True))
+    np.testing.assert_allclose([strengths[model] for model in SKILL.index], SKILL, atol=0.1)
     weight = boards.observed_controlled.length_weight
     assert weight.low < 0.6 < weight.high
     assert boards.predicted_controlled.length_weight.value == pytest.approx(0.6, abs=0.05)
