@@ -58,31 +58,23 @@ def save_adapter(
     write_manifest(adapter_dir)
 
 
-def read_config(adapter_dir: Path, backbone_dir: Path) -> ModelConfig:
+def read_config(adapter_dir: Path, backbone_dir: Path | None = None) -> ModelConfig:
     """Return the model configuration of a folder, after checking its files and its backbone."""
-    card = _read_card(adapter_dir)
-    if card.backbone_sha256 != (found := backbone_digest(backbone_dir)):
+    check_folder(adapter_dir)
+    path = adapter_dir / _CARD
+    try:
+        card = pydantic.TypeAdapter(_Card).validate_json(path.read_bytes())
+    except FileNotFoundError as error:
+        raise ModelError(f"{path} is missing: {adapter_dir} was not written by a fit.") from error
+    except pydantic.ValidationError as error:
+        raise ModelError(f"{path} cannot be used by this version: {error}. Fit again.") from error
+    found = card.backbone_sha256 if backbone_dir is None else backbone_digest(backbone_dir)
+    if found != card.backbone_sha256:
         raise ModelError(
             f"{backbone_dir} has SHA-256 {found}; expected {card.backbone_sha256}, because "
             f"{adapter_dir} was fitted on {card.model.backbone}. Use the same backbone."
         )
     return card.model
-
-
-def read_card(adapter_dir: Path) -> ModelConfig:
-    """Return the model configuration of a folder, which names its backbone."""
-    return _read_card(adapter_dir).model
-
-
-def _read_card(adapter_dir: Path) -> _Card:
-    check_folder(adapter_dir)
-    path = adapter_dir / _CARD
-    try:
-        return pydantic.TypeAdapter(_Card).validate_json(path.read_bytes())
-    except FileNotFoundError as error:
-        raise ModelError(f"{path} is missing: {adapter_dir} was not written by a fit.") from error
-    except pydantic.ValidationError as error:
-        raise ModelError(f"{path} cannot be used by this version: {error}. Fit again.") from error
 
 
 def check_folder(adapter_dir: Path) -> None:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from tiewise.errors import DeviceError, ModelError, RunError
 from tiewise.evaluation.position import average_folds
 from tiewise.files import read_json
-from tiewise.models.adapters import check_folder, read_card
+from tiewise.models.adapters import check_folder, read_config
 from tiewise.models.backbones import resolve_backbone
 from tiewise.models.build import load_classifier
 from tiewise.models.loading import quiet_transformers
@@ -90,9 +90,12 @@ def load_folder(folder: Path, *, cache_dir: Path, device: str | None = None) -> 
         template = read_template(folder)
         classifier = ExportedClassifier(folder, found_device)
         return FoldEnsemble(classifier, [{}], load_tokenizer(folder), template)
-    card = read_card(folder)
+    config = read_config(folder)
     backbone_dir = resolve_backbone(
-        card.backbone, revision=card.revision, sha256=card.backbone_sha256, cache_dir=cache_dir
+        config.backbone,
+        revision=config.revision,
+        sha256=config.backbone_sha256,
+        cache_dir=cache_dir,
     )
     return load_folds([folder], backbone_dir, device=found_device)
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -101,16 +101,11 @@ def choose_checkpointing(
     The device is asked for its free memory when `free` is None.
     """
     free = free_memory(classifier.device) if free is None else free
-    estimates = {
-        mode: estimate_memory(
-            classifier, n_tokens=n_tokens, longest=longest, mode=mode, optimizer=optimizer
-        )
-        for mode in ("none", "trainable")
-    }
-    mode: Literal["none", "trainable"] = "none"
+    sizes: Any = {"n_tokens": n_tokens, "longest": longest, "optimizer": optimizer}
+    modes: tuple[Checkpointing, ...] = ("none", "trainable")
+    estimates = {mode: estimate_memory(classifier, mode=mode, **sizes) for mode in modes}
     needed = estimates["none"].total - estimates["none"].weights  # the weights are in memory
-    if needed > _USABLE * free:
-        mode = "trainable"
+    mode: Checkpointing = "trainable" if needed > _USABLE * free else "none"
     reason = f"none needs {estimates['none']}, trainable {estimates['trainable']}"
     return mode, f"{reason}; {_describe(free)} are free after the weights"
 

@@ -1,6 +1,4 @@
-"""The Trainer of transformers with exact steps.
-
-Differences from the Trainer of transformers:
+"""Trainer of transformers with exact steps; it differs in four ways.
 
 - One item of the data loader is one optimiser step. Its rows are split into micro-batches under a
   token budget; the loss is the weighted sum over the rows divided by the weight of the step. So the
@@ -17,6 +15,7 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import Iterator
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +39,6 @@ from tiewise.models.state import (
     trainable_weights,
 )
 from tiewise.runs import checkpoints
-from tiewise.training.losses import row_losses
 from tiewise.training.steps import Step, StepDataset
 
 N_CHECKPOINTS = 2
@@ -85,7 +83,7 @@ class StepTrainer(transformers.Trainer):
 
     def get_train_dataloader(self) -> DataLoader[Step]:
         """Return the steps one by one, in order; a step already is the share of this process."""
-        return DataLoader(self.steps, batch_size=1, shuffle=False, collate_fn=_only_item)
+        return DataLoader(self.steps, batch_size=1, shuffle=False, collate_fn=itemgetter(0))
 
     def get_batch_samples(
         self, epoch_iterator: Iterator[Step], num_batches: int, device: torch.device
@@ -303,5 +301,24 @@ def check_fsdp(plugin: Any, *, is_scaled: bool) -> None:
         )
 
 
-def _only_item(items: list[Step]) -> Step:
-    return items[0]
+def row_losses(
+    logits: torch.Tensor,
+    probs: torch.Tensor,
+    *,
+    binary_fraction: torch.Tensor,
+    target_entropy: torch.Tensor,
+) -> torch.Tensor:
+    """Return the loss of each row in nats, shape (n,), for logits (n, 3) of A, B, tie.
+
+    The other arguments are the parts of :class:`tiewise.data.targets.Targets` as tensors of the
+    same dtype. In the share `binary_fraction` of a row the loss is normalised over A and B only,
+    and the logit of the tie gets no gradient. `target_entropy` is subtracted.
+
+    >>> logits, target = torch.tensor([[0.0, 0.0, 9.0]]), torch.tensor([[1.0, 0.0, 0.0]])
+    >>> row_losses(logits, target, binary_fraction=torch.ones(1), target_entropy=torch.zeros(1))
+    tensor([0.6931])
+    """
+    shifted = logits - logits.amax(dim=1, keepdim=True).detach()
+    three_way, two_way = shifted.logsumexp(1), shifted[:, :2].logsumexp(1)
+    total = (1 - binary_fraction) * three_way + binary_fraction * two_way
+    return total - (probs * shifted).sum(1) - target_entropy

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from strategies import probs
-from tiewise.training.losses import row_losses
+from tiewise.training.trainer import row_losses
 
 FLOATS = st.floats(-30, 30)
 
