@@ -237,14 +237,9 @@ def bootstrap(
     """Resample groups with replacement and measure how far a statistic moves.
 
     `sums` are those of each group, (n_groups, n_columns); the statistic is NaN where not defined.
+    After Davison and Hinkley (1997), Bootstrap Methods and their Application, sections 2.4, 2.7,
+    5.2, and Hall (1988), On symmetric bootstrap confidence intervals, JRSS B 50, 35-45.
 
-    References
-    ----------
-    Davison and Hinkley (1997), Bootstrap Methods and their Application, sections 2.4, 2.7, 5.2.
-    Hall (1988), On symmetric bootstrap confidence intervals, JRSS B 50, 35-45.
-
-    Examples
-    --------
     >>> sums = np.column_stack([np.arange(100.0), np.ones(100)])
     >>> f"{bootstrap(sums, mean_of_sums).intervals()[0]:.1f}"
     '49.5 [43.8, 55.2]'

@@ -144,12 +144,9 @@ def area_components(labels: IntArray, probs: npt.NDArray[Any]) -> FloatArray:
 
     Columns 0-2: for a row of class k, the share of the other rows with a lower P(k); equal values
     count half. Columns 3-5: for a row of another class, the share of class k with a higher P(k).
-    The mean over the rows concerned is the area, from either half.
-
-    References
-    ----------
-    DeLong, DeLong and Clarke-Pearson (1988), Biometrics 44, 837-845. Obuchowski (1997), Biometrics
-    53, 567-578 (clustered rows).
+    The mean over the rows concerned is the area, from either half. After DeLong, DeLong and Clarke-
+    Pearson (1988), Biometrics 44, 837-845; for clustered rows Obuchowski (1997), Biometrics 53,
+    567-578.
     """
     components = np.zeros((len(labels), 2 * N_CLASSES))
     for k in range(N_CLASSES):
@@ -181,15 +178,11 @@ def calibration_error(
 
     The error of a bin is the mean of confidence minus accuracy, where confidence is the largest of
     the three probabilities. Its square is averaged over bins of equal mass (15, fewer below 150
-    groups), less the sampling variance of each bin, clustered by group; below zero counts as zero.
-    The usual ECE, although the key of the score is ``ece``, is another number: the mean absolute
-    error over bins of equal width. The interval is a jackknife interval over groups with Student's
-    t, on the square.
-
-    References
-    ----------
-    Kumar, Liang and Ma (2019), Verified uncertainty calibration, section 5 (the debiased
-    estimator). Roelofs et al. (2022), Mitigating bias in calibration error estimation (equal mass).
+    groups; Roelofs et al., 2022), less the sampling variance of each bin, clustered by group; below
+    zero counts as zero (the debiased estimator of Kumar, Liang and Ma, 2019, Verified uncertainty
+    calibration, section 5). The usual ECE, although the key of the score is ``ece``, is another
+    number: the mean absolute error over bins of equal width. The interval is a jackknife interval
+    over groups with Student's t, on the square.
     """
     if grouped.n_groups < 2:
         return Interval(math.nan, math.nan, math.nan)

@@ -31,7 +31,6 @@ from tiewise.evaluation.slices import (
     format_p,
     join_rows,
     slice_rows,
-    sum_by_slice,
 )
 
 OVERALL = "all rows"
@@ -82,10 +81,6 @@ class PairedDifferences(Result):
         """The differences on all rows."""
         return tuple(row for row in self.differences if row.family == OVERALL)
 
-    def to_frame(self) -> pd.DataFrame:
-        """Return one row per run and slice; an interval takes three columns."""
-        return pd.json_normalize([row.to_dict() for row in self.differences], sep="_")
-
     def __str__(self) -> str:
         names = [
             row.run if row.family == OVERALL else f"{row.run}, {row.family}: {row.slice}"
@@ -131,11 +126,10 @@ def compare_many(
             slicings |= by_attribute
         grouped = group_rows(table["group"], terms)
         for family, slices in slicings.items():
-            sums = sum_by_slice(grouped, terms, slices)
             found += [
                 PairedDifference(run_name, **about, log_loss=loss, accuracy=right, p_value=p[0])
-                for about, (loss, right), p in bootstrap_slices(
-                    family, slices, sums, _mean_differences, **options
+                for about, (loss, right, _), p in bootstrap_slices(
+                    family, slices, grouped, terms, **options
                 )
             ]
     overall = adjust_rows([row for row in found if row.family == OVERALL])
@@ -178,9 +172,3 @@ def _paired_rows(
     }
     rows = other[is_labelled].reset_index(drop=True)
     return rows, np.column_stack([*terms, np.ones(len(rows))]), counts
-
-
-def _mean_differences(totals: FloatArray) -> FloatArray:
-    """From sums (..., k * 3) to the log losses, then the accuracies, of k slices."""
-    sums = totals.reshape(*totals.shape[:-1], -1, 3)
-    return np.concatenate([sums[..., 0] / sums[..., 2], sums[..., 1] / sums[..., 2]], axis=-1)

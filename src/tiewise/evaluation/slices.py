@@ -21,10 +21,8 @@ from tiewise.evaluation.intervals import (
     BootstrapOptions,
     FloatArray,
     GroupedRows,
-    IntArray,
     Interval,
     Result,
-    Statistic,
     bootstrap,
     few_groups_mark,
     group_rows,
@@ -147,10 +145,6 @@ def evaluate_slices(
     slicings, omitted = slice_rows(table)
     rows: list[SliceScores] = []
     for family, slices in slicings.items():
-        parts, whole = sum_by_slice(grouped, terms, slices), grouped.sums(terms)[:, None]
-        sums = np.concatenate([parts, whole], axis=1)
-        # The spread of a difference is known as well as that of its part with fewer groups.
-        n_rest = (whole[:, :, 2] > parts[:, :, 2]).sum(0)
         rows += [
             SliceScores(
                 **about,
@@ -160,45 +154,35 @@ def evaluate_slices(
                 p_value=p_values[2],
             )
             for about, (log_loss, accuracy, difference), p_values in bootstrap_slices(
-                family, slices, sums, _compare_with_rest, n_rest, **options
+                family, slices, grouped, terms, **options
             )
         ]
     return Slices(tuple(adjust_rows(rows)), omitted, options.get("confidence_level", 0.95))
 
 
-def sum_by_slice(grouped: GroupedRows, terms: FloatArray, slices: pd.Series) -> FloatArray:
-    """Sum `terms` (n, m) by group and by category of `slices`: (n_groups, n_slices, m).
-
-    A row without a category (missing) counts in no slice.
-    """
-    member = np.asarray(slices.cat.codes)[:, None] == np.arange(len(slices.cat.categories))
-    columns = member[:, :, None] * terms[:, None, :]
-    sums = grouped.sums(columns.reshape(len(terms), -1))
-    return sums.reshape(grouped.n_groups, -1, terms.shape[1])
-
-
 def bootstrap_slices(
     family: str,
     slices: pd.Series,
-    sums: FloatArray,
-    statistic: Statistic,
-    n_rest: IntArray | None = None,
+    grouped: GroupedRows,
+    terms: FloatArray,
     **options: Unpack[BootstrapOptions],
 ) -> Iterator[tuple[dict[str, Any], list[Interval], list[float]]]:
-    """Yield name and counts, intervals and p-values of each slice of a family.
+    """Yield name and counts, three intervals and three p-values of each slice of a family.
 
-    `sums` begin with those of :func:`sum_by_slice`; term 2 counts rows. `statistic` returns the
-    first value of all slices, then the second, and so on. The smaller of the number of groups and
-    `n_rest` determines the degrees of freedom.
+    `terms` are two values of each row and one, (n, 3). The intervals are of the mean of both in the
+    slice, and of the difference of the first to all other rows.
     """
     names = slices.cat.categories.astype(str)
-    counts = sums[:, : len(names), 2]
-    n_groups = (counts > 0).sum(0)
-    drawn = bootstrap(sums.reshape(len(sums), -1), statistic, **options)
-    intervals = drawn.intervals()
-    fewer = n_groups if n_rest is None else np.minimum(n_groups, n_rest)
-    degrees = np.tile(np.maximum(fewer - 1, 1), len(intervals) // len(names))
-    p_values = drawn.p_values(degrees).tolist()
+    # A row without a category (missing) counts in no slice.
+    member = np.asarray(slices.cat.codes)[:, None] == np.arange(len(names))
+    columns = (member[:, :, None] * terms[:, None, :]).reshape(len(terms), -1)
+    sums = grouped.sums(np.hstack([columns, terms]))
+    counts, whole = sums[:, 2:-3:3], sums[:, -1:]
+    n_groups, n_rest = (counts > 0).sum(0), (whole > counts).sum(0)
+    # The spread of a difference is known as well as that of its part with fewer groups.
+    degrees = np.concatenate([n_groups, n_groups, np.minimum(n_groups, n_rest)]) - 1
+    drawn = bootstrap(sums, _compare_with_rest, **options)
+    intervals, p_values = drawn.intervals(), drawn.p_values(np.maximum(degrees, 1)).tolist()
     for k, (name, n) in enumerate(zip(names, counts.sum(0), strict=True)):
         about = {"family": family, "slice": name, "n": int(n), "n_groups": int(n_groups[k])}
         yield about, intervals[k :: len(names)], p_values[k :: len(names)]

@@ -57,7 +57,8 @@ def test_overall_difference_matches_compare(tables):
 def test_slice_differences_average_to_overall(tables):
     """The mean of the slices' differences, weighted by rows, is the overall difference."""
     reference, runs, pairs = tables
-    frame = compare_many(runs, reference, pairs=pairs, n_resamples=19).to_frame()
+    found = compare_many(runs, reference, pairs=pairs, n_resamples=19)
+    frame = pd.json_normalize([row.to_dict() for row in found.differences], sep="_")
     worse = frame[frame["run"] == "worse"]
     turns = worse[worse["family"] == "turns"]
     assert turns["n"].sum() == 300
