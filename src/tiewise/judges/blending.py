@@ -98,18 +98,9 @@ def mix(log_probs: Floats, weights: Floats) -> Floats:
 
 
 def fit_weights(labels: npt.NDArray[np.int64], log_probs: Floats) -> Floats:
-    """Return the weights that minimise the log loss and the penalty of their prior.
+    """Return the weights (k,) in [0, 10] that minimise log loss and the penalty of their prior.
 
-    Parameters
-    ----------
-    labels
-        0 (A), 1 (B) or 2 (tie), shape (n,).
-    log_probs
-        Of k members, shape (k, n, 3).
-
-    Returns
-    -------
-    float64 array, shape (k,), in [0, 10]
+    `labels` are 0, 1 or 2, shape (n,); `log_probs` are those of k members, shape (k, n, 3).
 
     Examples
     --------
@@ -162,20 +153,11 @@ def add_token_counts(table: pd.DataFrame, members: Sequence[pd.DataFrame]) -> pd
 
 @dataclass(frozen=True)
 class Blend:
-    """A blend that was written.
+    """A blend that was written: its run, weights, out-of-fold scores and comparisons.
 
-    run
-        Its folder.
-    mixture
-        The weights fitted on all rows, for new rows.
-    fold_weights
-        The weights of the rows of each fold, fitted on the other folds.
-    scores
-        Out-of-fold scores, with references.
-    against
-        The blend compared with each member.
-    n_left_out
-        Number of rows of each member that another member has not predicted.
+    `mixture` has the weights for new rows, fitted on all rows; `fold_weights` those of the rows of
+    each fold, fitted on the other folds. `against` compares the blend with each member, and
+    `n_left_out` counts the rows of each member that another member has not predicted.
     """
 
     run: RunFolder
@@ -211,26 +193,11 @@ class Blend:
 def blend_runs(
     runs: Sequence[RunFolder], artifacts_dir: Path, *, name: str | None = None, overwrite: bool
 ) -> Blend:
-    """Fit the weights of a blend and write it as a run.
+    """Fit the weights of a blend of at least two runs in `artifacts_dir` and write it as a run.
 
-    Parameters
-    ----------
-    runs
-        At least two, below `artifacts_dir`, that have predicted the same rows.
-    artifacts_dir
-        The artifacts folder.
-    name
-        Name of the blend; made from time and configuration when None.
-    overwrite
-        Replace a blend of that name.
-
-    Raises
-    ------
-    RunError
-        When there are fewer than two runs, they share no rows or have different labels, or
-        another kind of run has the name.
-    FoldError
-        When the shared rows have fewer prompt groups than there are folds.
+    Without `name` it is called by time and configuration; `overwrite` replaces a blend of that
+    name. RunError is raised when the runs share no rows or have different labels, or another kind
+    of run has the name; FoldError when there are fewer prompt groups than folds.
     """
     _check_members(runs, artifacts_dir, name)
     tables = read_shared(runs)

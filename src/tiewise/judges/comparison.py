@@ -17,12 +17,7 @@ from tiewise.runs.tables import read_oof
 def compare_runs(first: RunFolder, second: RunFolder, **options: Any) -> PairedDifferences:
     """Compare the out-of-fold predictions of two runs; differences are the first minus the second.
 
-    Parameters
-    ----------
-    first, second
-        Runs with finished folds.
-    **options
-        As for :func:`compare_with_reference`.
+    `options` are those of :func:`compare_with_reference`.
     """
     return compare_with_reference(
         [load_run_predictions(first)], load_run_predictions(second), **options
@@ -38,21 +33,8 @@ def compare_with_reference(
 ) -> PairedDifferences:
     """Compare predictions with those of a reference, each on the rows that both predicted.
 
-    Parameters
-    ----------
-    predictions, reference
-        Predictions of the same data.
-    by_slice
-        Also compare them on each slice of the rows; this needs the texts of the reference.
-    **options
-        `confidence_level`, `n_resamples`, `seed`, as for :func:`tiewise.compare`.
-
-    Raises
-    ------
-    RunError
-        `by_slice` is set and the texts are not available.
-    ScoresError
-        Predictions share no labelled row with the reference, or their labels differ.
+    `by_slice` also compares slices of the rows; RunError is raised if the reference has no texts.
+    `options` are `confidence_level`, `n_resamples`, `seed`, as for :func:`tiewise.compare`.
     """
     names = [one.name for one in (*predictions, reference)]
     if len(names) > 2 and len(set(names)) < len(names):
@@ -63,17 +45,9 @@ def compare_with_reference(
 
 
 def read_shared(runs: Sequence[RunFolder]) -> list[pd.DataFrame]:
-    """Return the out-of-fold predictions of several runs for the rows that all have predicted.
+    """Return the predictions of several runs for the rows that all predicted, in one order.
 
-    Returns
-    -------
-    list of DataFrame
-        One per run, all with the ids of the first run, in its order.
-
-    Raises
-    ------
-    RunError
-        The runs share no row, or have different labels.
+    RunError is raised when they share no row, or their labels differ.
     """
     tables = [read_oof(run).set_index("id", drop=False).rename_axis(None) for run in runs]
     shared = tables[0].index

@@ -1,6 +1,6 @@
-"""Judges of every kind behind one method, and the function that opens those of a run.
+"""Judges of every kind with one method, and the function that opens the judge of a run.
 
-A judge returns the probabilities of a pairs table. The kinds are the folds of a language model
+The kinds are the folds of a language model
 (:class:`tiewise.models.pretrained.FoldEnsemble`), the folds of a feature model, a blend of other
 runs, and the small model in this package.
 """
@@ -37,22 +37,10 @@ class PairJudge(Protocol):
     """Anything that returns probabilities for pairs."""
 
     def predict(self, pairs: pd.DataFrame, *, swap: bool | None = None) -> pd.DataFrame:
-        """Predict n pairs.
+        """Predict n pairs in order; labels are not read.
 
-        Parameters
-        ----------
-        pairs
-            A pairs table; labels are not read.
-        swap
-            Score both orders of each pair and average them; None means the judge's own setting.
-            Symmetric judges ignore it.
-
-        Returns
-        -------
-        DataFrame
-            One row per pair, in the same order: ``id, prob_a, prob_b, prob_tie, is_degenerate``;
-            of a language model also ``logit_*, n_tokens, n_truncated`` and, when both orders were
-            scored, ``prob_*_given`` and ``prob_*_swapped``.
+        With `swap` both orders of each pair are averaged; None means the judge's own setting, and
+        symmetric judges ignore it. The columns are those of :meth:`tiewise.Judge.predict`.
         """
         ...
 
@@ -81,7 +69,7 @@ class BlendJudge:
     mixture: Mixture
 
     def predict(self, pairs: pd.DataFrame, *, swap: bool | None = None) -> pd.DataFrame:
-        """Predict pairs with every member and mix the results; see :class:`PairJudge`."""
+        """Predict pairs; see :class:`PairJudge`."""
         tables = [member.predict(pairs, swap=swap) for member in self.members]
         probs = np.exp(self.mixture.apply([table_logits(table) for table in tables]))
         return add_token_counts(_tabulate(pairs, probs), tables)
@@ -105,7 +93,7 @@ class CalibratedJudge:
     calibration: Calibration
 
     def predict(self, pairs: pd.DataFrame, *, swap: bool | None = None) -> pd.DataFrame:
-        """Predict pairs and calibrate the probabilities; see :class:`PairJudge`."""
+        """Predict pairs; see :class:`PairJudge`."""
         return apply_calibration(self.judge.predict(pairs, swap=swap), self.calibration)
 
 
@@ -119,25 +107,9 @@ def open_judge(
     """Return the judge of a run: its finished folds averaged, then calibrated.
 
     A calibration is fitted on the average of all folds. It is therefore not applied when `folds`
-    are named, nor to the members of a blend.
-
-    Parameters
-    ----------
-    run
-        A run with finished folds.
-    cache_dir
-        Folder of converted backbones.
-    device
-        `cpu` or `cuda`; None means the device of the fit.
-    folds
-        The finished folds to average; None means all of them.
-
-    Raises
-    ------
-    RunError
-        When a fold is not finished, or the calibration belongs to other predictions.
-    ModelError, DeviceError
-        When the model is damaged, or this machine cannot compute it.
+    are named, nor to the members of a blend. `device` is `cpu` or `cuda`, or None for that of the
+    fit. RunError is raised when a fold is not finished or the calibration belongs to other
+    predictions, ModelError for a damaged model, DeviceError where this machine cannot compute it.
     """
     calibration = read_calibration(run)
     judge = _open_uncalibrated(run, cache_dir, device, folds)

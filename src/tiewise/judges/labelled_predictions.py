@@ -29,20 +29,12 @@ _OPTIONAL = [f"{name}_{order}" for order in ("given", "swapped") for name in PRO
 
 @dataclass(frozen=True)
 class LabelledPredictions:
-    """Predictions of labelled pairs.
+    """Predictions of labelled pairs, named after a run or a file.
 
-    name
-        Name of the run, or of the file of predictions.
-    oof
-        Predictions: `id, fold, label, group, prob_a, prob_b, prob_tie` and further columns.
-    folds
-        The table of folds, one row per row of the data.
-    read_texts
-        Function that reads the pairs table; it returns None if the texts are not available.
-    is_symmetric
-        Whether swapping the responses swaps the probabilities.
-    counts
-        Number of rows that were not used, by reason.
+    `oof` has `id, fold, label, group, prob_a, prob_b, prob_tie` and further columns; `folds` is the
+    table of folds, one row per row of the data. `read_texts` reads the pairs table, or returns None
+    if the texts are not available. `is_symmetric` says whether swapping the responses swaps the
+    probabilities; `counts` are numbers of unused rows, by reason.
     """
 
     name: str
@@ -70,17 +62,7 @@ class LabelledPredictions:
 def load_run_predictions(run: RunFolder, data: Sequence[str] = ()) -> LabelledPredictions:
     """Read the out-of-fold predictions of a run; its texts are read on first use.
 
-    Parameters
-    ----------
-    run
-        A run with a finished fold.
-    data
-        Files of its data; empty: those in its configuration.
-
-    Raises
-    ------
-    RunError
-        No fold is finished, or `data` are not the data of the run.
+    The texts are in the files `data`, or else in those of its configuration.
     """
     return LabelledPredictions(
         run.name,
@@ -93,21 +75,11 @@ def load_run_predictions(run: RunFolder, data: Sequence[str] = ()) -> LabelledPr
 
 
 def load_file_predictions(data: Sequence[str], predictions_path: Path) -> LabelledPredictions:
-    """Join a file of predictions with the labelled pairs they belong to, by id.
+    """Join a csv, parquet or jsonl file of predictions with labelled pairs by id.
 
-    Parameters
-    ----------
-    data
-        Files of labelled pairs in any known format.
-    predictions_path
-        A csv, parquet or jsonl file with the columns id, prob_a, prob_b, prob_tie; optionally
-        ``prob_*_given`` and ``prob_*_swapped``, the probabilities of each order, both in A and B of
-        the pair.
-
-    Raises
-    ------
-    ScoresError
-        A column is missing, an id repeats, or a labelled row has no prediction.
+    Its columns are id, prob_a, prob_b, prob_tie and optionally ``prob_*_given`` and
+    ``prob_*_swapped``, the probabilities of each order, both in A and B of the pair. ScoresError is
+    raised when a column is missing, an id repeats, or a labelled row has no prediction.
     """
     config = DataConfig(data=tuple(map(str, data)))
     dataset = load_dataset(config)
@@ -134,18 +106,7 @@ def score_predictions(predictions: LabelledPredictions) -> RunScores:
 
 
 def score_rewardbench_file(data: Sequence[str], predictions_path: Path) -> RewardBenchScores:
-    """Score a file of predictions as RewardBench does.
-
-    Parameters
-    ----------
-    data, predictions_path
-        As in :func:`load_file_predictions`.
-
-    Raises
-    ------
-    ScoresError
-        As in :func:`load_file_predictions`, and if no row has a choice.
-    """
+    """Score a file of predictions as RewardBench does; see :func:`load_file_predictions`."""
     pairs, predictions = read_many(data), _read_predictions(predictions_path)
     positions = find_ids(pairs["id"], predictions["id"], name=str(predictions_path))
     return score_rewardbench(pairs, predictions[PROB_COLUMNS].to_numpy()[positions])

@@ -29,14 +29,10 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class PredictOptions:
-    """Options of scoring a file.
+    """Options of predicting a file.
 
-    swap
-        Score both orders of each pair and average them; None means as the run was configured.
-    chunk_rows
-        Rows that are read, scored and written at a time, at least 1.
-    device
-        `cpu` or `cuda`; None means the device of the fit.
+    The order of each pair is averaged with its swap if `swap`, or as configured in the run if it is
+    None; `chunk_rows` are read, scored and written at a time; `device` None is that of the fit.
     """
 
     swap: bool | None = None
@@ -50,14 +46,9 @@ class PredictOptions:
 
 @dataclass(frozen=True)
 class FilePrediction:
-    """Result of predicting a file.
+    """Result of predicting a file: shards, averaged folds, and statistics of the predictions.
 
-    shards
-        Shards that this process wrote.
-    n_folds
-        Folds that were averaged.
-    facts
-        Statistics of the predictions; empty if another process joins the shards.
+    The statistics are empty if another process joins the shards.
     """
 
     shards: StreamReport
@@ -87,38 +78,18 @@ def predict_file(
     is_submission: bool = False,
     overwrite: bool = False,
 ) -> FilePrediction:
-    """Predict every row of a file and write ids and probabilities in the same order.
+    """Predict every row of a file with a run and write ids and probabilities in the same order.
 
-    Parameters
-    ----------
-    run
-        A run with finished folds.
-    data_path
-        Pairs of any known format, or an ``hf://`` path; winners are not read.
-    output_path
-        A csv, parquet or jsonl file; ``id, prob_a, prob_b, prob_tie`` come first.
-    cache_dir
-        Folder of converted backbones.
-    options
-        How pairs are scored.
-    data_format
-        Name of the format; detected when None.
-    is_submission
-        Write Kaggle's header, ids and probabilities only.
-    overwrite
-        Replace `output_path` if it exists.
-
-    Raises
-    ------
-    TiewiseError
-        As :func:`tiewise.judges.kinds.open_judge`, and for files that cannot be read or written.
+    `data_path` has pairs of any known format, or is an ``hf://`` path; winners are not read. The
+    output is a csv, parquet or jsonl file that starts with ``id, prob_a, prob_b, prob_tie``, or has
+    Kaggle's header and nothing else if `is_submission`.
     """
     options = options or PredictOptions()
     if int(os.environ.get("RANK", "0")) == 0:  # the others may find what the first has finished
         refuse_existing(output_path, overwrite=overwrite)
     chunks = read_chunks(data_path, size=options.chunk_rows, format=data_format, labelled=False)
     folds = run.finished_folds()
-    identity = {
+    fingerprint = {
         "run": run.path.name,
         # The held-out predictions of a fold identify its model.
         "models": {str(fold): digest_file(run.fold(fold).oof_path) for fold in folds},
@@ -141,7 +112,7 @@ def predict_file(
         chunks,
         output_path,
         lambda pairs: judge.predict(pairs, swap=options.swap),
-        identity=identity,
+        fingerprint=fingerprint,
         prepare=prepare,
     )
     return FilePrediction(report, len(folds), tally.describe() if report.is_joined else {})
@@ -151,12 +122,9 @@ def predict_file(
 class Tally:
     """Sums over predictions, added up chunk by chunk.
 
-    n_rows, n_truncated, n_degenerate
-        All rows, truncated rows, and rows with identical or blank responses.
-    n_swapped, n_flips
-        Rows scored in both orders, and those among them whose most probable class changed.
-    bias
-        Sum of P(first shown wins) - P(second shown wins), averaged over both orders.
+    `n_degenerate` rows have identical or blank responses. Of the `n_swapped` rows scored in both
+    orders, `n_flips` changed their most probable class; `bias` is the sum over these of
+    P(first shown wins) - P(second shown wins), averaged over both orders.
     """
 
     n_rows: int = 0
@@ -202,12 +170,8 @@ class Tally:
 class LabelCounts:
     """Counts of rows that got soft labels.
 
-    n
-        Rows written.
-    n_out_of_fold
-        Rows among them that the run was trained on, labelled by the folds that held them out.
-    n_seen
-        Rows that every fold was trained on; they are not written.
+    Of the `n` rows written, the run was trained on `n_out_of_fold`, labelled by the folds that held
+    them out. Every fold was trained on `n_seen` further rows, which are not written.
     """
 
     n: int
@@ -235,34 +199,11 @@ def label_pairs(
     device: str | None = None,
     overwrite: bool = False,
 ) -> LabelCounts:
-    """Write pairs with the probabilities of a run as soft labels, and with their provenance.
+    """Write pairs to a parquet file with soft labels by a run.
 
-    Each row is labelled by the mean of the folds that were not trained on it. The file stores which
-    folds were trained on which rows, so that a fit can refuse labels of a fold that saw the row.
-
-    Parameters
-    ----------
-    run
-        The teacher.
-    pairs
-        A pairs table; its labels are kept, and its soft labels are replaced.
-    out
-        The parquet file to write.
-    cache_dir
-        Folder of converted backbones.
-    folds
-        The finished folds to use; all of them when None.
-    device
-        `cpu` or `cuda`; None means the device of the fit.
-    overwrite
-        Replace `out` if it exists.
-
-    Raises
-    ------
-    RunError
-        When a fold is not finished, or the rows that the run was trained on are not known.
-    PairsError
-        When `out` is not a parquet file, or no row is left to label.
+    Each row is labelled by the mean of the folds (all finished ones, or `folds`) that were not
+    trained on it. The file stores which folds were trained on which rows, so that a fit can refuse
+    labels of a fold that saw the row. PairsError is raised when no row is left to label.
     """
     if Path(out).suffix != ".parquet":
         raise PairsError(f"{out}: expected a file that ends in .parquet, which stores the teacher.")

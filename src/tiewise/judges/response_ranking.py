@@ -1,10 +1,9 @@
-"""From probabilities between every two answers to one ranking, with the doubt about each place.
+"""Rank several responses by the probabilities between every two, with intervals of the ranks.
 
 Strengths are those of Newman's model, in which a tie is an outcome of its own: with strengths s
 and a tie parameter v, the odds of i winning, j winning and a tie are s_i : s_j : 2 v sqrt(s_i s_j).
-evalica fits it to the predicted probabilities as if they were shares of votes. The places are
-uncertain as votes are: many tournaments are drawn from the same probabilities, one vote for every
-two answers, each is ranked in the same way, and the places are counted.
+evalica fits it to the predicted probabilities as if they were shares of votes. For the intervals,
+tournaments with one vote for every two responses are drawn from the probabilities and ranked.
 """
 
 from __future__ import annotations
@@ -89,30 +88,24 @@ def rank_answers(
     confidence_level: float = 0.95,
     seed: int = 0,
 ) -> Ranking:
-    """Rank answers by the probabilities between every two of them.
+    """Rank responses by the probabilities between every two of them.
 
     Parameters
     ----------
     probs
         ``probs[i, j]`` are P(i wins), P(j wins), P(tie), shape (n, n, 3), with
         ``probs[j, i] == probs[i, j, [1, 0, 2]]``; the diagonal is not read.
-    n_resamples
-        How many tournaments are drawn for the doubt about the places.
+    n_resamples, seed
+        Number of tournaments that are drawn for the intervals of the places, and their seed.
     confidence_level
         Mass of the interval of each place, in (0, 1).
-    seed
-        Seed of the draws.
-
-    Returns
-    -------
-    Ranking
 
     Raises
     ------
     PairsError
-        When there are fewer than two answers.
+        There are fewer than two responses.
     ScoresError
-        When `n_resamples` or `confidence_level` is out of range.
+        `n_resamples` or `confidence_level` is out of range.
 
     Examples
     --------

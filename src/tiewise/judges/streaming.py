@@ -4,7 +4,8 @@ Chunk number k belongs to process ``k % n_processes``. Its predictions are writt
 ``OUT.shards/shard-00000k-DIGEST.parquet``, named by the digest of its bytes. An intact shard is not
 computed again, so a killed job resumes at the first missing shard. The process that writes the last
 missing shard joins all of them in the order of the input; no process waits for another.
-``identity.json`` in the folder names input, model and options; shards of another job are refused.
+``fingerprint.json`` in the folder has the digests of input and models, and the options; shards of
+another job are refused.
 """
 
 from __future__ import annotations
@@ -34,14 +35,8 @@ _log = logging.getLogger(__name__)
 class StreamReport:
     """Result of a streamed prediction.
 
-    n_shards
-        Number of shards of all processes.
-    n_written, n_found
-        Shards of this process that it wrote now, and that existed already.
-    n_rows
-        Rows in the joined file; 0 when other processes still have shards to write.
-    is_joined
-        Whether the output is complete.
+    `n_shards` are those of all processes; this process wrote `n_written` and found `n_found`.
+    `n_rows` is 0 when other processes still have shards to write.
     """
 
     n_shards: int
@@ -56,35 +51,18 @@ def predict_stream(
     output_path: Path | str,
     predict: Callable[[pd.DataFrame], pd.DataFrame],
     *,
-    identity: dict[str, Any],
+    fingerprint: dict[str, Any],
     process_index: int | None = None,
     n_processes: int | None = None,
     prepare: Callable[[pd.DataFrame], pd.DataFrame] | None = None,
 ) -> StreamReport:
-    """Predict chunk by chunk and join the shards into one file in input order.
+    """Predict chunk by chunk and join the shards into one file in the order of the input.
 
-    Parameters
-    ----------
-    chunks
-        The input in order. Each chunk is a function that returns its pairs, so that a chunk with
-        an existing shard, or of another process, is not parsed.
-    output_path
-        File to write; its suffix (csv, parquet or jsonl) is its format.
-    predict
-        Function from the pairs of a chunk to their predictions, one row each, in the same order.
-    identity
-        Digests and options that the predictions depend on; JSON.
-    process_index, n_processes
-        This process and the number of processes; from ``RANK`` and ``WORLD_SIZE`` when None.
-    prepare
-        Function applied to each shard when it is joined, for example to choose columns.
-
-    Raises
-    ------
-    RunError
-        When the shards at `output_path` belong to another identity.
-    PairsError
-        When the suffix is not known, or the input has no rows.
+    Each chunk is a function that returns its pairs, so that a chunk with an existing shard, or of
+    another process, is not parsed. `fingerprint` is JSON: digests and options that the predictions
+    depend on; RunError is raised when the existing shards have another one. The process is given by
+    ``RANK`` and ``WORLD_SIZE`` unless it is named. `prepare` is applied to each shard when it is
+    joined, for example to choose columns.
     """
     output_path = Path(output_path)
     _check_suffix(output_path)
@@ -98,7 +76,7 @@ def predict_stream(
         if number % n != index:
             continue
         if n_written + n_found == 0:
-            _check_identity(folder, identity)
+            _check_fingerprint(folder, fingerprint)
             existing = _find_shards(folder)
         if number in existing:
             n_found += 1
@@ -116,12 +94,8 @@ def predict_stream(
 def write_table(table_parts: Iterable[pd.DataFrame], path: Path | str) -> int:
     """Write tables one after the other into a csv, parquet or jsonl file; return the row count.
 
-    Floats read back equal to the last bit; NaN is written as an empty cell or null.
-
-    Raises
-    ------
-    PairsError
-        When the suffix is not known, or the tables have different columns.
+    Floats read back equal to the last bit; NaN is written as an empty cell or null. PairsError is
+    raised for another suffix and for tables with different columns.
     """
     path = Path(path)
     _check_suffix(path)
@@ -150,19 +124,21 @@ def _check_suffix(path: Path) -> None:
         )
 
 
-def _check_identity(folder: Path, identity: dict[str, Any]) -> None:
-    identity_path = folder / "identity.json"
-    identity = json.loads(json.dumps(identity))
+def _check_fingerprint(folder: Path, fingerprint: dict[str, Any]) -> None:
+    fingerprint_path = folder / "fingerprint.json"
+    fingerprint = json.loads(json.dumps(fingerprint))
     with contextlib.suppress(FileNotFoundError):
-        before = json.loads(identity_path.read_bytes())
-        if before == identity:
+        before = json.loads(fingerprint_path.read_bytes())
+        if before == fingerprint:
             return
-        names = [name for name in {**before, **identity} if before.get(name) != identity.get(name)]
+        names = [
+            name for name in {**before, **fingerprint} if before.get(name) != fingerprint.get(name)
+        ]
         raise RunError(
             f"{folder} has unfinished predictions of another job ({', '.join(names)} differs). "
             "Finish that job, remove the folder, or name another output."
         )
-    write_json(identity_path, identity)
+    write_json(fingerprint_path, fingerprint)
 
 
 def _write_shard(folder: Path, number: int, table: pd.DataFrame) -> None:
@@ -192,7 +168,7 @@ def _join_if_complete(
 ) -> int | None:
     """Join the shards if all exist and return the number of rows; None if some are missing."""
     with file_lock(folder / "lock", wait=True):
-        if not (folder / "identity.json").is_file():  # another process has joined the shards
+        if not (folder / "fingerprint.json").is_file():  # another process has joined the shards
             shutil.rmtree(folder, ignore_errors=True)
             return _count_rows(output_path)
         shards = _find_shards(folder)

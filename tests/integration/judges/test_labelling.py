@@ -217,12 +217,12 @@ def test_what_a_run_has_seen_must_be_known(folder, tmp_path):
     with pytest.raises(RunError, match="is damaged"):
         open_teacher(teacher, [0])
     path.write_bytes(kept)
-    identity = teacher.fold(0).fingerprint_path
-    text = identity.read_text()
-    identity.write_text(json.dumps(json.loads(text) | {"init_from": "digest"}))
+    fingerprint = teacher.fold(0).fingerprint_path
+    text = fingerprint.read_text()
+    fingerprint.write_text(json.dumps(json.loads(text) | {"init_from": "digest"}))
     with pytest.raises(RunError, match="fold 0 of teacher was fitted with --init-from"):
         open_teacher(teacher, [0])
-    identity.write_text(text)
+    fingerprint.write_text(text)
 
 
 def test_the_command_says_what_it_did(folder, capsys):

@@ -54,7 +54,7 @@ def test_any_number_of_processes_and_any_chunks_give_one_file(
     for index in reversed(range(n_processes)):
         report = predict_stream(
             cut(table, size), path, predict,
-            identity={}, process_index=index, n_processes=n_processes,
+            fingerprint={}, process_index=index, n_processes=n_processes,
         )  # fmt: skip
         assert report.is_joined <= path.exists()
         assert report.is_joined == (index == 0)
@@ -69,7 +69,7 @@ def test_a_process_without_a_chunk_leaves_nothing_behind(tmp_path):
     for index in (0, 1):
         report = predict_stream(
             cut(table, 1), tmp_path / "out.csv", predict,
-            identity={}, process_index=index, n_processes=2,
+            fingerprint={}, process_index=index, n_processes=2,
         )  # fmt: skip
         assert report.is_joined == (index == 0)
     assert [found.name for found in tmp_path.iterdir()] == ["out.csv"]
@@ -90,9 +90,9 @@ def test_a_killed_job_goes_on_at_the_first_missing_shard(tmp_path_factory, n_bef
         return predict(pairs)
 
     with pytest.raises(KeyboardInterrupt):
-        predict_stream(cut(table, 2), path, die_after, identity={"model": "x"})
+        predict_stream(cut(table, 2), path, die_after, fingerprint={"model": "x"})
     assert not path.exists()
-    report = predict_stream(cut(table, 2), path, predict, identity={"model": "x"})
+    report = predict_stream(cut(table, 2), path, predict, fingerprint={"model": "x"})
     assert (report.n_found, report.n_written) == (n_before, 6 - n_before)
     pd.testing.assert_frame_equal(read(path), predict(table), check_exact=True)
 
@@ -105,7 +105,7 @@ def test_a_damaged_shard_is_predicted_again(tmp_path_factory, damage, place):
     """Whatever happened to it on the disk, the joined file is the direct prediction."""
     path = tmp_path_factory.mktemp("stream") / "out.csv"
     table = pd.DataFrame({"id": np.arange(12), "length": np.arange(12)})
-    job = {"identity": {}, "n_processes": 2}
+    job = {"fingerprint": {}, "n_processes": 2}
     predict_stream(cut(table, 2), path, predict, process_index=0, **job)
     shard, other, _ = sorted(path.with_name("out.csv.shards").glob("shard-*"))
     content = bytearray(shard.read_bytes())
@@ -131,10 +131,12 @@ def test_shards_of_another_job_are_refused(tmp_path):
     """Unfinished predictions of another model are named and left alone."""
     table = pd.DataFrame({"id": [1, 2], "length": [1, 2]})
     options = {"process_index": 0, "n_processes": 2}
-    predict_stream(cut(table, 1), tmp_path / "out.csv", predict, identity={"run": "a"}, **options)
+    predict_stream(
+        cut(table, 1), tmp_path / "out.csv", predict, fingerprint={"run": "a"}, **options
+    )
     with pytest.raises(RunError, match=r"another job \(run differs\)"):
         predict_stream(
-            cut(table, 1), tmp_path / "out.csv", predict, identity={"run": "b"}, **options
+            cut(table, 1), tmp_path / "out.csv", predict, fingerprint={"run": "b"}, **options
         )
 
 
@@ -144,7 +146,7 @@ def test_a_process_that_comes_late_finds_the_finished_file(tmp_path):
 
     path = tmp_path / "out.jsonl"
     table = pd.DataFrame({"id": [1, 2, 3], "length": [1, 2, 3]})
-    predict_stream(cut(table, 1), path, predict, identity={})
+    predict_stream(cut(table, 1), path, predict, fingerprint={})
     assert _join_if_complete(tmp_path / "out.jsonl.shards", 3, path, lambda part: part) == 3
 
 
@@ -153,16 +155,16 @@ def test_ids_that_are_numbers_in_one_chunk_and_words_in_the_next_become_words(tm
     table = pd.DataFrame({"id": [1, 2], "length": [1, 2]})
     words = pd.DataFrame({"id": ["x", "y"], "length": [1, 2]})
     chunks = [lambda: table, lambda: words]
-    predict_stream(chunks, tmp_path / "out.parquet", predict, identity={})
+    predict_stream(chunks, tmp_path / "out.parquet", predict, fingerprint={})
     assert read(tmp_path / "out.parquet")["id"].tolist() == ["1", "2", "x", "y"]
 
 
 def test_an_empty_input_and_an_unknown_suffix_are_refused(tmp_path):
     """Both are named before anything is written."""
     with pytest.raises(PairsError, match="no rows"):
-        predict_stream([], tmp_path / "out.csv", predict, identity={})
+        predict_stream([], tmp_path / "out.csv", predict, fingerprint={})
     with pytest.raises(PairsError, match=r"\.xlsx"):
-        predict_stream([], tmp_path / "out.xlsx", predict, identity={})
+        predict_stream([], tmp_path / "out.xlsx", predict, fingerprint={})
 
 
 @given(
