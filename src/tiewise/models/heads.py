@@ -50,7 +50,7 @@ def reset_head(network: Any, config: ModelConfig) -> None:
 
 
 def keep_precision(module: nn.Module, dtype: torch.dtype) -> None:
-    """Make a module compute in `dtype`, whatever its inputs' dtype and also under autocast."""
+    """Make a module compute in `dtype`, for inputs of any dtype and under autocast."""
     # A partial of a bound method, not a closure: peft copies the module deeply, and a closure in
     # the copy would still call the original.
     module.forward = functools.partial(_forward_in, module.forward, dtype)

@@ -119,7 +119,7 @@ def _make_classifier(
 
 
 def _check_same_model(found: ModelConfig, wanted: ModelConfig, adapter_dir: Path) -> None:
-    """Refuse to start from an adapter of another configuration; the backbone is checked apart."""
+    """Refuse an adapter of another configuration; the backbone is checked elsewhere."""
     ignored: dict[str, Any] = {"backbone": "", "revision": None, "backbone_sha256": None}
     difference = first_difference(
         asdict(replace(found, **ignored)), asdict(replace(wanted, **ignored))

@@ -139,7 +139,7 @@ class StepDataset(Dataset[Step]):
             n_processes=self.n_processes,
         )
         own = [rows[positions] for positions in plans[self.process_index]]
-        # Processes that share weights meet in every forward pass, so each runs the same number.
+        # Processes that share weights need equally many forward passes.
         n_idle = max(map(len, plans)) - len(own)
         shortest = rows[[int(lengths.argmin())]]
         return Step(own + [shortest] * n_idle, n_idle, len(rows) * self._mean_weight)

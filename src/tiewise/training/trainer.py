@@ -196,14 +196,14 @@ class StepTrainer(transformers.Trainer):
             torch.cuda.empty_cache()
         self.steps.micro_batch_tokens //= 2
         _log.warning(
-            "step %d: out of memory; micro-batches now hold %d tokens. The rows of a step stay.",
+            "step %d: out of memory; micro-batches now hold %d tokens. Steps keep their rows.",
             index + 1,
             self.steps.micro_batch_tokens,
         )
         return self.steps[index]
 
     def _can_halve(self, index: int) -> bool:
-        """Return whether a token budget rules the micro-batches and one has two rows or more."""
+        """Return whether tokens limit the micro-batches and one of them has two rows or more."""
         if self.train_config.n_micro_batches or self.args.world_size > 1:
             return False
         return any(len(rows) > 1 for rows in self.steps[index].micro_batches)
@@ -285,11 +285,7 @@ class StepTrainer(transformers.Trainer):
 
 
 def check_fsdp(plugin: Any, *, is_scaled: bool) -> None:
-    """Check that the FSDP plugin of accelerate, if there is one, changes neither weights nor head.
-
-    FSDP 1 flattens weights; mixed precision casts them to bfloat16, or to float16 with scaled
-    gradients.
-    """
+    """Refuse FSDP 1, which flattens weights, and mixed precision, which casts weights and head."""
     is_supported = plugin is None or (
         plugin.fsdp_version == 2 and plugin.mixed_precision_policy is None and not is_scaled
     )

@@ -1,4 +1,4 @@
-"""Layouts of a batch, and attention that keeps its rows apart."""
+"""Layouts of a batch, and attention that separates its rows."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""The classifier: one gradient in every layout, and nothing in the graph that need not be."""
+"""The classifier: one gradient in every layout, and a graph of only what is trained."""
 
 import itertools
 
@@ -83,20 +83,20 @@ def test_frozen_layers_have_no_graph(backbone, layout, tuning, mode, cache_dir):
     classifier = build_tiny(
         backbone, cache_dir, n_frozen_layers=2, tuning=tuning, checkpointing=mode
     )
-    asks = []
+    requests = []
     for layer in classifier.layers[:2]:
-        layer.register_forward_hook(lambda *call: asks.append(call[-1].requires_grad))
+        layer.register_forward_hook(lambda *call: requests.append(call[-1].requires_grad))
     kept_below, places = [], []
 
     def keep(part):
-        kept_below.append(len(asks) < 2)
+        kept_below.append(len(requests) < 2)
         return part
 
     classifier.layers[2].register_forward_pre_hook(lambda *_: places.append(len(kept_below)))
     batch = collate(make_rows(), range(8), layout=layout, pad_id=0)
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda part: part):
         logits = classifier(batch)
-    assert asks == [False, False]
+    assert requests == [False, False]
     assert places[0] == 0
     logits.sum().backward()
     frozen = [part for layer in classifier.layers[:2] for part in layer.parameters()]
