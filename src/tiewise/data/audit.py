@@ -18,7 +18,13 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from tiewise.data.folds import fold_by_group, fold_by_id, fold_by_position, normalise_first_turn
+from tiewise.data.folds import (
+    Folds,
+    fold_by_group,
+    fold_by_id,
+    fold_by_position,
+    normalise_first_turn,
+)
 from tiewise.data.labels import Winner
 from tiewise.data.pairs import TEXT_COLUMNS, is_degenerate, row_digests, text_lengths
 from tiewise.errors import FoldError
@@ -215,7 +221,7 @@ def _largest_groups(pairs: pd.DataFrame) -> Figures:
 def _measure_leakage(
     pairs: pd.DataFrame, n_splits: int, seed: int, omitted: dict[str, str]
 ) -> Figures:
-    rules: Mapping[str, Callable[[], Any]] = {
+    rules: Mapping[str, Callable[[], Folds]] = {
         "position": lambda: fold_by_position(len(pairs), n_splits),
         "id": lambda: fold_by_id(pairs["id"], n_splits),
         "group": lambda: fold_by_group(pairs["group"], pairs["label"], n_splits, seed=seed),
@@ -224,22 +230,15 @@ def _measure_leakage(
     for name, rule in rules.items():
         try:
             folds = rule()
+            figures[name] = leak_share(pairs["group"], folds)
         except FoldError as error:
             omitted[f"leakage by {name}"] = str(error)
-            continue
-        figures[name] = leak_share(pairs["group"], folds)
-        if name == "group":
-            figures |= _measure_near_leakage(pairs, folds, omitted)
+    if "group" in figures:  # the last rule, so `folds` are by group
+        try:
+            figures["group, near-duplicates"] = leak_share(merge_near_duplicates(pairs), folds)
+        except ImportError:
+            omitted["near-duplicates"] = "rensa is not installed: pip install 'tiewise[audit]'"
     return figures
-
-
-def _measure_near_leakage(pairs: pd.DataFrame, folds: Any, omitted: dict[str, str]) -> Figures:
-    try:
-        merged = merge_near_duplicates(pairs)
-    except ImportError:
-        omitted["near-duplicates"] = "rensa is not installed: pip install 'tiewise[audit]'"
-        return {}
-    return {"group, near-duplicates": leak_share(merged, folds)}
 
 
 def _describe_tokens(
@@ -258,10 +257,8 @@ def _describe_tokens(
         kept = np.asarray(rows, dtype=np.int64).reshape(-1, 3)
         cut = (lengths - kept).sum(axis=0) / np.maximum(lengths.sum(axis=0), 1)
         figures[f"{rule}, truncated rows"] = int((kept < lengths).any(axis=1).sum())
-        figures |= {
-            f"{rule}, share cut of {name}": float(x)
-            for name, x in zip(TEXT_COLUMNS, cut, strict=True)
-        }
+        for name, share in zip(TEXT_COLUMNS, cut.tolist(), strict=True):
+            figures[f"{rule}, share cut of {name}"] = share
         is_lost = (lengths[:, 2] > 0) & (kept[:, 2] == 0)
         figures[f"{rule}, rows without response_b"] = int(is_lost.sum())
     return figures

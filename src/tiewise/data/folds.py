@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -186,7 +187,9 @@ def fold_by_group(
     counts = np.zeros((len(names), len(classes) + 1))  # (n_groups, n_classes + all)
     np.add.at(counts, (group_codes, label_codes), 1)
     counts[:, -1] = counts[:, :-1].sum(axis=1)
-    order = _largest_first(names, counts[:, -1], seed)
+    # Large groups first, so that small ones can balance them; equal sizes in the order of digests.
+    digests = np.array([_digest(f"{seed}:{name}") for name in names])
+    order = np.lexsort((digests, -counts[:, -1]))
     return _assign_stratified(counts, order, n_splits)[group_codes]
 
 
@@ -239,30 +242,20 @@ def _assign_stratified(
     return fold_of_group
 
 
-def _largest_first(
-    names: npt.NDArray[np.str_], sizes: npt.NDArray[np.float64], seed: int
-) -> npt.NDArray[np.intp]:
-    """Sort groups by size, so that small ones can balance the large ones; ties by digest."""
-    digests = np.array([_digest(f"{seed}:{name}") for name in names])
-    return np.lexsort((digests, -sizes))
-
-
 def _digest(text: str) -> str:
     data = text.encode("utf-8", "surrogatepass")
     return hashlib.blake2b(data, digest_size=8).hexdigest()
 
 
 def _as_integer(value: Any) -> int:
-    try:
+    with suppress(TypeError, ValueError, OverflowError):
         number = int(value)
-    except (TypeError, ValueError, OverflowError):
-        number = None
-    if number is None or (not isinstance(value, str) and number != value):
-        raise FoldError(
-            f"id is {value!r:.40}; expected an integer for folds by id. "
-            "Assign folds by group or by position instead."
-        )
-    return number
+        if isinstance(value, str) or number == value:
+            return number
+    raise FoldError(
+        f"id is {value!r:.40}; expected an integer for folds by id. "
+        "Assign folds by group or by position instead."
+    )
 
 
 def _check_n_splits(n_splits: int) -> None:

@@ -19,7 +19,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from tiewise.data.folds import derive_groups
-from tiewise.data.labels import PROB_COLUMNS, WINNER_WORDS, WORD_OF_WINNER, swap_labels
+from tiewise.data.labels import PROB_COLUMNS, WINNER_WORDS, WORD_OF_WINNER
 from tiewise.data.parse import count_characters
 from tiewise.errors import PairsError
 
@@ -120,9 +120,7 @@ def swap_pairs(pairs: pd.DataFrame) -> pd.DataFrame:
     0        [5]        [4]      1  model_b
     """
     swapped = pairs.rename(columns=_SWAPPED_COLUMNS)[list(pairs.columns)]
-    labels, is_known = pairs["label"].copy(), pairs["label"].notna()
-    labels[is_known] = swap_labels(labels[is_known].to_numpy(dtype=np.int8))
-    swapped["label"] = labels
+    swapped["label"] = pairs["label"].replace({0: 1, 1: 0})
     swapped["winner"] = pairs["winner"].replace({"model_a": "model_b", "model_b": "model_a"})
     return swapped
 
