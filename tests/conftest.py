@@ -1,8 +1,7 @@
-"""No test reaches the network, and Hypothesis is the same on every machine.
+"""Settings of Hypothesis and of the network for all tests.
 
-pytest-socket lets a test and its fixtures reach loopback alone; pyproject.toml says so. What a test
-starts in another process is told that there is no hub. The environment variable TIEWISE_EXAMPLES
-says how many examples a law is tried on; the session `pythons` tries more.
+pytest-socket (see pyproject.toml) allows loopback addresses only; child processes run offline.
+TIEWISE_EXAMPLES sets the number of examples per property; the session `pythons` tries more.
 """
 
 import os

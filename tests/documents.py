@@ -1,8 +1,8 @@
-"""Commands and Python blocks of the pages, in order, and which of them a test may run.
+"""Read the commands and Python blocks of the pages, and the reasons not to run some of them.
 
-A block is left alone when the line above it says so, ``<!-- not run: REASON -->``; a single command
-when its own comment does, as in ``# on a GPU``. Reasons are few and named here, so that what is not
-run can be counted.
+A block is skipped when the line above it is ``<!-- not run: REASON -->``; a single command when its
+comment names a reason, as in ``# on a GPU``. The reasons are listed here, so that skipped commands
+can be counted.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 NOTEBOOKS = ("analysis.md",)
-"""Pages that a session of their own executes."""
+"""Pages that the session `notebook` executes."""
 PAGES = tuple(
     path
     for path in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
@@ -23,7 +23,7 @@ PAGES = tuple(
 REASONS = {
     "installs": "installs packages, builds, launches processes, or is a session of nox",
     "kaggle": "needs Kaggle's folders and GPUs",
-    "gpu": "needs CUDA: refused for want of it, and for nothing else",
+    "gpu": "needs CUDA, and is refused only because it is missing",
     "hub": "needs a hub",
     "browser": "needs a browser, or waits for one",
     "minutes": "takes minutes",
@@ -47,16 +47,16 @@ _BLOCK = re.compile(
 
 @dataclass(frozen=True)
 class Step:
-    """One command, or one block of Python, that a page tells its reader to run."""
+    """One command, or one block of Python, of a page."""
 
     text: str
     is_code: bool
     why_not: str | None
-    """Why a test does not run it, one of the reasons; None: it is run."""
+    """One of the reasons not to run it; None if it is run."""
 
 
 def read_steps(text: str) -> list[Step]:
-    """Return what a page tells its reader to run, in order."""
+    """Return the commands and Python blocks of a page, in order."""
     steps = []
     for block in _BLOCK.finditer(text):
         if block["kind"] == "python":

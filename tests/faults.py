@@ -1,9 +1,8 @@
-"""Faults to inject: processes stopped at any moment or system call, and files damaged.
+"""Inject faults: stop processes at any moment or system call, and damage files.
 
-The processes are forked from one that has imported everything, so that a whole fit costs a second
-or two and not ten; apart from that they are what ``python -m tiewise`` is. How many faults are
-injected is said by ``TIEWISE_TORTURE``: quick (the default) or full. ``TIEWISE_RESUMED`` says after
-how many of them a fit goes on to its end, which is what takes the time.
+Processes are forked from one that has imported everything, so that a fit takes one or two seconds
+instead of ten. ``TIEWISE_TORTURE`` (quick, the default, or full) sets the number of faults, and
+``TIEWISE_RESUMED`` the number of faults after which a fit is resumed to its end.
 """
 
 from __future__ import annotations
@@ -41,28 +40,23 @@ CONTEXT.set_forkserver_preload(
     ]
 )
 FLAGS = ("--preset", "tiny", "--data", "train.csv")
-"""A fit of 24 steps with a checkpoint every second one."""
+"""A fit of 24 steps with a checkpoint every second step."""
 
 
 def scaled(*, quick: int, full: int) -> int:
-    """Return how many faults to inject."""
+    """Return the number of faults to inject."""
     return full if os.environ.get("TIEWISE_TORTURE") == "full" else quick
 
 
 def n_resumed(*, quick: int, full: int) -> int:
-    """Return after how many faults, spread over all of them, a fit shall go on to its end."""
+    """Return the number of faults, spread over all, after which a fit is resumed to its end."""
     return int(os.environ.get("TIEWISE_RESUMED", scaled(quick=quick, full=full)))
 
 
 class Forked:
-    """A function in a process of its own; what it says goes to a file.
+    """A function that runs in its own process and in `folder`; its output goes to a file.
 
-    Parameters
-    ----------
-    folder
-        Where it works.
-    function, arguments
-        What it does; an integer that it returns is its exit status.
+    An integer that the function returns is the exit status.
     """
 
     def __init__(self, folder: Path, function: Callable[..., Any], *arguments: Any) -> None:
@@ -80,7 +74,7 @@ class Forked:
 
     @property
     def is_alive(self) -> bool:
-        """Whether it runs still."""
+        """Whether it is still running."""
         return self._process.is_alive()
 
     def send(self, number: int) -> None:
@@ -89,7 +83,7 @@ class Forked:
             os.kill(self.id, number)
 
     def wait_until_paused(self) -> None:
-        """Return once it has stopped itself; see :func:`fit_to`."""
+        """Return when it has stopped itself; see :func:`fit_to`."""
         status_path = Path(f"/proc/{self.id}/status")
         while "\nState:\tT" not in status_path.read_text():
             assert self.is_alive, self.messages()
@@ -101,7 +95,7 @@ class Forked:
         return self._process.exitcode
 
     def messages(self) -> str:
-        """Return what it wrote on standard output and standard error."""
+        """Return its standard output and standard error."""
         return self._log_path.read_text(errors="replace") if self._log_path.is_file() else ""
 
 
@@ -116,9 +110,9 @@ def fit(folder: Path, run: str, *flags: str) -> Forked:
 
 
 def fit_to(folder: Path, run: str, step: int) -> Forked:
-    """Start a fit and return it paused after a step, before it saves: SIGCONT lets it go on.
+    """Start a fit and return it paused after a step, before it saves; SIGCONT resumes it.
 
-    So a signal comes when it should, however slow this machine is just now.
+    A signal therefore arrives at the same step on a slow machine too.
     """
     process = Forked(folder, _pause_after, step, "fit", *FLAGS, "--run", run)
     process.wait_until_paused()
@@ -131,7 +125,7 @@ def fold_of(folder: Path, run: str) -> FoldFolder:
 
 
 def outcome(folder: Path, run: str) -> dict[str, str]:
-    """Return the digests of everything a finished fold is for, but the card: it names the run."""
+    """Return the digests of the files of a finished fold, except the card, which names the run."""
     fold = fold_of(folder, run)
     assert fold.is_finished
     paths = [*sorted(fold.adapter_dir.iterdir()), fold.oof_path, fold.history_path]
@@ -142,7 +136,7 @@ BLOCKED, CONNECTED = 7, 1
 
 
 def reach_out() -> int:
-    """Try to reach another machine, by name and by number."""
+    """Try to reach another machine, by name and by address."""
     for address in (("example.com", 443), ("192.0.2.1", 443)):
         try:
             socket.create_connection(address, timeout=0.2)
@@ -156,7 +150,7 @@ def reach_out() -> int:
 def _run(folder: Path, log_path: Path, function: Callable[..., Any], arguments: Any) -> None:
     import torch
 
-    import no_network  # noqa: F401 - importing it is what it does
+    import no_network  # noqa: F401 - the import blocks the network
 
     os.chdir(folder)
     descriptor = os.open(log_path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
@@ -169,7 +163,7 @@ def _run(folder: Path, log_path: Path, function: Callable[..., Any], arguments: 
 
 
 def _pause_after(step: int, *words: str) -> int:
-    """Run the command line, which stops itself once it has logged a step."""
+    """Run the command line; the process stops itself after it has logged a step."""
     from tiewise.training.callbacks import History
 
     log = History.on_log
@@ -184,14 +178,14 @@ def _pause_after(step: int, *words: str) -> int:
 
 
 def with_free_disk(n_bytes: int, *words: str) -> int:
-    """Run the command line where every disk says that it has so many bytes left."""
+    """Run the command line while every disk reports `n_bytes` of free space."""
     usage = shutil.disk_usage
     shutil.disk_usage = lambda path: usage(path)._replace(free=n_bytes)
     return _call_main(*words)
 
 
 def with_small_files(n_bytes: int, *words: str) -> int:
-    """Run the command line where no file can grow beyond a size."""
+    """Run the command line while no file can grow beyond `n_bytes`."""
     import resource
 
     resource.setrlimit(resource.RLIMIT_FSIZE, (n_bytes, n_bytes))
@@ -210,21 +204,18 @@ def _call_main(*words: str) -> int:
 _PR_SET_PTRACER = 0x59616D61
 
 Call = tuple[str, int]
-"""A system call's name, and the how manieth of that name it is."""
+"""Name of a system call, and its number among the calls of that name."""
 
 
 def kill_at(action: Callable[[], None], call: Call | None) -> tuple[int, list[Call]]:
-    """Fork, do `action` there, and kill it as it enters a system call.
+    """Run `action` in a forked process and kill it as it enters a system call.
 
-    Returns
-    -------
-    status, calls
-        The exit status (0, or minus the signal), and the calls up to there.
+    Return its exit status (0, or minus the signal), and its system calls.
     """
     assert shutil.which("strace"), "This needs strace: apt-get install strace."
     child = os.fork()
     if child == 0:
-        # Where only a parent may trace its children, this lets strace, which is none, do so too.
+        # ptrace may be limited to parents; this lets strace, a sibling, attach too.
         ctypes.CDLL(None).prctl(_PR_SET_PTRACER, ctypes.c_ulong(-1))
         os.kill(os.getpid(), signal.SIGSTOP)
         action()
@@ -233,7 +224,7 @@ def kill_at(action: Callable[[], None], call: Call | None) -> tuple[int, list[Ca
     inject = [] if call is None else ["-e", f"inject={call[0]}:signal=KILL:when={call[1]}"]
     command = ["strace", "-p", str(child), "-o", "calls", *inject]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as tracer:
-        assert "attached" in (said := tracer.stderr.readline()), said
+        assert "attached" in (line := tracer.stderr.readline()), line
         os.kill(child, signal.SIGCONT)
         _, status = os.waitpid(child, 0)
         tracer.stderr.read()

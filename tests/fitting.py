@@ -1,4 +1,4 @@
-"""The smallest fit that walks the whole path, for every test that needs one."""
+"""A small fit of all steps, for every test that needs one."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ torch.set_num_threads(1)
 
 
 def spoil_gradients(monkeypatch: Any, factor: float) -> None:
-    """Multiply what comes back from the loss to a classifier's logits."""
+    """Multiply the gradient of a classifier's logits by a factor."""
     forward = PairClassifier.forward
 
-    class Spoil(torch.autograd.Function):
+    class Scale(torch.autograd.Function):
         @staticmethod
         def forward(ctx: Any, value: torch.Tensor) -> torch.Tensor:
             return value.clone()
@@ -33,12 +33,12 @@ def spoil_gradients(monkeypatch: Any, factor: float) -> None:
             return gradient * factor
 
     monkeypatch.setattr(
-        PairClassifier, "forward", lambda self, batch: Spoil.apply(forward(self, batch))
+        PairClassifier, "forward", lambda self, batch: Scale.apply(forward(self, batch))
     )
 
 
 def configure(preset: str = "tiny", **fields: Any) -> RunConfig:
-    """Return a preset with some fields changed, whatever their section."""
+    """Return a preset with some fields changed; field names are unique over all sections."""
     config = load_preset(preset)
     for section in ("data", "template", "model", "train", "predict"):
         part = getattr(config, section)

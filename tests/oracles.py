@@ -1,4 +1,4 @@
-"""Second implementations that the package's own are checked against."""
+"""Second implementations that the tests compare the package with."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from tiewise.data.parse import repair_text
 
 
 def turns_by_eval(text: str) -> list[str]:
-    """Return what the notebook's ``eval(text, {"null": ""})`` gives, running nothing."""
+    """Return the result of the notebook's ``eval(text, {"null": ""})`` without executing text."""
     tree = ast.parse(text.strip(), mode="eval")
     assert isinstance(tree.body, ast.List)
     for position, item in enumerate(tree.body.elts):
@@ -19,7 +19,7 @@ def turns_by_eval(text: str) -> list[str]:
 
 
 def turns_by_json(text: str) -> list[str | None] | None:
-    """Return the turns as json reads them, or None where json or the flat list says no."""
+    """Return the turns as json reads them; None if it is not JSON or not a list of strings."""
     try:
         value = json.loads(text)
     except (ValueError, RecursionError):

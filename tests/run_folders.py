@@ -1,7 +1,7 @@
-"""A finished run folder made of simulated pairs, without fitting anything.
+"""Finished run folders of simulated pairs, written without a fit.
 
-The predictions are the true probabilities with noise and a taste for the response shown first, so
-every figure has something to show.
+The predictions are the true probabilities with noise and a position bias, so that no figure of a
+report is empty.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def simulated_tables(n: int, *, seed: int = 0) -> tuple[pd.DataFrame, pd.DataFra
 def simulated_run(
     artifacts_dir: Path, n: int = 300, *, preset: str = "quickstart", seed: int = 0
 ) -> tuple[RunFolder, pd.DataFrame]:
-    """Write a finished run and return it with its pairs; a baseline has no history."""
+    """Write a finished run and return it with its pairs; the feature model has no history."""
     pairs, folds, oof = simulated_tables(n, seed=seed)
     return write_run(artifacts_dir, folds, oof, preset=preset), pairs
 
@@ -70,7 +70,7 @@ def write_run(
     preset: str = "quickstart",
     is_scored: bool = True,
 ) -> RunFolder:
-    """Write the finished run that would have made these predictions; scores take a second."""
+    """Write a finished run with these predictions; computing the scores takes a second."""
     run = start_run(artifacts_dir, load_preset(preset), name=name)
     is_baseline = preset == "baseline"
     if is_baseline:  # symmetric by construction: one order is enough

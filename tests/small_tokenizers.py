@@ -1,4 +1,4 @@
-"""Real tokenizers of three families, small enough to be trained inside a test."""
+"""Small tokenizers of three families, trained when a test needs them."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def byte_level() -> TextTokenizer:
 
 
 def word_piece() -> TextTokenizer:
-    """BERT, with the truncation and padding that all-MiniLM-L6-v2's file carries."""
+    """BERT, with truncation and padding in the file, as in that of all-MiniLM-L6-v2."""
     special = {"cls_token": "[CLS]", "sep_token": "[SEP]", "pad_token": "[PAD]"}
     return TextTokenizer(_word_piece(), special)
 
@@ -78,7 +78,7 @@ def _gemma_like() -> str:
     )
     tokenizer.train_from_iterator(CORPUS, trainer)
     content = tokenizer.to_str()
-    # The bytes belong to the model's vocabulary alone; a text that spells one must not become it.
+    # Byte tokens are not added tokens: a text that spells one must not become it.
     rebuilt = Tokenizer.from_str(_without_added(content, set(bytes_)))
     rebuilt.add_tokens([AddedToken(f"<unused{i}>", normalized=False) for i in range(3)])
     return str(rebuilt.to_str())

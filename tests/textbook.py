@@ -1,4 +1,4 @@
-"""Attention as a textbook has it, and problems to hold the kernels to."""
+"""Reference implementation of attention, and random inputs to compare the kernels on."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from tiewise.models.kernels import Rows, Scoring
 
 
 def reference(query, key, value, rows, scoring):
-    """Attend row by row with a mask and repeated keys, as a textbook would."""
+    """Compute attention row by row with a mask and repeated keys."""
     outputs, query_start, key_start = [], 0, 0
     for n_queries, n_keys in zip(rows.query_lengths, rows.key_lengths, strict=True):
         own = query[query_start : query_start + n_queries].transpose(0, 1)

@@ -14,17 +14,17 @@ LONGEST = (
 
 
 def pytest_collection_modifyitems(items):
-    """Begin with the files that take longest, so that workers side by side end together."""
+    """Run the slowest files first, so that parallel workers finish together."""
     items.sort(key=lambda item: item.path.name not in LONGEST)
 
 
 @pytest.fixture(scope="session")
 def cache_dir(tmp_path_factory):
-    """One cache for all: the backbones in it are built once."""
+    """Share one cache between all tests: its backbones are built once."""
     return tmp_path_factory.mktemp("cache")
 
 
 @pytest.fixture
 def fitter(tmp_path, cache_dir):
-    """Fits fold 0 of a few pairs."""
+    """Return a function that fits fold 0 of a few pairs."""
     return Fitter(tmp_path, cache_dir)

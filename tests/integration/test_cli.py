@@ -1,4 +1,4 @@
-"""The command line: a result, or a message, and the exit status that says which end it was."""
+"""Every command ends with a result or a message, and the exit status that belongs to it."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ WINNERS = ["winner_model_a", "winner_model_b", "winner_tie"]
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """Make a folder of data, good and bad, and a finished run `base`."""
+    """Make a folder with valid and invalid data, and a finished run `base`."""
     folder = tmp_path_factory.mktemp("shell")
     write_simulation(simulate(60, seed=0), folder / "train.csv")
     train = pd.read_csv(folder / "train.csv")
@@ -57,7 +57,11 @@ def folder(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         assert run(*FIT, "--run", "base") == 0
-    for name, change in {"headless": remove_head, "halved": halve_head, "moved": move}.items():
+    for name, change in {
+        "headless": remove_head,
+        "halved": halve_head,
+        "moved": change_backbone,
+    }.items():
         copied = shutil.copytree(folder / "artifacts/runs/base", folder / "elsewhere" / name)
         change(copied / "fold0" / "adapter")
         write_manifest(copied / "fold0" / "adapter")
@@ -66,20 +70,20 @@ def folder(tmp_path_factory):
 
 
 def remove_head(adapter_dir):
-    """Leave the head out, as is lost where peft is told the wrong task."""
+    """Remove the head, as peft does when it saves with the wrong task type."""
     tensors = load_file(adapter_dir / WEIGHTS)
     save_file({n: t for n, t in tensors.items() if "score" not in n}, adapter_dir / WEIGHTS)
 
 
 def halve_head(adapter_dir):
-    """Leave two classes of three."""
+    """Keep two of the three classes."""
     tensors = load_file(adapter_dir / WEIGHTS)
     tensors |= {name: part[:2].copy() for name, part in tensors.items() if "score" in name}
     save_file(tensors, adapter_dir / WEIGHTS)
 
 
-def move(adapter_dir):
-    """Say that other weights were below."""
+def change_backbone(adapter_dir):
+    """Name other backbone weights in the adapter."""
     card = json.loads((adapter_dir / "classifier.json").read_bytes())
     write_json(adapter_dir / "classifier.json", card | {"backbone_sha256": 64 * "0"})
 
@@ -88,13 +92,13 @@ def run(*words):
     """Return the exit status, whether it is returned or raised."""
     try:
         return main(words)
-    except SystemExit as left:
-        return left.code
+    except SystemExit as error:
+        return error.code
 
 
 @pytest.fixture
 def here(folder, monkeypatch):
-    """Work in the folder, with nothing named by the environment."""
+    """Work in the folder, without environment variables of tiewise."""
     monkeypatch.chdir(folder)
     monkeypatch.delenv("TIEWISE_DATA", raising=False)
     monkeypatch.delenv("TIEWISE_ARTIFACTS", raising=False)
@@ -153,7 +157,7 @@ REFUSED_FITS = {
     "--backbone ./nowhere": "no such folder",
     "--backbone .": "config.json",
     "--backbone package:nonsense": "expected one of package:",
-    "--backbone nobody/nothing": "and the hub cannot",
+    "--backbone missing/missing": "and the hub cannot",
     "--backbone-sha256 00": "SHA-256",
     "--run a/b": "plain name",
     "--run ..": "plain name",
@@ -179,8 +183,8 @@ def skip_with_cuda(line):
 
 
 @pytest.mark.parametrize("flags", REFUSED_FITS)
-def test_a_fit_that_cannot_be_is_refused(here, capsys, flags):
-    """Exit status 2, a message about what was wrong, nothing on standard output, no traceback."""
+def test_impossible_fit_is_refused(here, capsys, flags):
+    """Exit status 2 and a message about the error; no traceback, and no adapter is written."""
     skip_with_cuda(flags)
     before = sorted(path for path in here.rglob("adapter/*"))
     assert run(*FIT, "--run", "new", *flags.split()) == 2
@@ -261,8 +265,8 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("line", REFUSED)
-def test_a_command_that_cannot_be_is_refused(here, capsys, line):
-    """Exit status 2, a message about what was wrong, no traceback, no file."""
+def test_impossible_command_is_refused(here, capsys, line):
+    """Exit status 2 and a message about the error; no traceback, and no file is written."""
     skip_with_cuda(line)
     assert run(*line.split()) == 2
     captured = capsys.readouterr()
@@ -271,8 +275,8 @@ def test_a_command_that_cannot_be_is_refused(here, capsys, line):
     assert not (here / "new.csv").exists()
 
 
-def test_a_name_is_free_again_after_a_refused_fit(here):
-    """What was refused does not bind the name to what was wrong."""
+def test_refused_fit_leaves_name_free(here):
+    """After a refused fit the run name can be used with another configuration."""
     assert run(*FIT, "--run", "again", "--n-layers", "99") == 2
     assert run(*FIT, "--run", "again", "--n-epochs", "1", "--data", "one_class.csv") == 0
 
@@ -289,8 +293,8 @@ ODD_FITS = {
 
 
 @pytest.mark.parametrize("name", ODD_FITS)
-def test_an_odd_fit_is_done_all_the_same(here, name):
-    """Too large a batch, too small a budget, one class only: it comes to its end."""
+def test_unusual_fit_finishes(here, name):
+    """A too large batch, a too small token budget or a single class does not stop a fit."""
     assert run(*FIT, "--run", name, *ODD_FITS[name].split()) == 0
 
 
@@ -308,8 +312,8 @@ def test_an_odd_fit_is_done_all_the_same(here, name):
         [*FIT, "--run", "pure", "--n-epochs", "1"],
     ],
 )
-def test_json_is_all_there_is_on_standard_output(here, capfd, words):
-    """One object and nothing more, whatever libraries have to say; ASCII, so for any locale."""
+def test_json_is_the_only_output(here, capfd, words):
+    """Standard output is one line with one JSON object, in ASCII for any locale."""
     assert run(*words, "--json") == 0
     out = capfd.readouterr().out
     assert isinstance(json.loads(out), dict)
@@ -317,8 +321,8 @@ def test_json_is_all_there_is_on_standard_output(here, capfd, words):
     assert out.isascii()
 
 
-def test_an_export_is_complete_and_scores_as_the_run_does(here, capsys):
-    """Loaded by transformers alone; its card has the scores and says what nobody has tried."""
+def test_export_is_complete(here, capsys):
+    """Transformers loads it with the scores of the run; the card says what is untested."""
     assert run("export", "base", "--out", "plain", "--json") == 0
     done = json.loads(capsys.readouterr().out)
     assert done["path"] == "plain"
@@ -333,7 +337,7 @@ def test_an_export_is_complete_and_scores_as_the_run_does(here, capsys):
 
 
 @pytest.mark.parametrize("words", ["predict --run base --data test.csv", "export base"])
-def test_without_torch_it_is_said_how_to_get_it(here, capsys, monkeypatch, words):
+def test_missing_torch_is_named(here, capsys, monkeypatch, words):
     """A message names the package and the extra; no traceback."""
     for name in ("tiewise.models.pretrained", "tiewise.serving.export"):
         monkeypatch.delitem(sys.modules, name, raising=False)
@@ -342,8 +346,8 @@ def test_without_torch_it_is_said_how_to_get_it(here, capsys, monkeypatch, words
     assert "needs torch, which is not installed: run pip install" in capsys.readouterr().err
 
 
-def test_a_finished_fold_needs_nothing(here, capsys):
-    """Gone on with, it says so and ends well; nothing is fitted again."""
+def test_finished_fold_is_not_fitted_again(here, capsys):
+    """With ``--resume`` the command says that there is nothing to do, and writes no file."""
     adapter = here / "artifacts" / "runs" / "base" / "fold0" / "adapter"
     before = [path.stat().st_mtime_ns for path in sorted(adapter.iterdir())]
     assert run(*FIT, "--run", "base", "--resume") == 0
@@ -351,8 +355,8 @@ def test_a_finished_fold_needs_nothing(here, capsys):
     assert [path.stat().st_mtime_ns for path in sorted(adapter.iterdir())] == before
 
 
-def test_overwriting_fits_the_same_again(here):
-    """What stood there is gone, and what comes is the same."""
+def test_overwriting_gives_equal_adapter(here):
+    """``--overwrite`` removes the old files, and the same configuration gives the same bytes."""
     assert run(*FIT, "--run", "twice", "--n-epochs", "1") == 0
     adapter = here / "artifacts" / "runs" / "twice" / "fold0" / "adapter"
     manifest = (adapter / "manifest.json").read_bytes()
@@ -362,8 +366,8 @@ def test_overwriting_fits_the_same_again(here):
     assert not (adapter.parent / "stray").exists()
 
 
-def test_data_named_by_the_environment_must_be_there(here, monkeypatch, capsys):
-    """TIEWISE_DATA is read after --data, and a wrong one is no reason to take another file."""
+def test_missing_data_of_environment_is_refused(here, monkeypatch, capsys):
+    """A TIEWISE_DATA or TIEWISE_ARTIFACTS that cannot be used is an error, not ignored."""
     monkeypatch.setenv("TIEWISE_DATA", "nowhere.csv")
     assert run("fit", "--preset", "tiny", "--run", "new") == 2
     assert "nowhere.csv" in capsys.readouterr().err
@@ -371,8 +375,8 @@ def test_data_named_by_the_environment_must_be_there(here, monkeypatch, capsys):
     assert run(*FIT, "--run", "new") == 2
 
 
-def test_nothing_in_the_data_commands_the_terminal(here, capfd):
-    """Control characters of ids and columns are spelled out in messages and results."""
+def test_data_cannot_control_the_terminal(here, capfd):
+    """Control characters of ids and columns are escaped in messages and results."""
     for words in (["audit", "escapes.csv"], [*FIT, "--data", "escapes.csv", "--fold", "9"]):
         run(*words)
     text = "\x1b]0;owned\x07"
@@ -384,7 +388,7 @@ def test_nothing_in_the_data_commands_the_terminal(here, capfd):
 
 
 def shell(line, folder, **environment):
-    """Run a line of shell in which `tiewise` is this package; no torch is needed for these."""
+    """Run a line of bash in which `tiewise` is this package."""
     program = f'tiewise() {{ {sys.executable} -m tiewise "$@"; }}\nset -o pipefail\n{line}'
     return subprocess.run(
         ["bash", "-c", program],
@@ -409,8 +413,8 @@ def shell(line, folder, **environment):
         ("mkdir gone && cd gone && rmdir ../gone && tiewise audit nowhere.csv", 2),
     ],
 )
-def test_a_shells_ways_are_no_surprise(folder, line, status):
-    """Nobody reads on, a stream is closed, the disk is full, the folder is gone."""
+def test_shell_conditions_are_handled(folder, line, status):
+    """A pipe without a reader, a closed stream, a full disk or a missing folder: no traceback."""
     done = shell(line, folder)
     assert done.returncode == status, done.stderr
     assert b"Traceback" not in done.stderr
@@ -418,8 +422,8 @@ def test_a_shells_ways_are_no_surprise(folder, line, status):
 
 
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8"])
-def test_any_locale_will_do(folder, encoding):
-    """Words no encoding of the terminal holds are spelled out, not fatal."""
+def test_any_locale_is_supported(folder, encoding):
+    """Characters that the encoding of the terminal lacks are escaped."""
     pairs = pd.read_csv(folder / "train.csv").assign(model_a="mod\u00e8le \u4e2d")
     pairs.to_csv(folder / "accents.csv", index=False)
     environment = {"PYTHONIOENCODING": encoding, "PYTHONUTF8": "0", "LC_ALL": "C"}
@@ -429,8 +433,8 @@ def test_any_locale_will_do(folder, encoding):
     assert json.loads(again.stdout)
 
 
-def test_every_command_explains_itself_by_example_in_no_time(tmp_path):
-    """Each help takes less than two seconds of a processor, loads no torch, and shows examples."""
+def test_help_is_fast_and_has_examples(tmp_path):
+    """Each help takes less than two seconds of CPU time, loads no torch, and shows examples."""
     program = """
 import contextlib, io, json, sys, time
 from tiewise.cli import COMMANDS, main
@@ -461,22 +465,22 @@ _tyro_tiewise && echo "${COMPREPLY[@]}"
 
 
 @pytest.mark.parametrize(("typed", "completed"), [("aud", "audit"), ("audit --js", "--json")])
-def test_a_shell_completes_commands_and_flags(folder, typed, completed):
-    """The script for bash, sourced by bash, offers what there is."""
+def test_bash_completes_commands_and_flags(folder, typed, completed):
+    """The completion script, sourced by bash, completes commands and flags."""
     done = shell(f"set -- tiewise {typed}\n{COMPLETE}", folder)
     assert completed in done.stdout.decode().split(), done.stderr
 
 
 @pytest.mark.parametrize("no_color", ["", "1"])
-def test_colours_are_off_where_nobody_wants_them(folder, no_color):
-    """On a terminal the help is set in bold, with NO_COLOR it is plain."""
+def test_no_color_gives_plain_help(folder, no_color):
+    """On a terminal the help has bold text; with NO_COLOR it is plain."""
     line = f'script -qec "{sys.executable} -m tiewise --help" /dev/null'
     done = shell(line, folder, NO_COLOR=no_color, TERM="xterm")
     assert (b"\x1b[1m" in done.stdout) == (not no_color)
 
 
-def test_every_adapter_has_a_card_and_can_be_found_to_be_pushed(here):
-    """A fit writes it, with the scores of its own fold; a baseline's fit too."""
+def test_every_adapter_has_a_card(here):
+    """A fit writes a card with the scores of its fold, also for the feature model."""
     assert run("fit", "--preset", "baseline", "--data", "train.csv", "--run", "counted") == 0
     for name in ("base", "counted"):
         adapter = find_model(name, here / "artifacts")
@@ -487,7 +491,7 @@ def test_every_adapter_has_a_card_and_can_be_found_to_be_pushed(here):
 
 
 def test_demo_counts_truncation(here):
-    """Truncated rows are counted, and a network has different values for the two orders."""
+    """Truncated rows are counted, and a language model has different values for the two orders."""
     path = here / "artifacts" / "runs" / "base"
     found = judge_responses("Why?", ["one " * 400, "two " * 300, "three"], run=path)
     assert "of 3 rows were truncated" in found.truncation
@@ -498,8 +502,8 @@ def test_demo_counts_truncation(here):
     np.testing.assert_allclose(average, (given + swapped) / 2, atol=2e-3)
 
 
-def test_data_are_converted_and_what_is_lost_is_said(here, capsys):
-    """Pairs keep everything; preferences drop ties, and say how many."""
+def test_convert_counts_dropped_ties(here, capsys):
+    """Csv and parquet keep all rows; a preference file drops ties, and the message counts them."""
     for suffix in ("parquet", "csv", "jsonl"):
         assert run("convert", "train.csv", "--out", f"converted.{suffix}") == 0
     n_ties = int(pd.read_csv("train.csv")["winner_tie"].sum())
@@ -511,8 +515,8 @@ def test_data_are_converted_and_what_is_lost_is_said(here, capsys):
     assert run("convert", "train.csv", "--out", "converted.xyz") == 2
 
 
-def test_preferences_are_scored_as_on_rewardbench(here, capsys):
-    """Any judge's table, joined by id."""
+def test_rewardbench_scores_any_predictions(here, capsys):
+    """Predictions of any judge are joined by id and scored as on RewardBench."""
     pairs = read_pairs("train.csv")
     probs = {"prob_a": 0.6, "prob_b": 0.2, "prob_tie": 0.2}
     pd.DataFrame({"id": pairs["id"], **probs}).to_csv("judge.csv", index=False)

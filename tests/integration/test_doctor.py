@@ -11,7 +11,7 @@ from tiewise.doctor import examine, operations_per_token
 
 
 def test_examples_are_true():
-    """Each docstring example gives what it shows."""
+    """Each example in a docstring gives the output that it shows."""
     assert doctest.testmod(doctor).failed == 0
 
 

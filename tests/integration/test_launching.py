@@ -1,4 +1,4 @@
-"""The configuration files for several GPUs are what accelerate understands."""
+"""accelerate loads the configuration files for several GPUs in docs/accelerate."""
 
 from contextlib import nullcontext
 
@@ -12,24 +12,24 @@ from torchrun import CONFIGURATIONS, FSDP, read_environment
 
 
 @pytest.fixture
-def said(request, monkeypatch):
-    """Give what a file says to the processes, and say it to this one."""
+def environment(request, monkeypatch):
+    """Set the environment variables of a configuration file, and return them."""
     variables = read_environment(request.param)
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
     return variables
 
 
-@pytest.mark.parametrize("said", CONFIGURATIONS, indirect=True, ids=lambda path: path.stem)
-def test_a_configuration_is_loaded(said):
-    """The dtype is ours to choose, in every one of them."""
-    assert said["ACCELERATE_MIXED_PRECISION"] == "no"
+@pytest.mark.parametrize("environment", CONFIGURATIONS, indirect=True, ids=lambda path: path.stem)
+def test_configuration_leaves_dtype_alone(environment):
+    """No file sets mixed precision: tiewise chooses the dtype."""
+    assert environment["ACCELERATE_MIXED_PRECISION"] == "no"
 
 
-@pytest.mark.parametrize("said", [FSDP], indirect=True, ids=["fsdp"])
+@pytest.mark.parametrize("environment", [FSDP], indirect=True, ids=["fsdp"])
 @pytest.mark.parametrize("backbone", ["tiny:0", "tiny-llama:0", "tiny-bert:0"])
-def test_fsdp_finds_the_layers_of_any_backbone(said, backbone, cache_dir):
-    """Each layer is sharded by itself, whatever the name of its class."""
+def test_fsdp_finds_backbone_layers(environment, backbone, cache_dir):
+    """Each layer is sharded by itself, for any class of layers."""
     plugin = FullyShardedDataParallelPlugin()
     classifier = build_tiny(backbone, cache_dir)
     plugin.set_auto_wrap_policy(classifier)
@@ -39,13 +39,13 @@ def test_fsdp_finds_the_layers_of_any_backbone(said, backbone, cache_dir):
     }
 
 
-@pytest.mark.parametrize("said", [FSDP], indirect=True, ids=["fsdp"])
+@pytest.mark.parametrize("environment", [FSDP], indirect=True, ids=["fsdp"])
 @pytest.mark.parametrize(("version", "is_scaled"), [(2, False), (1, False), (2, True)])
-def test_fsdp_that_would_change_weights_is_refused(said, version, is_scaled):
-    """As shipped it passes; the first version and float16 are met with what to write instead."""
+def test_unsupported_fsdp_is_refused(environment, version, is_scaled):
+    """The shipped file passes; FSDP 1 and float16 scaling are refused with the right setting."""
     plugin = FullyShardedDataParallelPlugin()
     plugin.fsdp_version = version
-    is_right = (version, is_scaled) == (2, False)
+    is_supported = (version, is_scaled) == (2, False)
     refused = pytest.raises(ConfigError, match="fsdp_version: 2")
-    with nullcontext() if is_right else refused:
+    with nullcontext() if is_supported else refused:
         check_fsdp(plugin, is_scaled=is_scaled)

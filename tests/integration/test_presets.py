@@ -1,4 +1,4 @@
-"""Every preset walks its whole path on a CPU, with nothing changed but backbone and sizes."""
+"""Every preset can be fitted on a CPU with a smaller backbone and smaller sizes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tiewise.data.formats import write_pairs
 from tiewise.data.simulation.simulate import simulate
 from tiewise.runs.tables import read_fold_oof
 
-# What a small backbone has no room for, or a machine without CUDA cannot compute.
+# Changes for a small backbone and a machine without CUDA.
 SMALLER = {
     "quickstart": {"n_layers": 2, "max_length": 96},
     "smollm2-135m": {"n_layers": 1, "max_length": 64},
@@ -25,13 +25,14 @@ SMALLER = {
 }
 
 
-def test_no_preset_is_forgotten():
+def test_every_preset_is_tested():
+    """The table of changes lists all presets."""
     assert set(SMALLER) == set(PRESETS)
 
 
 @pytest.mark.parametrize("preset", PRESETS)
-def test_a_preset_walks_its_whole_path(preset, tmp_path, cache_dir):
-    """Data in, a finished fold out: probabilities of every row held out, a sealed adapter."""
+def test_preset_fits_a_fold(preset, tmp_path, cache_dir):
+    """The finished fold has probabilities of every held-out row, scores and an adapter."""
     write_pairs(simulate(40, seed=1), tmp_path / "pairs.csv")
     artifacts_dir = tmp_path / "artifacts"
     artifacts_dir.mkdir()

@@ -1,8 +1,7 @@
-"""Two processes are one process: the same losses, the same adapter, every row once.
+"""Two processes give the losses and the adapter of one process, and see each row once.
 
-The processes are real ones, launched as a user launches them, and talk over gloo. A launch costs
-seconds before its first step, so one launch runs several fits (:mod:`torchrun`), and the faults of
-the last test happen to one fit in turn.
+The processes are started by torchrun and communicate over gloo. A launch takes seconds before its
+first step, so one launch runs several fits (:mod:`torchrun`).
 """
 
 from __future__ import annotations
@@ -38,35 +37,35 @@ LAUNCHER = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--np
 ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
 TOLERANCE = 1e-9
 ROWS = 48
-"""Rows learned from, of 60 with every fifth held out."""
+"""Number of training rows: 60, with every fifth held out."""
 REMAINDER = {"layout": "padded", "checkpointing": "trainable", "n_micro_batches": 8} | {
     "dtype": "float64", "batch_size": 47, "n_epochs": 2,
 }  # fmt: skip
-"""Steps of 47 rows and of 1 row: an odd number, and one that leaves the second process idle."""
+"""Steps of 47 rows, an odd number, and of 1 row, which leaves the second process idle."""
 UNEVEN = {"layout": "packed", "checkpointing": "trainable", "n_micro_batches": 2} | {
     "dtype": "float64", "batch_size": 5, "n_epochs": 2, "save_steps": 3,
 }  # fmt: skip
-"""Steps of 5 rows, and of 3 at an epoch's end."""
+"""Steps of 5 rows, and of 3 rows at the end of an epoch."""
 LLAMA = {"layout": "sorted", "checkpointing": "none", "n_micro_batches": 1} | {
     "dtype": "float64", "batch_size": 47, "n_epochs": 1, "both_orders": True,
 }  # fmt: skip
 """Another family, and steps of 47 pairs and of 1 pair in both orders.
-Between them the three hold every layout, checkpointing and split (one process alone has all their
-combinations in test_model)."""
+The three configurations cover every layout, checkpointing and number of micro-batches; test_model
+tests all combinations in one process."""
 QLORA = {"layout": "sorted", "checkpointing": "none", "n_micro_batches": 1} | {
     "dtype": "float32", "batch_size": 16, "n_epochs": 1, "backbone": "tiny:0",
     "quantization": "nf4",
 }  # fmt: skip
-"""FSDP deals out the 4-bit weights too; float32 is the widest that they compute in."""
+"""FSDP shards the 4-bit weights too; float32 is their widest compute dtype."""
 
 
 @dataclass
 class Launched:
-    """What one process and two processes made of the same fits."""
+    """Results of the same fits in one process and in two."""
 
     folder: Path
     alone: dict[str, list[list[int]]]
-    """Rows of each step, by fit, of the fits and parts of fits done by one process."""
+    """Rows of each step, by fit, of the fits (or parts of them) in one process."""
     together: list[dict[str, list[list[int]]]]
     """The same for each of the two processes."""
     touched: list[list[str]]
@@ -136,28 +135,28 @@ def same_fit(first: FoldFolder, second: FoldFolder, tolerance: float = TOLERANCE
 
 
 @pytest.mark.parametrize("name", ["remainder", "uneven", "llama"])
-def test_two_processes_fit_what_one_fits(launched, name):
+def test_two_processes_fit_as_one(launched, name):
     """The same loss and gradient norm at every step, and the same adapter."""
     same_fit(launched.fold(f"{name} alone"), launched.fold(name))
 
 
 @pytest.mark.parametrize("name", ["then two", "then one"])
-def test_a_fit_goes_on_with_another_number_of_processes(launched, name):
-    """Begun by one and ended by two, or the other way round, it is the fit that one does alone."""
+def test_fit_resumes_with_other_process_count(launched, name):
+    """A fit started by one process and resumed by two, or the reverse, equals that of one."""
     same_fit(launched.fold("uneven alone"), launched.fold(name))
 
 
 @pytest.mark.parametrize("name", ["then sharded", "sharded then one"])
-def test_weights_dealt_out_to_processes_learn_the_same(launched, name):
-    """FSDP, over gloo: begun or ended with every tensor in two parts, it is the same fit.
+def test_sharded_weights_learn_the_same(launched, name):
+    """A fit that is sharded by FSDP before or after its checkpoint equals that of one process.
 
-    Steps of 5 rows give one process more micro-batches than the other, who must keep pace.
+    Steps of 5 rows give one process more micro-batches; the other one runs idle ones.
     """
     same_fit(launched.fold("uneven alone"), launched.fold(name))
 
 
-def test_4_bit_weights_are_dealt_out_too(launched):
-    """QLoRA under the configuration file that we ship, to float32's rounding."""
+def test_4_bit_weights_are_sharded(launched):
+    """QLoRA with the shipped FSDP configuration gives the same fit, to float32 rounding."""
     same_fit(launched.fold("4 bit alone"), launched.fold("4 bit"), tolerance=1e-5)
 
 
@@ -165,10 +164,10 @@ def test_4_bit_weights_are_dealt_out_too(launched):
     ("name", "n_rows", "n_epochs"),
     [("remainder", ROWS, 2), ("uneven", ROWS, 2), ("llama", 2 * ROWS, 1)],
 )
-def test_two_processes_see_every_row_once_an_epoch(launched, name, n_rows, n_epochs):
-    """No row is dropped, repeated or shown to both; steps hold the rows that one process takes.
+def test_processes_see_rows_once_per_epoch(launched, name, n_rows, n_epochs):
+    """No row is dropped, repeated or given to both; each step has the rows of one process.
 
-    Where both orders are learned from, each pair is two rows.
+    With both orders each pair is two rows.
     """
     steps = launched.counts(name)
     assert [set(step) for step in steps] == [set(rows) for rows in launched.alone[f"{name} alone"]]
@@ -176,8 +175,8 @@ def test_two_processes_see_every_row_once_an_epoch(launched, name, n_rows, n_epo
     assert all(rows[name] for rows in launched.together)
 
 
-def test_rows_are_seen_once_across_a_change_of_processes(launched):
-    """What was learned up to the checkpoint and what was learned after it are each row twice."""
+def test_resumed_epoch_repeats_no_row(launched):
+    """Over two epochs, rows before and after the checkpoint add up to each row twice."""
     checkpoint = 9  # saved every third step, stopped after eleven
     begun_alone = Counter(chain.from_iterable(launched.alone["then two"][:checkpoint]))
     begun_together = sum(launched.counts("then one")[:checkpoint], Counter())
@@ -189,7 +188,7 @@ def test_rows_are_seen_once_across_a_change_of_processes(launched):
 
 
 def test_only_the_first_process_writes(launched):
-    """The second changes no file of any run."""
+    """The second process changes no file of any run."""
     first, second = launched.touched
     assert any("fingerprint.json" in path or "fold0" in path for path in first)
     assert second == []
@@ -206,7 +205,7 @@ class Launch:
         )
 
     def wait_for_step(self, step: int) -> None:
-        """Return once the history tells of `step`."""
+        """Return when the history has `step`."""
         while last_step(self.fold) < step:
             assert self.process.poll() is None, self.process.stderr.read()
             time.sleep(0.05)
@@ -214,7 +213,7 @@ class Launch:
     def find_rank(self, rank: int) -> int:
         """Return the process id of one of the two."""
         for status in Path("/proc").glob("[0-9]*/status"):
-            with contextlib.suppress(OSError):  # it may have ended meanwhile
+            with contextlib.suppress(OSError):  # the process may have ended
                 is_child = f"PPid:\t{self.process.pid}\n" in status.read_text()
                 environment = status.with_name("environ").read_bytes().split(b"\0")
                 if is_child and f"RANK={rank}".encode() in environment:
@@ -223,7 +222,7 @@ class Launch:
         raise AssertionError(message)
 
     def end(self) -> str:
-        """Wait for the end, which is a failure and comes soon; return the messages."""
+        """Wait until the launch fails, a minute at most; return its messages."""
         _, messages = self.process.communicate(timeout=60)
         assert self.process.returncode != 0
         return messages
@@ -233,15 +232,15 @@ FLAGS = ("--preset", "tiny", "--limit", "60", "--n-epochs", "3", "--dtype", "flo
 
 
 def last_step(fold: FoldFolder) -> int:
-    """Return the last step that the history tells of."""
+    """Return the last step in the history; 0 without a history."""
     lines = fold.history_path.read_bytes().splitlines() if fold.history_path.is_file() else []
     return json.loads(lines[-1])["step"] if lines else 0
 
 
-def test_a_launch_survives_its_faults(tmp_path, monkeypatch):
-    """One process killed, then the launcher told to stop: a message, soon, and a checkpoint.
+def test_interrupted_launch_can_be_resumed(tmp_path, monkeypatch):
+    """A killed process or a stopped launcher ends with a message and leaves a checkpoint.
 
-    What is gone on with, by one process in the end, is the fit that was never interrupted.
+    Resumed by one process, the fit equals one that was never interrupted.
     """
     launch = Launch(tmp_path)
     launch.wait_for_step(7)

@@ -22,18 +22,18 @@ from tiewise.data.simulation.simulate import simulate, write_simulation
 STEPS = {path.name: read_steps(path.read_text("utf-8")) for path in PAGES}
 SESSIONS = set(re.findall(r"^def (\w+)\(session", (ROOT / "noxfile.py").read_text("utf-8"), re.M))
 SHELL = set("|&;<>$=*")
-SUPPOSED = """
+ASSUMED = """
 import numpy as np
 labels = np.arange(60) % 3
 probs = probs_1 = np.tile([0.4, 0.3, 0.3], (60, 1))
 probs_2 = np.tile([0.3, 0.4, 0.3], (60, 1))
 """
-"""Names that a page's code may use without making them."""
+"""Names that the code of a page may use without defining them."""
 
 
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory):
-    """Make the folder that the pages suppose: data, two runs, predictions of another judge."""
+    """Make the folder that the pages assume: data, two runs, predictions of another judge."""
     folder = tmp_path_factory.mktemp("reader")
     write_simulation(simulate(60, seed=0), folder / "train.csv")
     train = pd.read_csv(folder / "train.csv")
@@ -53,7 +53,7 @@ def prepared(tmp_path_factory):
 
 @pytest.fixture
 def folder(prepared, tmp_path, monkeypatch):
-    """Stand in a copy of that folder, with nothing named by the environment."""
+    """Work in a copy of that folder, without environment variables of tiewise."""
     shutil.copytree(prepared, tmp_path, dirs_exist_ok=True)
     monkeypatch.chdir(tmp_path)
     for name in ("TIEWISE_DATA", "TIEWISE_ARTIFACTS"):
@@ -67,8 +67,8 @@ def type_line(line):
     if words[0] == "tiewise" and not SHELL & set(line):
         try:
             return main(words[1:])
-        except SystemExit as left:
-            return left.code
+        except SystemExit as error:
+            return error.code
     program = f'tiewise() {{ "{sys.executable}" -m tiewise "$@"; }}\nset -e\n{line}'
     environment = os.environ | {
         "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
@@ -79,10 +79,10 @@ def type_line(line):
 
 
 @pytest.mark.parametrize("page", STEPS)
-def test_a_page_can_be_followed(folder, page, capfd):
-    """Every command and every block of Python, in order, ends well."""
+def test_page_can_be_followed(folder, page, capfd):
+    """Every command and every block of Python succeeds, in order."""
     names = {}
-    exec(SUPPOSED, names)
+    exec(ASSUMED, names)
     for step in STEPS[page]:
         if step.why_not is not None:
             continue
@@ -92,24 +92,24 @@ def test_a_page_can_be_followed(folder, page, capfd):
             assert type_line(step.text) == 0, f"{step.text}\n{capfd.readouterr().err}"
 
 
-def test_what_is_not_run_is_counted(record_property, capsys):
-    """Each has one of the reasons, and each of the reasons is said."""
-    left = [(page, step) for page, steps in STEPS.items() for step in steps if step.why_not]
-    assert {step.why_not for _, step in left} <= set(REASONS)
-    for name, count in Counter(step.why_not for _, step in left).items():
+def test_skipped_commands_have_reasons(record_property, capsys):
+    """Each skipped command has one of the reasons; their counts are recorded and printed."""
+    skipped = [(page, step) for page, steps in STEPS.items() for step in steps if step.why_not]
+    assert {step.why_not for _, step in skipped} <= set(REASONS)
+    for name, count in Counter(step.why_not for _, step in skipped).items():
         record_property(name, count)
     with capsys.disabled():
-        for page, step in left:
+        for page, step in skipped:
             sys.stdout.write(f"\n  not run ({step.why_not}): {page}: {step.text}")
 
 
 GPU = sorted({step.text for steps in STEPS.values() for step in steps if step.why_not == "gpu"})
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason="here they would run, for hours")
+@pytest.mark.skipif(torch.cuda.is_available(), reason="with CUDA they would run for hours")
 @pytest.mark.parametrize("line", GPU)
-def test_a_command_for_a_gpu_lacks_nothing_else(folder, line, capsys):
-    """Its flags are right and what it needs is there: it is refused for want of CUDA."""
+def test_gpu_command_lacks_only_cuda(folder, line, capsys):
+    """Flags and files are valid: the command is refused only because CUDA is missing."""
     assert type_line(line) == 2
     assert "CUDA" in capsys.readouterr().err
 
@@ -121,8 +121,8 @@ def test_sessions_that_pages_name_exist():
     assert named <= SESSIONS
 
 
-def test_a_notice_is_read():
-    """A block, a command or nothing at all is left alone, as the page says."""
+def test_skip_comments_are_read():
+    """A comment skips a block or a single command; without one everything is run."""
     text = """
 <!-- not run: kaggle -->
 ```console

@@ -1,4 +1,4 @@
-"""A fit that nothing happened to, for every test that asks what a fault changes."""
+"""An uninterrupted fit, to compare with fits that had a fault."""
 
 from pathlib import Path
 
@@ -20,5 +20,5 @@ def workplace(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def undisturbed(workplace: Path):
-    """Give the digests of what the undisturbed fit ended with."""
+    """Return the digests of the files of the uninterrupted fit."""
     return outcome(workplace, "straight")

@@ -2,9 +2,8 @@
 
     python tests/torture/fuzz_parse_atheris.py -runs=1000000 FOLDER tests/torture/corpus
 
-libFuzzer's flags are understood; new inputs go to FOLDER, the committed corpus is only read. Any
-crash, any other exception than ParseError, any disagreement with json ends the run and leaves the
-input behind.
+It takes libFuzzer's flags. New inputs go to FOLDER; the committed corpus is only read. A crash, an
+exception other than ParseError, or a disagreement with json ends the run and saves the input.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ from tiewise.errors import ParseError
 
 
 def check_cell(data: bytes) -> None:
-    """Read the bytes as a cell and hold the result against json's."""
+    """Parse the bytes as a cell and compare the result with that of json."""
     text = data.decode("utf-8", "surrogateescape")
     try:
         turns = parse_turns(text)

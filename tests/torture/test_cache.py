@@ -1,7 +1,7 @@
 """The token cache under faults: the tokens are read correctly or computed again, never wrong.
 
-``TIEWISE_TORTURE`` says how many faults: 5,000 in full, 200 when quick, else 100; or
-``TIEWISE_FAULTS`` names a number. ``TIEWISE_SEED`` sets the seed; a failure names the fault.
+``TIEWISE_TORTURE`` sets the number of faults: 5,000 in full, 200 when quick, else 100;
+``TIEWISE_FAULTS`` overrides it. ``TIEWISE_SEED`` sets the seed; a failure names the fault.
 """
 
 from __future__ import annotations
@@ -115,7 +115,7 @@ def corrupted(data: bytes, kind: str, generator: random.Random) -> bytes:
 
 
 def inject(cache: Path, others: Path, bomb: bytes, generator: random.Random) -> str:
-    """Damage the cache in one way that a disk, a person or an attacker could; describe it."""
+    """Damage the cache as a disk, a user or an attacker could; return a description."""
     path = generator.choice(sorted(cache.rglob("*.arrays")))
     kinds = ["flip", "flip", "zero", "truncate", "append", "empty", "swap"]
     kind = generator.choice([*kinds, "remove", "foreign", "pickle", "folder"])
@@ -157,8 +157,8 @@ def test_no_fault_gives_wrong_tokens(home, caplog, monkeypatch):
     assert not (home / "executed").exists()
 
 
-def test_killed_writer_leaves_a_right_cache(home):
-    """The files of a killed writer are whole or ignored, and its temporary files are removed."""
+def test_killed_writer_leaves_correct_cache(home):
+    """The files of a killed writer are complete or ignored, and its temporary files are removed."""
     generator = random.Random(SEED)
     pairs, tokenizer = draw_pairs(SEED), load_tokenizer(home)
     expected = digest(tokenize(pairs, tokenizer, cache_dir=None))

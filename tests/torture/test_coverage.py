@@ -1,7 +1,7 @@
-"""Intervals hold the truth as often as they say: 1,000 simulated data sets of 200 groups.
+"""Coverage of the confidence intervals on simulated data sets of 200 prompt groups.
 
-``TIEWISE_TORTURE`` says how many data sets: 1,000 in full, 100 when quick, else 50; the fewer, the
-wider what chance allows.
+``TIEWISE_TORTURE`` sets the number of data sets: 1,000 in full, 100 when quick, else 50; the
+tolerance grows as the number falls.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ N_GROUPS = 200
 
 @pytest.fixture(scope="module")
 def coverage():
-    """Measure once what the benchmark measures."""
+    """Measure the coverage once, with the benchmark."""
     specification = importlib.util.spec_from_file_location("coverage_benchmark", _PATH)
     module = importlib.util.module_from_spec(specification)
     specification.loader.exec_module(module)
@@ -28,12 +28,12 @@ def coverage():
 
 
 @pytest.mark.timeout(1800)
-def test_95_percent_intervals_cover_93_to_97_percent(coverage):
-    """Every score and both paired differences; calibration error at least that often.
+def test_intervals_have_nominal_coverage(coverage):
+    """95 % intervals of every score and difference cover the truth in 93 to 97 % of data sets.
 
-    Its interval ends at zero, and where the true error is near zero it holds it more often.
+    Those of the calibration error may cover more often: they end at zero.
     """
-    # At 1,000 data sets chance moves a share by 0.7 %, well inside the 2 % allowed.
+    # At 1,000 data sets the standard error of a share is 0.7 %.
     allowed = max(0.02, 3 * math.sqrt(0.95 * 0.05 / N_DATA_SETS))
     for name, share in coverage.items():
         assert share >= 0.95 - allowed, name

@@ -1,4 +1,4 @@
-"""A damaged file is noticed, whichever it is and however small the damage; nothing is executed."""
+"""Any damage to any file is detected, and no code in a file is executed."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ N_RESUMED = n_resumed(quick=2, full=1000)
 
 @pytest.fixture(scope="module")
 def broken(workplace):
-    """Kill a fit when two checkpoints stand; return them, newest first."""
+    """Kill a fit that has two checkpoints; return them, newest first."""
     process = fit_to(workplace, "broken", 13)
     process.send(signal.SIGKILL)
     process.end()
@@ -69,8 +69,8 @@ def _replace(folder, source):
     shutil.copytree(source, folder)
 
 
-def test_every_damage_to_a_checkpoint_is_seen(broken, tmp_path, caplog):
-    """Not one is silent: the newest is skipped with a message, the one before is used."""
+def test_damaged_checkpoint_is_skipped(broken, tmp_path, caplog):
+    """For each damage the newest is skipped with a message, and the previous one is used."""
     newest, before = broken
     for number, (name, damage) in enumerate(damages_of(newest, before)):
         folder = tmp_path / str(number)
@@ -85,11 +85,11 @@ def test_every_damage_to_a_checkpoint_is_seen(broken, tmp_path, caplog):
     print(f"{number + 1} damages to a checkpoint seen")  # noqa: T201 - the campaign's count
 
 
-def test_a_fit_goes_on_from_the_checkpoint_before_the_damaged_one(workplace, undisturbed, broken):
-    """Resumed, it ends with the adapter, predictions and history of the undisturbed fit."""
+def test_fit_resumes_from_previous_checkpoint(workplace, undisturbed, broken):
+    """Adapter, predictions and history equal those of the uninterrupted fit."""
     newest, before = broken
     every = damages_of(newest, before)
-    *files, last = every  # which was once fatal, where the fit came to save that step again
+    *files, last = every  # the last one once failed when the fit saved that step again
     chosen = files if len(files) <= N_RESUMED else random.Random(SEED).sample(files, N_RESUMED)
     for name, damage in [*chosen, last]:
         shutil.rmtree(fold_of(workplace, "damaged").path.parent, ignore_errors=True)
@@ -103,8 +103,8 @@ def test_a_fit_goes_on_from_the_checkpoint_before_the_damaged_one(workplace, und
     print(f"{len(chosen)} of them resumed, bit-identical")  # noqa: T201
 
 
-def test_with_no_intact_checkpoint_left_it_starts_over(workplace, undisturbed, broken):
-    """All damaged: step 0, in words, and the same end."""
+def test_fit_without_intact_checkpoint_restarts(workplace, undisturbed, broken):
+    """If all are damaged, the fit says that it starts at step 0, and the result is the same."""
     fold = copy_run(workplace, "broken", "hopeless")
     for checkpoint in checkpoints.list_checkpoints(fold.checkpoints_dir):
         (checkpoint / "state.safetensors").unlink(missing_ok=True)
@@ -124,11 +124,11 @@ def _relative(fold, checkpoint):
 
 @pytest.fixture(scope="module")
 def backbone_dir(workplace):
-    """Give the backbone that the workplace's runs stand on."""
+    """Return the folder of the backbone of all runs."""
     return resolve_backbone("tiny:0", cache_dir=workplace / "artifacts" / "cache")
 
 
-def test_every_damage_to_an_adapter_is_refused(workplace, backbone_dir, tmp_path):
+def test_damaged_adapter_is_refused(workplace, backbone_dir, tmp_path):
     """A fold with any damaged file is refused, except its model card."""
     adapter_dir = fold_of(workplace, "straight").adapter_dir
     load_folds([adapter_dir], backbone_dir)
@@ -146,8 +146,8 @@ def test_every_damage_to_an_adapter_is_refused(workplace, backbone_dir, tmp_path
     print(f"{n_refused} damages to an adapter refused")  # noqa: T201
 
 
-def test_every_damage_to_a_cached_backbone_is_repaired(tmp_path, caplog):
-    """The backbone is made again with a message, and has the same bytes."""
+def test_damaged_cached_backbone_is_repaired(tmp_path, caplog):
+    """The backbone is built again with a message, and has the same bytes."""
     folder = resolve_backbone("tiny:0", cache_dir=tmp_path)
     whole = {path.name: path.read_bytes() for path in folder.iterdir()}
     n_repaired = 0
@@ -183,7 +183,7 @@ CONTENTS = {
 
 
 @pytest.mark.parametrize("name", RUN_FILES)
-def test_a_runs_damaged_files_are_messages(workplace, name):
+def test_damaged_run_gives_messages(workplace, name):
     """For any content of any file of a run, each command ends with a result or a message."""
     commands = [
         ["evaluate", "worn"],
@@ -203,7 +203,7 @@ def test_a_runs_damaged_files_are_messages(workplace, name):
             assert "Traceback" not in process.messages(), (kind, command, process.messages())
 
 
-# ---- what could run code --------------------------------------------------------------------
+# ---- files that could run code --------------------------------------------------------------
 
 PICKLES = (
     *("adapter_model.bin", "optimizer.pt", "scheduler.pt", "training_args.bin", "rng_state.pth"),
@@ -212,7 +212,7 @@ PICKLES = (
 
 
 class Payload:
-    """Makes a file when it is unpickled."""
+    """Makes a folder when it is unpickled."""
 
     def __init__(self, path: Path) -> None:
         self.path = str(path)
@@ -223,7 +223,7 @@ class Payload:
 
 @pytest.fixture
 def bomb(tmp_path):
-    """Give a pickle that leaves a trace, and the trace; it is checked that it would go off."""
+    """Give a pickle that makes a folder when it is read, and check that no test made it."""
     trace = tmp_path / "went_off"
     content = pickle.dumps(Payload(trace))
     pickle.loads(content)
@@ -238,8 +238,8 @@ def plant(folder: Path, content: bytes) -> None:
         (folder / name).write_bytes(content)
 
 
-def test_a_pickle_in_a_checkpoint_is_not_read(workplace, undisturbed, broken, bomb):
-    """The checkpoint is skipped, the fit goes on from the one before, nothing is executed."""
+def test_pickle_in_checkpoint_is_not_read(workplace, undisturbed, broken, bomb):
+    """The checkpoint is skipped, the fit resumes from the previous one, nothing is executed."""
     newest, _ = broken
     fold = copy_run(workplace, "broken", "mined")
     plant(fold.checkpoints_dir / newest.name, bomb)
@@ -252,15 +252,15 @@ def test_a_pickle_in_a_checkpoint_is_not_read(workplace, undisturbed, broken, bo
 
 
 @pytest.mark.parametrize("name", PICKLES)
-def test_a_pickle_in_an_adapter_is_refused(workplace, backbone_dir, tmp_path, bomb, name):
-    """The message names it."""
+def test_pickle_in_adapter_is_refused(workplace, backbone_dir, tmp_path, bomb, name):
+    """The message names the file."""
     copy = shutil.copytree(fold_of(workplace, "straight").adapter_dir, tmp_path / "copy")
     (copy / name).write_bytes(bomb)
     with pytest.raises(ModelError, match=name):
         load_folds([copy], backbone_dir)
 
 
-def test_a_pickle_in_the_cache_is_not_read(workplace, undisturbed, bomb):
+def test_pickle_in_cache_is_not_read(workplace, undisturbed, bomb):
     """Pickles next to tokens or cached weights, also under joblib's own names, are ignored."""
     shutil.copytree(workplace / "artifacts" / "cache", workplace / "mined" / "cache")
     for folder in [path for path in (workplace / "mined" / "cache").rglob("*") if path.is_dir()]:
@@ -274,8 +274,8 @@ def test_a_pickle_in_the_cache_is_not_read(workplace, undisturbed, bomb):
     assert outcome(workplace, "r") == undisturbed
 
 
-def test_a_backbones_folder_runs_no_code(workplace, backbone_dir, tmp_path, bomb):
-    """Pickles, Python files, adapters and shards that are none: not executed, whatever they say."""
+def test_backbone_folder_runs_no_code(workplace, backbone_dir, tmp_path, bomb):
+    """Pickles, Python files, adapter files and false shards in it are not executed."""
     folder = shutil.copytree(backbone_dir, tmp_path / "backbone")
     plant(folder, bomb)
     config = json.loads((folder / "config.json").read_bytes())

@@ -1,4 +1,4 @@
-"""A fit that is killed, stopped or out of room goes on to be the fit that nothing happened to."""
+"""A fit that was killed, stopped or out of disk space can be resumed with the same result."""
 
 from __future__ import annotations
 
@@ -32,27 +32,27 @@ pytestmark = pytest.mark.timeout(3600)
 
 SEED = int(os.environ.get("TIEWISE_SEED", "0"))
 N_KILLS = scaled(quick=2, full=30)
-N_TORMENTED = scaled(quick=1, full=6)
+N_REPEATED = scaled(quick=1, full=6)
 SIZES = range(4096, 400_000, 16_384) if scaled(quick=0, full=1) else (120_000,)
 
 
 @pytest.fixture(scope="module")
 def seconds(workplace):
-    """Measure how long a fit takes from start to end, now."""
+    """Measure the duration of a fit on this machine."""
     start = time.monotonic()
     assert fit(workplace, "timed").end() == 0
     return time.monotonic() - start
 
 
 def last_step(folder: Path, run: str) -> int:
-    """Return how many steps the history tells of."""
+    """Return the number of steps in the history."""
     path = fold_of(folder, run).history_path
     return len(path.read_bytes().splitlines()) if path.is_file() else 0
 
 
 @pytest.mark.parametrize("trial", range(N_KILLS))
-def test_a_fit_killed_at_a_random_moment_ends_the_same(workplace, undisturbed, seconds, trial):
-    """SIGKILL anywhere between start and end, then --resume: the same bits."""
+def test_randomly_killed_fit_is_resumed(workplace, undisturbed, seconds, trial):
+    """SIGKILL between start and end, then --resume, gives the bytes of an uninterrupted fit."""
     run = f"killed{trial}"
     killed = fit(workplace, run)
     time.sleep(random.Random(f"{SEED} {trial}").uniform(0, seconds))
@@ -63,10 +63,10 @@ def test_a_fit_killed_at_a_random_moment_ends_the_same(workplace, undisturbed, s
     assert outcome(workplace, run) == undisturbed
 
 
-@pytest.mark.parametrize("trial", range(N_TORMENTED))
-def test_a_fit_killed_again_and_again_ends_the_same(workplace, undisturbed, seconds, trial):
-    """Several SIGKILLs in one fit, each in what the one before left."""
-    run, generator = f"tormented{trial}", random.Random(f"{SEED} again {trial}")
+@pytest.mark.parametrize("trial", range(N_REPEATED))
+def test_repeatedly_killed_fit_is_resumed(workplace, undisturbed, seconds, trial):
+    """After several kills, each during the resumed fit, the result is the same."""
+    run, generator = f"repeated{trial}", random.Random(f"{SEED} again {trial}")
     for number in range(scaled(quick=2, full=4)):
         process = fit(workplace, run, *(["--resume"] if number else []))
         time.sleep(generator.uniform(0.3, 1) * seconds)
@@ -78,8 +78,8 @@ def test_a_fit_killed_again_and_again_ends_the_same(workplace, undisturbed, seco
 
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
-def test_a_signal_saves_and_says_how_to_go_on(workplace, undisturbed, number, status):
-    """A signal: a checkpoint at the next step, the exit status that names it, and the same end."""
+def test_signal_saves_checkpoint(workplace, undisturbed, number, status):
+    """A signal saves a checkpoint at the next step and sets the exit status; the fit can resume."""
     run = f"stopped{status}"
     stopped = fit_to(workplace, run, 5)
     stopped.send(number)
@@ -93,10 +93,10 @@ def test_a_signal_saves_and_says_how_to_go_on(workplace, undisturbed, number, st
     assert outcome(workplace, run) == undisturbed
 
 
-def test_a_shell_sees_the_signal(workplace):
-    """The same through ``python -m tiewise``, as a scheduler starts it."""
+def test_exit_status_names_the_signal(workplace):
+    """``python -m tiewise``, as a scheduler starts it, ends with the status of the signal."""
     command = [sys.executable, "-m", "tiewise", "fit", *FLAGS, "--run", "shell"]
-    command += ["--n-epochs", "1000"]  # it is not to end before the signal comes
+    command += ["--n-epochs", "1000"]  # it must not end before the signal
     with subprocess.Popen(command, cwd=workplace, stderr=subprocess.PIPE, text=True) as process:
         while last_step(workplace, "shell") < 3:
             assert process.poll() is None
@@ -121,14 +121,14 @@ def small_disk(tmp_path):
 
 
 def fill(folder: Path, n_bytes_left: int) -> None:
-    """Fill the file system of `folder`, with a file of the name ballast."""
+    """Fill the file system of `folder` with a file named ballast."""
     state = os.statvfs(folder)
     size = max(0, state.f_bavail * state.f_frsize - n_bytes_left)
     (folder / "ballast").write_bytes(bytes(size))
 
 
-def crowd(workplace: Path, run: str, small_disk: Path | None, n_bytes_left: int) -> Forked:
-    """Let a fit begin where there is room, and take the room away after its first step."""
+def fit_with_space(workplace: Path, run: str, small_disk: Path | None, n_bytes_left: int) -> Forked:
+    """Start a fit, and fill its disk after the first step up to `n_bytes_left`."""
     if small_disk is None:
         return Forked(workplace, with_small_files, n_bytes_left, "fit", *FLAGS, "--run", run)
     (workplace / "artifacts" / "runs" / run).symlink_to(small_disk)
@@ -139,12 +139,10 @@ def crowd(workplace: Path, run: str, small_disk: Path | None, n_bytes_left: int)
 
 
 @pytest.mark.parametrize("n_bytes_left", SIZES)
-def test_a_full_disk_is_a_message_and_costs_nothing(
-    workplace, undisturbed, small_disk, n_bytes_left
-):
-    """Wherever the room ends: exit status 2, words, and afterwards the same end."""
+def test_fit_on_full_disk_is_resumed(workplace, undisturbed, small_disk, n_bytes_left):
+    """A full disk gives exit status 2 and a message; with space again the result is the same."""
     run = f"full{n_bytes_left}"
-    crowded = crowd(workplace, run, small_disk, n_bytes_left)
+    crowded = fit_with_space(workplace, run, small_disk, n_bytes_left)
     if crowded.end() != 0:
         assert crowded.end() == 2, crowded.messages()
         assert "Traceback" not in crowded.messages()
@@ -169,8 +167,8 @@ def test_full_disk_is_estimated(workplace, undisturbed):
     assert outcome(workplace, "estimated") == undisturbed
 
 
-def test_two_runs_do_not_disturb_each_other(workplace, undisturbed):
-    """Side by side in one artifacts folder, with one cache, each is as if it were alone."""
+def test_parallel_runs_are_independent(workplace, undisturbed):
+    """Fits that share an artifacts folder and a cache give the results of separate fits."""
     names = ("left", "right", "third")[: scaled(quick=2, full=3)]
     for process in [fit(workplace, name) for name in names]:
         assert process.end() == 0, process.messages()
@@ -178,8 +176,8 @@ def test_two_runs_do_not_disturb_each_other(workplace, undisturbed):
         assert outcome(workplace, name) == undisturbed
 
 
-def test_two_fits_of_one_fold_are_one(workplace, undisturbed):
-    """The second is refused while the first lives, resumed or not, and changes nothing."""
+def test_second_fit_of_fold_is_refused(workplace, undisturbed):
+    """While the first fit runs, a second one is refused, with any flags, and changes nothing."""
     first = fit_to(workplace, "shared", 2)
     for flags in ([], ["--resume"], ["--overwrite"]):
         second = fit(workplace, "shared", *flags)

@@ -1,7 +1,7 @@
-"""A great many mutated cells: turns or a ParseError, in agreement with json, and nothing else.
+"""Many mutated cells give turns or a ParseError, in agreement with json.
 
-``TIEWISE_TORTURE`` says how many: 1,000,000 cells in full, 100,000 when quick, else 20,000; or
-``TIEWISE_CELLS`` names a number. ``TIEWISE_SEED`` sets the seed; a failure names it and the cell.
+``TIEWISE_TORTURE`` sets their number: 1,000,000 in full, 100,000 when quick, else 20,000;
+``TIEWISE_CELLS`` overrides it. ``TIEWISE_SEED`` sets the seed; a failure names it and the cell.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def mutated(cell: str, generator: random.Random) -> str:
 
 
 def turns_by_us(cell: str) -> list[str | None] | None:
-    """Return the turns as this package reads them, or None where it refuses."""
+    """Return the turns as this package reads them; None if it refuses the cell."""
     try:
         return parse_turns(cell)
     except ParseError:

@@ -1,6 +1,6 @@
 """Thousands of rows of hostile text: no text forges, removes or moves a delimiter.
 
-``TIEWISE_TORTURE`` says how many rows a tokenizer gets: 10,000 in full, 1,000 when quick, else 500.
+``TIEWISE_TORTURE`` sets the rows per tokenizer: 10,000 in full, 1,000 when quick, else 500.
 ``TIEWISE_SEED`` sets the seed; a failure names the row's texts.
 """
 

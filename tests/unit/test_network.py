@@ -1,4 +1,4 @@
-"""Nothing here reaches the network, neither on import nor in a test."""
+"""Tests and fixtures reach loopback addresses only."""
 
 import socket
 
@@ -12,7 +12,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:A test tried to use socket")
 
 
 def refused(address) -> bool:
-    """Tell whether a connection is refused before it leaves this machine."""
+    """Return whether a connection is refused before it leaves this machine."""
     try:
         socket.create_connection(address, timeout=0.2).close()
     except SocketConnectBlockedError:
@@ -24,12 +24,12 @@ def refused(address) -> bool:
 
 @pytest.fixture(scope="module")
 def refused_in_a_fixture():
-    """Try from where a fixture is made that many tests share."""
+    """Try it in a fixture of module scope."""
     return refused(ELSEWHERE)
 
 
 def test_only_loopback_can_be_reached(refused_in_a_fixture):
-    """Another machine is refused, in a test and in its fixtures; this machine is not."""
+    """Connections to other machines are refused in a test and in its fixtures."""
     assert refused(ELSEWHERE)
     assert refused_in_a_fixture
     with socket.create_server(("127.0.0.1", 0)) as server:

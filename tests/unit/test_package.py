@@ -36,18 +36,18 @@ def _can_be_imported(name):
 CORE = [name for name in _modules() if not name.startswith(WITH_TORCH) and _can_be_imported(name)]
 
 
-DEAF = """
+NO_NETWORK = """
 import sys
 def refuse(event, arguments):
     if event.split(".")[0] == "socket" and event not in ("socket.__new__", "socket.gethostname"):
-        raise RuntimeError(f"importing reached for the network: {event} {arguments}")
+        raise RuntimeError(f"network call on import: {event} {arguments}")
 sys.addaudithook(refuse)
 """
 
 
 def _run(code):
     """Run code in a fresh interpreter that has no network; return what it printed."""
-    command = [sys.executable, "-c", DEAF + code]
+    command = [sys.executable, "-c", NO_NETWORK + code]
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
 
 
@@ -78,39 +78,39 @@ def test_baseline_fit_without_torch(tmp_path):
     assert "no model card" in done.stderr
 
 
-def test_importing_the_package_loads_nothing_heavy():
-    """Until a name is used, numpy is the heaviest thing there may be; nothing is looked up."""
+def test_import_loads_nothing_heavy():
+    """Before a name is used, no library heavier than numpy is loaded."""
     heavy = "{'pandas', 'scipy', 'sklearn', 'joblib', 'pyarrow', 'torch', 'transformers', 'tyro'}"
     assert _run(f"import sys, tiewise; print({heavy} & set(sys.modules))") == "set()"
 
 
-def test_core_modules_load_neither_torch_nor_anything_from_the_network():
-    """Only the modules of models, training and the export import torch."""
+def test_core_modules_load_no_torch():
+    """Only models, training and the export import torch; no module reaches the network."""
     imports = "; ".join(f"import {name}" for name in CORE)
     banned = "{'torch', 'transformers', 'peft', 'bitsandbytes', 'datasets'}"
     assert _run(f"{imports}; import sys; print({banned} & set(sys.modules))") == "set()"
 
 
 @pytest.mark.parametrize("name", tiewise.__all__)
-def test_every_public_name_resolves(name):
-    """What the package lists, it has, and says what it does."""
+def test_public_name_has_docstring(name):
+    """Every name in ``__all__`` exists and has a docstring."""
     value = getattr(tiewise, name)
     assert value.__doc__
 
 
 def test_no_module_hides_a_public_name():
-    """A module called like a public function would stand in its place once imported."""
+    """A module with the name of a public function would replace it once imported."""
     modules = {name.removeprefix("tiewise.").split(".")[0] for name in _modules()}
     assert not modules & set(tiewise.__all__)
 
 
 @pytest.mark.parametrize("name", CORE)
 def test_examples_are_true(name):
-    """Each docstring's example gives what it shows."""
+    """Each example in a docstring gives the output that it shows."""
     assert doctest.testmod(importlib.import_module(name)).failed == 0
 
 
-def test_the_version_stands_in_one_place():
+def test_metadata_has_the_version():
     """The installed metadata and the package agree."""
     from importlib.metadata import version
 

@@ -20,7 +20,7 @@ def _named(requirement: str) -> tuple[str, str]:
     return name.lower().replace("-", "_"), floor
 
 
-def test_the_floors_are_those_of_the_project():
+def test_minimums_match_the_project():
     """`constraints-minimums.txt` pins each lower bound of pyproject.toml, and nothing else."""
     extras = [
         requirement
@@ -34,14 +34,14 @@ def test_the_floors_are_those_of_the_project():
     assert pinned == declared
 
 
-def test_the_version_is_written_once():
-    """It is in ``__init__.py``; pyproject.toml reads it there."""
+def test_version_is_written_once():
+    """The version is in ``__init__.py``, where pyproject.toml reads it."""
     assert PROJECT["dynamic"] == ["version"]
     source = (ROOT / "src" / "tiewise" / "__init__.py").read_text("utf-8")
     assert re.findall(r'^__version__ = "([\w.]+)"$', source, re.MULTILINE) == [tiewise.__version__]
 
 
-def test_every_supported_python_is_tested():
+def test_supported_pythons_are_tested():
     """The classifiers name the versions that the session `pythons` runs."""
     said = re.findall(r"Python :: (3\.\d+)", " ".join(PROJECT["classifiers"]))
     session = re.search(r"python=\[([^\]]*)\]\)\ndef pythons", (ROOT / "noxfile.py").read_text())

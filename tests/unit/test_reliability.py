@@ -19,12 +19,12 @@ def functions_in(path):
 
 
 @pytest.mark.parametrize(("file", "name"), NAMED)
-def test_every_test_that_is_named_exists(file, name):
-    """A renamed test takes its line of the table with it."""
+def test_named_test_exists(file, name):
+    """The table is updated when a test is renamed."""
     assert name in functions_in(ROOT / "tests" / f"{file}.py")
 
 
-def test_every_torture_stands_in_the_document():
-    """And no campaign goes unmentioned."""
+def test_every_torture_test_is_listed():
+    """The table names every test in tests/torture."""
     for path in (ROOT / "tests" / "torture").glob("test_*.py"):
         assert f"torture/{path.stem}" in {file for file, _ in NAMED}, path.name
