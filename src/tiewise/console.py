@@ -27,15 +27,7 @@ _NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
 def run_command(command: Callable[[], Any], *, is_quiet: bool = False) -> int:
-    """Run a command and return its exit status.
-
-    Parameters
-    ----------
-    command
-        The work; it writes its results to standard output.
-    is_quiet
-        Whether to show warnings and errors only.
-    """
+    """Run a command and return its exit status; `is_quiet` shows warnings and errors only."""
     _prepare_streams()
     _prepare_logging(is_quiet=is_quiet)
     try:
@@ -63,8 +55,6 @@ def run_command(command: Callable[[], Any], *, is_quiet: bool = False) -> int:
 def describe_os_error(error: OSError) -> str:
     """Describe an operating system error: what failed, for which file, and what to do.
 
-    Examples
-    --------
     >>> print(describe_os_error(PermissionError(13, "Permission denied", "out.csv")))
     Permission denied: out.csv. Check the path and its permissions.
     """
@@ -83,44 +73,27 @@ def show(text: str) -> None:
 def printable(text: str) -> str:
     r"""Return text with control characters escaped, so that it cannot control a terminal.
 
-    Examples
-    --------
     >>> printable("id=\x1b[2J1")
     'id=\\x1b[2J1'
     """
-    if text.isprintable():
-        return text
     return "".join(
-        char.encode("unicode_escape").decode() if _controls_terminal(char) else char
+        char.encode("unicode_escape").decode()
+        if char not in "\n\t" and unicodedata.category(char) in {"Cc", "Cs"}
+        else char
         for char in text
     )
 
 
 def progress_bar(total: int, *, name: str, unit: str, **options: Any) -> tqdm[Any]:
-    """Return a progress bar on standard error.
+    """Return a progress bar on standard error; `options` are those of tqdm.
 
-    The bar is shown on a terminal only, and only where informative messages are shown: not with
-    ``--quiet``, not when the environment variable ``CI`` is set.
-
-    Parameters
-    ----------
-    total
-        Number of units.
-    name, unit
-        The work, and what is counted.
-    **options
-        Options of tqdm.
+    It is shown on a terminal only, and not with ``--quiet`` or if the variable ``CI`` is set.
     """
     from tqdm import tqdm
 
-    is_informing = logging.getLogger("tiewise").isEnabledFor(logging.INFO)
-    is_silent = bool(os.environ.get("CI")) or not is_informing
+    is_silent = os.environ.get("CI") or not logging.getLogger("tiewise").isEnabledFor(logging.INFO)
     disable = True if is_silent else None  # None: shown on terminals only
     return tqdm(total=total, desc=name, unit=unit, file=sys.stderr, disable=disable, **options)
-
-
-def _controls_terminal(char: str) -> bool:
-    return char not in "\n\t" and unicodedata.category(char) in {"Cc", "Cs"}
 
 
 def _fail(message: str) -> int:

@@ -1,8 +1,7 @@
 """Report of this machine: package versions, devices, disk space, and which presets can run.
 
-Speeds are estimates: the measured rate of a matrix product, times the share of it that a fit
-reaches, divided by the operations per token (a multiplication and an addition per weight of a
-layer, once forward and once or twice backward). Nothing is downloaded and no model is loaded.
+A speed is an estimate: the measured rate of a matrix product times the share of it that a fit
+reaches, over the operations per token. Nothing is downloaded and no model is loaded.
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ import platform
 import re
 import shutil
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -38,16 +37,15 @@ class Checkup:
     versions: dict[str, str]
     devices: dict[str, str]
     room: dict[str, str]
-    presets: dict[str, str]
-    """What each preset fits, and its estimated speed here or the reason why it cannot run."""
+    presets: dict[str, str]  # model, and its estimated speed or the reason why it cannot run
 
     def to_dict(self) -> dict[str, dict[str, str]]:
         """Return all sections for JSON."""
-        return asdict(self)
+        return vars(self)
 
     def __str__(self) -> str:
         lines = []
-        for section, facts in self.to_dict().items():
+        for section, facts in vars(self).items():
             width = max(map(len, facts))
             lines += [section, *(f"  {name:<{width}}  {fact}" for name, fact in facts.items())]
         return "\n".join(lines)
@@ -85,8 +83,8 @@ def measure_rate(torch: Any, device: str) -> float:
 def operations_per_token(config: RunConfig) -> float | None:
     """Return the operations of a training step per token; None for an unknown backbone.
 
-    Examples
-    --------
+    A weight takes a multiplication and an addition, once forward and once or twice backward.
+
     >>> f"{operations_per_token(load_preset('notebook')):.3g}"
     '3.73e+10'
     """
@@ -133,7 +131,6 @@ def _measure_room(artifacts_dir: Path) -> dict[str, str]:
 
 
 def _describe_preset(config: RunConfig, torch: Any, device: str, rate: float) -> str:
-    """Return what a preset fits, and its speed or the reason why it cannot run."""
     backbone = config.model.backbone
     if backbone == BASELINE:
         return "feature model (scikit-learn): can run"

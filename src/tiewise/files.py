@@ -1,8 +1,7 @@
 """Atomic files, file locks, JSON and digests.
 
-A reader never sees a partial file: bytes go to a temporary name in the same folder, are flushed to
-disk, and replace the target by one rename. A process killed at any moment leaves the old file or
-the new one, and perhaps a temporary file that :func:`remove_temporaries` removes.
+A write goes to a temporary name in the same folder, is flushed to disk, and replaces the target by
+one rename. A killed process leaves the old or the new file, and perhaps a temporary file.
 """
 
 from __future__ import annotations
@@ -31,17 +30,8 @@ _TEMPORARY = ".tiewise-tmp-"
 def atomic_path(path: Path | str) -> Iterator[Path]:
     """Yield a temporary path that replaces `path` when the block ends without an error.
 
-    The caller writes a file or a folder there. The temporary path lies in the same folder, which
-    is created, and has the same suffix.
-
-    Examples
-    --------
-    >>> import tempfile
-    >>> folder = Path(tempfile.mkdtemp())
-    >>> with atomic_path(folder / "a.txt") as temporary:
-    ...     _ = temporary.write_text("whole")
-    >>> [file.name for file in folder.iterdir()]
-    ['a.txt']
+    The caller writes a file or a folder there. The temporary path has the same suffix and is in the
+    same folder, which is created.
     """
     path = Path(path)
     if not path.name:
@@ -64,10 +54,7 @@ def atomic_path(path: Path | str) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def atomic_folder(path: Path | str) -> Iterator[Path]:
-    """Yield a temporary folder that replaces `path` when the block ends without an error.
-
-    The old folder is removed just before the rename, so that old and new files never mix.
-    """
+    """Yield a temporary folder that replaces `path` when the block ends without an error."""
     with atomic_path(path) as temporary:
         temporary.mkdir()
         yield temporary
@@ -130,11 +117,7 @@ def digest_file(path: Path | str) -> str:
 
 
 def digest_json(value: Any) -> str:
-    """Return the SHA-256 of `value` as JSON with sorted keys: 64 hex digits.
-
-    >>> digest_json({"a": 1, "b": 2}) == digest_json({"b": 2, "a": 1})
-    True
-    """
+    """Return the SHA-256 of `value` as JSON with sorted keys: 64 hex digits."""
     return digest_bytes(json.dumps(value, sort_keys=True, allow_nan=False).encode())
 
 

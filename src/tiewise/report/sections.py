@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,7 +16,7 @@ import pandas as pd
 from tiewise.config import BASELINE
 from tiewise.data.labels import PROB_COLUMNS
 from tiewise.evaluation.calibration import calibrate
-from tiewise.evaluation.intervals import FEW_GROUPS, FloatArray, Interval
+from tiewise.evaluation.intervals import FEW_GROUPS, Interval
 from tiewise.evaluation.references import RunScores, reference_probs
 from tiewise.evaluation.slices import Slices, SliceScores, evaluate_slices
 from tiewise.report import figures, tables
@@ -76,12 +75,6 @@ class ReportData:
     folds: pd.DataFrame
     scores: RunScores
     pairs: pd.DataFrame | None  # texts of the rows of `oof`, in the same order
-
-    @cached_property
-    def references(self) -> dict[str, FloatArray]:
-        """Probabilities of the references for the rows of `oof`."""
-        positions = pd.Index(self.folds["id"]).get_indexer(pd.Index(self.oof["id"]))
-        return reference_probs(self.folds, positions)[0]
 
 
 def build_scores(data: ReportData) -> Section:
@@ -143,7 +136,9 @@ def build_length(data: ReportData) -> Section | Omission:
     title = "Length bias"
     if not {"n_chars_a", "n_chars_b"} <= set(data.folds.columns):
         return Omission(title, "folds.parquet has no lengths of the responses")
-    known = {words_of(k): v for k, v in data.references.items() if k == "length_only"}
+    positions = pd.Index(data.folds["id"]).get_indexer(pd.Index(data.oof["id"]))
+    references = reference_probs(data.folds, positions)[0]
+    known = {words_of(k): v for k, v in references.items() if k == "length_only"}
     table = tables.length_gap(data.oof, data.folds, known)
     leads = tables.lead_of_longer(data.oof, data.folds)
     text = (
@@ -308,7 +303,7 @@ def _compare_with_references(scores: RunScores) -> str:
 
 
 def _judge_calibration(data: ReportData) -> str:
-    """Say whether a calibration helps on prompt groups that it was not fitted on."""
+    """State whether a calibration helps on prompt groups that it was not fitted on."""
     oof = data.oof
     if oof["group"].nunique() < 2:
         return "A calibration cannot be judged with one prompt group."
