@@ -6,8 +6,6 @@ these change, it is refused.
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pandas as pd
 
@@ -18,6 +16,7 @@ from tiewise.evaluation.intervals import FloatArray
 from tiewise.files import digest_file, read_json, write_json
 from tiewise.runs.folder import RunFolder
 
+_FILE = "calibration.json"
 _SMALLEST_PROB = 1e-12
 
 
@@ -29,7 +28,7 @@ def log_probs(table: pd.DataFrame) -> FloatArray:
 
 def save_calibration(run: RunFolder, result: CalibrationResult) -> None:
     """Write the adopted calibration; if none was adopted, remove an earlier one."""
-    path = _path(run)
+    path = run.path / _FILE
     if result.is_worth_it:
         write_json(path, result.to_dict() | {"oof_sha256": digest_file(run.oof_path)})
     else:
@@ -38,7 +37,7 @@ def save_calibration(run: RunFolder, result: CalibrationResult) -> None:
 
 def read_calibration(run: RunFolder) -> Calibration:
     """Return the calibration of a run, or `NO_CALIBRATION`; refuse one of other predictions."""
-    path = _path(run)
+    path = run.path / _FILE
     if not path.is_file():
         return NO_CALIBRATION
     again = f"Run tiewise evaluate {run.name} --calibrate again, or remove the file."
@@ -71,7 +70,3 @@ def _as_calibration(method: str, scale: list[float], bias: list[float]) -> Calib
     if numbers.shape != (2, 3) or not np.isfinite(numbers).all():
         raise ValueError(f"scale and bias are {scale}, {bias}; expected three finite numbers each")
     return Calibration(str(method), *(tuple(row) for row in numbers.tolist()))
-
-
-def _path(run: RunFolder) -> Path:
-    return run.path / "calibration.json"

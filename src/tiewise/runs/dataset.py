@@ -13,7 +13,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -48,10 +48,6 @@ class Dataset:
     digest: str
     sources: tuple[str, ...]
     counts: dict[str, int]
-
-    def describe(self) -> dict[str, Any]:
-        """Return what a run stores about its data: no texts."""
-        return {"digest": self.digest, "sources": list(self.sources), "counts": self.counts}
 
 
 def load_dataset(
@@ -125,15 +121,14 @@ def reread_pairs(run: RunFolder, paths: Sequence[str] = ()) -> pd.DataFrame | No
     config = replace(run.config.data, data=tuple(paths) or run.config.data.data)
     described = read_data(run)
     is_sample = described["sources"][0].startswith(_SAMPLE)
-    if not paths and not is_sample and not all(map(_exists, config.data)):
-        _log.warning("The data files of %s have moved; give --data to have texts.", run.name)
-        return None
     try:
         dataset = load_dataset(config, fallback="sample" if is_sample else "hub")
     except PairsError as error:
         if paths:
             raise
-        _log.warning("The data of %s cannot be read again: %s", run.name, error)
+        _log.warning(
+            "The texts of %s are not used; name its files with --data: %s", run.name, error
+        )
         return None
     if dataset.digest == pairs_digest(described):
         return dataset.pairs

@@ -132,8 +132,8 @@ def load_training_rows(config: DataConfig, *, fallback: Fallback = "sample") -> 
     """Read the rows of a run and the extra rows, and find the training rows of each fold."""
     dataset = load_dataset(config, fallback=fallback)
     table = assign_folds(dataset, config)
-    pairs, extra, described = dataset.pairs, dataset.pairs.head(0), dataset.describe()
-    paths = config.extra_data
+    pairs, extra, paths = dataset.pairs, dataset.pairs.head(0), config.extra_data
+    described: dict[str, Any] = {"digest": dataset.digest, "sources": list(dataset.sources)}
     if paths:
         extra = read_many(paths, format=config.data_format, on_error=config.on_error)
         names = zip(name_files(paths), map(digest_file, paths), strict=True)

@@ -27,7 +27,7 @@ _SPECIAL = re.compile(
 
 
 class TextTokenizer:
-    """Encoder of texts whose ids never contain a special token.
+    """Encoder of texts that never returns a special token.
 
     `state` is the text of a ``tokenizer.json``, and `special` has its roles as
     ``tokenizer_config.json`` states them, such as ``{"eos_token": "<eos>"}``.

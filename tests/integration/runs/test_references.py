@@ -100,7 +100,7 @@ def test_extra_rows_keep_the_reference(run):
     assert "baseline" in score_run(run, read_oof(run)).baselines
 
 
-def test_feature_model_is_not_its_own_reference(tmp_path):
+def test_own_run_is_no_reference(tmp_path):
     """Nothing is reported as omitted either."""
     run, _ = simulated_run(tmp_path, 100, preset="baseline")
     assert predict_by_baseline(run, read_oof(run)["id"]) == (None, "")

@@ -21,7 +21,7 @@ def spell(text):
     return [1000 + ord(letter) for letter in text]
 
 
-def test_gemma_tokens():
+def test_gemma_has_turn_tokens():
     """Gemma's own turn tokens delimit; a row ends in ``<eos>``, which is not the padding."""
     special = choose_special_tokens(GEMMA, spell, pad="<pad>")
     assert (special.begin, special.end, special.pad) == ((2,), (1,), 0)

@@ -161,7 +161,7 @@ class TestEncodeTexts:
             assert one.tolist() == other.tolist()
             assert one.dtype == other.dtype
 
-    def test_no_texts(self):
+    def test_no_texts_give_arrays(self):
         """No texts give empty arrays of the right types."""
         encoded = encode_texts([], spell, Bound(4, 4))
         assert (encoded.values.dtype, encoded.offsets.tolist()) == (np.int32, [0])

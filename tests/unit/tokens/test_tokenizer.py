@@ -30,7 +30,7 @@ def test_no_text_produces_special_tokens(tokenizer, data):
     assert not set(tokenizer.encode(text)) & set(tokenizer.reserved.values())
 
 
-def test_reserved_tokens():
+def test_special_tokens_are_reserved():
     """Special tokens and unmarked tokens of that kind are reserved; the unknown token is not."""
     assert "<unused0>" in gemma_like().reserved
     assert "<unk>" not in gemma_like().reserved
