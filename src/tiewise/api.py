@@ -160,6 +160,10 @@ def fit_config(
 
     if fold is not None and folds is not None:
         raise ConfigError("--fold and --folds contradict each other; give one of them.")
+    if folds not in {None, "all"}:
+        raise ConfigError(f"--folds is {folds!r}; expected all. For one fold, give --fold.")
+    if isinstance(fold, bool) or not isinstance(fold or 0, int):
+        raise ConfigError(f"--fold is {fold!r}; expected a whole number.")
     wanted = list(range(config.data.n_splits)) if folds else [fold or 0]
     done, fitted = cross_fit(
         config,
@@ -372,7 +376,7 @@ def compare_runs(
 
 def predict_file(
     run: str | Path | RunFolder,
-    data: str,
+    data: Files,
     out: Path,
     *,
     swap: bool | None = None,
@@ -389,14 +393,19 @@ def predict_file(
     from tiewise.judges.prediction import PredictOptions, label_pairs, predict_file
 
     opened, cache_dir = open_run(run, artifacts), _artifacts_dir(artifacts) / "cache"
+    files = _as_files(data)
     if out_of_fold:
-        pairs = read_many([data], format=data_format, labelled=None)
+        pairs = read_many(files, format=data_format, labelled=None)
         return label_pairs(
             opened, pairs, out, cache_dir=cache_dir, device=device, overwrite=overwrite
         )
+    if len(files) != 1:
+        raise ConfigError(
+            f"--data names {len(files)} files; expected one. Join several with tiewise convert."
+        )
     done = predict_file(
         opened,
-        data,
+        files[0],
         out,
         cache_dir=cache_dir,
         options=PredictOptions(swap, chunk_rows=chunk_rows, device=device),
@@ -489,7 +498,12 @@ def _count_tokens(pairs: pd.DataFrame, backbone: str, cache_dir: Path) -> Any:
 
 
 def _as_files(data: Files) -> tuple[str, ...]:
-    files = [data] if isinstance(data, str | Path) else data
+    files = [data] if isinstance(data, str | Path) else list(data)
+    if not isinstance(data, str | Path | Sequence):
+        raise ConfigError(
+            f"data is a {type(data).__name__}; expected the path of a file, or several paths. "
+            "Write a table with tiewise.write_pairs first."
+        )
     return tuple(str(file) for file in files)
 
 

@@ -46,7 +46,7 @@ Predictions = Annotated[
 ]
 DEFAULT_PRESET = "quickstart"
 _SWAP = {"--swap": ["--swap", "True"], "--no-swap": ["--swap", "False"]}
-"""Spellings of a flag with three values: yes, no, as the run was configured."""
+"""Spellings of a flag of predict with three values: yes, no, as the run was configured."""
 _DESCRIPTION = """Predict which of two chatbot responses a person prefers: P(A), P(B), P(tie).
 
 A first run:
@@ -124,7 +124,7 @@ def make_fit(preset_name: str) -> Command:
 def predict(
     *,
     run: str,
-    data: str,
+    data: Files,
     out: Path,
     swap: bool | None = None,
     out_of_fold: bool = False,
@@ -145,14 +145,15 @@ def predict(
 
     Args:
         run: Name or folder of a run.
-        data: Pairs of any known format, or an hf:// path; winners are not needed.
+        data: A file of pairs of any known format, or an hf:// path; winners are not needed.
+            --out-of-fold also joins several files.
         out: The csv, parquet or jsonl file to write: id, prob_a, prob_b, prob_tie first.
         swap: Score both orders and average them; by default as the run was configured.
         out_of_fold: Use for each row only the folds that were not trained on it, and write the
             pairs with soft labels that `tiewise fit --extra-data` reads.
         submission: Write Kaggle's header.
         data_format: Name of the file's format; sniffed when not given.
-        chunk_rows: Pairs held in memory at a time.
+        chunk_rows: Pairs held in memory at a time; --out-of-fold holds all of them.
         overwrite: Replace the file if it exists.
     """
     if out_of_fold and (submission or swap is not None):
@@ -502,7 +503,8 @@ COMMANDS: tuple[Command, ...] = (
 def _parse_and_run(words: Sequence[str]) -> None:
     if set(_SWAP) <= set(words):
         raise ConfigError("--swap and --no-swap exclude each other; give one of them.")
-    words = [part for word in words for part in _SWAP.get(word, [word])]
+    if words[:1] == ["predict"]:
+        words = [part for word in words for part in _SWAP.get(word, [word])]
     fit = make_fit(_find_preset(words) if words[:1] == ["fit"] else DEFAULT_PRESET)
     commands = {command.__name__: command for command in (fit, *COMMANDS)}
     for name in set(commands) - set(words[:1]):

@@ -258,7 +258,8 @@ def override(config: RunConfig, **fields: Any) -> RunConfig:
         section = next((section for section in values.values() if name in section), None)
         if section is None:
             raise ConfigError(f"{name} is not a field of the configuration.")
-        section[name] = value
+        is_list = isinstance(section[name], tuple) and isinstance(value, str)
+        section[name] = (value,) if is_list else value
     return config_from_dict(values)
 
 

@@ -256,7 +256,7 @@ REFUSED = {
     "export nowhere --out new.csv": "Existing runs: base",
     "export base": "--out",
     "export base --out train.csv": "--overwrite",
-    "export base --out new.csv --fold 3": "Fold 3 is not among them",
+    "export base --out new.csv --fold 3": "fold 3 is not finished (finished: 0)",
     "export base --out new.csv --device cuda": "--device cpu",
     "export headless --out new.csv": "score.weight is missing",
     "export halved --out new.csv": "expected (3, 64)",
@@ -333,7 +333,7 @@ def test_export_is_complete(here, capsys):
     assert "## Scores" in card
     assert run("export", "base", "--out", "plain") == 2
     assert run("export", "base", "--out", "plain", "--overwrite") == 0
-    assert "README.md says how" in capsys.readouterr().out
+    assert "README.md shows how" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("words", ["predict --run base --data test.csv", "export base"])

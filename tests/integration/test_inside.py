@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 import sys
 from collections.abc import Callable
@@ -37,6 +38,8 @@ def trace_files(run: Callable[[], Any], spine: set[str]) -> list[str]:
 
     def note(frame: FrameType, event: str, _: Any) -> None:
         code, file = frame.f_code, file_of(frame)
+        if not code.co_flags & inspect.CO_OPTIMIZED:  # a module or class body, run by an import
+            return
         is_function = code.co_qualname == code.co_name and code.co_name.isidentifier()
         called = is_function and file not in GROUND | {""} and file_of(frame.f_back) in spine
         if event == "call" and (file in spine or called):

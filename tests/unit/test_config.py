@@ -127,6 +127,12 @@ class TestChecks:
         with pytest.raises(ConfigError, match=r"^run/config\.json: --truncation is balanced"):
             config_from_dict({"template": {"template": "notebook"}}, source="run/config.json")
 
+    def test_override_with_one_name(self):
+        """A single string counts as a list of one where the field is a list."""
+        changed = override(load_preset("tiny"), extra_data="f.csv", report_to=["wandb"])
+        assert changed.data.extra_data == ("f.csv",)
+        assert changed.train.report_to == ("wandb",)
+
     def test_override_of_unknown_field(self):
         """Overriding names a field that no section has."""
         with pytest.raises(ConfigError, match="n_epoch is not a field"):

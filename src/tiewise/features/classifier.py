@@ -12,6 +12,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from tiewise.data.labels import PROB_COLUMNS, Winner
 from tiewise.data.pairs import TEXT_COLUMNS, build_pairs
+from tiewise.evaluation.metrics import check_labels
 from tiewise.features.feature_model import fit_feature_model
 
 
@@ -48,10 +49,11 @@ class PreferenceClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc
         """Fit to pairs and their labels 0, 1, 2, shape (n,); prompt groups are derived when None.
 
         The columns ``prompt``, ``response_a`` and ``response_b`` are lists of turns; ``weight`` and
-        ``source`` are used where they exist, soft labels are not. PairsError names bad rows.
+        ``source`` are used where they exist, soft labels are not. PairsError or ScoresError names
+        bad rows.
         """
         known = pairs.drop(columns=["label", "winner", *PROB_COLUMNS], errors="ignore")
-        table = build_pairs({"id": range(len(pairs)), **known, "label": np.asarray(labels)})
+        table = build_pairs({"id": range(len(pairs)), **known, "label": check_labels(labels)})
         self.model_ = fit_feature_model(table, groups=groups, seed=self.seed)
         self.classes_ = np.array(list(Winner), dtype=np.int64)
         return self

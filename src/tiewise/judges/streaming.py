@@ -138,6 +138,11 @@ def _check_fingerprint(folder: Path, fingerprint: dict[str, Any]) -> None:
             f"{folder} has unfinished predictions of another job ({', '.join(names)} differs). "
             "Finish that job, remove the folder, or name another output."
         )
+    if any(folder.glob("shard-*.parquet")):
+        raise RunError(
+            f"{fingerprint_path} is missing, so nothing is known about the shards next to it. "
+            "Remove the folder, or name another output."
+        )
     write_json(fingerprint_path, fingerprint)
 
 

@@ -120,7 +120,7 @@ def reread_pairs(run: RunFolder, paths: Sequence[str] = ()) -> pd.DataFrame | No
     """
     config = replace(run.config.data, data=tuple(paths) or run.config.data.data)
     described = read_data(run)
-    is_sample = described["sources"][0].startswith(_SAMPLE)
+    is_sample = any(str(source).startswith(_SAMPLE) for source in described["sources"])
     try:
         dataset = load_dataset(config, fallback="sample" if is_sample else "hub")
     except PairsError as error:

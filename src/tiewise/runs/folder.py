@@ -129,7 +129,8 @@ class RunFolder(ScoredFolder):
         unfinished = sorted(set(chosen) - set(finished))
         if unfinished or not chosen:
             which = f"fold {unfinished[0]} is not finished" if unfinished else "no fold is finished"
-            raise RunError(f"{self.path}: {which}. Continue with tiewise fit --resume.")
+            others = f" (finished: {', '.join(map(str, finished))})" if finished else ""
+            raise RunError(f"{self.path}: {which}{others}. Continue with tiewise fit --resume.")
         return chosen
 
     def choose_fold(self, fold: int | None = None) -> int:

@@ -47,8 +47,8 @@ def save_data(run: RunFolder, description: dict[str, Any]) -> None:
 def read_data(run: RunFolder) -> dict[str, Any]:
     """Return the description in ``data.json``: SHA-256, sources and counts of the data."""
     description = read_object(run.data_path)
-    if not {"digest", "counts"} <= set(description):
-        raise RunError(f"{run.data_path} is damaged: expected the keys digest and counts.")
+    if missing := {"digest", "counts", "sources"} - set(description):
+        raise RunError(f"{run.data_path} is damaged: the key {min(missing)} is missing.")
     return description
 
 
@@ -141,8 +141,8 @@ def _read_table(path: Path, json_path: Path) -> pd.DataFrame:
     """Return a table after comparing it with the SHA-256 in the JSON file next to it."""
     if not path.is_file():
         raise RunError(f"{path} is missing: no fold of this run is finished yet. Run tiewise fit.")
-    stated = read_object(json_path).get(f"{path.stem}_sha256") if json_path.is_file() else None
-    if stated is not None and digest_file(path) != stated:
+    key = f"{path.stem}_sha256"
+    if json_path.is_file() and read_object(json_path).get(key) != digest_file(path):
         raise RunError(f"{path} is damaged: {json_path.name} states another SHA-256. Fit again.")
     try:
         return pd.read_parquet(path)

@@ -10,7 +10,7 @@ from sklearn.model_selection import GroupKFold, cross_val_predict, cross_val_sco
 import tiewise as tw
 from tiewise.data.pairs import swap_pairs
 from tiewise.data.simulation.simulate import simulate
-from tiewise.errors import PairsError
+from tiewise.errors import PairsError, TiewiseError
 from tiewise.features import binary_models
 from tiewise.features.feature_model import fit_feature_model
 
@@ -59,6 +59,13 @@ def test_predicted_labels_are_most_probable(classifier):
     assert np.array_equal(labels, classifier.predict_proba(PAIRS).argmax(axis=1))
     assert np.array_equal(classifier.predict(swap_pairs(PAIRS)), tw.swap_labels(labels))
     assert classifier.score(PAIRS, LABELS) == (labels == LABELS).mean()
+
+
+@pytest.mark.parametrize("labels", [["a"] * 120, [3] * 120, [None] * 120, [0] * 7])
+def test_invalid_labels_are_refused(labels):
+    """The message says what a label is."""
+    with pytest.raises(TiewiseError):
+        tw.PreferenceClassifier().fit(PAIRS, labels)
 
 
 def test_parameters_follow_scikit_learn(classifier):

@@ -140,6 +140,16 @@ def test_shards_of_another_job_are_refused(tmp_path):
         )
 
 
+def test_shards_without_fingerprint_are_refused(tmp_path):
+    """Shards of a job that is not known are not joined with those of this job."""
+    table = pd.DataFrame({"id": [1, 2], "length": [1, 2]})
+    options = {"fingerprint": {"run": "a"}, "process_index": 0, "n_processes": 2}
+    predict_stream(cut(table, 1), tmp_path / "out.csv", predict, **options)
+    (tmp_path / "out.csv.shards" / "fingerprint.json").unlink()
+    with pytest.raises(RunError, match=r"fingerprint.json is missing"):
+        predict_stream(cut(table, 1), tmp_path / "out.csv", predict, **options)
+
+
 def test_a_process_that_comes_late_finds_the_finished_file(tmp_path):
     """Of two processes that both see the last shard, the second counts what the first joined."""
     from tiewise.judges.streaming import _join_if_complete
