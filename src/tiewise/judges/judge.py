@@ -40,7 +40,7 @@ class Judge:
     name
         The name it was loaded by.
     model
-        The judge behind it; see :mod:`tiewise.judges.kinds`.
+        The model that predicts; see :mod:`tiewise.judges.kinds`.
     classes_
         Names of the columns of :meth:`predict_proba`.
     """
@@ -169,16 +169,10 @@ class Judge:
         PairsError
             When there are fewer than two responses.
         """
-        n = len(responses)
-        if isinstance(responses, str) or n < 2:
+        if isinstance(responses, str) or len(responses) < 2:
             raise PairsError("A ranking needs a list of at least two responses.")
-        pairs = _build_pairs(prompt, list(itertools.combinations(responses, 2)))
-        table = self.model.predict(pairs, swap=True)
-        probs = np.full((n, n, 3), np.nan)
-        i, j = np.triu_indices(n, 1)  # in the order of combinations
-        probs[i, j] = table[PROB_COLUMNS].to_numpy(np.float64)
-        probs[j, i] = swap_probs(probs[i, j])
-        return probs
+        table = self.model.predict(pair_responses(prompt, responses), swap=True)
+        return arrange_probs(table, len(responses))
 
     def rank(self, prompt: Text, responses: Sequence[Text], **options: Any) -> Ranking:
         """Rank several responses to one prompt.
@@ -259,6 +253,20 @@ def rank(
     `run` and `device` are those of :func:`predict`.
     """
     return _get_judge(run, device).rank(prompt, responses, **options)
+
+
+def pair_responses(prompt: Text, responses: Sequence[Text]) -> pd.DataFrame:
+    """Return the pairs table of every two responses, in the order of itertools.combinations."""
+    return _build_pairs(prompt, list(itertools.combinations(responses, 2)))
+
+
+def arrange_probs(table: pd.DataFrame, n: int) -> npt.NDArray[np.float64]:
+    """Arrange predictions of every two of n responses as :meth:`Judge.compare_all` returns them."""
+    probs = np.full((n, n, 3), np.nan)
+    i, j = np.triu_indices(n, 1)  # in the order of itertools.combinations
+    probs[i, j] = table[PROB_COLUMNS].to_numpy(np.float64)
+    probs[j, i] = swap_probs(probs[i, j])
+    return probs
 
 
 def _get_judge(name: str | Path | None, device: str | None) -> Judge:

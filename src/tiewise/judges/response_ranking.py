@@ -22,8 +22,8 @@ from tiewise.evaluation.leaderboard import import_evalica
 
 _Floats = npt.NDArray[np.float64]
 _N_ITERATIONS = 1000
-# A drawn tournament may have an answer that wins every vote, whose strength has no bound; a tenth
-# of an undecided vote between every two answers gives it one.
+# The strength of a response that wins every vote of a drawn tournament has no bound; a tenth of an
+# undecided vote between every two responses gives it one.
 _PRIOR_VOTES = 0.1
 # The fit stops at a tolerance of 1e-6, so nearer strengths share a place.
 _SAME_STRENGTH = 1e-4
@@ -31,20 +31,20 @@ _SAME_STRENGTH = 1e-4
 
 @dataclass(frozen=True)
 class Ranking:
-    """Answers to one prompt, ranked.
+    """Responses to one prompt, ranked.
 
     order
-        Positions of the n answers, the best first: int64, shape (n,).
+        Positions of the n responses, the best first: int64, shape (n,).
     probs
         ``probs[i, j]`` are P(i wins), P(j wins), P(tie): float64, shape (n, n, 3); NaN where i = j.
     strengths
-        Natural logarithm of the strengths, mean 0: float64, shape (n,), by answer.
+        Natural logarithm of the strengths, mean 0: float64, shape (n,), by response.
     places
-        1 is the best; equal strengths share a place: int64, shape (n,), by answer.
+        1 is the best; equal strengths share a place: int64, shape (n,), by response.
     place_low, place_high
-        Central interval of each answer's place over drawn tournaments: int64, shape (n,).
+        Central interval of each response's place over drawn tournaments: int64, shape (n,).
     prob_best
-        Share of drawn tournaments that the answer wins, a shared first place split: float64,
+        Share of drawn tournaments that the response wins, a shared first place split: float64,
         shape (n,).
     """
 

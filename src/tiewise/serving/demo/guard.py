@@ -28,14 +28,9 @@ class TooLargeError(TiewiseError):
 
 
 class Guard:
-    """ASGI middleware that refuses unwanted requests.
+    """ASGI middleware that refuses unwanted requests to an application.
 
-    Parameters
-    ----------
-    app
-        The application.
-    max_bytes
-        Largest size of a request body in bytes, announced or not.
+    `max_bytes` is the largest size of a request body in bytes, announced or not.
     """
 
     def __init__(self, app: App, *, max_bytes: int = MAX_BYTES) -> None:

@@ -14,14 +14,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
-from tiewise.data.labels import PROB_COLUMNS, swap_probs
-from tiewise.data.pairs import build_pairs
-from tiewise.data.parse import repair_text
+from tiewise.data.labels import PROB_COLUMNS
 from tiewise.errors import ConfigError, PairsError, RunError, TiewiseError
-from tiewise.judges.judge import predict
+from tiewise.judges.judge import arrange_probs, pair_responses, predict
 from tiewise.judges.response_ranking import rank_answers
 from tiewise.serving.demo.guard import Guard
 
@@ -53,23 +50,11 @@ class Judgement:
 
 
 def serve(run: Path | None, *, port: int, announce: Callable[[str], None]) -> None:
-    """Serve the page until interrupted.
+    """Serve the page on 127.0.0.1 until interrupted.
 
-    Parameters
-    ----------
-    run
-        Folder of a run; None for the model in the package.
-    port
-        Port on 127.0.0.1; 0 for any free port.
-    announce
-        Function that shows the address to the user as soon as the page is served.
-
-    Raises
-    ------
-    RunError
-        Gradio is not installed.
-    ConfigError
-        The port is in use.
+    `run` is the folder of a run, or None for the model in the package; `port` 0 is any free port.
+    `announce` is called with the address once the page is served. RunError is raised if Gradio is
+    not installed, ConfigError if the port is in use.
     """
     app = build_app(run)
     import uvicorn
@@ -101,21 +86,10 @@ def build_app(run: Path | None) -> Guard:
 
 
 def judge_responses(prompt: str, responses: Sequence[str], *, run: Path | None = None) -> Judgement:
-    """Judge responses to a prompt.
+    """Compare two to eight responses to a prompt.
 
-    Parameters
-    ----------
-    prompt
-        Text of the prompt.
-    responses
-        Two to eight texts; blank ones are skipped, and the others keep their letters.
-    run
-        Folder of a run; None for the model in the package.
-
-    Raises
-    ------
-    PairsError
-        Fewer than two responses have text.
+    Blank responses are skipped, and the others keep their letters; PairsError is raised if fewer
+    than two have text. `run` is the folder of a run, or None for the model in the package.
 
     Examples
     --------
@@ -126,14 +100,8 @@ def judge_responses(prompt: str, responses: Sequence[str], *, run: Path | None =
     texts = {name: text for name, text in zip(LETTERS, responses, strict=False) if text.strip()}
     if len(texts) < 2:
         raise PairsError("Write at least two responses.")
-    pairs = list(itertools.combinations(texts, 2))
-    columns = {
-        "id": range(len(pairs)),
-        "prompt": [[repair_text(prompt)]] * len(pairs),
-        "response_a": [[repair_text(texts[first])] for first, _ in pairs],
-        "response_b": [[repair_text(texts[second])] for _, second in pairs],
-    }
-    table = predict(build_pairs(columns), run=run, swap=True)
+    pairs = itertools.combinations(texts, 2)
+    table = predict(pair_responses(prompt, list(texts.values())), run=run, swap=True)
     orders = [
         _list_orders(pair, row) for pair, (_, row) in zip(pairs, table.iterrows(), strict=True)
     ]
@@ -219,12 +187,7 @@ def _describe_truncation(table: pd.DataFrame) -> str:
 
 def _rank(names: list[str], table: pd.DataFrame) -> pd.DataFrame:
     """Rank responses by the probabilities of all their pairs."""
-    n = len(names)
-    probs = np.full((n, n, 3), np.nan)
-    i, j = np.triu_indices(n, 1)  # in the order of itertools.combinations
-    probs[i, j] = table[PROB_COLUMNS].to_numpy(np.float64)
-    probs[j, i] = swap_probs(probs[i, j])
-    ranking = rank_answers(probs)
+    ranking = rank_answers(arrange_probs(table, len(names)))
     lines = [
         {
             "rank": int(ranking.places[k]),
