@@ -24,12 +24,6 @@ BANNED = re.compile(
     )\b | [\u00ab\u00bb]""",
     re.VERBOSE | re.IGNORECASE,
 )
-UNFINISHED = (
-    "src/tiewise/judges/",
-    "tests/integration/judges/",
-    "tests/unit/judges/",
-)  # fmt: skip
-"""Places whose prose is not rewritten yet."""
 OPENERS = {"What", "Whose", "Which", "Who", "Where", "How", "That"}
 
 
@@ -41,8 +35,7 @@ def find_sources():
     """Return the Python files of package and tests."""
     folders = [ROOT / "src", ROOT / "tests"]
     paths = [path for folder in folders for path in sorted(folder.rglob("*.py*"))]
-    sources = [path for path in paths if path.suffix in {".py", ".pyi"} and path != THIS_FILE]
-    return [path for path in sources if not name(path).startswith(UNFINISHED)]
+    return [path for path in paths if path.suffix in {".py", ".pyi"} and path != THIS_FILE]
 
 
 def find_texts():

@@ -1,4 +1,4 @@
-"""A blend is a run: fitted across conversations, scored out of fold, and it predicts."""
+"""Tests of blends: how they are fitted, written, refused, and how they predict."""
 
 import json
 
@@ -23,7 +23,7 @@ PAIRS, FOLDS, OOF = simulated_tables(240)
 
 
 def blur(spread, seed=1):
-    """Return predictions that are those of `OOF` with noise."""
+    """Return the predictions of `OOF` with normal noise in their logits."""
     noise = np.random.default_rng(seed).normal(0, spread, (len(OOF), 3))
     oof = OOF[[name for name in OOF if not name.endswith(("_given", "_swapped"))]].copy()
     oof[LOGIT_COLUMNS] = log_softmax(OOF[LOGIT_COLUMNS].to_numpy() + noise, axis=1)
@@ -45,25 +45,26 @@ def blended(tmp_path_factory):
     return folder, runs, blend_runs(runs, folder, name="both", overwrite=False)
 
 
-def test_each_row_is_mixed_with_weights_fitted_on_other_conversations(blended):
-    """What stands in a fold follows from the other folds alone, and no group is in two."""
+def test_weights_are_fitted_out_of_fold(blended):
+    """Each row is mixed with weights fitted on the other folds; no prompt group is in two folds."""
     _, runs, blend = blended
     tables = [read_oof(run).set_index("id") for run in runs]
     oof = read_oof(blend.run).set_index("id")
     assert oof.groupby("group")["fold"].nunique().max() == 1
     assert sorted(oof.index) == sorted(FOLDS["id"])
-    for fold, held in oof.groupby("fold"):
+    for fold, held_out in oof.groupby("fold"):
         others = oof.index[oof["fold"] != fold]
         log_probs = [log_softmax(table.loc[others, LOGIT_COLUMNS], axis=1) for table in tables]
         weights = fit_weights(oof.loc[others, "label"].to_numpy(int), np.stack(log_probs))
-        held_log_probs = np.stack(
-            [log_softmax(table.loc[held.index, LOGIT_COLUMNS], axis=1) for table in tables]
-        )
-        np.testing.assert_allclose(held[LOGIT_COLUMNS], mix(held_log_probs, weights), atol=1e-9)
+        log_probs = [
+            log_softmax(table.loc[held_out.index, LOGIT_COLUMNS], axis=1) for table in tables
+        ]
+        expected = mix(np.stack(log_probs), weights)
+        np.testing.assert_allclose(held_out[LOGIT_COLUMNS], expected, atol=1e-9)
 
 
-def test_a_blend_is_a_run_like_any_other(blended):
-    """It is opened, evaluated and compared; and says what was left out."""
+def test_blend_is_a_run(blended):
+    """A blend is opened, scored and compared as a run is; it counts the rows it left out."""
     folder, runs, blend = blended
     run = open_run("both", folder)
     assert score_finished_folds(run).to_dict() == blend.scores.to_dict()
@@ -74,8 +75,8 @@ def test_a_blend_is_a_run_like_any_other(blended):
     assert blend.n_left_out == {"one": 0, "two": 0}
 
 
-def test_new_rows_get_the_weights_of_all_rows(blended):
-    """The run's own mixture is fitted on everything."""
+def test_mixture_is_fitted_on_all_rows(blended):
+    """The mixture that predicts new rows has weights fitted on all rows."""
     _, _, blend = blended
     log_probs = np.stack(
         [log_softmax(blur(*pair)[LOGIT_COLUMNS], axis=1) for pair in ((0.3, 1), (0.6, 2))]
@@ -85,8 +86,8 @@ def test_new_rows_get_the_weights_of_all_rows(blended):
     np.testing.assert_allclose(blend.mixture.weights, expected, atol=1e-9)
 
 
-def test_rows_that_not_all_have_predicted_are_left_out_and_counted(tmp_path):
-    """Fewer rows in one member are fewer rows in the blend, said in the counts and the text."""
+def test_rows_not_shared_are_counted(tmp_path):
+    """A blend has the rows that all members predicted; counts and text name the others."""
     one = write_run(tmp_path, FOLDS, blur(0.3, 1), name="one", is_scored=False)
     fewer = blur(0.6, 2).query("fold < 4")
     two = write_run(tmp_path, FOLDS, fewer, name="two", is_scored=False)
@@ -98,8 +99,8 @@ def test_rows_that_not_all_have_predicted_are_left_out_and_counted(tmp_path):
     assert len(read_oof(blend.run)) == len(fewer)
 
 
-def test_what_cannot_be_blended_is_refused(tmp_path):
-    """One run, the same twice, a run elsewhere, other labels, a name that is taken."""
+def test_invalid_blends_are_refused(tmp_path):
+    """One run, one run twice, a run of another folder, other labels, or a name that is taken."""
     one, two = write_two(tmp_path / "here")
     elsewhere = write_run(tmp_path / "there", FOLDS, blur(0.3), name="elsewhere", is_scored=False)
     other = blur(0.3).assign(label=(OOF["label"] + 1) % 3)
@@ -122,21 +123,22 @@ def test_what_cannot_be_blended_is_refused(tmp_path):
     assert read_oof(odd)["label"].tolist() == other["label"].tolist()
 
 
-def test_the_command_replaces_a_blend_only_when_told(blended, capsys):
-    """Without --overwrite a name is kept; the answer is weights, scores and comparisons."""
+def test_command_needs_overwrite(blended, capsys):
+    """The command replaces a blend only with --overwrite; it prints weights and scores."""
     folder, _, _ = blended
-    words = ["blend", "one", "two", "--run", "both", "--artifacts", str(folder), "--json"]
-    assert main(words) == 2
+    arguments = ["blend", "one", "two", "--run", "both", "--artifacts", str(folder), "--json"]
+    assert main(arguments) == 2
     assert "--overwrite" in capsys.readouterr().err
-    assert main([*words, "--overwrite"]) == 0
-    said = json.loads(capsys.readouterr().out)
-    assert set(said["weights"]) == {"one", "two"}
-    assert len(said["fold_weights"]) == 5
-    assert said["log_loss"]["low"] < said["log_loss"]["value"] < said["log_loss"]["high"]
+    assert main([*arguments, "--overwrite"]) == 0
+    printed = json.loads(capsys.readouterr().out)
+    assert set(printed["weights"]) == {"one", "two"}
+    assert len(printed["fold_weights"]) == 5
+    log_loss = printed["log_loss"]
+    assert log_loss["low"] < log_loss["value"] < log_loss["high"]
 
 
-def test_a_blend_predicts_and_a_changed_member_is_refused(tmp_path, monkeypatch):
-    """Real members: the blend of baselines is their mixture, symmetric to the last bit."""
+def test_blend_of_feature_models_predicts(tmp_path, monkeypatch):
+    """It predicts the mixture of its members, exactly symmetric, and refuses a changed member."""
     monkeypatch.setattr("tiewise.features.binary_models._MAX_TREES", 10)
     runs = [fit_small(tmp_path, name, seed=seed) for name, seed in (("one", 0), ("two", 1))]
     blend = blend_runs(runs, tmp_path, name="both", overwrite=False)

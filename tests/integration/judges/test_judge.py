@@ -63,7 +63,7 @@ def test_export_is_symmetric(saved):
 
 
 def test_hub_repository_is_loaded(saved, monkeypatch):
-    """A name OWNER/NAME that is no folder is downloaded without files that can run code."""
+    """A repository OWNER/NAME is downloaded, without files that can run code."""
     asked = {}
 
     def download(name, ignore_patterns):
@@ -88,7 +88,7 @@ def test_hub_failure_is_named(saved, monkeypatch):
         load(saved, "me/model")
 
 
-def test_edited_card_is_no_damage(saved, tmp_path):
+def test_edited_card_is_accepted(saved, tmp_path):
     """The card of an exported folder is not in its manifest, so that people can edit it."""
     folder = shutil.copytree(saved[0] / "plain", tmp_path / "copy")
     (folder / "README.md").write_text("Our model.")
@@ -109,7 +109,7 @@ def test_export_is_verified_once(saved, monkeypatch):
 
 
 def test_damaged_export_is_refused(saved, tmp_path):
-    """One changed byte of the weights is found."""
+    """A folder with one changed byte in its weights is refused."""
     folder = shutil.copytree(saved[0] / "plain", tmp_path / "copy")
     content = bytearray((folder / "model.safetensors").read_bytes())
     content[-1] ^= 1

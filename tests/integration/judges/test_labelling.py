@@ -1,4 +1,4 @@
-"""Soft labels come from folds that have not seen the row, and a fit makes sure of it."""
+"""Tests of soft labels: a row is labelled, and a fit uses it, only by folds that never saw it."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ POOL = simulate(150, seed=4)[list(COLUMNS)].iloc[90:].reset_index(drop=True)
 
 
 def fit(folder, name, data, folds=(0, 1, 2), **fields):
-    """Cross-fit the CPU-class model on files in a folder."""
+    """Cross-fit the feature model on a file of the folder, with fields of its configuration."""
     config = config_from_dict(
         {
             "model": {"backbone": "baseline"},
@@ -44,7 +44,7 @@ def fit(folder, name, data, folds=(0, 1, 2), **fields):
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """Write data and a pool of other pairs, and fit a teacher."""
+    """Write data and a pool of other pairs, fit a teacher, and label both with it."""
     folder = tmp_path_factory.mktemp("labelling")
     write_pairs(PAIRS, folder / "train.parquet")
     write_pairs(POOL, folder / "pool.parquet")
@@ -57,22 +57,22 @@ def folder(tmp_path_factory):
 
 
 def label(folder, pairs, **options):
-    """Label pairs and read what was written."""
-    place, teacher = folder
-    out = place / "out.parquet"
-    done = label_pairs(teacher, pairs, out, cache_dir=place, overwrite=True, **options)
+    """Label pairs with the teacher; return the counts and the labelled pairs."""
+    data_dir, teacher = folder
+    out = data_dir / "out.parquet"
+    done = label_pairs(teacher, pairs, out, cache_dir=data_dir, overwrite=True, **options)
     return done, read_pairs(out)
 
 
-def command(place, name, *options):
+def command(data_dir, name, *options):
     """Run ``tiewise predict --out-of-fold`` on a file of the folder; return the exit status."""
-    files = ["--data", str(place / name), "--out", str(place / "command.parquet")]
-    words = ["predict", "--out-of-fold", "--run", "teacher", "--artifacts", str(place), *files]
-    return main([*words, "--quiet", "--json", *options])
+    files = ["--data", str(data_dir / name), "--out", str(data_dir / "command.parquet")]
+    run = ["--run", "teacher", "--artifacts", str(data_dir)]
+    return main(["predict", "--out-of-fold", *run, *files, "--quiet", "--json", *options])
 
 
-def test_the_teachers_own_rows_get_out_of_fold_probabilities(folder):
-    """Bit for bit those of its out-of-fold file, signed by the fold that held the row out."""
+def test_own_rows_are_out_of_fold(folder):
+    """Rows of the teacher get the probabilities of its out-of-fold file and the fold's name."""
     done, labelled = label(folder, PAIRS)
     oof = read_oof(folder[1]).set_index("id").loc[PAIRS["id"]]
     assert np.array_equal(labelled[PROB_COLUMNS].to_numpy(), oof[PROB_COLUMNS].to_numpy())
@@ -81,8 +81,8 @@ def test_the_teachers_own_rows_get_out_of_fold_probabilities(folder):
     assert labelled["label"].tolist() == PAIRS["label"].tolist()
 
 
-def test_rows_it_has_not_seen_get_the_mean_of_all_folds(folder):
-    """Labelled or not."""
+def test_new_rows_use_all_folds(folder):
+    """Rows that no fold was trained on are labelled by all chosen folds, with or without winner."""
     unlabelled = POOL.assign(label=pd.array([pd.NA] * len(POOL), dtype="Int8"), winner=pd.NA)
     done, labelled = label(folder, unlabelled.astype({"winner": "string"}))
     assert labelled["teacher"].str.endswith(" 0,1,2").all()
@@ -91,23 +91,23 @@ def test_rows_it_has_not_seen_get_the_mean_of_all_folds(folder):
     assert (one.n, one.n_out_of_fold) == (len(POOL), 0)
 
 
-def test_one_fold_labels_what_it_held_out(folder):
-    """And every such row is counted as out of fold."""
+def test_one_fold_labels_held_out_rows(folder):
+    """Of the teacher's rows, one fold labels those it held out; each counts as out of fold."""
     done, _ = label(folder, PAIRS, folds=[1])
     held_out = int((read_oof(folder[1])["fold"] == 1).sum())
     assert done.to_dict() == {"n": held_out, "n_out_of_fold": held_out, "n_seen": 90 - held_out}
 
 
-def test_a_row_is_known_in_either_order(folder):
-    """The swap of a row the teacher has seen is the same row."""
+def test_swapped_rows_are_recognised(folder):
+    """A row with swapped responses gets the label of the same fold, swapped."""
     _, given = label(folder, PAIRS)
     _, swapped = label(folder, swap_pairs(PAIRS))
     assert swapped["teacher"].tolist() == given["teacher"].tolist()
     assert np.array_equal(swapped[["prob_b", "prob_a", "prob_tie"]].to_numpy(), given[PROB_COLUMNS])
 
 
-def test_rows_that_every_fold_has_seen_are_left_out_and_counted(folder):
-    """With one fold to speak, all rows but those it held out."""
+def test_seen_rows_are_not_labelled(folder):
+    """Rows that all chosen folds were trained on are left out and counted."""
     table = read_folds(folder[1])
     done, labelled = label(folder, PAIRS, folds=[0])
     assert labelled["id"].tolist() == table["id"][table["fold"] == 0].tolist()
@@ -116,96 +116,97 @@ def test_rows_that_every_fold_has_seen_are_left_out_and_counted(folder):
         label(folder, PAIRS[(table["fold"] != 0).to_numpy()], folds=[0])
 
 
-def test_a_fit_refuses_labels_of_a_fold_that_saw_the_row(folder):
-    """By digest of the texts, naming rows and how many."""
-    place, teacher = folder
-    labelled = read_pairs(place / "own.parquet")
+def test_fit_refuses_seen_labels(folder):
+    """A fit refuses soft labels of a fold trained on the row; it names ids and their number."""
+    data_dir, teacher = folder
+    labelled = read_pairs(data_dir / "own.parquet")
     signed = open_teacher(teacher, [0])
     labelled["teacher"] = pd.array([signed.sign([0])] * len(labelled), dtype="string")
-    write_parquet(labelled, place / "seen.parquet", teacher=signed.to_json())
+    write_parquet(labelled, data_dir / "seen.parquet", teacher=signed.to_json())
     n_seen = int((read_folds(teacher)["fold"] != 0).sum())
-    for fields in ({}, {"data_fields": {"extra_data": [str(place / "seen.parquet")]}}):
+    for fields in ({}, {"data_fields": {"extra_data": [str(data_dir / "seen.parquet")]}}):
         data = "train.parquet" if fields else "seen.parquet"
         with pytest.raises(
             PairsError,
             match=rf"^{n_seen} of \d+ rows have soft labels by .* on them \(id=",
         ):
-            fit(place, "refused", data, **fields)
+            fit(data_dir, "refused", data, **fields)
 
 
-def test_a_fit_takes_out_of_fold_labels_and_says_what_they_may_hand_on(folder):
-    """The rows are clean, but the teacher's folds were trained on the rows held out here."""
-    place, _ = folder
-    run = fit(place, "student", "own.parquet", folds=[0])
+def test_fit_counts_indirect_leakage(folder):
+    """Out-of-fold labels are used; held-out rows that their teacher was trained on are counted."""
+    data_dir, _ = folder
+    run = fit(data_dir, "student", "own.parquet", folds=[0])
     counts = json.loads(run.scores_path.read_text())["counts"]
     assert counts["n_labelled_by_teacher"] == 90
     assert counts["n_held_out_seen_by_teacher"] == (read_folds(run)["fold"] == 0).sum()
 
 
-def test_a_pool_labelled_by_the_same_fold_alone_hands_nothing_on(folder):
-    """Teacher and student hold out the same rows."""
-    place, teacher = folder
-    label_pairs(teacher, POOL, place / "one.parquet", cache_dir=place, folds=[2], overwrite=True)
-    fields = {"extra_data": [str(place / "one.parquet")]}
-    run = fit(place, "clean", "train.parquet", folds=[2], data_fields=fields)
+def test_pool_of_same_fold_is_clean(folder):
+    """A pool labelled by the fold that holds out the same rows as the student leaks nothing."""
+    data_dir, teacher = folder
+    path = data_dir / "one.parquet"
+    label_pairs(teacher, POOL, path, cache_dir=data_dir, folds=[2], overwrite=True)
+    fields = {"extra_data": [str(path)]}
+    run = fit(data_dir, "clean", "train.parquet", folds=[2], data_fields=fields)
     counts = json.loads(run.scores_path.read_text())["counts"]
     assert counts["n_held_out_seen_by_teacher"] == 0
     assert counts["n_extra"] == len(POOL)
 
 
-def test_a_fit_says_what_it_begins_with_has_learned_from(folder):
-    """The same fold of the same folds has seen nothing held out; another fold has, and is told."""
-    place, teacher = folder
+def test_seen_rows_of_start_are_found(folder):
+    """Initial weights of the same fold saw no held-out row, those of another fold saw them all."""
+    data_dir, teacher = folder
     held_out = [PAIRS[(read_folds(teacher)["fold"] == fold).to_numpy()] for fold in range(3)]
     start = teacher.fold(0).path
     for path in (start, start / "adapter"):
         assert not find_seen_by_start(path, held_out[0]).any()
         assert find_seen_by_start(path, held_out[1]).all()
     assert not find_seen_by_start(start, POOL).any()
-    assert find_seen_by_start(place / "nowhere", POOL) is None
-    copied = shutil.copytree(start / "adapter", place / "loose")
+    assert find_seen_by_start(data_dir / "nowhere", POOL) is None
+    copied = shutil.copytree(start / "adapter", data_dir / "loose")
     assert find_seen_by_start(copied, POOL) is None
 
 
-def test_extra_rows_that_repeat_the_data_are_counted(folder, caplog):
-    """Whichever response comes first; they would be learned from twice."""
-    place, _ = folder
-    write_pairs(swap_pairs(PAIRS.head(7)), place / "again.parquet")
-    fields = {"extra_data": [str(place / "again.parquet")]}
+def test_repeated_extra_rows_are_counted(folder, caplog):
+    """Extra rows that repeat the data in either order are counted, with a warning."""
+    data_dir, _ = folder
+    write_pairs(swap_pairs(PAIRS.head(7)), data_dir / "again.parquet")
+    fields = {"extra_data": [str(data_dir / "again.parquet")]}
     with caplog.at_level("WARNING"):
-        run = fit(place, "again", "train.parquet", [0], data_fields=fields)
+        run = fit(data_dir, "again", "train.parquet", [0], data_fields=fields)
     assert read_data(run)["counts"]["n_extra_repeated"] == 7
     assert "7 extra rows repeat" in caplog.text
 
 
-def test_labels_without_their_provenance_are_refused(folder):
-    """A copy that lost what is known of the teacher, or a csv."""
-    place, _ = folder
-    labelled = read_pairs(place / "own.parquet")
+def test_labels_need_known_teacher(folder):
+    """Soft labels in a csv, or in a parquet file without or with damaged metadata, are refused."""
+    data_dir, _ = folder
+    labelled = read_pairs(data_dir / "own.parquet")
     for name in ("lost.parquet", "lost.csv"):
-        write_pairs(labelled, place / name)
+        write_pairs(labelled, data_dir / name)
         with pytest.raises(PairsError, match="no file says which rows it was trained on"):
-            fit(place, "lost", name)
-    write_parquet(labelled, place / "odd.parquet", teacher="[]")
+            fit(data_dir, "lost", name)
+    write_parquet(labelled, data_dir / "odd.parquet", teacher="[]")
     with pytest.raises(PairsError, match="its teacher cannot be read"):
-        fit(place, "odd", "odd.parquet")
+        fit(data_dir, "odd", "odd.parquet")
 
 
-def test_changed_texts_are_other_rows(folder):
-    """What was labelled is looked up by its texts as they are now."""
+def test_changed_texts_are_new_rows(folder):
+    """A row is recognised by its texts, so a row with a changed text is unseen."""
     teacher = open_teacher(folder[1], [0])
     assert not teacher.find_unseen(PAIRS)[:, 0].all()
     other = PAIRS.assign(response_a=[["changed"]] * len(PAIRS))
     assert teacher.find_unseen(other).all()
 
 
-def test_what_a_run_has_seen_must_be_known(folder, tmp_path):
-    """A run of an older version, and one that began from other weights."""
-    place, teacher = folder
+def test_training_rows_must_be_known(folder):
+    """A run without a readable table of its rows, or fitted from other weights, is refused."""
+    data_dir, teacher = folder
     with pytest.raises(PairsError, match=r"ends in \.parquet"):
-        label_pairs(teacher, POOL, place / "out.csv", cache_dir=place)
+        label_pairs(teacher, POOL, data_dir / "out.csv", cache_dir=data_dir)
     with pytest.raises(RunError, match="fold 7 is not finished"):
-        label_pairs(teacher, POOL, place / "no.parquet", cache_dir=place, folds=[7])
+        label_pairs(teacher, POOL, data_dir / "no.parquet", cache_dir=data_dir, folds=[7])
     path = teacher.path / "rows.parquet"
     kept = path.read_bytes()
     path.unlink()
@@ -225,24 +226,24 @@ def test_what_a_run_has_seen_must_be_known(folder, tmp_path):
     fingerprint.write_text(text)
 
 
-def test_the_command_says_what_it_did(folder, capsys):
-    """As JSON too; and it replaces nothing unasked."""
-    place, _ = folder
-    assert command(place, "train.parquet") == 0
+def test_command_prints_counts(folder, capsys):
+    """The command prints its counts as JSON; it replaces a file only with --overwrite."""
+    data_dir, _ = folder
+    assert command(data_dir, "train.parquet") == 0
     counts = json.loads(capsys.readouterr().out)
     assert (counts["n"], counts["n_out_of_fold"], counts["n_seen"]) == (90, 90, 0)
-    assert command(place, "train.parquet") == 2
+    assert command(data_dir, "train.parquet") == 2
     assert "--overwrite" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("n_votes", [60, 20, 0])
 def test_command_keeps_winners_of_the_file(folder, n_votes):
     """Winners and their labels are written; some rows, or the whole file, may have none."""
-    place, _ = folder
+    data_dir, _ = folder
     winners = POOL["winner"].where(POOL.index < n_votes)
     pairs = POOL.drop(columns="label").assign(winner=winners).dropna(axis=1, how="all")
-    pairs.to_json(place / "votes.jsonl", orient="records", lines=True)
-    assert command(place, "votes.jsonl", "--overwrite") == 0
-    written = read_pairs(place / "command.parquet")
+    pairs.to_json(data_dir / "votes.jsonl", orient="records", lines=True)
+    assert command(data_dir, "votes.jsonl", "--overwrite") == 0
+    written = read_pairs(data_dir / "command.parquet")
     assert written["winner"].fillna("none").tolist() == winners.fillna("none").tolist()
     assert written["label"].notna().tolist() == winners.notna().tolist()

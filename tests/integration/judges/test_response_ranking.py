@@ -1,4 +1,4 @@
-"""Truths about rankings made from pairwise probabilities."""
+"""Tests of rankings from pairwise probabilities."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tiewise.judges.response_ranking import rank_answers
 
 
 def pairwise(strengths: np.ndarray, tie: float = 0.5) -> np.ndarray:
-    """Give the probabilities of Newman's model with known strengths."""
+    """Return the probabilities (n, n, 3) of Newman's model with known strengths (n,)."""
     i, j = np.broadcast_arrays(strengths[:, None], strengths[None, :])
     weights = np.stack([i, j, 2 * tie * np.sqrt(i * j)], axis=-1)
     return weights / weights.sum(axis=-1, keepdims=True)
@@ -26,15 +26,15 @@ STRENGTHS = st.lists(st.floats(0.05, 20), min_size=2, max_size=6).map(np.array)
 
 @given(STRENGTHS)
 def test_known_strengths_are_recovered(strengths):
-    """Probabilities that follow the model give back its strengths."""
+    """Probabilities of the model give its strengths."""
     ranking = rank_answers(pairwise(strengths), n_resamples=1)
     expected = np.log(strengths) - np.log(strengths).mean()
     np.testing.assert_allclose(ranking.strengths, expected, atol=1e-3)
 
 
 @given(STRENGTHS, st.integers(0, 2**31))
-def test_a_ranking_follows_its_answers(strengths, seed):
-    """Naming the answers in another order permutes their strengths and changes nothing else."""
+def test_permuted_responses_permute_strengths(strengths, seed):
+    """Strengths do not depend on the order in which the responses are given."""
     order = np.random.default_rng(seed).permutation(len(strengths))
     one = rank_answers(pairwise(strengths), n_resamples=1)
     other = rank_answers(pairwise(strengths)[np.ix_(order, order)], n_resamples=1)
@@ -42,8 +42,8 @@ def test_a_ranking_follows_its_answers(strengths, seed):
 
 
 @given(st.integers(2, 5), st.integers(0, 2**31))
-def test_places_lie_within_their_intervals_range(n, seed):
-    """Intervals are ordered and in range, and the chances to be best sum to one."""
+def test_places_are_in_range(n, seed):
+    """Intervals are ordered and within 1 to n; the probabilities of being best sum to one."""
     probs = np.random.default_rng(seed).dirichlet([1, 1, 1], (n, n))
     lower = np.tril_indices(n, -1)
     probs[lower] = swap_probs(probs.transpose(1, 0, 2)[lower])
@@ -56,22 +56,22 @@ def test_places_lie_within_their_intervals_range(n, seed):
     assert ranking.places[ranking.order[0]] == 1
 
 
-def test_answers_that_always_tie_share_the_first_place():
-    """Nothing to tell answers apart: all are first, and each is best as often as the others."""
+def test_equal_responses_share_first_place():
+    """Equal responses are all in first place, each with an equal probability of being best."""
     ranking = rank_answers(pairwise(np.ones(3)), n_resamples=200)
     assert ranking.places.tolist() == [1, 1, 1]
     np.testing.assert_allclose(ranking.prob_best, 1 / 3, atol=0.1)
 
 
-def test_certain_votes_leave_no_doubt_about_the_places():
-    """Near-certain probabilities give intervals of one place."""
+def test_certain_votes_give_narrow_intervals():
+    """Nearly certain probabilities give intervals of one place."""
     ranking = rank_answers(pairwise(np.array([1e-8, 1.0, 1e8]), tie=1e-9))
     assert ranking.order.tolist() == [2, 1, 0]
     assert ranking.place_low.tolist() == ranking.place_high.tolist() == [3, 2, 1]
 
 
-def test_a_ranking_can_be_read_by_people_and_programs():
-    """A line an answer, the best first and numbered from 1; JSON without NaN."""
+def test_ranking_prints_and_serializes():
+    """The text has one line per response, best first, numbered from 1; the JSON has no NaN."""
     ranking = rank_answers(pairwise(np.array([1.0, 3.0])), n_resamples=20, confidence_level=0.9)
     header, best, worst = str(ranking).splitlines()
     assert header.split()[:2] == ["place", "90%"]
@@ -83,14 +83,14 @@ def test_a_ranking_can_be_read_by_people_and_programs():
     assert again["probs"][0][0] is None
 
 
-def test_one_answer_cannot_be_ranked():
-    """A single answer is refused with the number that was given."""
+def test_single_response_is_refused():
+    """The message names the number of responses."""
     with pytest.raises(PairsError, match="at least two responses, not 1"):
         rank_answers(np.zeros((1, 1, 3)))
 
 
-def test_the_same_seed_draws_the_same_tournaments():
-    """Two calls agree to the last bit."""
+def test_equal_seeds_give_equal_rankings():
+    """Two calls with one seed agree bit for bit."""
     probs = pairwise(np.array([1.0, 2.0, 3.0]))
     one, two = rank_answers(probs, seed=3), rank_answers(probs, seed=3)
     np.testing.assert_array_equal(one.prob_best, two.prob_best)

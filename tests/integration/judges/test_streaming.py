@@ -1,4 +1,4 @@
-"""Truths about predictions shared between processes."""
+"""Tests of a prediction that several processes share."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ OPTIONS = ["--run", "done", "--data", "pairs.csv", "--chunk-rows", "4"]
 
 @pytest.fixture
 def home(tmp_path, cache_dir):
-    """Make a run with one finished fold, and a file of 26 pairs in 7 chunks."""
+    """Write a run with one finished fold, and a file of 26 pairs (7 chunks)."""
     run = start_run(tmp_path / "artifacts", configure(dtype="float32", lora_r=4), name="done")
     opened = open_tiny("tiny", cache_dir, dtype="float32")
     opened.save(run.fold(0).adapter_dir)
@@ -31,7 +31,7 @@ def home(tmp_path, cache_dir):
 
 
 def launch(home, launcher, out):
-    """Start ``tiewise predict`` and wait for it."""
+    """Run ``tiewise predict`` and return the finished process."""
     command = [sys.executable, *launcher, "tiewise", "predict", *OPTIONS, "--out", out]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
     return subprocess.run(
@@ -39,17 +39,17 @@ def launch(home, launcher, out):
     )
 
 
-def test_two_processes_write_the_file_that_one_writes(home):
-    """Under a launcher each process takes every second chunk; the bytes are the same."""
+def test_two_processes_write_equal_file(home):
+    """Two processes of a launcher write the same bytes as a single process."""
     alone = launch(home, ["-m"], "alone.csv")
     assert alone.returncode == 0, alone.stderr
-    # What accelerate starts on several GPUs; on a CPU it would start a single process. Without the
-    # two dashes torchrun takes --run for one of its own flags.
+    # `accelerate launch` does this on several GPUs, but starts a single process on a CPU. Without
+    # the two dashes torchrun 2 reads --run as an abbreviation of one of its own flags.
     launcher = ["-m", "torch.distributed.run", "--nproc-per-node", "2", "-m", "--"]
     together = launch(home, launcher, "together.csv")
     assert together.returncode == 0, together.stderr
     assert (home / "together.csv").read_bytes() == (home / "alone.csv").read_bytes()
     assert len((home / "alone.csv").read_text().splitlines()) == 27
     assert not list(home.glob("*.shards"))
-    assert together.stdout.count("n_rows 26") == 1, "the last process joins, the other is silent"
+    assert together.stdout.count("n_rows 26") == 1, "only the process that joins the shards prints"
     assert together.stdout.replace("together", "alone") == alone.stdout

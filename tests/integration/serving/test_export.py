@@ -27,7 +27,7 @@ PAIR = {"prompt": [["What is 2 + 2?"]], "response_a": [["4"]], "response_b": [["
 
 
 def score_alone(folder, rows):
-    """Score with transformers alone, all rows padded into one rectangle."""
+    """Return probabilities from transformers alone, all rows padded to equal length."""
     from transformers import AutoModelForSequenceClassification
 
     model = AutoModelForSequenceClassification.from_pretrained(folder).eval()
@@ -62,7 +62,7 @@ def check_example(folder):
 
 
 def softmax(logits):
-    """Give probabilities."""
+    """Return probabilities of logits, both of shape (n, 3)."""
     return torch.from_numpy(logits).softmax(-1).numpy()
 
 
@@ -122,7 +122,7 @@ def test_half_precision_drift_is_reported(cache_dir, tmp_path):
     ("kind", "name"), [("tiny", "fields"), ("tiny", "notebook"), ("tiny-bert", "fields")]
 )
 def test_program_in_card_runs_without_tiewise(cache_dir, tmp_path, capsys, monkeypatch, kind, name):
-    """It prints the probabilities that tiewise predicts for the same pair in one order."""
+    """The card's program prints the probabilities that tiewise predicts for a pair in one order."""
     opened = open_tiny(kind, cache_dir, dtype="float32")
     template = build_template(opened.tokenizer, name=name, max_length=96)
     adapter_dir = opened.save(tmp_path / "a")
@@ -131,7 +131,7 @@ def test_program_in_card_runs_without_tiewise(cache_dir, tmp_path, capsys, monke
     card = (done.path / "README.md").read_text()
     code = re.search(r"```python\n(.*?)```", card, re.DOTALL)[1]
     with monkeypatch.context() as patch:
-        patch.setitem(sys.modules, "tiewise", None)  # importing it would fail
+        patch.setitem(sys.modules, "tiewise", None)  # importing it then fails
         exec(code.replace("DIR", str(done.path)), {})
     printed = capsys.readouterr().out
     pairs = build_pairs({"id": [0], **PAIR})
@@ -172,7 +172,7 @@ def test_wrong_merge_is_not_written(cache_dir, tmp_path, monkeypatch):
 
 
 def test_existing_folder_needs_overwrite(cache_dir, tmp_path):
-    """Only an export is replaced, and no file of the old one remains."""
+    """Only an export is replaced, and none of its files remain."""
     opened = open_tiny("tiny", cache_dir, dtype="float32")
     adapter_dir = opened.save(tmp_path / "a")
     out = tmp_path / "out"
@@ -194,14 +194,14 @@ def test_existing_folder_needs_overwrite(cache_dir, tmp_path):
     [(0.2, {"dtype": "bfloat16"}), (0.2, {"quantization": "nf4"}), (2e-5, {}), (np.nan, {})],
 )
 def test_large_drift_is_refused(drift, fields):
-    """Also in 16 and 4 bits; NaN is refused."""
+    """A drift above the tolerance of the number format, or NaN, raises an error."""
     with pytest.raises(ModelError, match="Nothing was written"):
         check_drift(drift, ModelConfig(**fields))
     check_drift(1e-6, ModelConfig(**fields))
 
 
 def test_fold_of_run_is_exported(cache_dir, tmp_path):
-    """If several folds are finished, one must be named."""
+    """One fold is exported; if several are finished, it must be named."""
     run = start_run(tmp_path / "artifacts", configure(dtype="float32", lora_r=4), name="r")
     opened = open_tiny("tiny", cache_dir, dtype="float32")
     options = {"cache_dir": cache_dir}
@@ -219,11 +219,11 @@ def test_fold_of_run_is_exported(cache_dir, tmp_path):
     assert "(r, fold 3)" in (done.path / "README.md").read_text()
     [(folder, fold)] = called
     assert fold == 3
-    assert folder != done.path, "completed before it takes its name"
+    assert folder != done.path, "called before the folder gets its final name"
 
 
 def test_feature_model_is_refused(tmp_path):
-    """It has no network to export."""
+    """A feature model has no network to export."""
     run = start_run(tmp_path / "artifacts", configure("baseline"), name="r")
     write_json(run.fold(0).scores_path, {})
     with pytest.raises(ModelError, match="no network to export"):

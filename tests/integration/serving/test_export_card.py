@@ -52,7 +52,7 @@ def test_commands_are_valid_shell():
 
 
 def test_token_types_are_not_served():
-    """VLLM's endpoint has no token types, so the card of such an encoder has no command."""
+    """The card of an encoder with token types has no vLLM command: its endpoint has none."""
     special = replace(TEMPLATE.special_tokens, type_ids=(0, 0, 1))
     card = export_card(FACTS, replace(TEMPLATE, special_tokens=special))
     assert "vllm serve" not in card
@@ -76,7 +76,7 @@ def test_unknown_licence_is_stated():
 
 @pytest.mark.parametrize("backbone", ["gemma-2-9b-it", "my: model", "a/b\nlicense: mit"])
 def test_folder_name_is_no_base_model(backbone):
-    """The hub only has `owner/name`, and a name cannot add a field to the front matter."""
+    """Only `owner/name` is a base model, and a name cannot add a field to the front matter."""
     data = write(backbone=backbone).data
     assert data.base_model is None
     assert data.license == "gemma"
@@ -98,7 +98,7 @@ def test_licence_of_known_backbone(tmp_path, backbone, licence):
 
 
 def test_licence_next_to_weights_is_first(tmp_path):
-    """The front matter of a card there counts, not its body; files that state terms are found."""
+    """A licence in the front matter of the backbone's card is used; its licence files are found."""
     (tmp_path / "README.md").write_text("---\nlicense: mit\n---\nlicense: wrong\n")
     (tmp_path / "LICENSE.txt").write_text("terms")
     (tmp_path / "NOTICE").write_text("credit")

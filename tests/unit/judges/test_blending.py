@@ -1,4 +1,4 @@
-"""A mixture holds every member, and its fitted weights are the best ones."""
+"""Tests of mixtures and of the fit of their weights."""
 
 import numpy as np
 import pytest
@@ -19,22 +19,22 @@ members = arrays.arrays(
 
 
 def loss(labels, log_probs, weights):
-    """Mean log loss of the mixture, and what the prior adds to it."""
+    """Return the mean log loss of the mixture plus the penalty of the prior."""
     log_loss = -mix(log_probs, weights)[np.arange(len(labels)), labels].mean()
     return float(log_loss + ((weights - 1 / len(weights)) ** 2).sum() / (2 * len(labels)))
 
 
 @given(members)
-def test_a_member_is_the_mixture_that_gives_it_everything(logits):
-    """Weight one for one member and none for the others is that member."""
+def test_unit_weight_gives_the_member(logits):
+    """Weight 1 for one member and 0 for the others gives that member."""
     log_probs = np.stack([log_softmax(part, axis=1) for part in logits])
     for k, part in enumerate(log_probs):
         np.testing.assert_allclose(mix(log_probs, np.eye(len(logits))[k]), part, atol=1e-12)
 
 
 @given(members, st.data())
-def test_mixing_commutes_with_the_swap_bit_for_bit(logits, data):
-    """Whatever the weights, exchanged members give the exchanged mixture."""
+def test_mixing_commutes_with_swap(logits, data):
+    """With any weights, swapped members give the swapped mixture bit for bit."""
     weights = data.draw(arrays.arrays(np.float64, len(logits), elements=st.floats(0, 3)))
     log_probs = np.stack([log_softmax(part, axis=1) for part in logits])
     swapped = np.stack([swap_probs(part) for part in log_probs])
@@ -42,8 +42,8 @@ def test_mixing_commutes_with_the_swap_bit_for_bit(logits, data):
 
 
 @given(st.integers(0, 10_000))
-def test_no_other_weights_do_better(seed):
-    """Neither a member alone nor a step in any direction lowers the loss of the rows fitted on."""
+def test_fitted_weights_are_optimal(seed):
+    """Neither a single member nor a step in any direction has a lower loss on the fitted rows."""
     generator = np.random.default_rng(seed)
     logits = generator.normal(size=(3, 40, 3))
     labels = generator.integers(0, 3, 40)
@@ -55,38 +55,38 @@ def test_no_other_weights_do_better(seed):
     assert all(best <= loss(labels, log_probs, other) + 1e-7 for other in others)
 
 
-def test_a_member_that_hardly_says_anything_is_not_made_much_of():
-    """Few rows do not sharpen a faint member tenfold; many may."""
+def test_prior_limits_weak_members():
+    """With few rows the weight of a weak member stays small; with many rows it can be large."""
     generator = np.random.default_rng(0)
     labels = generator.integers(0, 3, 6000)
-    faint = 0.05 * (np.eye(3)[labels] + generator.normal(size=(6000, 3)))
-    log_probs = log_softmax(faint, axis=1)[None]
+    weak = 0.05 * (np.eye(3)[labels] + generator.normal(size=(6000, 3)))
+    log_probs = log_softmax(weak, axis=1)[None]
     few, many = (fit_weights(labels[:n], log_probs[:, :n])[0] for n in (40, 6000))
     assert few < 3 < many
 
 
-def test_the_better_of_two_members_counts_more():
-    """A member that knows the answer outweighs one that guesses."""
+def test_better_member_has_larger_weight():
+    """A member whose logits depend on the labels outweighs one with random logits."""
     generator = np.random.default_rng(0)
     labels = generator.integers(0, 3, 300)
-    knowing = generator.normal(size=(300, 3)) + 2 * np.eye(3)[labels]
-    guessing = generator.normal(size=(300, 3))
+    informed = generator.normal(size=(300, 3)) + 2 * np.eye(3)[labels]
+    random = generator.normal(size=(300, 3))
     weights = fit_weights(
-        labels, np.stack([log_softmax(knowing, axis=1), log_softmax(guessing, axis=1)])
+        labels, np.stack([log_softmax(informed, axis=1), log_softmax(random, axis=1)])
     )
     assert weights[0] > 0.5 > 5 * weights[1]
 
 
-def test_it_is_read_as_it_was_written(tmp_path):
-    """JSON holds a mixture to the last bit."""
+def test_saved_mixture_is_loaded(tmp_path):
+    """A mixture keeps its weights to the last bit in JSON."""
     mixture = Mixture(("one", "two"), (1 / 3, 0.1))
     mixture.save(tmp_path / "mixture.json")
     assert load_mixture(tmp_path / "mixture.json") == mixture
 
 
 @pytest.mark.parametrize("content", [None, "{", "{}", '{"members": ["a"], "weights": []}', "[]"])
-def test_a_damaged_mixture_is_a_message(tmp_path, content):
-    """Whatever stands there, it is said in words."""
+def test_damaged_mixture_is_refused(tmp_path, content):
+    """A missing or invalid file raises RunError."""
     if content is not None:
         (tmp_path / "mixture.json").write_text(content)
     with pytest.raises(RunError, match="Blend the runs again"):

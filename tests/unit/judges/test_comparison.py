@@ -25,7 +25,7 @@ def judged(tmp_path_factory):
     return run, named("good", base.oof), named("uniform", uniform), named("half", uniform[:100])
 
 
-def test_several_are_compared_with_one(judged):
+def test_several_runs_are_compared(judged):
     """Each is compared on the rows it shares with the reference."""
     _, good, uniform, half = judged
     found = compare_with_reference([uniform, half], good)
@@ -37,7 +37,7 @@ def test_several_are_compared_with_one(judged):
 
 
 def test_slices_are_compared_on_request(judged):
-    """Slices are those that the reference's texts allow."""
+    """Slices are computed from the texts of the reference."""
     _, good, uniform, _ = judged
     found = compare_with_reference([uniform], good, by_slice=True)
     assert {"length gap", "outcome", "turns"} <= {row.family for row in found.differences}
@@ -63,7 +63,7 @@ def test_two_runs_are_compared(judged, tmp_path):
 
 
 def test_repeated_names_are_refused(judged):
-    """Of several runs each has one name; a run alone may be compared with itself."""
+    """Several runs need different names, but a single run can be compared with itself."""
     _, good, uniform, _ = judged
     with pytest.raises(RunError, match="name each run once"):
         compare_with_reference([good, uniform], good)

@@ -1,4 +1,4 @@
-"""Truths about comparing several responses, whoever judges."""
+"""Tests of the public functions that predict, score and rank."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tiewise.judges.judge import Judge, predict, rank, score
 
 
 class PreferLonger:
-    """A judge that counts characters."""
+    """A judge that prefers the response with more characters."""
 
     def predict(self, pairs, *, swap=None):
         n_a, n_b = (
@@ -33,8 +33,8 @@ LONGER = Judge("longer", PreferLonger())
 
 
 @given(st.lists(clean_text(), min_size=2, max_size=6))
-def test_every_two_responses_are_compared_once(responses):
-    """[i, j] is the judge's word on i against j, [j, i] its swap, and the diagonal is empty."""
+def test_all_responses_are_compared(responses):
+    """[i, j] is the prediction for i and j, [j, i] its swap, and the diagonal is NaN."""
     probs = LONGER.compare_all("Which?", responses)
     np.testing.assert_array_equal(probs.transpose(1, 0, 2)[..., [1, 0, 2]], probs)
     for i, j in np.ndindex(len(responses), len(responses)):
@@ -45,25 +45,26 @@ def test_every_two_responses_are_compared_once(responses):
         np.testing.assert_allclose(probs[i, j], lengths / lengths.sum())
 
 
-def test_turns_may_be_lists_and_missing():
-    """A response is a text or a list of turns; half a surrogate pair is repaired."""
+def test_response_may_be_turns():
+    """A response is a text or a list of turns, some missing; a lone surrogate is repaired."""
     probs = LONGER.compare_all(["Hi", None], ["abc", ["a", None, "\ud83d"]])
     np.testing.assert_allclose(probs[0, 1], swap_probs(probs[1, 0][None])[0])
     assert probs[0, 1, 0] == pytest.approx(4 / 8)
 
 
-def test_the_model_in_the_package_judges_when_no_run_is_named():
-    """Its word on a pair is the same in a score and in a ranking; more than two can be ranked."""
-    answers = ["It is 4.", "I cannot help with that.", "2 + 2 = 4, as counting shows."]
-    ranking = rank("What is 2 + 2?", answers, n_resamples=20)
-    probs = score("What is 2 + 2?", answers[1], answers[2])
+def test_shipped_model_is_the_default():
+    """Without a run, the shipped model scores and ranks, with equal probabilities for a pair."""
+    responses = ["It is 4.", "I cannot help with that.", "2 + 2 = 4, as counting shows."]
+    ranking = rank("What is 2 + 2?", responses, n_resamples=20)
+    probs = score("What is 2 + 2?", responses[1], responses[2])
     np.testing.assert_array_equal(ranking.probs[1, 2], probs)
-    np.testing.assert_array_equal(score("What is 2 + 2?", answers[2], answers[1]), probs[[1, 0, 2]])
+    swapped = score("What is 2 + 2?", responses[2], responses[1])
+    np.testing.assert_array_equal(swapped, probs[[1, 0, 2]])
     assert ranking.order[-1] == 1
 
 
-def test_a_table_is_predicted_as_its_pairs_are_scored(tmp_path):
-    """Order and duplicate ids are kept; a file and a frame in another spelling are the same."""
+def test_table_matches_single_scores(tmp_path):
+    """Rows keep order and duplicate ids; a file and Kaggle's columns give equal results."""
     pairs = simulate(6, seed=1).iloc[[3, 0, 3, 5]].assign(id=[7, 8, 7, 9])
     table = predict(pairs)
     assert table["id"].tolist() == [7, 8, 7, 9]
@@ -78,7 +79,7 @@ def test_a_table_is_predicted_as_its_pairs_are_scored(tmp_path):
 
 
 def test_degenerate_rows_are_flagged():
-    """Identical and blank responses leave nothing to prefer."""
+    """A row with identical responses or a blank one is degenerate."""
     texts = {"response_a": [["4"], ["4"], [None]], "response_b": [["5"], ["4"], [" "]]}
     pairs = build_pairs({"id": [1, 2, 3], "prompt": [["?"]] * 3, **texts})
     np.testing.assert_array_equal(predict(pairs)["is_degenerate"], is_degenerate(pairs))
@@ -86,6 +87,6 @@ def test_degenerate_rows_are_flagged():
 
 @pytest.mark.parametrize("responses", [[], ["one"], "two"])
 def test_fewer_than_two_responses_are_refused(responses):
-    """One text is not taken for a list of letters."""
+    """One text is not read as a list of characters."""
     with pytest.raises(PairsError, match="at least two responses"):
         LONGER.compare_all("Which?", responses)

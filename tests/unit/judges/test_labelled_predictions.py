@@ -33,7 +33,7 @@ def _score(data, path):
 
 
 def test_file_is_scored_like_a_run(files):
-    """The same numbers; the true probabilities stored with the data are a reference."""
+    """A file scores like a run; the true probabilities stored with the data are a reference."""
     _, folds, oof = simulated_tables(100)
     scores = _score([files[0]], files[1])
     expected = evaluate_tables(oof, folds)
@@ -63,7 +63,7 @@ def test_missing_prediction_is_refused(files):
 
 @pytest.mark.parametrize("suffix", ["csv", "parquet", "jsonl"])
 def test_file_formats_give_equal_predictions(files, tmp_path, suffix):
-    """Bit for bit; ids such as NA and null are text."""
+    """Each format keeps probabilities bit for bit, and ids such as NA and null as text."""
     pairs = pd.read_csv(files[0], dtype=str).head(4).assign(id=["NA", "null", "nan", "None"])
     pairs.to_csv(tmp_path / "words.csv", index=False)
     path = tmp_path / f"judge.{suffix}"
@@ -84,7 +84,7 @@ def test_few_groups_are_scored(files, tmp_path, n):
 
 
 def test_text_in_number_column_is_refused(files):
-    """Also in an optional column."""
+    """Required and optional columns of numbers must be numeric."""
     table = pd.read_csv(files[1])
     for name in ("prob_a", "n_truncated"):
         table.assign(**{name: "many"}).to_csv(files[1], index=False)
@@ -93,7 +93,7 @@ def test_text_in_number_column_is_refused(files):
 
 
 def test_repeated_pairs_give_human_agreement(files, tmp_path):
-    """Three labels of each of fifty pairs, with new ids."""
+    """Equal pairs with several labels are a reference: agreement between people."""
     rows = pd.read_csv(files[0]).head(50)
     votes = pd.concat([rows] * 3, ignore_index=True).assign(id=range(150))
     votes.to_csv(tmp_path / "votes.csv", index=False)
@@ -109,7 +109,7 @@ def test_repeated_pairs_give_human_agreement(files, tmp_path):
 
 
 def test_texts_are_read_on_demand(tmp_path):
-    """Scores need no texts; what needs them raises an error."""
+    """Scores need no texts; a request for texts that are not stored is refused."""
     run, _ = simulated_run(tmp_path, 60)
     judged = load_run_predictions(run)
     assert np.isfinite(score_predictions(judged).scores.log_loss.value)

@@ -1,4 +1,4 @@
-"""Truths about what is said of predictions."""
+"""Tests of the statistics of a prediction."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ LOGITS = st.integers(1, 8).flatmap(
 
 
 def make_table(logits: np.ndarray) -> pd.DataFrame:
-    """Give predictions of both orders."""
+    """Return a table of predictions in both orders."""
     table = tabulate_both_orders(*logits)
     n = len(table)
     return table.assign(
@@ -28,8 +28,8 @@ def make_table(logits: np.ndarray) -> pd.DataFrame:
 
 
 @given(LOGITS, st.integers(1, 8))
-def test_counting_in_chunks_is_counting_at_once(logits, size):
-    """However a table is cut, the sums are the same."""
+def test_chunks_do_not_change_statistics(logits, size):
+    """Chunks of any size give the statistics of the whole table."""
     table = make_table(logits)
     whole, parts = Tally(), Tally()
     whole.add(table)
@@ -39,8 +39,8 @@ def test_counting_in_chunks_is_counting_at_once(logits, size):
 
 
 @given(LOGITS)
-def test_swapping_every_pair_leaves_the_bias_as_it_is(logits):
-    """What comes first is still first, whatever it is called."""
+def test_swap_keeps_position_bias(logits):
+    """Swapping the responses of every pair does not change the position bias."""
     one, other = Tally(), Tally()
     one.add(make_table(logits))
     table = make_table(logits)
@@ -56,8 +56,8 @@ def test_swapping_every_pair_leaves_the_bias_as_it_is(logits):
     )
 
 
-def test_a_judge_that_always_prefers_what_comes_first_has_a_bias_of_one():
-    """Both orders say that the first wins: bias 1, and every row flips."""
+def test_first_response_always_wins():
+    """A judge that always prefers the first response has position bias 1 and flips every row."""
     first = np.tile([50.0, 0.0, 0.0], (4, 1))
     tally = Tally()
     tally.add(make_table(np.stack([first, first])))
@@ -69,8 +69,8 @@ def test_a_judge_that_always_prefers_what_comes_first_has_a_bias_of_one():
     )  # fmt: skip
 
 
-def test_one_order_alone_has_no_bias_to_speak_of():
-    """Without second orders only the rows are described."""
+def test_one_order_has_no_bias():
+    """Predictions of one order have counts of rows only."""
     table = tabulate_one_order(np.zeros((3, 3))).assign(is_degenerate=False, n_truncated=0)
     tally = Tally()
     tally.add(table)

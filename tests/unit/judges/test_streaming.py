@@ -1,4 +1,4 @@
-"""Truths about predictions that are made chunk by chunk."""
+"""Tests of predictions that are written chunk by chunk."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ TABLES = st.integers(1, 40).map(
 
 
 def predict(pairs: pd.DataFrame) -> pd.DataFrame:
-    """Give three probabilities that depend on the row alone."""
+    """Return probabilities that depend only on the row."""
     weights = np.stack([pairs["length"] + 1, pairs["length"] * 0 + 2, pairs["length"] * 0 + 3], 1)
     probs = weights / weights.sum(axis=1, keepdims=True)
     return pd.DataFrame(
@@ -29,7 +29,7 @@ def predict(pairs: pd.DataFrame) -> pd.DataFrame:
 
 
 def cut(table: pd.DataFrame, size: int) -> list:
-    """Cut a table into chunks that are made when they are asked for."""
+    """Return functions that return the chunks of a table."""
     starts = range(0, len(table), size)
     return [lambda start=start: table.iloc[start : start + size] for start in starts]
 
@@ -46,10 +46,8 @@ def read(path) -> pd.DataFrame:
 @given(
     TABLES, st.integers(1, 9), st.integers(1, 4), st.sampled_from([".csv", ".parquet", ".jsonl"])
 )
-def test_any_number_of_processes_and_any_chunks_give_one_file(
-    tmp_path_factory, table, size, n_processes, suffix
-):
-    """The joined file equals the direct prediction to the last bit, in the input's order."""
+def test_shards_are_joined(tmp_path_factory, table, size, n_processes, suffix):
+    """Any chunks and processes write the direct prediction, bit for bit and in input order."""
     path = tmp_path_factory.mktemp("stream") / f"out{suffix}"
     for index in reversed(range(n_processes)):
         report = predict_stream(
@@ -63,8 +61,8 @@ def test_any_number_of_processes_and_any_chunks_give_one_file(
     assert [found.name for found in path.parent.iterdir()] == [path.name]
 
 
-def test_a_process_without_a_chunk_leaves_nothing_behind(tmp_path):
-    """It may come when the others have joined everything and gone."""
+def test_idle_process_leaves_no_files(tmp_path):
+    """A process without a chunk leaves no file, also when the others have finished."""
     table = pd.DataFrame({"id": [1], "length": [1]})
     for index in (0, 1):
         report = predict_stream(
@@ -77,20 +75,20 @@ def test_a_process_without_a_chunk_leaves_nothing_behind(tmp_path):
 
 @given(st.integers(0, 5))
 @settings(max_examples=6, deadline=None)
-def test_a_killed_job_goes_on_at_the_first_missing_shard(tmp_path_factory, n_before):
-    """Shards that stand are not computed again, and their chunks are not read."""
+def test_interrupted_job_is_resumed(tmp_path_factory, n_before):
+    """Shards that are finished are not computed again."""
     path = tmp_path_factory.mktemp("stream") / "out.csv"
     table = pd.DataFrame({"id": np.arange(12), "length": np.arange(12)})
     calls = []
 
-    def die_after(pairs):
+    def fail_after(pairs):
         if len(calls) == n_before:
             raise KeyboardInterrupt
         calls.append(len(pairs))
         return predict(pairs)
 
     with pytest.raises(KeyboardInterrupt):
-        predict_stream(cut(table, 2), path, die_after, fingerprint={"model": "x"})
+        predict_stream(cut(table, 2), path, fail_after, fingerprint={"model": "x"})
     assert not path.exists()
     report = predict_stream(cut(table, 2), path, predict, fingerprint={"model": "x"})
     assert (report.n_found, report.n_written) == (n_before, 6 - n_before)
@@ -99,17 +97,17 @@ def test_a_killed_job_goes_on_at_the_first_missing_shard(tmp_path_factory, n_bef
 
 @given(
     damage=st.sampled_from(["flip", "zero", "cut", "empty", "of another"]),
-    place=st.floats(0, 1, exclude_max=True),
+    position=st.floats(0, 1, exclude_max=True),
 )
-def test_a_damaged_shard_is_predicted_again(tmp_path_factory, damage, place):
-    """Whatever happened to it on the disk, the joined file is the direct prediction."""
+def test_damaged_shard_is_predicted_again(tmp_path_factory, damage, position):
+    """After any damage to a shard, the joined file is the direct prediction."""
     path = tmp_path_factory.mktemp("stream") / "out.csv"
     table = pd.DataFrame({"id": np.arange(12), "length": np.arange(12)})
     job = {"fingerprint": {}, "n_processes": 2}
     predict_stream(cut(table, 2), path, predict, process_index=0, **job)
     shard, other, _ = sorted(path.with_name("out.csv.shards").glob("shard-*"))
     content = bytearray(shard.read_bytes())
-    start = int(place * len(content))
+    start = int(position * len(content))
     if damage == "flip":
         content[start] ^= 1 << start % 8
     elif damage == "zero":
@@ -128,7 +126,7 @@ def test_a_damaged_shard_is_predicted_again(tmp_path_factory, damage, place):
 
 
 def test_shards_of_another_job_are_refused(tmp_path):
-    """Unfinished predictions of another model are named and left alone."""
+    """Shards of another model are not used; the message names the difference."""
     table = pd.DataFrame({"id": [1, 2], "length": [1, 2]})
     options = {"process_index": 0, "n_processes": 2}
     predict_stream(
@@ -150,8 +148,8 @@ def test_shards_without_fingerprint_are_refused(tmp_path):
         predict_stream(cut(table, 1), tmp_path / "out.csv", predict, **options)
 
 
-def test_a_process_that_comes_late_finds_the_finished_file(tmp_path):
-    """Of two processes that both see the last shard, the second counts what the first joined."""
+def test_late_process_counts_joined_rows(tmp_path):
+    """If two processes see the last shard, the second counts the rows that the first joined."""
     from tiewise.judges.streaming import _join_if_complete
 
     path = tmp_path / "out.jsonl"
@@ -160,8 +158,8 @@ def test_a_process_that_comes_late_finds_the_finished_file(tmp_path):
     assert _join_if_complete(tmp_path / "out.jsonl.shards", 3, path, lambda part: part) == 3
 
 
-def test_ids_that_are_numbers_in_one_chunk_and_words_in_the_next_become_words(tmp_path):
-    """The joined file has one type of id."""
+def test_mixed_ids_become_text(tmp_path):
+    """Ids that are numbers in one chunk and text in another are text in the joined file."""
     table = pd.DataFrame({"id": [1, 2], "length": [1, 2]})
     words = pd.DataFrame({"id": ["x", "y"], "length": [1, 2]})
     chunks = [lambda: table, lambda: words]
@@ -169,8 +167,8 @@ def test_ids_that_are_numbers_in_one_chunk_and_words_in_the_next_become_words(tm
     assert read(tmp_path / "out.parquet")["id"].tolist() == ["1", "2", "x", "y"]
 
 
-def test_an_empty_input_and_an_unknown_suffix_are_refused(tmp_path):
-    """Both are named before anything is written."""
+def test_invalid_requests_are_refused(tmp_path):
+    """An input without rows and an unknown suffix are refused before anything is written."""
     with pytest.raises(PairsError, match="no rows"):
         predict_stream([], tmp_path / "out.csv", predict, fingerprint={})
     with pytest.raises(PairsError, match=r"\.xlsx"):
@@ -196,8 +194,8 @@ def test_floats_round_trip(tmp_path, values, suffix):
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
-def test_tables_of_different_columns_make_no_file(tmp_path, suffix):
-    """Values would stand under another column's name; nothing is written."""
+def test_different_columns_are_refused(tmp_path, suffix):
+    """A chunk with other columns than the first is refused, and no file is written."""
     path = tmp_path / f"out{suffix}"
     table = pd.DataFrame({"id": [1], "prob_a": [0.5]})
     with pytest.raises(PairsError, match="as in the first chunk"):

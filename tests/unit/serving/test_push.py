@@ -20,7 +20,7 @@ def model(tmp_path):
 
 @pytest.mark.parametrize("repo", [None, "", "name", "a/b/c", "https://hub/a/b", "a/b c", "../b"])
 def test_missing_repository_is_refused(model, repo):
-    """No name is guessed, neither from the run nor from the user of the hub."""
+    """A repository without owner or name is refused; no name is guessed."""
     with pytest.raises(ConfigError, match="Name the repository: --repo OWNER/NAME"):
         push_folder(model, repo)
 
@@ -34,7 +34,7 @@ def test_command_refuses_missing_repository(model, capsys):
 
 
 def test_folder_without_card_is_refused(tmp_path):
-    """A model without a card cannot be identified, so it is refused."""
+    """A folder without a model card is not uploaded."""
     with pytest.raises(RunError, match="no model card"):
         push_folder(tmp_path, "me/model")
 
@@ -56,6 +56,6 @@ def test_name_without_card_is_a_run(tmp_path, model):
 
 
 def test_unreachable_hub_is_named(model):
-    """Without network, or without the client, the message says so."""
+    """The message names a missing network or a missing client."""
     with pytest.raises(RunError, match=r"me/model: the hub refused|needs huggingface_hub"):
         push_folder(model, "me/model")

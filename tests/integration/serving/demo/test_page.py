@@ -1,4 +1,4 @@
-"""The demo shows the predictions of the library."""
+"""Tests of the demo page, compared with the public functions."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ RESPONSES = ["2 + 2 = 4.", "I'm sorry, but I can't help with that.", "Four, I th
 
 
 def test_two_responses_are_a_pair():
-    """The average is that of `tw.score`, and there is no ranking."""
+    """Two responses get the average of `tw.score`, and no ranking."""
     found = judge_responses("2 + 2?", RESPONSES[:2])
     probs = tw.score("2 + 2?", *RESPONSES[:2])
     assert found.orders["order"].tolist() == ["A, B", "B, A", "average"]
@@ -31,7 +31,7 @@ def test_ranking_matches_library():
 
 
 @pytest.mark.parametrize("responses", [[], ["x"], ["x", " ", "\n"]])
-def test_one_response_is_refused(responses):
-    """Blank responses do not count."""
+def test_single_response_is_refused(responses):
+    """At least two responses must have text."""
     with pytest.raises(PairsError, match="at least two"):
         judge_responses("p", responses)

@@ -1,4 +1,4 @@
-"""Unwanted requests do not reach the page."""
+"""Tests of the guard of the demo page."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def test_foreign_requests_are_refused(headers):
     ],
 )
 def test_own_page_is_served(headers):
-    """Both host names work, from the page itself and without an origin."""
+    """Requests of the page itself, and those without an origin, pass under both host names."""
     assert ask(headers, b"x") == (200, b"x")
 
 
@@ -89,5 +89,5 @@ def test_invalid_lengths_are_refused(length):
 
 
 def test_web_sockets_are_refused():
-    """The page does not use them."""
+    """A web socket is refused, since the page uses none."""
     assert ask(HERE, kind="websocket")[0] == 403
