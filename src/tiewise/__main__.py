@@ -1,4 +1,4 @@
-"""``python -m tiewise``: the command line, and what its exit status means."""
+"""``python -m tiewise``: the command line."""
 
 import os
 import sys
@@ -6,7 +6,7 @@ import sys
 
 def run() -> None:
     """Run the command line and exit with its status."""
-    if os.environ.get("NO_COLOR"):  # tyro asks a variable of its own, when it is imported
+    if os.environ.get("NO_COLOR"):  # tyro reads its own variable, at its import
         os.environ.setdefault("PYTHON_TYRO_ANSI_CODES", "False")
     from tiewise.cli import main
 

@@ -108,7 +108,8 @@ def fit(
     Parameters
     ----------
     data
-        One file or several; when empty, the usual places are searched.
+        One file or several; when empty TIEWISE_DATA, then data/train.csv, then the preset's
+        fallback.
     preset
         Name of a preset, or a TOML file.
     fold, folds
@@ -155,7 +156,7 @@ def fit_config(
     init_from: Path | None = None,
     artifacts: str | Path | None = None,
 ) -> tuple[Run, list[int]]:
-    """Fit a resolved configuration; return the run and the folds that were fitted now."""
+    """Fit a resolved configuration; return the run and the folds that this call fitted."""
     from tiewise.crossfit import cross_fit
 
     if fold is not None and folds is not None:
@@ -187,20 +188,20 @@ def audit(
     max_length: int = 1024,
     artifacts: str | Path | None = None,
 ) -> Audit:
-    """Read files and report rows, classes, odd rows and the leakage of each fold rule.
+    """Read files and report rows, classes, unusual rows and the leakage of each fold rule.
 
     Parameters
     ----------
     data
         One file or several, joined.
     data_format
-        Name of the files' format; sniffed when None.
+        Name of the files' format; detected from the columns when None.
     labelled
         Whether the files have winners.
     n_splits
         Number of folds to try each rule with, at least 2.
     backbone
-        Count tokens with this backbone's tokenizer, and what `max_length` would cut.
+        Also count tokens with this backbone's tokenizer, and those that `max_length` cuts.
     max_length
         Tokens a row may hold, at least 1.
     """
@@ -312,7 +313,7 @@ def evaluate_run_or_file(
         raise ConfigError("Give a run, or both --data and --predictions.")
     opened = None if run is None else open_run(run, artifacts)
     if opened is not None and files and kind in {"scores", "calibration"}:
-        raise ConfigError(f"Texts are not needed for {kind} of a run: leave out --data.")
+        raise ConfigError(f"--data is not used for the {kind} of a run; leave it out.")
     if opened is not None and kind == "scores":
         return opened.evaluate()
     if kind == "rewardbench":
@@ -361,14 +362,14 @@ def compare_runs(
     data: Files = (),
     artifacts: str | Path | None = None,
 ) -> Any:
-    """Compare runs with the last one named, on the rows that both predicted."""
+    """Compare each run with the last one named, on the rows that the two share."""
     from tiewise.judges import comparison
     from tiewise.judges.labelled_predictions import load_run_predictions
 
     if len(runs) < 2:
         raise ConfigError(f"{len(runs)} run is named; expected two or more, the reference last.")
     if data and not by_slice:
-        raise ConfigError("Texts are only needed for --by-slice: leave out --data, or add it.")
+        raise ConfigError("--data is only used with --by-slice; leave it out, or add --by-slice.")
     files = _as_files(data)
     *judged, reference = [load_run_predictions(open_run(run, artifacts), files) for run in runs]
     return comparison.compare_with_reference(judged, reference, by_slice=by_slice)
@@ -388,7 +389,7 @@ def predict_file(
     device: str | None = None,
     artifacts: str | Path | None = None,
 ) -> Any:
-    """Predict every pair of a file; None where another process joins the shards."""
+    """Predict every pair of a file; None if another process writes the final file."""
     from tiewise.data.formats import read_many
     from tiewise.judges.prediction import PredictOptions, label_pairs, predict_file
 

@@ -1,8 +1,8 @@
 """The command line: parse flags, call the package, print the result.
 
 Results go to standard output, messages and progress to standard error. With ``--json`` standard
-output holds one JSON object and nothing else. Exit status: 0 done; 2 the input or a flag must be
-changed; 130 or 143 interrupted, continue with ``--resume``; 1 a bug in tiewise, with its traceback.
+output holds one JSON object and nothing else. Exit status: 0 done; 2 an error that the caller can
+correct; 130 or 143 interrupted, continue with ``--resume``; 1 a bug in tiewise, with its traceback.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ Artifacts = Annotated[
 Json = Annotated[bool, tyro.conf.arg(help="Print one JSON object.")]
 Device = Annotated[
     Literal["cpu", "cuda"] | None,
-    tyro.conf.arg(help="Device to compute on; by default the one the run was fitted on."),
+    tyro.conf.arg(help="Device to compute on; by default the run's --device."),
 ]
 Files = tuple[str, ...]
 RunName = tyro.conf.Positional[str]
@@ -152,7 +152,7 @@ def predict(
         out_of_fold: Use for each row only the folds that were not trained on it, and write the
             pairs with soft labels that `tiewise fit --extra-data` reads.
         submission: Write Kaggle's header.
-        data_format: Name of the file's format; sniffed when not given.
+        data_format: Name of the file's format; detected from its columns when not given.
         chunk_rows: Pairs held in memory at a time; --out-of-fold holds all of them.
         overwrite: Replace the file if it exists.
     """
@@ -163,7 +163,7 @@ def predict(
         data_format=data_format, chunk_rows=chunk_rows, overwrite=overwrite, device=device,
         artifacts=artifacts,
     )  # fmt: skip
-    if done is not None:  # None: another process joins the shards and prints
+    if done is not None:  # None: another process writes the final file and prints
         _show_result(done, is_json=json, path=out)
 
 
@@ -212,7 +212,7 @@ def evaluate(
       tiewise evaluate --data rewardbench.parquet --predictions judge.csv --rewardbench
 
     Args:
-        data: Labelled pairs: those of --predictions, or where a run's data are now.
+        data: Labelled pairs that --predictions are for, or the new place of the run's data files.
         by_slice: Score parts of the data, each compared with all other rows (Holm-adjusted).
         calibrate: Fit a calibration; keep it only if it improves held-out log loss.
         rewardbench: Accuracy as on RewardBench's board, by section and subset.
@@ -235,7 +235,7 @@ def compare(
     artifacts: Artifacts = None,
     json: Json = False,
 ) -> None:
-    """Compare runs with the last one named, on the rows that both predicted.
+    """Compare each run with the last one named, on the rows that the two share.
 
     For example:
       tiewise compare first second
@@ -264,11 +264,11 @@ def leaderboard(
       tiewise leaderboard first
       tiewise leaderboard first --data train.csv
 
-    If the predicted order agrees with the observed one only until length is controlled, the judge
+    If the predicted and the observed order agree without length control but not with it, the judge
     mostly measures length.
 
     Args:
-        data: Labelled pairs: those of --predictions, or where a run's data are now.
+        data: Labelled pairs that --predictions are for, or the new place of the run's data files.
     """
     result = api.evaluate_run_or_file(
         run, data, predictions, kind="leaderboard", artifacts=artifacts
@@ -329,7 +329,7 @@ def audit(
     artifacts: Artifacts = None,
     json: Json = False,
 ) -> None:
-    """Check data: rows, classes, odd rows, and train/test leakage under each fold rule.
+    """Check data: rows, classes, unusual rows, and train/test leakage under each fold rule.
 
     For example:
       tiewise audit train.csv
@@ -339,10 +339,10 @@ def audit(
 
     Args:
         data: Files to read, joined.
-        data_format: Name of the files' format; sniffed when not given.
+        data_format: Name of the files' format; detected from their columns when not given.
         unlabelled: The files have no winners.
         n_splits: Number of folds to try each rule with.
-        backbone: Count tokens with this backbone's tokenizer, and what max_length would cut.
+        backbone: Also count tokens with this backbone's tokenizer, and those that max_length cuts.
         max_length: Tokens a row may hold.
     """
     found = api.audit(
@@ -394,7 +394,7 @@ def convert(
         data: Files to read, joined.
         out: Ends in .parquet for all columns, in .csv for Kaggle's columns, in .jsonl for TRL's
             prompt, chosen, rejected.
-        data_format: Name of the files' format; sniffed when not given.
+        data_format: Name of the files' format; detected from their columns when not given.
         unlabelled: The files have no winners.
         on_error: Refuse a file with an invalid row, or skip such rows and count them.
         overwrite: Replace the file if it exists.
@@ -515,7 +515,7 @@ def _parse_and_run(words: Sequence[str]) -> None:
 
 
 def _summarise(command: Command) -> Command:
-    """Return a stand-in for the list of commands, which shows the first paragraph only."""
+    """Return a placeholder whose help is the first paragraph, for the list of commands."""
 
     @functools.wraps(command)
     def listed() -> None:

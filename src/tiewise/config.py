@@ -42,13 +42,14 @@ class DataConfig(_Section):
     """The rows, and which of them are held out."""
 
     data: tuple[str, ...] = ()
-    """Files to read, joined in this order; by default the usual places are searched."""
+    """Files to read, joined in this order; by default TIEWISE_DATA, then data/train.csv,
+    then the hub or the embedded sample."""
     extra_data: tuple[str, ...] = ()
     """Files to train on, never held out; each fold skips the rows whose prompt group it holds
     out."""
     no_tie_sources: tuple[str, ...] = ("detect",)
-    """Sources that offered no tie; their rows train A against B only. `detect` finds sources with
-    at least 200 votes and no tie; empty: every row trains all three."""
+    """Sources that offered no tie; the loss of their rows is over A and B only. `detect` finds
+    sources with at least 200 votes and no tie; empty: every row trains all three."""
     data_format: str | None = None
     """Name of the files' format; detected from the columns when not given."""
     on_error: Literal["raise", "skip"] = "raise"
@@ -68,7 +69,7 @@ class TemplateConfig(_Section):
     """The rendering of a pair as one row of tokens."""
 
     template: Literal["fields", "notebook"] = "fields"
-    """Fields with special tokens between them, or the notebook's single string."""
+    """Fields with special tokens between them, or the single string of the Kaggle notebook."""
     max_length: Count = 2048
     """Maximum tokens of a row, delimiters included."""
     truncation: Literal["balanced", "right"] = "balanced"
@@ -89,9 +90,9 @@ class ModelConfig(_Section):
     quantization: Literal["none", "nf4"] = "none"
     """`nf4` stores the backbone's linear layers in 4 bits; the head is never quantized."""
     dtype: Literal["float32", "float64", "bfloat16", "float16"] = "float32"
-    """Type of the backbone's arithmetic; adapter and head use float32 or better."""
+    """Type of the backbone's arithmetic; adapter and head use float32, or float64 with it."""
     n_layers: Count | None = None
-    """Number of first layers of the backbone to keep; all when not given."""
+    """Layers of the backbone to keep, counted from the input; all when not given."""
     tuning: Literal["lora", "full"] = "lora"
     """Train low-rank adapters, or all weights."""
     n_frozen_layers: CountOrZero = 0
@@ -120,13 +121,14 @@ class TrainConfig(_Section):
     both_orders: bool = False
     """Train on each pair twice in a step, as given and swapped."""
     micro_batch_tokens: Count = 8192
-    """Maximum tokens of a forward pass, padding included; a longer row is a pass alone."""
+    """Maximum tokens of a forward pass, padding included; a longer row gets its own."""
     n_micro_batches: Count | None = None
     """Number of micro-batches in a step; by default the token budget decides."""
     layout: Literal["auto", "padded", "sorted", "packed"] = "auto"
     """Arrangement of rows in a forward pass; the gradient is the same for each."""
     checkpointing: Literal["auto", "none", "trainable"] = "auto"
-    """Layers that recompute their activations; `auto` decides by the memory estimate."""
+    """Layers that recompute their activations in the backward pass: none, or all from the first
+    trainable one on; `auto` decides by the memory estimate."""
     optimizer: str = "adamw_torch"
     """Name of an optimiser of transformers."""
     learning_rate: Positive = 2e-4
@@ -271,7 +273,7 @@ OPERATIONAL = {
     },
     "predict": {"score_batch_tokens"},
 }  # fmt: skip
-"""Fields that change where and how fast a run computes, but not its result."""
+"""Fields that change where and how fast a run computes, and its result only up to rounding."""
 
 
 def defining_fields(config: RunConfig) -> dict[str, Any]:

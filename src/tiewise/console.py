@@ -1,6 +1,6 @@
 """Terminal output: results, messages, progress bars, exit statuses.
 
-Exit status: 0 done; 2 the input or a flag must be changed; 130 or 143 interrupted, continue with
+Exit status: 0 done; 2 an error that the caller can correct; 130 or 143 interrupted, continue with
 ``--resume``; 1 a bug in tiewise, with its traceback.
 """
 

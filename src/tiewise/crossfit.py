@@ -58,8 +58,8 @@ def cross_fit(
     Returns
     -------
     run, fitted
-        The run, and the folds that were fitted by this call. Processes of a launch other than the
-        first return no folds.
+        The run, and the folds that were fitted by this call. Processes of a distributed fit other
+        than rank 0 return no folds.
 
     Raises
     ------
@@ -93,17 +93,6 @@ def cross_fit(
             finish_fold(folder, oof, scores.to_dict())
         fitted.append(fold)
     return run, fitted
-
-
-def check_device(config: RunConfig) -> None:
-    """Check that the packages and the device that a configuration needs are there.
-
-    Raises
-    ------
-    DeviceError
-        If torch is not installed, or CUDA is requested and not available.
-    """
-    _choose_fit(config)
 
 
 def _choose_fit(config: RunConfig) -> FitFold:

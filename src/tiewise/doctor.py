@@ -1,7 +1,7 @@
 """Report of this machine: package versions, devices, disk space, and which presets can run.
 
-A speed is an estimate: the measured rate of a matrix product times the share of it that a fit
-reaches, over the operations per token. Nothing is downloaded and no model is loaded.
+A speed is an estimate: the measured FLOP/s of a matrix product, times the share of it that a fit
+reaches, divided by the FLOPs per token. Nothing is downloaded and no model is loaded.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 A prompt group is all rows with the same first turn of the prompt, apart from case and white space,
 united with the rows of the same session. `fold_by_group` never splits a group; folds by position
-and by id, which are the notebook's, do.
+and by id, those of the Kaggle notebook, do.
 """
 
 from __future__ import annotations

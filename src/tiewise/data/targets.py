@@ -8,7 +8,8 @@ w is 0 where a row has no soft label and 1 where it has no label. As a function 
 cross-entropy with the mixture of label and soft label, less a constant.
 
 Votes from sources without ties only show who wins: the loss of their rows is -log P(A | not a tie),
-or the same for B, for the share `binary_fraction`. A teacher's soft labels still count for ties.
+or the same for B. In a pooled row this holds for the share `binary_fraction` of its votes. A
+teacher's soft labels still count for ties.
 """
 
 from __future__ import annotations

@@ -107,7 +107,7 @@ def agreement_of_votes(votes: pd.DataFrame, **options: Unpack[BootstrapOptions])
 
 
 def _vote_terms(labels: IntArray, counts: npt.NDArray[Any]) -> FloatArray:
-    """Return agreement, one, decisive agreement, whether it is defined, majority: (n, 5)."""
+    """Return (n, 5): agreement, 1, decisive agreement, 1 where that is defined, majority."""
     others = counts - np.eye(N_CLASSES)[labels]
     same = others[np.arange(len(labels)), labels]
     n_decisive = np.where(labels < 2, others[:, :2].sum(1), 0)

@@ -85,7 +85,11 @@ class CalibrationResult(Result):
         return to_json(found)  # type: ignore[no-any-return]
 
     def __str__(self) -> str:
-        verdict = f"adopted: {self.adopted.method}" if self.is_worth_it else "not worth it"
+        verdict = (
+            f"adopted: {self.adopted.method}"
+            if self.is_worth_it
+            else "none adopted (no significant gain)"
+        )
         gains = [
             f"{method:12}{gain:+.4f} in log loss, on groups not used in the fit"
             for method, gain in self.gains.items()
@@ -173,7 +177,7 @@ def calibrate(
 
     >>> verdict = calibrate([0, 1, 2] * 40, np.zeros((120, 3)))
     >>> print(str(verdict).splitlines()[0])
-    calibration: not worth it
+    calibration: none adopted (no significant gain)
     """
     labels = check_labels(labels)
     values = _check_logits(logits, len(labels))

@@ -3,7 +3,8 @@
 Rows of one prompt group are not independent, so groups are resampled. Every statistic is a smooth
 function of *totals*: sums over rows, added up within each group first. The interval is symmetric:
 each resample's deviation is divided by its own standard error, from the jackknife influences of its
-groups. From 20 groups its coverage is nearest to the nominal level (``benchmarks/coverage.md``).
+groups. From 20 groups on, of the methods compared in
+``benchmarks/coverage.md``, its coverage is closest to the nominal level.
 """
 
 from __future__ import annotations
@@ -215,7 +216,7 @@ class Bootstrap:
         """Return two-sided p-values of the hypothesis that a value is zero, (n_values,).
 
         The tail is Student's t (degrees of freedom: the number of groups minus one), because Holm's
-        correction needs tails rarer than one resample in all. It is stretched until the interval
+        correction needs p-values below 1 / n_resamples. Its scale is chosen so that the interval
         excludes zero exactly where p < 1 - `confidence_level`.
         """
         scale = _nan_quantile(self.deviations, self.confidence_level)

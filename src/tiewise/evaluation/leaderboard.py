@@ -1,6 +1,6 @@
 """Bradley-Terry leaderboards of models, from labels and from predictions, also length-controlled.
 
-A judge that only measures length ranks models as people do insofar as longer responses win. With
+A judge that only measures length agrees with people to the extent that longer responses win. With
 length controlled, the spread of its strengths shrinks to a fraction, while the spread from people's
 labels does not. Where the spread is near zero, the order means nothing.
 
@@ -135,9 +135,9 @@ def rank_models(
 ) -> Leaderboards:
     """Rank the models of a pairs table by labels and by the predictions `oof`.
 
-    Only the largest set of models that a chain of pairs connects is ranked. A resample moves the
-    fitted strengths by the influence of its groups (one step of the fit), so the intervals are
-    clustered by group. ScoresError is raised if no labelled row names two different models.
+    Only the largest set of models that a chain of pairs connects is ranked. For each
+    resample of prompt groups the strengths move by one Newton step, so the intervals are clustered
+    by group. ScoresError is raised if no labelled row names two different models.
     """
     check_confidence(confidence_level)
     check_resamples(n_resamples)

@@ -178,8 +178,8 @@ def calibration_error(
 
     The error of a bin is the mean of confidence minus accuracy, where confidence is the largest of
     the three probabilities. Its square is averaged over bins of equal mass (15, fewer below 150
-    groups; Roelofs et al., 2022), less the sampling variance of each bin, clustered by group; below
-    zero counts as zero (the debiased estimator of Kumar, Liang and Ma, 2019, Verified uncertainty
+    groups; Roelofs et al., 2022), minus the sampling variance of each bin, clustered by group, and
+    truncated at zero (the debiased estimator of Kumar, Liang and Ma, 2019, Verified uncertainty
     calibration, section 5). The usual ECE, although the key of the score is ``ece``, is another
     number: the mean absolute error over bins of equal width. The interval is a jackknife interval
     over groups with Student's t, on the square.

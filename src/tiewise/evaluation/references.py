@@ -63,7 +63,7 @@ class RunScores(Result):
         return {**found.pop("scores"), **found}
 
     def beats(self, name: str) -> bool:
-        """Whether the log loss is below that of the reference, with the whole interval."""
+        """Whether the log loss is below that of the reference, by an interval without zero."""
         return self.differences[name]["log_loss"].high < 0
 
     def __str__(self) -> str:
@@ -184,9 +184,9 @@ def reference_probs(
 
 
 def predict_class_prior(train: pd.DataFrame, rows: pd.DataFrame) -> FloatArray:
-    """Give every row the class frequencies of the training rows, one more row in each class.
+    """Give every row the class frequencies of the training rows, with add-one (Laplace) smoothing.
 
-    The additional row (Laplace) keeps the log loss of an unseen class finite.
+    Smoothing keeps the log loss of an unseen class finite.
 
     >>> predict_class_prior(pd.DataFrame({"label": [0, 0, 2]}), pd.DataFrame(index=[0])).round(2)
     array([[0.5 , 0.17, 0.33]])

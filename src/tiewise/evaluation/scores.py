@@ -79,7 +79,7 @@ class Scores(Result):
     """Debiased RMS calibration error of the top label over bins of equal mass; not the L1 ECE."""
 
     decisive_accuracy: Interval
-    """Share of rows without ties where the more probable of A and B won; NaN if all are ties."""
+    """Share of rows, ties left out, where the more probable of A and B won; NaN if all are ties."""
 
     macro_f1: Interval
     """Unweighted mean of the F1 of each class that occurs or is predicted."""

@@ -169,8 +169,8 @@ def bootstrap_slices(
 ) -> Iterator[tuple[dict[str, Any], list[Interval], list[float]]]:
     """Yield name and counts, three intervals and three p-values of each slice of a family.
 
-    `terms` are two values of each row and one, (n, 3). The intervals are of the mean of both in the
-    slice, and of the difference of the first to all other rows.
+    `terms`, (n, 3), has two values of each row, and a column of ones. The intervals are of the mean
+    of both in the slice, and of the difference of the first to all other rows.
     """
     names = slices.cat.categories.astype(str)
     # A row without a category (missing) counts in no slice.
@@ -179,7 +179,7 @@ def bootstrap_slices(
     sums = grouped.sums(np.hstack([columns, terms]))
     counts, whole = sums[:, 2:-3:3], sums[:, -1:]
     n_groups, n_rest = (counts > 0).sum(0), (whole > counts).sum(0)
-    # The spread of a difference is known as well as that of its part with fewer groups.
+    # The degrees of freedom of a difference are those of its part with fewer groups.
     degrees = np.concatenate([n_groups, n_groups, np.minimum(n_groups, n_rest)]) - 1
     drawn = bootstrap(sums, _compare_with_rest, **options)
     intervals, p_values = drawn.intervals(), drawn.p_values(np.maximum(degrees, 1)).tolist()

@@ -1,7 +1,7 @@
 """The feature model: text counts, logistic regressions and boosted trees, without torch.
 
-Exchanging A and B exchanges their probabilities exactly. Rows of a source without ties teach only
-A against B.
+Exchanging A and B exchanges their probabilities exactly. Rows of a source without ties train A
+against B only.
 """
 
 from __future__ import annotations

@@ -31,8 +31,8 @@ _log = logging.getLogger(__name__)
 class PredictOptions:
     """Options of predicting a file.
 
-    The order of each pair is averaged with its swap if `swap`, or as configured in the run if it is
-    None; `chunk_rows` are read, scored and written at a time; `device` None is that of the fit.
+    `swap`: score both orders and average them; None is the run's setting. `chunk_rows` pairs are
+    read, scored and written at a time. `device`: None is the run's setting.
     """
 
     swap: bool | None = None
@@ -170,8 +170,8 @@ class Tally:
 class LabelCounts:
     """Counts of rows that got soft labels.
 
-    Of the `n` rows written, the run was trained on `n_out_of_fold`, labelled by the folds that held
-    them out. Every fold was trained on `n_seen` further rows, which are not written.
+    `n` rows were written. `n_out_of_fold` of them are training rows of the run, labelled by folds
+    that held them out. `n_seen` rows were not written, because every fold was trained on them.
     """
 
     n: int

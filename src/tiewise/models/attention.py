@@ -1,9 +1,9 @@
 """Batches in three layouts, and the attention that separates their rows.
 
-`padded` and `sorted` are a rectangle with each row's tokens on the left; `packed` is one line
-without padding, in which positions restart at each row. In every layout a decoder of a known family
+`padded` and `sorted` batches are padded on the right; a `packed` batch is one sequence without
+padding, in which positions restart at each row. In every layout a decoder of a known family
 attends through :func:`attend_rows`: it removes the padding and needs no mask. Other backbones keep
-their own attention and accept rectangles only.
+their own attention and accept padded batches only.
 """
 
 from __future__ import annotations
@@ -36,10 +36,10 @@ FAMILIES = frozenset({"gemma", "gemma2", "gemma3_text", "llama", "mistral", "qwe
 
 @dataclass(frozen=True, eq=False)
 class Spans:
-    """Positions of the real tokens of a batch, and of the tokens that are queries.
+    """Places of tokens and of queries in a flattened batch, without its padding.
 
     `rows` has the numbers of queries and keys in each row. `token_index`, int64 `(n_tokens,)`, has
-    the positions of the real tokens in the flattened rectangle (None if packed); `query_index`,
+    the positions of the real tokens in the flattened batch (None if packed); `query_index`,
     int64 `(n_queries,)`, those of the queries (None when every token is one).
     """
 
@@ -178,9 +178,9 @@ def attends_by_rows(config: Any) -> bool:
 def choose_layout(config: Any, device: torch.device | str) -> tuple[Layout, str]:
     """Return the best layout for a transformers configuration, and the reason for the log."""
     if not attends_by_rows(config):
-        return "sorted", f"the attention of this {config.model_type} accepts rectangles only"
+        return "sorted", f"the attention of this {config.model_type} accepts padded batches only"
     if torch.device(device).type != "cuda":
-        return "packed", "row by row on the CPU"
+        return "packed", "the CPU kernel goes row by row"
     dtype = getattr(config, "dtype", None) or torch.float32
     name = "flash-attention" if can_use_flash(dtype) else "flex attention"
     return "packed", f"{name} on CUDA"

@@ -57,7 +57,7 @@ def load_classifier(
     is_trainable: bool = False,
     checkpointing: Checkpointing = "none",
 ) -> PairClassifier:
-    """Load what :meth:`PairClassifier.save` wrote; equal rows get equal logits, bit for bit.
+    """Load what :meth:`PairClassifier.save` wrote; its logits are the same, bit for bit.
 
     Raises ModelError when files are damaged or can run code, tensors do not fit, or the backbone is
     another one.

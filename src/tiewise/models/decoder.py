@@ -1,7 +1,7 @@
 """Faster equivalents of transformers' code for decoders of known families.
 
-RMS norms keep one number per token for the backward pass, where transformers keeps all
-intermediates in float32. The last layer runs its queries, output projection and MLP only at the
+RMS norms keep their input and one number per token for the backward pass, where transformers keeps
+all intermediates in float32. The last layer runs its queries, output projection and MLP only at the
 last token of each row, which is all that the head reads.
 """
 
@@ -75,7 +75,7 @@ def _widen(tensor: Tensor) -> Tensor:
 
 
 def pool_last_layer(layer: nn.Module) -> None:
-    """Make the last decoder layer return its output only at the queries of the argument `last`.
+    """Make the last decoder layer return its output only at each row's last token (`last`).
 
     The layer is of one of :data:`tiewise.models.attention.FAMILIES`; its weights do not change.
     """

@@ -1,8 +1,8 @@
 """Causal attention over rows that are packed end to end, on the CPU and on CUDA.
 
 Queries are `(n_queries, n_heads, head_dim)`, keys and values `(n_keys, n_key_heads, head_dim)`. The
-queries of a row are its last positions: all of them in most layers, one where only the pooled token
-is needed. The CPU kernel takes rows one by one and queries in blocks, so it computes little above
+queries of a row are its last positions: all of them in most layers, only the last where a layer is
+pooled. The CPU kernel takes rows one by one and queries in blocks, so it computes little above
 the diagonal (or outside the window) and never repeats keys for grouped heads. On CUDA,
 flash-attention is used where it is installed and fits, otherwise flex attention.
 """
@@ -22,7 +22,8 @@ from torch.nn.attention.flex_attention import create_block_mask, flex_attention
 _BLOCK = 96
 """Queries in one block; the area computed above the diagonal grows with it."""
 _WIDEST_HEAD, _ENOUGH_SHARED_MEMORY = 128, 160 * 1024
-"""flex attention's default tiles fit up to this head size, or from this many bytes per block."""
+"""flex attention's default tiles fit if the head size is at most the first, or if a block of the
+GPU has at least the second in bytes of shared memory."""
 
 
 @dataclass(frozen=True, eq=False)

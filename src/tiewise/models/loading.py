@@ -101,7 +101,8 @@ def count_positions(network: nn.Module) -> int | None:
 def checkpoint_layers(network: Any, mode: Checkpointing) -> None:
     """Set which layers recompute their activations: none, or those from the first trainable one.
 
-    Layers below it have no graph; transformers would keep the input of each of them for nothing.
+    Layers below it have no graph; transformers would keep their inputs although no backward pass
+    uses them.
     """
     layers: list[Any] = list(find_layers(network))
     trains = [any(part.requires_grad for part in layer.parameters()) for layer in layers]

@@ -29,8 +29,8 @@ _HEAD = re.compile(r"(?:^|\.)(score|classifier)\.")
 class PairClassifier(nn.Module):
     """Logits of A, B and tie for rows of tokens.
 
-    A decoder's row is pooled at its last token by position, so no padding token has to be
-    recognised; an encoder keeps its own path to the head. `network` is the transformers model for
+    A decoder's row is pooled at its last token by position, so padding tokens are never
+    searched for; an encoder pools as transformers does. `network` is the transformers model for
     sequence classification, adapters included. The head is trained, saved and loaded with the
     adapters, is never quantized, and computes in float32 or better.
     """
@@ -73,8 +73,8 @@ class PairClassifier(nn.Module):
     def _check_batch(self, batch: dict[str, Tensor]) -> None:
         if "position_ids" in batch and not self.can_pack:
             raise ModelError(
-                f"--layout is packed, but {self.config.model_type} accepts rectangles only. Use "
-                "--layout sorted."
+                f"--layout is packed, but {self.config.model_type} accepts padded batches only. "
+                "Use --layout sorted."
             )
         longest, most = int(batch["lengths"].max()), self.n_positions
         if most is not None and longest > most:
@@ -129,7 +129,7 @@ class PairClassifier(nn.Module):
         return ((name, part) for name, part in self.named_parameters() if part.requires_grad)
 
     def trainable_summary(self) -> dict[str, int]:
-        """Return counts: `n_trainable` and `n_total` numbers, `n_tensors` trained, `n_layers`."""
+        """Return counts: parameters `n_trainable` of `n_total`, trained `n_tensors`, `n_layers`."""
         trainable = [part.numel() for _, part in self.trainable_parameters()]
         return {
             "n_trainable": sum(trainable),

@@ -43,7 +43,7 @@ class FoldEnsemble:
 
     def predict(self, pairs: pd.DataFrame, *, swap: bool | None = None) -> pd.DataFrame:
         """Return the averaged table of :func:`tiewise.models.scoring.predict_pairs`."""
-        is_swapped = self.swap if swap is None else swap
+        both_orders = self.swap if swap is None else swap
         tables = []
         for weights in self.folds:
             own = dict(self.classifier.named_parameters())
@@ -54,7 +54,7 @@ class FoldEnsemble:
                 pairs,
                 self.tokenizer,
                 self.template,
-                is_swapped=is_swapped,
+                both_orders=both_orders,
                 batch_tokens=self.batch_tokens,
             )
             tables.append(table)
@@ -130,8 +130,8 @@ class ExportedClassifier(nn.Module):
     def forward(self, batch: dict[str, Tensor]) -> Tensor:
         """Return the logits `(n_rows, 3)` of a padded batch.
 
-        The network pools at the last token that is not its padding token, which therefore replaces
-        ours.
+        The network pools at the last token that is not its own padding token, so this token is
+        written to all padded positions.
         """
         inputs = {name: values for name, values in batch.items() if name != "lengths"}
         is_padding = inputs["attention_mask"] == 0

@@ -73,21 +73,21 @@ def predict_pairs(
     tokenizer: TextTokenizer,
     template: Template,
     *,
-    is_swapped: bool = True,
+    both_orders: bool = True,
     cache_dir: Path | str | None = None,
     **options: Any,
 ) -> pd.DataFrame:
     """Predict the winner of each pair, in the order of the table; labels are not read.
 
     Returns ``id``, ``prob_*``, ``logit_*`` (with both orders the logarithm of the averaged
-    probabilities), ``n_tokens``, ``n_truncated``, ``is_degenerate``; when `is_swapped`, both orders
-    are scored and averaged, with ``prob_*_given`` and ``prob_*_swapped``, the latter in the pair's
-    own A and B. `options` are `layout` and `batch_tokens` of :func:`score_rows`. No tokens are
-    cached when `cache_dir` is None.
+    probabilities), ``n_tokens``, ``n_truncated``, ``is_degenerate``; when `both_orders`, both
+    are scored and averaged, with ``prob_*_given`` and ``prob_*_swapped``, the latter mapped back to
+    the original A and B. `options` are `layout` and `batch_tokens` of :func:`score_rows`. No tokens
+    are cached when `cache_dir` is None.
     """
     given = token_rows(pairs, tokenizer, template, cache_dir=cache_dir)
     names = [f"id={name}" for name in pairs["id"]]
-    if is_swapped:
+    if both_orders:
         swapped = token_rows(pairs, tokenizer, template, cache_dir=cache_dir, is_swapped=True)
         both = TokenRows.concatenate([given, swapped])
         logits = score_rows(classifier, both, names=names * 2, **options)

@@ -124,7 +124,7 @@ def load_tree(path: Path) -> Any:
 def write_tensors(path: Path, tensors: dict[str, Tensor]) -> None:
     """Write tensors as safetensors, completely or not at all.
 
-    A full disk is an OSError with its number, which safetensors gives only as text.
+    safetensors reports a full disk as text; here it is an OSError with the error number.
     """
     with atomic_path(path) as temporary:
         try:

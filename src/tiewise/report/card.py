@@ -176,7 +176,7 @@ def _introduce(run: RunFolder) -> str:
     return render(
         "card_introduction.md.jinja",
         run=name,
-        # In a code block nothing is escaped; a name that shell or Python could read differs.
+        # Nothing is escaped in a code block, so names with special characters are replaced.
         quoted_run=name if re.fullmatch(r"[\w.-]+", name) else "RUN",
         backbone=label_text(public_name(run.config.model.backbone)),
         licence=_licence_of(run.config),

@@ -83,7 +83,7 @@ def step_of(checkpoint: Path) -> int | None:
 def keep_newest(folder: Path, n_kept: int, *, step: int) -> None:
     """Remove all but the newest `n_kept` checkpoints up to `step`, and files of killed writers.
 
-    Checkpoints of later steps were damaged when the fit resumed.
+    Checkpoints of later steps were skipped when the fit resumed.
     """
     found = list_checkpoints(folder)
     kept = [path for path in found if (step_of(path) or 0) <= step][-n_kept:]

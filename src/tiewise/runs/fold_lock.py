@@ -1,7 +1,7 @@
 """Lock a fold to one process, and check that a resumed fit has the same configuration and data.
 
 A fold's fingerprint, written before the first step, states every input by its SHA-256 or value. Of
-the processes of a launch, only the first locks, checks and writes.
+the processes of a distributed fit, only rank 0 locks, checks and writes.
 """
 
 from __future__ import annotations
@@ -44,7 +44,8 @@ class FoldTask:
 def lock_fold(fold: FoldFolder) -> Iterator[None]:
     """Keep other processes from fitting the same fold inside the block (RunError for the others).
 
-    If the block fails before the first checkpoint, other inputs may use the fold again.
+    If the block fails before the first checkpoint, the fingerprint is deleted, so the fold can be
+    fitted with other inputs.
     """
     if not is_first_process():
         yield

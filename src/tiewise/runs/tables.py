@@ -140,7 +140,7 @@ def _has_table(path: Path, table: pd.DataFrame) -> bool:
 def _read_table(path: Path, json_path: Path) -> pd.DataFrame:
     """Return a table after comparing it with the SHA-256 in the JSON file next to it."""
     if not path.is_file():
-        raise RunError(f"{path} is missing: no fold of this run is finished yet. Run tiewise fit.")
+        raise RunError(f"{path} is missing. Continue with tiewise fit --resume, or fit again.")
     key = f"{path.stem}_sha256"
     if json_path.is_file() and read_object(json_path).get(key) != digest_file(path):
         raise RunError(f"{path} is damaged: {json_path.name} states another SHA-256. Fit again.")

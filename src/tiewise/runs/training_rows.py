@@ -1,4 +1,4 @@
-"""Load the rows of a run, and find those that each fold is fitted to.
+"""Load the rows of a run, and find the training rows of each fold.
 
 A fold is fitted to the rows that it does not hold out, and to extra rows, which are never held out.
 Folds are made from the data alone, so runs with and without extra rows are scored on the same rows.
@@ -40,7 +40,7 @@ LEAKS = "n_held_out_seen_by_teacher"
 START_LEAKS = "n_held_out_seen_by_start"
 _LEAK_WARNINGS = {
     START_LEAKS: "fold %d: the model it starts from was trained on %d of %d held-out rows; scores "
-    "on them are too good. Start each fold from the same fold of a run over the same folds.",
+    "on them are too good. Start fold K from fold K of a run with the same folds.",
     LEAKS: "fold %d: the teacher was trained on %d of %d held-out rows; scores on them are too "
     "good. Label each fold with the teacher's same fold to avoid it.",
 }
@@ -97,10 +97,10 @@ class TrainingRows:
     def count_leaks(
         self, fold: int, train: pd.DataFrame, init_from: Path | None = None
     ) -> dict[str, int]:
-        """Count training rows, and held-out rows that teacher and start were trained on.
+        """Count training rows, and held-out rows that earlier models were trained on.
 
-        `init_from` is the folder of the fold that the fit starts from. Scores on rows that were
-        seen are too good, so these are also logged as warnings.
+        These models are the teacher and that in `init_from`, the folder that the fit starts from.
+        Scores on such rows are too good, so these are also logged as warnings.
         """
         held_out = self.held_out(fold)
         counts = {"n_learned_from": len(train)}
@@ -150,7 +150,7 @@ def load_training_rows(config: DataConfig, *, fallback: Fallback = "sample") -> 
     if sources:
         n_rows = int(pairs[NO_TIE_COLUMN].sum() + extra[NO_TIE_COLUMN].sum())
         named = ", ".join(name or "rows without a source" for name in sources)
-        _log.info("%d rows train A against B only: no ties in %s", n_rows, named)
+        _log.info("the loss of %d rows is over A and B only: no ties in %s", n_rows, named)
         counts["n_no_tie_rows"] = n_rows
     described["counts"] = counts
     return TrainingRows(pairs, table, extra, is_excluded, described, teachers)

@@ -3,7 +3,7 @@
 `joblib.Memory` decides what is cached; this module is its store, because joblib's own unpickles
 files and returns corrupted bytes as data. An entry is one file: a SHA-256, a line of JSON (key,
 names, types, shapes), then the bytes of each array. An entry with a wrong digest or key is computed
-again, and a disk that cannot be written costs the cache, not the result.
+again; if the disk cannot be written, results are computed without the cache.
 """
 
 from __future__ import annotations

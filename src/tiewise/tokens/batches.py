@@ -6,7 +6,7 @@ not the rows, so every layout must give the same gradient. The layouts:
 ``padded``
     the given order; a micro-batch costs its number of rows times its longest row.
 ``sorted``
-    longest rows first, at the same cost: a fit that needs too much memory fails at the start.
+    longest rows first, at the same cost.
 ``packed``
     rows end to end without padding; a micro-batch costs the sum of its lengths.
 """
@@ -74,7 +74,7 @@ def plan_step(
 
     The result has for each process its micro-batches, as positions into `lengths`. Token loads of
     processes differ by at most the longest row. `n_micro_batches` replaces the budget of
-    `micro_batch_tokens` (padding included): so many for each process, or one for each of its rows.
+    `micro_batch_tokens` (padding included): each process gets that many, at most one per row.
 
     >>> plan = plan_step([9, 1, 8, 2], micro_batch_tokens=10, layout="padded", n_processes=2)
     >>> [[batch.tolist() for batch in batches] for batches in plan]
@@ -91,7 +91,7 @@ def plan_step(
 def plan_batches(lengths: npt.ArrayLike, *, max_tokens: int, layout: Layout) -> list[IntArray]:
     """Split rows of `lengths` tokens, (n,), into batches to be scored; return their positions.
 
-    A batch has at most `max_tokens` tokens, padding included; a longer row is a batch alone.
+    A batch has at most `max_tokens` tokens, padding included; a longer row is its own batch.
 
     >>> [batch.tolist() for batch in plan_batches([3, 9, 4], max_tokens=9, layout="sorted")]
     [[1], [2, 0]]
@@ -117,7 +117,7 @@ def balance(lengths: IntArray, n_parts: int) -> list[IntArray]:
 
 
 def pack(lengths: IntArray, rows: IntArray, budget: int, layout: Layout) -> list[IntArray]:
-    """Divide `rows` into micro-batches of at most `budget` tokens; a longer row is one alone."""
+    """Divide `rows` into micro-batches of at most `budget` tokens; a longer row is its own."""
     if layout == "padded":
         return _pack_in_order(lengths, rows, budget)
     rows = rows[_longest_first(lengths[rows])]

@@ -16,7 +16,7 @@ _CHUNK = 2048  # parts; their indices fit the processor's cache
 
 @dataclass(frozen=True)
 class Ragged:
-    """Token ids of n texts, each bounded to its first and last tokens.
+    """Token ids of n texts; of long texts only the first and last tokens are kept.
 
     values : int32 (n_tokens,). offsets : int64 (n + 1,): text t is
     ``values[offsets[t]:offsets[t + 1]]``. n_original : int64 (n,), its tokens before the bound.

@@ -53,7 +53,7 @@ def choose_special_tokens(
     """Choose special tokens among those that text cannot produce, given as token -> id.
 
     `encode` returns the ids of a label. The backbone's padding token `pad` is used unless a
-    delimiter needs the same id: pooling would then skip the end of a row.
+    delimiter needs the same id: an exported model would then skip the end of a row.
     """
     for family in _FAMILIES:
         with contextlib.suppress(LookupError):

@@ -1,8 +1,9 @@
 """Templates: how a pair becomes one row of token ids, and what is cut when space is short.
 
 A row reads ``begin, prompt slot, prompt, response_a slot, response A, response_b slot, response B,
-end``. Delimiters are special tokens, which no text can produce; pooling reads the last one. Within
-a field the *middle* is cut: a response begins with its subject and ends with its conclusion.
+end``, where a slot is a special token and a label. Delimiters are special tokens, which no text can
+produce; pooling reads the last one. Within a field the *middle* is cut: a response begins with its
+subject and ends with its conclusion.
 """
 
 from __future__ import annotations
@@ -108,7 +109,7 @@ def build_template(
 
 
 def notebook_template(*, begin: int, end: int, pad: int, max_length: int = 1024) -> Template:
-    """Return the notebook's template: ``<bos>``, the whole string cut right, ``<eos>``."""
+    """Return the Kaggle notebook's template: ``<bos>``, the whole string cut right, ``<eos>``."""
     tokens = SpecialTokens(begin=(begin,), end=(end,), pad=pad)
     return Template(tokens, "notebook", max_length, truncation="right", cut="right")
 
@@ -163,7 +164,8 @@ def _check_special_tokens(special: SpecialTokens) -> None:
         )
     if special.pad in special.reserved:
         raise TemplateError(
-            f"pad is {special.pad}, a delimiter; expected another id: pooling skips padding."
+            f"pad is {special.pad}, a delimiter; expected another id. "
+            "Exported models pool at the last token that is not padding."
         )
 
 

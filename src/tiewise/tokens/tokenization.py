@@ -1,9 +1,9 @@
 """Tokenise each turn once and cache its ids.
 
 The cache contains the first and last 4,096 ids of every turn. Its key covers the texts, the
-tokenizer, the code that tokenises and the version of the library, and nothing of the template.
-A long text is cut to six characters for each wanted token (more where that is too short) before it
-is tokenised. Equal texts are tokenised once.
+tokenizer, the code that tokenises and the version of the library, and nothing of the template. Of a
+long text only six characters for each wanted token are tokenised at each end, doubled while
+they give too few tokens. Equal texts are tokenised once.
 """
 
 from __future__ import annotations

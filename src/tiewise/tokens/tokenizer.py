@@ -73,7 +73,7 @@ class TextTokenizer:
         return [encoding.ids for encoding in encodings]
 
     def encode_strings(self, texts: Sequence[str]) -> list[list[int]]:
-        """Return the ids of each text as the notebook does: special tokens in it are parsed."""
+        """Return the ids of each text as in the Kaggle notebook: its special tokens are parsed."""
         encodings = self._parsing.encode_batch_fast(list(texts), add_special_tokens=False)
         return [encoding.ids for encoding in encodings]
 

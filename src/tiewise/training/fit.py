@@ -44,7 +44,7 @@ def fit_fold(
 
     `train` has labels or soft labels. Returns the predictions of the held-out rows, in their order,
     without ids (:func:`tiewise.models.scoring.predict_pairs`); None if the fold was finished
-    before, and on every process of a launch but the first. Raises RunError if the folder belongs to
+    before, and on every process but rank 0. Raises RunError if the folder belongs to
     other inputs, and Interrupted, with a checkpoint written, if a signal asked to stop.
     """
     device = require_device(config)
@@ -67,7 +67,7 @@ def fit_fold(
         held_out,
         backbone.tokenizer,
         backbone.template,
-        is_swapped=config.predict.swap,
+        both_orders=config.predict.swap,
         cache_dir=task.cache_dir,
         batch_tokens=config.predict.score_batch_tokens,
     ).drop(columns="id")
@@ -119,7 +119,7 @@ def _make_classifier(
 
 
 def _check_same_model(found: ModelConfig, wanted: ModelConfig, adapter_dir: Path) -> None:
-    """Refuse an adapter of another configuration; the backbone is checked elsewhere."""
+    """Refuse an adapter of another configuration; `load_classifier` checks the backbone."""
     ignored: dict[str, Any] = {"backbone": "", "revision": None, "backbone_sha256": None}
     difference = first_difference(
         asdict(replace(found, **ignored)), asdict(replace(wanted, **ignored))

@@ -34,7 +34,7 @@ _USABLE = 0.9
 class MemoryEstimate:
     """Peak memory of a training process in bytes, without the interpreter and its libraries.
 
-    Weights are backbone, adapters and head; training is gradients and moments of the optimiser;
+    Weights are backbone, adapters and head; training is gradients and optimiser state;
     activations are the tensors that the graph of the largest micro-batch keeps; working is the
     temporary tensors of one layer in its forward or backward pass.
     """
@@ -96,9 +96,9 @@ def choose_checkpointing(
     optimizer: str,
     free: int | None = None,
 ) -> tuple[Checkpointing, str]:
-    """Return `none` if that fits into the free bytes, else `trainable`, and the reason.
+    """Return whether to recompute activations (`none`, `trainable`), and the reason for the log.
 
-    The device is asked for its free memory when `free` is None.
+    It is `none` if that fits into `free` bytes; None asks the device for its free memory.
     """
     free = free_memory(classifier.device) if free is None else free
     sizes: Any = {"n_tokens": n_tokens, "longest": longest, "optimizer": optimizer}
@@ -111,7 +111,7 @@ def choose_checkpointing(
 
 
 def free_memory(device: torch.device) -> int:
-    """Return the free bytes of a device; on a CPU at most those of its control group."""
+    """Return the free bytes of a device; on a CPU within the limit of its cgroup."""
     if device.type == "cuda":
         idle = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
         return int(torch.cuda.mem_get_info(device)[0] + idle)

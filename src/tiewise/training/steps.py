@@ -1,8 +1,8 @@
 """Training examples, and the optimiser steps that they are split into.
 
-The rows of a step follow only from its number, the seed and the batch size; their micro-batches and
-their process follow only from the lengths of the rows. So a step is the same in every layout, on
-any number of processes, and after any interruption.
+The rows of a step follow only from its number, the seed and the batch size. Micro-batches follow
+from the lengths of these rows, the layout, the token budget and the number of processes. So the
+rows of a step are the same in every layout, on any number of processes, and after any interruption.
 """
 
 from __future__ import annotations
@@ -57,8 +57,8 @@ class Examples:
 class Step:
     """The share of one process in an optimiser step.
 
-    `micro_batches` has the rows of each forward pass. The last `n_idle` have no weight: they keep
-    this process in step with processes that have more micro-batches. `weight` divides the summed
+    `micro_batches` has the rows of each forward pass. The last `n_idle` have no weight: they
+    give this process as many forward passes as the others. `weight` divides the summed
     losses: the number of rows over all processes times the mean weight of all training rows. So a
     row of weight 2 counts as two rows in every step.
     """

@@ -1,4 +1,4 @@
-"""Train a classifier on examples: layout, checkpointing, the Trainer, and what resumes it."""
+"""Train a classifier on examples: layout, checkpointing, the Trainer, and resuming."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def train_classifier(
     """Train a classifier in place, from the newest checkpoint if the task resumes.
 
     Only checkpoints with `fit_digest`, the SHA-256 of the fingerprint of the fit, are resumed from.
-    Returns the classifier; None on every process of a launch but the first. Raises NumericsError if
+    Returns the classifier; None on every process but rank 0. Raises NumericsError if
     a loss or gradient is not finite, RunError if memory or disk do not suffice or another process
     has died, and Interrupted, with a checkpoint written, if a signal asked to stop.
     """
@@ -128,7 +128,7 @@ def training_arguments(
         log_level="warning",
     )
     if arguments.n_gpu > 1:
-        _log.info("%d GPUs, one process: one is used; a launcher uses all.", arguments.n_gpu)
+        _log.info("Only one of %d GPUs is used; start with torchrun to use all.", arguments.n_gpu)
         # With several GPUs the Trainer would use DataParallel, which splits tensors along their
         # first dimension; a packed batch has no such dimension of rows.
         arguments._n_gpu = 1  # noqa: SLF001 - transformers 5 has no public setter
@@ -207,8 +207,8 @@ def _explain_lost_process() -> Iterator[None]:
             raise
         raise RunError(
             f"Process {os.environ.get('RANK')} has lost another process of this launch, which "
-            "probably died: look above for its message. The last checkpoint is intact: launch "
-            "again with --resume."
+            "probably died: look above for its message. Launch again with --resume to continue "
+            "from the last checkpoint."
         ) from error
 
 

@@ -1,13 +1,15 @@
-"""Trainer of transformers with exact steps; it differs in four ways.
+"""Subclass of transformers' Trainer whose steps do not depend on the micro-batches.
 
 - One item of the data loader is one optimiser step. Its rows are split into micro-batches under a
   token budget; the loss is the weighted sum over the rows divided by the weight of the step. So the
-  gradient does not depend on layout, number of micro-batches or number of processes.
+  gradient does not depend on layout, number of micro-batches or number of processes, except
+  through the masks of dropout.
 - The random state of a step is derived from (seed, step, process). None is saved, and a resumed fit
   draws the same numbers as an uninterrupted one.
 - A checkpoint contains safetensors and JSON, with a manifest (:mod:`tiewise.runs.checkpoints`).
 - A loss or gradient that is not finite stops the fit, and the message names the rows. When memory
-  runs out, micro-batches are halved and the step is repeated with the same rows.
+  runs out in a single process, micro-batches are halved and the step is repeated with the same
+  rows.
 """
 
 from __future__ import annotations
@@ -94,7 +96,7 @@ class StepTrainer(transformers.Trainer):
     def training_step(  # type: ignore[override]
         self, model: torch.nn.Module, inputs: Step, num_items_in_batch: Any = None
     ) -> torch.Tensor:
-        """Run one step forward and backward; return its mean loss as this process saw it."""
+        """Run one step forward and backward; return its mean loss, estimated by this process."""
         model.train()
         step, loss = inputs, None
         while loss is None:
@@ -114,7 +116,7 @@ class StepTrainer(transformers.Trainer):
         super().log(logs, start_time)
 
     def floating_point_ops(self, inputs: Step) -> int:  # type: ignore[override]
-        """Return 0; the Trainer would count the numbers in a dictionary of tensors."""
+        """Return 0; the Trainer's own count expects a dictionary of tensors."""
         return 0
 
     def _accumulate(self, model: torch.nn.Module, step: Step) -> torch.Tensor:
@@ -166,8 +168,8 @@ class StepTrainer(transformers.Trainer):
         bad = rows[~is_finite.cpu().numpy()]
         raise NumericsError(
             f"step {self.state.global_step + 1}: the loss of {len(bad)} rows is not finite "
-            f"({self._list_ids(bad)}). The last checkpoint is intact. Lower --learning-rate, or "
-            "check these rows."
+            f"({self._list_ids(bad)}). Check these rows, or start a new fit with a lower "
+            "--learning-rate."
         )
 
     def _clip_grad_norm(self, model: torch.nn.Module) -> Any:
@@ -177,8 +179,8 @@ class StepTrainer(transformers.Trainer):
             rows = self.steps.rows_of(self.state.global_step)
             raise NumericsError(
                 f"step {self.state.global_step + 1}: the norm of the gradient is {float(norm)} "
-                f"over {len(rows)} rows ({self._list_ids(rows)}). The last checkpoint is intact. "
-                "Lower --learning-rate or --max-grad-norm, or check these rows."
+                f"over {len(rows)} rows ({self._list_ids(rows)}). Check these rows, or start "
+                "a new fit with a lower --learning-rate or --max-grad-norm."
             )
         return norm
 
@@ -216,8 +218,8 @@ class StepTrainer(transformers.Trainer):
             tried = f"micro-batches of {self.steps.micro_batch_tokens} tokens"
             remedy = "Lower --micro-batch-tokens"
         return RunError(
-            f"step {index + 1}: out of memory with {tried}. {remedy}, lower --max-length, or use "
-            "--checkpointing trainable. The last checkpoint is intact: continue with --resume."
+            f"step {index + 1}: out of memory with {tried}. {remedy}, or use --checkpointing "
+            "trainable, and continue with --resume; or start a new fit with a lower --max-length."
         )
 
     # ---- optimiser and checkpoints --------------------------------------------------------
@@ -244,9 +246,6 @@ class StepTrainer(transformers.Trainer):
         states = {name: part and part.state_dict() for name, part in parts.items()}
         # The losses since the last line of history; the next line needs them after a resume.
         return {"weights": trainable_weights(self.classifier), "losses": self._losses, **states}
-
-    # The next five methods replace private ones of the Trainer of transformers 5, which has no
-    # public way to choose what a checkpoint holds.
 
     def _save_checkpoint(self, model: torch.nn.Module, trial: Any) -> None:
         tree = gather(self._state_tree())

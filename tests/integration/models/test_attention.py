@@ -141,7 +141,7 @@ def test_layout_depends_on_backbone(cache_dir):
             setattr(config, name, value)
         return choose_layout(config, device)
 
-    assert choose("tiny:0") == ("packed", "row by row on the CPU")
+    assert choose("tiny:0") == ("packed", "the CPU kernel goes row by row")
     assert choose("tiny-llama:0", "cuda")[0] == "packed"
     assert "on CUDA" in choose("tiny-llama:0", "cuda")[1]
     assert choose("tiny-bert:0")[0] == "sorted"
@@ -160,5 +160,5 @@ def test_other_decoders_pool_padded_rows(tmp_path, cache_dir):
     together, _ = run_step(classifier, rows, layout="padded")
     apart, _ = run_step(classifier, rows, layout="padded", n_micro_batches=len(LENGTHS))
     torch.testing.assert_close(together, apart, rtol=0, atol=1e-9)
-    with pytest.raises(ModelError, match="phi accepts rectangles only"):
+    with pytest.raises(ModelError, match="phi accepts padded batches only"):
         run_step(classifier, rows, layout="packed")

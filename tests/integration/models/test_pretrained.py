@@ -1,4 +1,4 @@
-"""Truths about a finished run that judges pairs."""
+"""Tests of a finished run that predicts pairs."""
 
 from __future__ import annotations
 

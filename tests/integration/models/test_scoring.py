@@ -162,7 +162,7 @@ def test_one_order_keeps_logits(opened, pairs):
     """In one order, logits are the classifier's and probabilities are their softmax."""
     judge = opened("tiny")
     table = predict_pairs(
-        judge.classifier, pairs, judge.tokenizer, judge.template, is_swapped=False
+        judge.classifier, pairs, judge.tokenizer, judge.template, both_orders=False
     )
     logits = score_rows(judge.classifier, judge.rows(pairs))
     np.testing.assert_allclose(table.filter(like="logit_"), logits, atol=1e-12)
@@ -190,7 +190,7 @@ def test_infinite_logits_name_their_row(cache_dir, pairs):
     with torch.no_grad():
         judge.classifier.network.get_input_embeddings().weight[token] = torch.nan
     with pytest.raises(NumericsError, match=r"1 rows are not finite \(id=long\)"):
-        predict_pairs(judge.classifier, pairs, judge.tokenizer, judge.template, is_swapped=False)
+        predict_pairs(judge.classifier, pairs, judge.tokenizer, judge.template, both_orders=False)
 
 
 def test_memory_errors_halve_the_batch(opened, pairs, monkeypatch):

@@ -135,7 +135,7 @@ def test_program_in_card_runs_without_tiewise(cache_dir, tmp_path, capsys, monke
         exec(code.replace("DIR", str(done.path)), {})
     printed = capsys.readouterr().out
     pairs = build_pairs({"id": [0], **PAIR})
-    table = predict_pairs(opened.classifier, pairs, opened.tokenizer, template, is_swapped=False)
+    table = predict_pairs(opened.classifier, pairs, opened.tokenizer, template, both_orders=False)
     for outcome, column in (("A", "prob_a"), ("B", "prob_b"), ("tie", "prob_tie")):
         shown = float(printed.split(f"'{outcome}': ")[1].split(",")[0].rstrip("}\n"))
         assert shown == pytest.approx(float(table[column].iloc[0]), abs=1e-5)

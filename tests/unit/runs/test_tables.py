@@ -124,7 +124,7 @@ def test_unreadable_table_is_reported(run):
 
 def test_predictions_are_of_finished_folds(run):
     """Joined or not, exactly the finished folds are read."""
-    with pytest.raises(RunError, match="no fold of this run is finished"):
+    with pytest.raises(RunError, match="is missing"):
         read_oof(run)
     finish(run, 0)
     assert read_oof(run)["fold"].tolist() == [0]

@@ -103,7 +103,7 @@ def test_no_tie_source_is_detected(collect, caplog):
     """It is found among all rows, logged and counted; not with an empty list of sources."""
     with caplog.at_level(logging.INFO, "tiewise"):
         rows = collect([DECISIVE])
-    assert "220 rows train A against B only: no ties in extra0.parquet" in caplog.text
+    assert "the loss of 220 rows is over A and B only: no ties in extra0.parquet" in caplog.text
     assert rows.described["counts"]["n_no_tie_rows"] == 220
     assert rows.of(0)["is_no_tie_row"].sum() == (~rows.is_excluded[:, 0]).sum()
     assert not collect([DECISIVE], no_tie_sources=[]).extra["is_no_tie_row"].any()

@@ -152,7 +152,7 @@ def name_files(paths: Sequence[str | Path]) -> list[str]:
 
 
 def align_pairs(tables: Sequence[pd.DataFrame]) -> list[pd.DataFrame]:
-    """Give every table the optional columns of any: weight 1, and the label as a soft label."""
+    """Add the optional columns that any table has to all: weight 1, one-hot soft labels."""
     names = [name for name in FURTHER_COLUMNS if any(name in table for table in tables)]
     return [
         table.assign(**{name: _default(table, name) for name in names if name not in table})

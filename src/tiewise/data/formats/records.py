@@ -74,8 +74,8 @@ def read_mt_bench(record: Record) -> Iterator[Row]:
 def read_preference(record: Record) -> Iterator[Row]:
     """Read a chosen and a rejected response, as text or messages, in TRL's columns.
 
-    The prompt has its own column or begins both responses; where it begins two plain texts, it ends
-    at the last space before they differ. Texts "Human: … Assistant: …" are conversations.
+    The prompt has its own column or begins both responses; in two plain texts it is the part
+    that they share, cut at a space. Texts "Human: … Assistant: …" are conversations.
     """
     found = [_read_choice(record, name) for name in _CHOICES]
     sides = [side for side in found if side is not None]
@@ -138,7 +138,7 @@ FORMATS = {
 def find_format(name: str, columns: Sequence[str], records: Iterable[Record]) -> str:
     """Return the format that has these columns; PairsError, which has the source's `name`, if none.
 
-    Lists of turns are told from plain text by the first records where no column shows it.
+    If no column decides between lists of turns and plain text, the first records do.
     """
     fitting = [
         key

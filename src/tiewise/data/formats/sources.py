@@ -79,7 +79,7 @@ def is_hub_path(path: object) -> bool:
 def fetch_files(path: str | Path) -> list[Path]:
     """Return the local files that a path names, after downloading those of a hub path.
 
-    A data set without a file means its training files, or all files where no name has ``train``.
+    A path of a data set without a file means its files with ``train`` in the name, else all files.
     """
     if not is_hub_path(path):
         return [Path(path)]

@@ -28,9 +28,13 @@ _SUM_TOLERANCE = 1e-3
 def write_pairs(pairs: pd.DataFrame, path: str | Path) -> None:
     """Write a pairs table so that :func:`tiewise.read_pairs` returns the same table.
 
-    Parameters ---------- pairs A pairs table; the log names columns that pairs tables do not have,
-    which are not written. path Ends in ``.parquet``, which detects damage, or in ``.csv`` for the
-    Kaggle columns followed by the others. In a csv either all rows have labels or none has.
+    Parameters
+    ----------
+    pairs
+        A pairs table. Columns that pairs tables do not have are not written; the log names them.
+    path
+        Ends in ``.parquet``, which detects damage, or in ``.csv`` for the Kaggle columns followed
+        by the others. In a csv either all rows have labels or none has.
 
     Raises
     ------
@@ -84,10 +88,14 @@ def write_submission(ids: Iterable[Any], probs: npt.ArrayLike, path: str | Path)
 def write_preference(pairs: pd.DataFrame, path: str | Path) -> int:
     """Write a preference data set for TRL: ``prompt, chosen, rejected``, each a list of messages.
 
-    Parameters ---------- pairs A labelled pairs table. path The .jsonl file to write. The prompt is
-    the user's first turn; chosen and rejected are what follows. A missing turn becomes an empty
-    message. ``id`` is written too, and ``chosen_model``, ``rejected_model``, ``language`` and
-    ``source`` where they are known.
+    Parameters
+    ----------
+    pairs
+        A labelled pairs table.
+    path
+        The .jsonl file to write. The prompt is the user's first turn; chosen and rejected are what
+        follows. A missing turn becomes an empty message. ``id`` is written too, and
+        ``chosen_model``, ``rejected_model``, ``language`` and ``source`` where they are known.
 
     Returns
     -------
