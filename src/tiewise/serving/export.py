@@ -197,7 +197,7 @@ def _refuse_foreign(out_dir: Path) -> None:
 def _describe(config: ModelConfig, adapter_dir: Path, backbone_dir: Path) -> dict[str, Any]:
     files = ("classifier.json", "template.json")
     return {
-        "backbone": config.backbone,
+        "backbone": public_name(config.backbone),
         "backbone_sha256": backbone_digest(backbone_dir),
         "adapter": {name: digest_file(adapter_dir / name) for name in files},
         "dtype": config.dtype,
@@ -270,7 +270,7 @@ def export_card(facts: Mapping[str, Any], template: Template) -> str:
     card.text = render(
         "export_card.md.jinja",
         **{name: facts[name] for name in ("fold", "licence", "quantization", "dtype", "n_checked")},
-        backbone=label_text(public_name(facts["backbone"])),
+        backbone=label_text(facts["backbone"]),
         run=label_text(facts["run"]),
         unknown=UNKNOWN,
         is_notebook=template.name == "notebook",

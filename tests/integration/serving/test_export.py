@@ -20,6 +20,7 @@ from tiewise.files import write_json
 from tiewise.models.attention import collate
 from tiewise.models.scoring import predict_pairs, score_rows
 from tiewise.runs.folder import start_run
+from tiewise.runs.manifest import write_manifest
 from tiewise.serving.export import check_drift, export_adapter, export_run
 from tiewise.tokens.template import build_template
 
@@ -198,6 +199,21 @@ def test_large_drift_is_refused(drift, fields):
     with pytest.raises(ModelError, match="Nothing was written"):
         check_drift(drift, ModelConfig(**fields))
     check_drift(1e-6, ModelConfig(**fields))
+
+
+def test_local_path_is_not_published(cache_dir, tmp_path):
+    """No file of an export has the path of a backbone that is a local folder."""
+    opened = open_tiny("tiny", cache_dir, dtype="float32")
+    adapter = opened.save(tmp_path / "a")
+    config_path = adapter / "classifier.json"
+    config = json.loads(config_path.read_text("utf-8"))
+    config["model"]["backbone"] = str(opened.backbone_dir)
+    write_json(config_path, config)
+    write_manifest(adapter)
+    done = export_adapter(adapter, opened.backbone_dir, tmp_path / "out")
+    texts = [path.read_bytes() for path in done.path.rglob("*") if path.is_file()]
+    assert texts
+    assert not [text for text in texts if str(opened.backbone_dir.parent).encode() in text]
 
 
 def test_fold_of_run_is_exported(cache_dir, tmp_path):
