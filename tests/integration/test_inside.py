@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import os
 import re
 import sys
 from collections.abc import Callable
@@ -17,7 +18,7 @@ from tiewise.cli import main
 from tiewise.data.formats import write_pairs
 from tiewise.data.simulation.simulate import simulate
 
-PACKAGE = Path(tiewise.__file__).parent
+PACKAGE = f"{Path(tiewise.__file__).parent}{os.sep}"
 PAGE = (Path(__file__).parents[2] / "docs" / "inside.md").read_text("utf-8")
 GROUND = {"config.py", "console.py", "errors.py", "files.py"}
 SPINES = {
@@ -28,8 +29,8 @@ SPINES = {
 
 def file_of(frame: FrameType | None) -> str:
     """Return the path of a frame's file inside the package, or an empty string."""
-    path = Path(frame.f_code.co_filename) if frame else Path()
-    return path.relative_to(PACKAGE).as_posix() if path.is_relative_to(PACKAGE) else ""
+    path = frame.f_code.co_filename if frame else ""
+    return path.removeprefix(PACKAGE) if path.startswith(PACKAGE) else ""
 
 
 def trace_files(run: Callable[[], Any], spine: set[str]) -> list[str]:
@@ -37,12 +38,14 @@ def trace_files(run: Callable[[], Any], spine: set[str]) -> list[str]:
     entered: dict[str, None] = {}
 
     def note(frame: FrameType, event: str, _: Any) -> None:
-        code, file = frame.f_code, file_of(frame)
+        code = frame.f_code
+        if event != "call" or not code.co_filename.startswith(PACKAGE):
+            return
         if not code.co_flags & inspect.CO_OPTIMIZED:  # a module or class body, run by an import
             return
+        file = file_of(frame)
         is_function = code.co_qualname == code.co_name and code.co_name.isidentifier()
-        called = is_function and file not in GROUND | {""} and file_of(frame.f_back) in spine
-        if event == "call" and (file in spine or called):
+        if file in spine or (is_function and file not in GROUND and file_of(frame.f_back) in spine):
             entered.setdefault(file)
 
     sys.setprofile(note)
