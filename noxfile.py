@@ -250,10 +250,11 @@ def fuzz(session: nox.Session) -> None:
 
 
 def run_unit(session: nox.Session, *, examples: int = 8) -> None:
-    """Install the package without torch and run the unit tests and doctests."""
+    """Install the package without torch; run the unit tests, doctests and cases."""
     session.install(*PINNED, ".", *nox.project.dependency_groups(PROJECT, "test"))
     environment = SINGLE_THREAD | {"TIEWISE_EXAMPLES": str(examples)}
-    session.run("pytest", "tests/unit", *PARALLEL, *session.posargs, env=environment)
+    tests = ("tests/unit", "tests/cases")
+    session.run("pytest", *tests, *PARALLEL, *session.posargs, env=environment)
 
 
 def install_with_torch(session: nox.Session, *groups: str, small_weights: bool = False) -> None:
