@@ -29,7 +29,9 @@ Message = dict[str, Any]
 Turns = list[str | None]
 
 ONE_HOT_COLUMNS = ("winner_model_a", "winner_model_b", "winner_tie")
-_FLAGS = {"0": 0, "1": 1, "0.0": 0, "1.0": 1, "false": 0, "true": 1}
+_FLAGS = {"false": 0, "true": 1}
+_is_decimal_comma = re.compile(r"\s*[+-]?\d+,\d+\s*").fullmatch
+_has_thousands = re.compile(r"\s*[+-]?[1-9]\d{0,2}(,\d{3})+\s*").fullmatch
 _MAX_SHOWN = 40
 _SIDES = {"user": 0, "system": 0, "developer": 0, "assistant": 1}
 _SPEAKERS = {"Human": "user", "Assistant": "assistant"}
@@ -45,8 +47,12 @@ def is_missing(value: Any) -> bool:
 
 
 def as_word(value: object) -> str | None:
-    """Return a cell as text that encodes to UTF-8, or None where it is missing."""
-    return None if is_missing(value) else repair_text(str(value))
+    """Return text or a number as text that encodes to UTF-8, or None where it is missing."""
+    if is_missing(value):
+        return None
+    if not isinstance(value, str | numbers.Number | np.bool_):
+        raise PairsError(f"found {shown(value)} of type {type(value).__name__}; expected text")
+    return repair_text(str(value))
 
 
 def as_turn(value: object, what: str) -> str | None:
@@ -60,13 +66,32 @@ def as_turn(value: object, what: str) -> str | None:
 
 def as_number(record: Record, name: str) -> float:
     """Return a cell as a finite number."""
-    try:
-        number = float(record[name])
-    except (TypeError, ValueError, OverflowError):
-        number = math.nan
-    if not math.isfinite(number):
+    number = parse_number(record[name])
+    if number is None:
         raise PairsError(f"{name} is {shown(record[name])}; expected a number")
     return number
+
+
+def parse_number(value: Any) -> float | None:
+    """Return a cell of any numeric type, or its text, as a finite number, and None for others.
+
+    A decimal comma is read where the comma cannot separate thousands.
+
+    >>> [parse_number(value) for value in ("0,25", "1.00", True, "1,000", "1_0", b"1")]
+    [0.25, 1.0, 1.0, None, None, None]
+    """
+    if isinstance(value, str):
+        if _is_decimal_comma(value) and not _has_thousands(value):
+            value = value.replace(",", ".")
+        elif "_" in value:
+            return None
+    elif not isinstance(value, numbers.Number | np.bool_):
+        return None
+    try:
+        number = float(value)
+    except (TypeError, ValueError, OverflowError):
+        return None
+    return number if math.isfinite(number) else None
 
 
 def shown(value: object) -> str:
@@ -90,10 +115,8 @@ def json_cell(record: Record, name: str) -> Cell:
 
 
 def plain_cell(record: Record, name: str) -> Cell:
-    """Return the one turn of a cell that is plain text."""
-    if not isinstance(record[name], str):
-        raise PairsError(f"{name} is {shown(record[name])}; expected text")
-    return list_cell([record[name]])
+    """Return the one turn of a cell that is plain text; a null is a missing turn."""
+    return list_cell([as_turn(record[name], name)])
 
 
 def list_cell(value: Any) -> Cell:
@@ -195,9 +218,10 @@ def read_labels(record: Record, *, has_label: bool = False, is_required: bool = 
     if any(name in record for name in ONE_HOT_COLUMNS) and (is_required or not is_blank):
         named.append(_one_hot_winner(record))
     if has_label and not is_missing(record["label"]):
-        if record["label"] not in tuple(Winner):
+        label = parse_number(record["label"])
+        if label not in tuple(Winner):
             raise LabelError(f"label is {shown(record['label'])}; expected 0, 1 or 2")
-        named.append(Winner(record["label"]))
+        named.append(Winner(int(label)))
     if len(set(named)) > 1:
         listed = " and ".join(WORD_OF_WINNER[winner] for winner in named)
         raise LabelError(f"the columns name {listed} as winners; expected one")
@@ -224,11 +248,10 @@ def _one_hot_winner(record: Record) -> Winner:
 
 
 def _as_flag(cell: object) -> int | None:
-    if isinstance(cell, str):
-        return _FLAGS.get(cell.strip().lower())
-    if isinstance(cell, numbers.Real | np.bool_) and cell in (0, 1):
-        return int(bool(cell))
-    return None
+    if isinstance(cell, str) and cell.strip().lower() in _FLAGS:
+        return _FLAGS[cell.strip().lower()]
+    number = parse_number(cell)
+    return int(number) if number in (0, 1) else None
 
 
 def _side_of(message: Message) -> int:

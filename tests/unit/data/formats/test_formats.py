@@ -205,12 +205,19 @@ class TestPlainText:
         pairs = read_pairs(written(tmp_path, text), labelled=False, format="wsdm")
         assert pairs["prompt"].tolist() == [["['Hi']"]]
 
-    def test_missing_text_is_refused(self):
-        """A missing cell of a frame is not the empty text."""
+    def test_null_text_is_missing_turn(self):
+        """A null is a missing turn, as `[null]` is in a list, and not the empty text."""
         frame = pd.DataFrame([self.ROWS[0]], columns=self.HEADER.split(","))
         for missing in (None, float("nan"), pd.NA):
-            with pytest.raises(PairsError, match=r"response_a is .*; expected text"):
-                read_pairs(frame.assign(response_a=pd.Series([missing], dtype=object)))
+            pairs = read_pairs(frame.assign(response_a=pd.Series([missing], dtype=object)))
+            assert pairs["response_a"].tolist() == [[None]]
+
+    @pytest.mark.parametrize("cell", [1, b"text", pd.Timestamp("2026-01-01"), True, {"a": 1}])
+    def test_other_types_are_no_text(self, cell):
+        """Bytes, numbers and dates are refused by the name of the column."""
+        frame = pd.DataFrame([self.ROWS[0]], columns=self.HEADER.split(","))
+        with pytest.raises(PairsError, match=r"row 0 \(id=a1\): response_a is .*; expected text"):
+            read_pairs(frame.assign(response_a=pd.Series([cell], dtype=object)))
 
     def test_lists_with_winner_word_are_lists(self, tmp_path):
         """The texts decide between lists and plain text, not how the winner is written."""
