@@ -34,8 +34,10 @@ WINNER_WORDS = {
     "tie (bothbad)": Winner.TIE,
     "both_bad": Winner.TIE,
     "bothbad": Winner.TIE,
+    "tie (inconsistent)": Winner.TIE,
 }
-"""Label of each known word for a winner. "Both bad" counts as a tie."""
+"""Label of each known word for a winner. "Both bad" counts as a tie, and so does the word of
+MT-bench's split gpt4_pair for a judge that names another winner when A and B are swapped."""
 
 WORD_OF_WINNER = {Winner.A: "model_a", Winner.B: "model_b", Winner.TIE: "tie"}
 """Word for a winner of which only the label is known."""
@@ -87,12 +89,13 @@ def label_from_winner(winner: str) -> Winner:
     Parameters
     ----------
     winner
-        One of ``model_a, model_b, tie, tie (bothbad), both_bad, bothbad``, in this spelling.
+        One of ``model_a, model_b, tie, tie (bothbad), both_bad, bothbad, tie (inconsistent)``, in
+        this spelling.
 
     Returns
     -------
     Winner
-        The label; "both bad" is a tie.
+        The label; "both bad" and "tie (inconsistent)" are ties.
 
     Raises
     ------

@@ -36,6 +36,7 @@ _MAX_SHOWN = 40
 _SIDES = {"user": 0, "system": 0, "developer": 0, "assistant": 1}
 _SPEAKERS = {"Human": "user", "Assistant": "assistant"}
 _split_speakers = re.compile(r"(?:\A|\n\n)(Human|Assistant): ?").split
+_has_brackets = re.compile(r"\s*\[.*\]\s*", re.DOTALL).fullmatch
 _MEDIA = ("image", "image_url", "audio", "video", "file")
 
 
@@ -103,6 +104,11 @@ def shown(value: object) -> str:
 def is_list(value: object) -> bool:
     """Return whether a cell is a list in any of the types that tables use for one."""
     return isinstance(value, list | tuple | np.ndarray)
+
+
+def has_brackets(cell: object) -> bool:
+    """Return whether a cell is a list, or text in the brackets of one."""
+    return _has_brackets(cell) is not None if isinstance(cell, str) else is_list(cell)
 
 
 def json_cell(record: Record, name: str) -> Cell:

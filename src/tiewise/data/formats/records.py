@@ -13,7 +13,6 @@ from itertools import product, takewhile
 from typing import Any, NamedTuple
 
 from tiewise.data.formats.cells import (
-    ONE_HOT_COLUMNS,
     Exchanges,
     Message,
     Record,
@@ -21,6 +20,7 @@ from tiewise.data.formats.cells import (
     Turns,
     as_word,
     common_prompt,
+    has_brackets,
     is_list,
     is_missing,
     json_cell,
@@ -53,6 +53,15 @@ def _read_flat(record: Record, read_cell: Callable[[Record, str], Cell]) -> Iter
 
 
 _read_lists = functools.partial(_read_flat, read_cell=json_cell)
+
+
+def _read_plain(record: Record) -> Iterator[Row]:
+    if all(has_brackets(record[name]) for name in TEXT_COLUMNS):
+        raise PairsError(
+            f"{', '.join(TEXT_COLUMNS)} look like lists of turns in a file of plain text; give "
+            "--data-format kaggle (format='kaggle') if they are JSON lists"
+        )
+    yield from _read_flat(record, plain_cell)
 
 
 def read_arena(record: Record) -> Iterator[Row]:
@@ -130,7 +139,7 @@ FORMATS = {
     ),
     "arena": Format(read_arena, _CONVERSATIONS),
     "kaggle": Format(_read_lists, COLUMNS[:4]),
-    "wsdm": Format(functools.partial(_read_flat, read_cell=plain_cell), COLUMNS[:4]),
+    "wsdm": Format(_read_plain, COLUMNS[:4]),
 }
 """Every format by name; the first that fits is used. wsdm has plain text in place of lists."""
 
@@ -138,7 +147,7 @@ FORMATS = {
 def find_format(name: str, columns: Sequence[str], records: Iterable[Record]) -> str:
     """Return the format that has these columns; PairsError, which has the source's `name`, if none.
 
-    If no column decides between lists of turns and plain text, the first records do.
+    Between lists of turns and plain text the first records decide.
     """
     fitting = [
         key
@@ -151,17 +160,14 @@ def find_format(name: str, columns: Sequence[str], records: Iterable[Record]) ->
             f"{name}: no known format has the columns {', '.join(columns)}. "
             f"Each format needs at least:\n{needs}"
         )
-    if fitting[0] == "kaggle" and not set(ONE_HOT_COLUMNS) <= set(columns):
-        return "kaggle" if any(map(_has_lists, records)) else "wsdm"
-    return fitting[0]
+    return "wsdm" if fitting[0] == "kaggle" and _holds_plain_text(records) else fitting[0]
 
 
-def _has_lists(record: Record) -> bool:
-    # Malformed lists count too: they are refused as such and not read as plain text.
-    cells = [record.get(name) for name in TEXT_COLUMNS]
-    texts = [cell.strip() for cell in cells if isinstance(cell, str)]
-    others = [cell for cell in cells if not isinstance(cell, str)]
-    return all(text[:1] == "[" and text[-1:] == "]" for text in texts) and all(map(is_list, others))
+def _holds_plain_text(records: Iterable[Record]) -> bool:
+    """Return whether fewer than half of the texts are lists or look like malformed ones."""
+    cells = [record.get(name) for record in records for name in TEXT_COLUMNS]
+    known = [cell for cell in cells if not is_missing(cell)]
+    return 2 * sum(map(has_brackets, known)) < len(known)
 
 
 def _read_conversations(record: Record) -> Row:
