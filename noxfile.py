@@ -88,7 +88,7 @@ def minimums(session: nox.Session) -> None:
     """Run the unit tests on the oldest dependencies that the package allows."""
     # Test tools have no lower bounds to test: the newest that fit are installed.
     tools = nox.project.dependency_groups(PROJECT, "test")
-    session.install("-c", "constraints-minimums.txt", ".[plot,rank,audit]", *tools)
+    session.install("-c", "constraints-minimums.txt", ".[plot,audit]", *tools)
     session.run("pytest", "tests/unit", *session.posargs, env=SINGLE_THREAD)
 
 
@@ -260,7 +260,7 @@ def run_unit(session: nox.Session, *, examples: int = 8) -> None:
 def install_with_torch(session: nox.Session, *groups: str, small_weights: bool = False) -> None:
     """Install the package with every extra under the constraints."""
     wanted = nox.project.dependency_groups(PROJECT, *groups) if groups else ()
-    session.install(*PINNED, ".[train,plot,rank,audit]", *wanted)
+    session.install(*PINNED, ".[train,plot,audit]", *wanted)
     if small_weights:  # without their runtimes, which the tests do not need
         session.install(*PINNED, "--no-deps", *SMALL_WEIGHTS)
 

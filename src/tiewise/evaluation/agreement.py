@@ -2,7 +2,7 @@
 
 Each label is compared with the other labels of its pair. Pairs are the same if prompt and both
 responses are, in either order; labels of swapped pairs are swapped back. These are raw rates, not
-corrected for chance as Krippendorff's alpha (``evalica.alpha``) is.
+corrected for chance as Krippendorff's alpha is.
 """
 
 from __future__ import annotations

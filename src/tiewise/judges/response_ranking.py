@@ -1,9 +1,9 @@
 """Rank several responses by the probabilities between every two, with intervals of the ranks.
 
-Strengths are those of Newman's model, in which a tie is an outcome of its own: with strengths s
-and a tie parameter v, the odds of i winning, j winning and a tie are s_i : s_j : 2 v sqrt(s_i s_j).
-evalica fits it to the predicted probabilities as if they were shares of votes. For the intervals,
-tournaments with one vote for every two responses are drawn from the probabilities and ranked.
+Strengths are those of Davidson's model (:mod:`tiewise.evaluation.davidson`), in which a tie is an
+outcome of its own, fitted to the probabilities as if they were shares of votes. For the intervals,
+tournaments with one vote for every two responses are drawn from the probabilities. In a tournament
+where every two have met equally often, the model ranks by wins minus losses, so none is fitted.
 """
 
 from __future__ import annotations
@@ -17,16 +17,14 @@ import numpy as np
 import numpy.typing as npt
 
 from tiewise.errors import PairsError
+from tiewise.evaluation.davidson import Contests, fit_davidson
 from tiewise.evaluation.intervals import check_confidence, check_resamples
-from tiewise.evaluation.leaderboard import import_evalica
 
 _Floats = npt.NDArray[np.float64]
-_N_ITERATIONS = 1000
-# The strength of a response that wins every vote of a drawn tournament has no bound; a tenth of an
-# undecided vote between every two responses gives it one.
-_PRIOR_VOTES = 0.1
-# The fit stops at a tolerance of 1e-6, so nearer strengths share a place.
-_SAME_STRENGTH = 1e-4
+# A probability of zero would make a strength infinite; a lower one counts as this.
+_LEAST_PROB = 1e-6
+# The fit ends within 1e-7, so nearer strengths share a place.
+_SAME_STRENGTH = 1e-6
 
 
 @dataclass(frozen=True)
@@ -38,7 +36,8 @@ class Ranking:
     probs
         ``probs[i, j]`` are P(i wins), P(j wins), P(tie): float64, shape (n, n, 3); NaN where i = j.
     strengths
-        Natural logarithm of the strengths, mean 0: float64, shape (n,), by response.
+        Strengths, mean 0: float64, shape (n,), by response. Half the log odds of a win against
+        another response grow by the difference; probabilities below 1e-6 count as 1e-6.
     places
         1 is the best; equal strengths share a place: int64, shape (n,), by response.
     place_low, place_high
@@ -138,21 +137,22 @@ def rank_answers(
 
 
 def _fit(shares: _Floats, n: int) -> _Floats:
-    """Fit log strengths, shape (n,), to shares of votes for every i < j, shape (n (n-1) / 2, 3)."""
-    evalica = import_evalica()
-    i, j = (np.repeat(positions, 3).tolist() for positions in _pairs_of(n))
-    outcomes = [evalica.Winner.X, evalica.Winner.Y, evalica.Winner.Draw] * len(shares)
-    result = evalica.newman(i, j, outcomes, weights=shares.ravel().tolist(), limit=_N_ITERATIONS)
-    strengths = np.log(result.scores.sort_index().to_numpy(dtype=np.float64))
-    return np.asarray(strengths - strengths.mean(), dtype=np.float64)
+    """Fit strengths, shape (n,), to shares of votes for every i < j, shape (n (n-1) / 2, 3)."""
+    i, j = _pairs_of(n)
+    bounded = np.maximum(shares, _LEAST_PROB)
+    contests = Contests(i, j, bounded, np.zeros(len(bounded)), n)
+    return fit_davidson(contests, is_controlled=False).strengths
 
 
 def _draw_places(
     shares: _Floats, n: int, n_resamples: int, generator: np.random.Generator
 ) -> npt.NDArray[np.int64]:
+    """Draw tournaments and return the places of the responses: (n_resamples, n)."""
     probs = shares / shares.sum(axis=1, keepdims=True)
-    votes = generator.multinomial(1, probs, (n_resamples, len(shares))) + _PRIOR_VOTES / 3
-    return np.stack([_places(_fit(tournament, n)) for tournament in votes])
+    votes = generator.multinomial(1, probs, (n_resamples, len(shares)))
+    i, j = _pairs_of(n)
+    points = (votes[:, :, 0] - votes[:, :, 1]) @ (np.eye(n)[i] - np.eye(n)[j])
+    return _places(points)
 
 
 def _central_interval(
@@ -164,8 +164,9 @@ def _central_interval(
 
 
 def _places(strengths: _Floats) -> npt.NDArray[np.int64]:
-    is_above = strengths[None, :] > strengths[:, None] + _SAME_STRENGTH
-    return np.asarray(1 + is_above.sum(axis=1), dtype=np.int64)
+    """Return 1 plus the number of responses that are stronger, along the last axis."""
+    is_above = strengths[..., None, :] > strengths[..., :, None] + _SAME_STRENGTH
+    return np.asarray(1 + is_above.sum(axis=-1), dtype=np.int64)
 
 
 def _pairs_of(n: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:

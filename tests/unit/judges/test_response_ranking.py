@@ -8,10 +8,12 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.stats import rankdata
 
 from tiewise.data.labels import swap_probs
 from tiewise.errors import PairsError
-from tiewise.judges.response_ranking import rank_answers
+from tiewise.evaluation.davidson import Contests, fit_davidson
+from tiewise.judges.response_ranking import _draw_places, rank_answers
 
 
 def pairwise(strengths: np.ndarray, tie: float = 0.5) -> np.ndarray:
@@ -29,7 +31,7 @@ def test_known_strengths_are_recovered(strengths):
     """Probabilities of the model give its strengths."""
     ranking = rank_answers(pairwise(strengths), n_resamples=1)
     expected = np.log(strengths) - np.log(strengths).mean()
-    np.testing.assert_allclose(ranking.strengths, expected, atol=1e-3)
+    np.testing.assert_allclose(ranking.strengths, expected, atol=1e-6)
 
 
 @given(STRENGTHS, st.integers(0, 2**31))
@@ -38,7 +40,7 @@ def test_permuted_responses_permute_strengths(strengths, seed):
     order = np.random.default_rng(seed).permutation(len(strengths))
     one = rank_answers(pairwise(strengths), n_resamples=1)
     other = rank_answers(pairwise(strengths)[np.ix_(order, order)], n_resamples=1)
-    np.testing.assert_allclose(other.strengths, one.strengths[order], atol=1e-4)
+    np.testing.assert_allclose(other.strengths, one.strengths[order], atol=1e-6)
 
 
 @given(st.integers(2, 5), st.integers(0, 2**31))
@@ -68,6 +70,47 @@ def test_certain_votes_give_narrow_intervals():
     ranking = rank_answers(pairwise(np.array([1e-8, 1.0, 1e8]), tie=1e-9))
     assert ranking.order.tolist() == [2, 1, 0]
     assert ranking.place_low.tolist() == ranking.place_high.tolist() == [3, 2, 1]
+
+
+@pytest.mark.parametrize("tie", [0.0, 0.001, 0.5])
+def test_two_responses_by_hand(tie):
+    """Their strengths are half the log odds, whatever the probability of a tie."""
+    share = np.array([0.6993, 0.2997]) / 0.999 * (1 - tie)
+    probs = np.full((2, 2, 3), np.nan)
+    probs[0, 1] = [*share, tie]
+    probs[1, 0] = [*share[::-1], tie]
+    strengths = rank_answers(probs).strengths
+    expected = np.log(0.6993 / 0.2997) / 2
+    np.testing.assert_allclose(strengths, [expected, -expected], atol=2e-6 + tie * 1e-12)
+
+
+@pytest.mark.parametrize("outcome", [[1, 0, 0], [0, 1, 0], [0, 0, 1]])
+@pytest.mark.parametrize("n", [2, 3, 5])
+def test_certain_probabilities_give_finite_strengths(n, outcome):
+    """Probabilities of exactly 0 and 1 rank without infinity or NaN."""
+    probs = np.tile(np.array(outcome, dtype=float), (n, n, 1))
+    lower = np.tril_indices(n, -1)
+    probs[lower] = swap_probs(probs.transpose(1, 0, 2)[lower])
+    ranking = rank_answers(probs)
+    assert np.isfinite(ranking.strengths).all()
+    places = {0: list(range(1, n + 1)), 1: list(range(n, 0, -1)), 2: [1] * n}
+    expected = places[outcome.index(1)]
+    assert ranking.places.tolist() == expected
+    assert ranking.place_low.tolist() == ranking.place_high.tolist() == expected
+
+
+@given(st.integers(2, 6), st.integers(0, 2**31))
+def test_tournaments_are_ranked_as_fitted(n, seed):
+    """Places by wins minus losses are those of the model fitted to the drawn votes."""
+    generator = np.random.default_rng(seed)
+    first, second = np.triu_indices(n, 1)
+    shares = generator.dirichlet([1, 1, 1], len(first))
+    places = _draw_places(shares, n, 3, np.random.default_rng(seed))
+    votes = np.random.default_rng(seed).multinomial(1, shares, (3, len(shares)))
+    for drawn, found in zip(votes + 0.1 / 3, places, strict=True):
+        contests = Contests(first, second, drawn, np.zeros(len(first)), n)
+        strengths = fit_davidson(contests, is_controlled=False).strengths
+        assert found.tolist() == rankdata(-strengths.round(6), method="min").tolist()
 
 
 def test_ranking_prints_and_serializes():
