@@ -140,12 +140,23 @@ def pairs_columns(draw: st.DrawFn, max_size: int = 6) -> dict[str, list[object]]
     }
     columns |= {name: column(values) for name, values in further.items() if draw(st.booleans())}
     if draw(st.booleans()):
+        columns["system"] = column(st.none() | clean_text(8))
+        columns["prompt"] = [*map(with_system, columns["prompt"], columns["system"])]
+    if draw(st.booleans()):
         rows = [draw(probs(1).filter(len))[0] for _ in range(n)]
         columns |= {
             name: [float(row[place]) for row in rows]
             for place, name in enumerate(("prob_a", "prob_b", "prob_tie"))
         }
     return columns
+
+
+def with_system(prompt: list[str | None], system: str | None) -> list[str | None]:
+    """Put a system text before a prompt, as messages of a conversation are joined."""
+    if not system:
+        return prompt
+    first = [text for text in [system, *prompt[:1]] if text is not None]
+    return ["\n\n".join(first), *prompt[1:]]
 
 
 def pairs_tables(max_size: int = 6) -> st.SearchStrategy[pd.DataFrame]:

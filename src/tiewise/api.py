@@ -258,6 +258,7 @@ def convert(
     overwrite: bool = False,
 ) -> Converted:
     """Write data of any known format as pairs (.parquet, .csv) or as TRL preferences (.jsonl)."""
+    from tiewise.data.first_text import SYSTEM_COLUMN
     from tiewise.data.formats import read_many, write_pairs, write_preference
     from tiewise.data.pairs import FURTHER_COLUMNS
 
@@ -267,7 +268,8 @@ def convert(
     n_ties, dropped = 0, []
     if path.suffix == ".jsonl":
         n_ties = write_preference(pairs, path)
-        dropped = [name for name in FURTHER_COLUMNS if name in pairs]
+        others = [name for name in FURTHER_COLUMNS if name != SYSTEM_COLUMN]
+        dropped = [name for name in others if name in pairs]
     else:
         write_pairs(pairs, path)
     return Converted(len(pairs), len(pairs.attrs["rejected"]), n_ties, dropped)

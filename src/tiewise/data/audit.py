@@ -18,13 +18,8 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from tiewise.data.folds import (
-    Folds,
-    fold_by_group,
-    fold_by_id,
-    fold_by_position,
-    normalise_first_turn,
-)
+from tiewise.data.first_text import first_texts
+from tiewise.data.folds import Folds, fold_by_group, fold_by_id, fold_by_position
 from tiewise.data.labels import Winner
 from tiewise.data.pairs import TEXT_COLUMNS, is_degenerate, row_digests, text_lengths
 from tiewise.errors import FoldError
@@ -143,7 +138,7 @@ def merge_near_duplicates(pairs: pd.DataFrame, *, threshold: float = 0.8) -> npt
     index = rensa.RMinHashLSH(threshold=threshold, num_perm=_N_HASHES, num_bands=_N_BANDS)
     firsts = pairs.drop_duplicates("group").sort_values("group")
     names = firsts["group"].tolist()
-    texts = [normalise_first_turn(prompt)[:_MAX_COMPARED] for prompt in firsts["prompt"]]
+    texts = [text[:_MAX_COMPARED] for text in first_texts(firsts)]
     merged: dict[str, str] = {}
     for i, text in enumerate(texts):
         sketch = rensa.RMinHash(num_perm=_N_HASHES, seed=_SEED)
@@ -208,11 +203,11 @@ def _count_repeated(values: pd.Series) -> int:
 
 
 def _largest_groups(pairs: pd.DataFrame) -> Figures:
-    prompts = dict(zip(pairs["group"], pairs["prompt"], strict=True))
+    texts = dict(zip(pairs["group"], first_texts(pairs), strict=True))
     sizes = Counter(pairs["group"])
     largest = sorted(sizes, key=lambda group: (-sizes[group], group))[:_N_LARGEST]
     return {
-        f"{group} {normalise_first_turn(prompts[group])[:_MAX_SHOWN]}": sizes[group]
+        f"{group} {texts[group][:_MAX_SHOWN]}": sizes[group]
         for group in largest
         if sizes[group] > 1
     }

@@ -1,8 +1,8 @@
 """Prompt groups, and the assignment of rows to folds.
 
-A prompt group is all rows with the same first turn of the prompt, apart from case and white space,
-united with the rows of the same session. `fold_by_group` never splits a group; folds by position
-and by id, those of the Kaggle notebook, do.
+A prompt group is all rows with the same first user text, apart from case and white space, united
+with the rows of the same session. A system text before it does not count. `fold_by_group` never
+splits a group; folds by position and by id, those of the Kaggle notebook, do.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import pandas as pd
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
+from tiewise.data.first_text import first_texts
 from tiewise.errors import FoldError
 
 Folds = npt.NDArray[np.int64]
@@ -82,15 +83,16 @@ def derive_groups(pairs: pd.DataFrame) -> npt.NDArray[np.str_]:
     Parameters
     ----------
     pairs
-        n rows with a column ``prompt`` and, optionally, ``session``.
+        n rows with a column ``prompt`` and, optionally, ``system`` and ``session``.
 
     Returns
     -------
     str array
-        Shape (n,). Rows share a group when their first prompt turns are equal apart from case and
-        white space, when their sessions are equal, or when a chain of such rows connects them. The
-        name is the smallest digest of the chain (16 hexadecimal digits), in any order of the rows.
-        A missing first turn counts as empty.
+        Shape (n,). Rows share a group when their first user texts (the first turn of the prompt
+        without its system text) are equal apart from case and white space, when their sessions are
+        equal, or when a chain of such rows connects them. The name is the smallest digest of the
+        chain (16 hexadecimal digits), in any order of the rows. A missing first turn counts as
+        empty.
 
     Examples
     --------
@@ -102,20 +104,10 @@ def derive_groups(pairs: pd.DataFrame) -> npt.NDArray[np.str_]:
     >>> len(set(derive_groups(pd.DataFrame({"prompt": prompts, "session": sessions}))))
     1
     """
-    digests = [_digest(normalise_first_turn(prompt)) for prompt in pairs["prompt"]]
+    digests = [_digest(text) for text in first_texts(pairs)]
     if "session" not in pairs.columns:
         return np.array(digests, dtype="U16")
     return merge_groups(digests, pairs["session"])
-
-
-def normalise_first_turn(prompt: Sequence[str | None]) -> str:
-    """Return a prompt's first turn in lower case with single spaces; empty when it is missing.
-
-    >>> normalise_first_turn(["Hi  THERE ", "And?"])
-    'hi there'
-    """
-    first_turn = prompt[0] if len(prompt) else None
-    return " ".join((first_turn or "").casefold().split())
 
 
 def merge_groups(names: Sequence[str], keys: Iterable[Any]) -> npt.NDArray[np.str_]:

@@ -2,8 +2,10 @@
 
 `prompt`, `response_a` and `response_b` hold lists of turns, each a string or None (missing).
 `label` is 0, 1, 2 for A, B, tie, or <NA>; `winner` is the word it was read from, so that "both bad"
-differs from other ties. `group` is the prompt group (:mod:`tiewise.data.folds`). `teacher` is the
-model that gave soft labels (:mod:`tiewise.runs.teachers`).
+differs from other ties. `group` is the prompt group (:mod:`tiewise.data.folds`). `system` is the
+text at the beginning of the first turn of the prompt, before an empty line, that a system or
+developer message held. `teacher` is the model that gave soft labels
+(:mod:`tiewise.runs.teachers`).
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from tiewise.data.first_text import SYSTEM_COLUMN, begins_with_system
 from tiewise.data.folds import derive_groups
 from tiewise.data.labels import PROB_COLUMNS, WINNER_WORDS, WORD_OF_WINNER
 from tiewise.data.parse import count_characters
@@ -26,7 +29,8 @@ from tiewise.errors import PairsError
 TEXT_COLUMNS = ("prompt", "response_a", "response_b")
 WORD_COLUMNS = ("winner", "model_a", "model_b", "language", "group", "source")
 COLUMNS = ("id", *TEXT_COLUMNS, "label", *WORD_COLUMNS)
-FURTHER_COLUMNS = (*PROB_COLUMNS, "weight", "session", "teacher")
+FURTHER_WORDS = ("session", "teacher", SYSTEM_COLUMN)
+FURTHER_COLUMNS = (*PROB_COLUMNS, "weight", *FURTHER_WORDS)
 
 _SWAPPED_COLUMNS = {
     f"{name}_{side}": f"{name}_{other}"
@@ -58,7 +62,7 @@ def build_pairs(columns: Mapping[str, Any]) -> pd.DataFrame:
     for name in WORD_COLUMNS:
         table[name] = _as_words(columns.get(name, [pd.NA] * n))
     for name in [name for name in FURTHER_COLUMNS if name in columns]:
-        is_word, values = name in ("session", "teacher"), columns[name]
+        is_word, values = name in FURTHER_WORDS, columns[name]
         table[name] = _as_words(values) if is_word else np.asarray(values, np.float64)
     pairs = pd.DataFrame(table)
     pairs["winner"] = pairs["winner"].fillna(pairs["label"].map(WORD_OF_WINNER).astype("string"))
@@ -73,7 +77,7 @@ def check_pairs(pairs: pd.DataFrame) -> None:
 
     Columns are in order, texts are lists of strings (that encode as UTF-8) and None, no id or group
     is missing, winners agree with labels, soft labels are probabilities, weights are finite and >=
-    0.
+    0, prompts begin with their system text.
     """
     found = tuple(pairs.columns)
     if found[: len(COLUMNS)] != COLUMNS:
@@ -222,6 +226,14 @@ def _check_values(pairs: pd.DataFrame) -> None:
         weights = pairs["weight"].to_numpy(dtype=np.float64)
         is_wrong = ~((weights >= 0) & np.isfinite(weights))
         _refuse(pairs, is_wrong, "weight must be finite and at least 0")
+    if SYSTEM_COLUMN in pairs.columns:
+        cells = zip(pairs["prompt"], pairs[SYSTEM_COLUMN], strict=True)
+        is_wrong = [not _has_system(prompt, system) for prompt, system in cells]
+        _refuse(pairs, is_wrong, "system must begin the prompt, followed by an empty line")
+
+
+def _has_system(prompt: list[str | None], system: Any) -> bool:
+    return bool(pd.isna(system)) or (bool(prompt) and begins_with_system(prompt[0], system))
 
 
 def _check_soft_labels(pairs: pd.DataFrame) -> None:

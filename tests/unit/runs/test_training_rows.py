@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tiewise.config import config_from_dict
-from tiewise.data.folds import derive_groups, normalise_first_turn
+from tiewise.data.first_text import first_texts
+from tiewise.data.folds import derive_groups
 from tiewise.data.formats import write_pairs
 from tiewise.data.labels import Winner
 from tiewise.data.pairs import COLUMNS
@@ -139,9 +140,7 @@ def test_shared_groups_are_excluded(pairs, extra, data) -> None:
     excluded = find_leaking_rows(pairs, folds, extra, 3)
     for row in range(len(extra)):
         for other in range(len(pairs)):
-            is_same_prompt = normalise_first_turn(extra["prompt"][row]) == normalise_first_turn(
-                pairs["prompt"][other]
-            )
+            is_same_prompt = first_texts(extra)[row] == first_texts(pairs)[other]
             session = extra["session"][row]
             if is_same_prompt or (session is not None and session == pairs["session"][other]):
                 assert excluded[row, folds[other]]

@@ -1,7 +1,8 @@
 """Read the cells of one record: turns, conversations, words, numbers, winners.
 
 One exchange of a conversation is all neighbouring messages on the user's side (also `system` and
-`developer`) and the assistant's answer; messages of one side are joined by an empty line. Content
+`developer`) and the assistant's answer; messages of one side are joined by an empty line. The text
+of the system messages that open a conversation is returned apart, too. Content
 is text or blocks of text; any other block is an error, so that no part of a response is lost.
 """
 
@@ -11,6 +12,7 @@ import math
 import numbers
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import takewhile
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -33,7 +35,8 @@ _FLAGS = {"false": 0, "true": 1}
 _is_decimal_comma = re.compile(r"\s*[+-]?\d+,\d+\s*").fullmatch
 _has_thousands = re.compile(r"\s*[+-]?[1-9]\d{0,2}(,\d{3})+\s*").fullmatch
 _MAX_SHOWN = 40
-_SIDES = {"user": 0, "system": 0, "developer": 0, "assistant": 1}
+_SYSTEM_ROLES = ("system", "developer")
+_SIDES = {"user": 0, **dict.fromkeys(_SYSTEM_ROLES, 0), "assistant": 1}
 _SPEAKERS = {"Human": "user", "Assistant": "assistant"}
 _split_speakers = re.compile(r"(?:\A|\n\n)(Human|Assistant): ?").split
 _has_brackets = re.compile(r"\s*\[.*\]\s*", re.DOTALL).fullmatch
@@ -140,6 +143,8 @@ class Exchanges(NamedTuple):
     prompt: Turns
     response: Turns
     is_repaired: bool
+    system: str | None = None
+    """The system text with which the first turn of the prompt begins."""
 
 
 def read_messages(cell: Any) -> list[Message]:
@@ -159,6 +164,7 @@ def read_messages(cell: Any) -> list[Message]:
 
 def split_messages(messages: Iterable[Message]) -> Exchanges:
     """Split a conversation into the user's turns and the assistant's."""
+    messages = list(messages)
     exchanges: list[tuple[Turns, Turns]] = []
     last_side = 1
     for message in messages:
@@ -170,7 +176,10 @@ def split_messages(messages: Iterable[Message]) -> Exchanges:
     prompt, response = (
         list_cell([_join(exchange[side]) for exchange in exchanges]) for side in (0, 1)
     )
-    return Exchanges(prompt.turns, response.turns, prompt.is_repaired or response.is_repaired)
+    leading = takewhile(lambda message: message["role"] in _SYSTEM_ROLES, messages)
+    system = list_cell([_join([_text_of(message["content"]) for message in leading])]).turns[0]
+    is_repaired = prompt.is_repaired or response.is_repaired
+    return Exchanges(prompt.turns, response.turns, is_repaired, system or None)
 
 
 def join_messages(prompt: Turns, response: Turns) -> list[Message]:
@@ -193,11 +202,16 @@ def read_transcript(text: str) -> list[Message] | None:
     ]
 
 
-def common_prompt(names: Sequence[str], sides: Sequence[Exchanges]) -> Turns:
-    """Return the user's turns of two conversations, which must be the same."""
-    if sides[0].prompt != sides[1].prompt:
-        raise PairsError(f"the user's turns differ between {names[0]} and {names[1]}")
-    return sides[0].prompt
+def common_prompt(names: Sequence[str], sides: Sequence[Exchanges]) -> Row:
+    """Return prompt and system text of two conversations, which must have the same ones."""
+    for what, first, second in (
+        ("user's turns", sides[0].prompt, sides[1].prompt),
+        ("system messages", sides[0].system, sides[1].system),
+    ):
+        if first != second:
+            raise PairsError(f"the {what} differ between {names[0]} and {names[1]}")
+    system = sides[0].system
+    return {"prompt": sides[0].prompt} | ({} if system is None else {"system": system})
 
 
 def read_weight(record: Record) -> Row:

@@ -20,7 +20,14 @@ from tiewise.data.formats.cells import ONE_HOT_COLUMNS, Row, is_list, is_missing
 from tiewise.data.formats.records import FORMATS, Format, find_format
 from tiewise.data.formats.sources import ParsedRecord, Source, open_source
 from tiewise.data.labels import PROB_COLUMNS
-from tiewise.data.pairs import COLUMNS, FURTHER_COLUMNS, as_ids, build_pairs, check_pairs
+from tiewise.data.pairs import (
+    COLUMNS,
+    FURTHER_COLUMNS,
+    FURTHER_WORDS,
+    as_ids,
+    build_pairs,
+    check_pairs,
+)
 from tiewise.data.parse import repair_text
 from tiewise.errors import PairsError, TiewiseError
 
@@ -298,6 +305,6 @@ def _with_unique_ids(names: list[str], tables: list[pd.DataFrame]) -> list[pd.Da
 def _default(table: pd.DataFrame, name: str) -> Any:
     if name in PROB_COLUMNS:
         return (table["label"] == PROB_COLUMNS.index(name)).astype("Float64").astype(float)
-    if name in ("session", "teacher"):
+    if name in FURTHER_WORDS:
         return pd.Series(pd.NA, index=table.index, dtype="string")
     return pd.Series(1.0, index=table.index)

@@ -33,13 +33,13 @@ from tiewise.data.formats.cells import (
     split_messages,
 )
 from tiewise.data.formats.sources import parse_json
-from tiewise.data.pairs import COLUMNS, TEXT_COLUMNS, WORD_COLUMNS
+from tiewise.data.pairs import COLUMNS, FURTHER_WORDS, TEXT_COLUMNS, WORD_COLUMNS
 from tiewise.data.parse import Cell
 from tiewise.errors import PairsError
 
 _CONVERSATIONS = ("conversation_a", "conversation_b")
 _CHOICES = ("chosen", "rejected")
-_WORDS = {name: name for name in (*WORD_COLUMNS, "session", "teacher") if name != "winner"}
+_WORDS = {name: name for name in (*WORD_COLUMNS, *FURTHER_WORDS) if name != "winner"}
 _ARENA_WORDS = {name: name for name in ("model_a", "model_b", "language", "source")}
 _ARENA_WORDS["evaluation_session_id"] = "session"
 _CHOICE_WORDS = {name: name for name in ("language", "source", "session")}
@@ -91,7 +91,8 @@ def read_preference(record: Record) -> Iterator[Row]:
     if len(sides) < len(found):
         sides = _split_shared_start([record[name] for name in _CHOICES])
     models = [as_word(record.get(f"{name}_model")) for name in _CHOICES]
-    row = _order_responses(common_prompt(_CHOICES, sides), [s.response for s in sides], models)
+    prompt = common_prompt(_CHOICES, sides)
+    row = prompt | _order_responses(prompt["prompt"], [s.response for s in sides], models)
     row["is_repaired"] = any(side.is_repaired for side in sides)
     if not is_missing(record.get("id")):
         row["id"] = record["id"]
@@ -172,7 +173,7 @@ def _holds_plain_text(records: Iterable[Record]) -> bool:
 
 def _read_conversations(record: Record) -> Row:
     sides = [split_messages(read_messages(record[name])) for name in _CONVERSATIONS]
-    row: Row = {"prompt": common_prompt(_CONVERSATIONS, sides)}
+    row = common_prompt(_CONVERSATIONS, sides)
     row |= {f"response_{name}": side.response for name, side in zip("ab", sides, strict=True)}
     row["is_repaired"] = any(side.is_repaired for side in sides)
     return row | _read_words(record, _ARENA_WORDS) | read_weight(record)

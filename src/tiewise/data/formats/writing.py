@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import csv
 import functools
 import json
 import logging
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from tiewise.data.first_text import SYSTEM_COLUMN, split_system
 from tiewise.data.folds import derive_groups
-from tiewise.data.formats.cells import ONE_HOT_COLUMNS, join_messages
+from tiewise.data.formats.cells import ONE_HOT_COLUMNS, Message, join_messages
 from tiewise.data.formats.parquet import write_parquet
 from tiewise.data.labels import WORD_OF_WINNER, Winner
 from tiewise.data.pairs import COLUMNS, FURTHER_COLUMNS, TEXT_COLUMNS, check_pairs
@@ -93,9 +95,10 @@ def write_preference(pairs: pd.DataFrame, path: str | Path) -> int:
     pairs
         A labelled pairs table.
     path
-        The .jsonl file to write. The prompt is the user's first turn; chosen and rejected are what
-        follows. A missing turn becomes an empty message. ``id`` is written too, and
-        ``chosen_model``, ``rejected_model``, ``language`` and ``source`` where they are known.
+        The .jsonl file to write. The prompt is the system text, if there is one, and the user's
+        first turn; chosen and rejected are what follows. A missing turn becomes an empty message.
+        ``id`` is written too, and ``chosen_model``, ``rejected_model``, ``language`` and ``source``
+        where they are known.
 
     Returns
     -------
@@ -136,11 +139,18 @@ def _as_preference(row: dict[Any, Any]) -> dict[str, Any]:
     words |= {name: row[name] for name in ("language", "source")}
     return {
         "id": row["id"],
-        "prompt": conversations[0][:1],
+        "prompt": _prompt_messages(row),
         "chosen": conversations[0][1:],
         "rejected": conversations[1][1:],
         **{name: word for name, word in words.items() if not pd.isna(word)},
     }
+
+
+def _prompt_messages(row: dict[Any, Any]) -> list[Message]:
+    first_turn = row["prompt"][0] if row["prompt"] else None
+    system, text = split_system(first_turn, row.get(SYSTEM_COLUMN))
+    user = [] if system and text is None else [{"role": "user", "content": text or ""}]
+    return [*([{"role": "system", "content": system}] if system else []), *user]
 
 
 def _write_pairs_csv(pairs: pd.DataFrame, path: Path) -> None:
@@ -174,5 +184,9 @@ def _columns_not_implied(pairs: pd.DataFrame) -> Iterator[str]:
 
 
 def _write_csv(table: pd.DataFrame, path: Path) -> None:
+    words = table.select_dtypes(["string", "object"])
+    # Python's csv module before 3.13 does not quote a field because of a carriage return in it.
+    has_return = any("\r" in str(cell) for name in words for cell in words[name])
+    quoting: Literal[0, 2] = csv.QUOTE_NONNUMERIC if has_return else csv.QUOTE_MINIMAL
     with atomic_path(path) as temporary:
-        table.to_csv(temporary, index=False, lineterminator="\n")
+        table.to_csv(temporary, index=False, lineterminator="\n", quoting=quoting)
