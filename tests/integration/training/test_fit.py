@@ -356,10 +356,13 @@ def test_out_of_memory_halves_micro_batches(fitter, monkeypatch, caplog):
     fields = EXACT | {"n_micro_batches": None, "n_epochs": 1, "micro_batch_tokens": 512}
     fields |= {"checkpointing": "none"}
     plain, _ = fitter("plain", configure(**fields))
-    forward = PairClassifier.forward
+    forward, n_failures = PairClassifier.forward, 0
 
     def run_out_of_memory(self, batch):
+        nonlocal n_failures
         if self.training and batch["input_ids"].numel() > 256:
+            n_failures += 1
+            assert n_failures == 1, "micro-batches of 256 tokens have more tokens"
             raise torch.OutOfMemoryError
         return forward(self, batch)
 
@@ -372,8 +375,12 @@ def test_out_of_memory_halves_micro_batches(fitter, monkeypatch, caplog):
 
 def test_out_of_memory_names_flag(fitter, monkeypatch):
     """When one row does not fit into memory, the message names the flags that help."""
+    n_failures = 0
 
     def run_out_of_memory(self, batch):
+        nonlocal n_failures
+        n_failures += 1
+        assert n_failures < 20, "the step is repeated without end"
         raise torch.OutOfMemoryError
 
     monkeypatch.setattr(PairClassifier, "forward", run_out_of_memory)

@@ -1,11 +1,16 @@
 """The Trainer refuses unknown names before the first step and checks every gradient."""
 
+import itertools
+from types import SimpleNamespace
+
 import pytest
+import torch
 import transformers
 
 from fitting import configure, spoil_gradients
 from tiewise.errors import ConfigError, NumericsError
 from tiewise.training.train import training_arguments
+from tiewise.training.trainer import StepTrainer
 
 
 @pytest.mark.parametrize(
@@ -47,3 +52,21 @@ def test_one_process_uses_one_gpu(monkeypatch, tmp_path):
     monkeypatch.setattr(transformers.TrainingArguments, "n_gpu", 2)
     arguments = training_arguments(configure().train, tmp_path, dtype="float32", is_cpu=True)
     assert arguments._n_gpu == 1
+
+
+def test_masks_differ_by_step_and_process():
+    """Each process of each step of each seed draws its own dropout masks, equal when repeated."""
+
+    def draw_mask(seed, step, process):
+        trainer = SimpleNamespace(
+            train_config=SimpleNamespace(seed=seed),
+            state=SimpleNamespace(global_step=step),
+            args=SimpleNamespace(process_index=process),
+        )
+        StepTrainer._seed_step(trainer)
+        return tuple(torch.dropout(torch.ones(64), 0.5, train=True).tolist())
+
+    places = list(itertools.product(range(3), repeat=3))
+    masks = [draw_mask(*place) for place in places]
+    assert len(set(masks)) == len(places)
+    assert [draw_mask(*place) for place in reversed(places)] == masks[::-1]

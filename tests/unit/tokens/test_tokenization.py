@@ -135,6 +135,24 @@ class TestEncodeTexts:
         assert len(encoded.values) == 8192
         assert encoded.n_original.tolist() == [10_000_000]
 
+    @pytest.mark.parametrize("bound", [Bound(0, 40), Bound(40, 0), Bound(40, 40)])
+    @pytest.mark.parametrize("cut", [slice(None), slice(None, None, -1)])
+    def test_cut_words_are_outside_the_bound(self, bound, cut):
+        """An artificial cut changes the ids of the word that it divides; none of these is kept.
+
+        A word is read five characters at a time, from its start or, in the other case, its end.
+        """
+        text = " ".join(letter * 97 for letter in "abcdefghijklmnopqrstuvwxyz" * 2)
+
+        def spell_words(texts):
+            words = ([word[cut] for word in text[cut].split(" ")][cut] for text in texts)
+            pieces = ([w[i : i + 5][cut] for w in of for i in range(0, len(w), 5)] for of in words)
+            return [[ord(part[0]) * 10 + len(part) for part in of] for of in pieces]
+
+        [whole] = spell_words([text])
+        kept = encode_texts([text], spell_words, bound).values.tolist()
+        assert kept == whole[: bound.head] + whole[len(whole) - bound.tail :]
+
     def test_sparse_text_is_read_further(self):
         """Where six characters for each token are too few, more are read."""
 
@@ -227,6 +245,22 @@ def test_other_texts_find_no_entry(tmp_path, change):
     for field, expected in zip(cached, fresh, strict=True):
         for name, array in vars(expected).items():
             assert getattr(field, name).tolist() == array.tolist()
+
+
+@pytest.mark.parametrize("name", ["fields", "notebook"])
+def test_each_tokenizer_has_its_entries(tmp_path, name):
+    """Two tokenizers with one cache each get their own ids of the same texts."""
+    tokenizers = [family() for family in FAMILIES]
+    templates = [build_template(tokenizer, name=name) for tokenizer in tokenizers]
+    cached, fresh = (
+        [
+            token_rows(PAIRS, tokenizer, template, cache_dir=cache_dir).values.tolist()
+            for tokenizer, template in zip(tokenizers, templates, strict=True)
+        ]
+        for cache_dir in (tmp_path, None)
+    )
+    assert cached == fresh
+    assert len({str(ids) for ids in fresh}) == len(FAMILIES)
 
 
 def test_changed_code_finds_no_entry(tmp_path, monkeypatch):
