@@ -2,8 +2,9 @@
 
 One exchange of a conversation is all neighbouring messages on the user's side (also `system` and
 `developer`) and the assistant's answer; messages of one side are joined by an empty line. The text
-of the system messages that open a conversation is returned apart, too. Content
-is text or blocks of text; any other block is an error, so that no part of a response is lost.
+of the system messages that open a conversation is returned apart, too. Content is text or blocks of
+text. Any other block is an error, and so is any other key that holds text, such as `tool_calls`, so
+that no part of a response is lost.
 """
 
 from __future__ import annotations
@@ -40,6 +41,11 @@ _SIDES = {"user": 0, **dict.fromkeys(_SYSTEM_ROLES, 0), "assistant": 1}
 _SPEAKERS = {"Human": "user", "Assistant": "assistant"}
 _split_speakers = re.compile(r"(?:\A|\n\n)(Human|Assistant): ?").split
 _has_brackets = re.compile(r"\s*\[.*\]\s*", re.DOTALL).fullmatch
+_begins_with_object = re.compile(r"\s*(?:array\(|\[|\()*\s*\{").match
+_finds_keys = [
+    [re.compile(rf"""[{{,]\s*['"]?{key}['"]?\s*:""").search for key in keys]
+    for keys in (("role", "content"), ("from", "value"))
+]
 _MEDIA = ("image", "image_url", "audio", "video", "file")
 
 
@@ -114,6 +120,17 @@ def has_brackets(cell: object) -> bool:
     return _has_brackets(cell) is not None if isinstance(cell, str) else is_list(cell)
 
 
+def spells_messages(text: str) -> bool:
+    """Return whether a text begins with messages as JSON, Python, NumPy or a database writes them.
+
+    >>> spells_messages("[{'content': 'Hi', 'role': 'user'}]"), spells_messages('[{"a": 1}]')
+    (True, False)
+    """
+    return _begins_with_object(text) is not None and any(
+        all(find(text) for find in finds) for finds in _finds_keys
+    )
+
+
 def json_cell(record: Record, name: str) -> Cell:
     """Return the turns of a cell that is a list of turns or its JSON text."""
     value = record[name]
@@ -153,12 +170,16 @@ def read_messages(cell: Any) -> list[Message]:
         try:
             cell = parse_json(cell)
         except ValueError as error:
-            raise PairsError(f"the conversation {error}") from None
+            raise PairsError(
+                f"a conversation is {shown(cell)}; expected messages as JSON, as json.dumps writes "
+                f"them ({error})"
+            ) from None
     if not is_list(cell):
         raise PairsError(f"a conversation is {shown(cell)}; expected a list of messages")
     for message in cell:
         if not isinstance(message, dict) or not {"role", "content"} <= set(message):
             raise PairsError(f"a message is {shown(message)}; expected a role and a content")
+        _refuse_more_keys("message", message, ("role", "content"))
     return list(cell)
 
 
@@ -297,7 +318,27 @@ def _text_of_block(block: Any) -> str | None:
     media = next((name for name in _MEDIA if not is_missing(block.get(name))), None)
     if kind != "text" or media is not None:
         raise PairsError(f"a message holds a block of type {media or kind}; expected text alone")
+    _refuse_more_keys("block", block, ("type", "text"))
     return as_turn(block.get("text"), "a block's text")
+
+
+def _refuse_more_keys(what: str, part: Mapping[str, Any], known: Sequence[str]) -> None:
+    """Refuse a message or block that holds text under a key that is not read."""
+    for key, value in part.items():
+        if key not in known and _holds_text(value):
+            raise PairsError(
+                f"the key {key} of a {what} is {shown(value)}; expected {' and '.join(known)} "
+                f"alone. Move its text to {known[-1]}, or remove the key"
+            )
+
+
+def _holds_text(value: Any) -> bool:
+    """Return whether a value holds more than nulls, numbers and times."""
+    if isinstance(value, dict):
+        return any(map(_holds_text, value.values()))
+    if is_list(value):
+        return any(map(_holds_text, value))
+    return bool(value) if isinstance(value, str | bytes) else not pd.api.types.is_scalar(value)
 
 
 def _join(texts: Turns) -> str | None:

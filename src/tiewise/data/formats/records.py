@@ -30,9 +30,9 @@ from tiewise.data.formats.cells import (
     read_transcript,
     read_weight,
     shown,
+    spells_messages,
     split_messages,
 )
-from tiewise.data.formats.sources import parse_json
 from tiewise.data.pairs import COLUMNS, FURTHER_WORDS, TEXT_COLUMNS, WORD_COLUMNS
 from tiewise.data.parse import Cell
 from tiewise.errors import PairsError
@@ -198,12 +198,7 @@ def _read_choice(record: Record, name: str) -> Exchanges | None:
 
 def _decode_messages(cell: Any) -> Any:
     """Return the messages of a cell that is their JSON text, as in a csv file; else the cell."""
-    if not isinstance(cell, str) or not cell.lstrip().startswith("[{"):
-        return cell
-    try:
-        return read_messages(parse_json(cell))
-    except ValueError:
-        return cell
+    return read_messages(cell) if isinstance(cell, str) and spells_messages(cell) else cell
 
 
 def _with_prompt(prompt: Any, messages: list[Message]) -> list[Message]:
@@ -241,14 +236,22 @@ def _order_responses(
     """Return the row of the chosen and the rejected response; the smaller digest is A.
 
     So the position does not depend on the label. Two equal responses have one digest: its parity
-    decides.
+    decides. Two empty responses are an error.
     """
+    if _are_empty(*responses):
+        raise PairsError("both responses are empty, so that none can be chosen; remove the row")
     first, second = (_digest([prompt, response]) for response in responses)
     is_chosen_a = first < second or (first == second and first[0] % 2 == 0)
     row: Row = {"prompt": prompt, "winner": "model_a" if is_chosen_a else "model_b"}
     for side, place in zip("ab", (0, 1) if is_chosen_a else (1, 0), strict=True):
         row |= {f"response_{side}": responses[place], f"model_{side}": models[place]}
     return row
+
+
+def _are_empty(chosen: Turns, rejected: Turns) -> bool:
+    """Return whether the last turn of both is blank, and no earlier turn differs."""
+    first, second = ([(turn or "").strip() for turn in turns] for turns in (chosen, rejected))
+    return first == second and not any(first[-1:])
 
 
 def _digest(turns: list[Turns]) -> bytes:
