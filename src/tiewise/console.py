@@ -121,7 +121,7 @@ class _PrintableFormatter(logging.Formatter):
 
 
 def _prepare_logging(*, is_quiet: bool) -> None:
-    is_first = os.environ.get("RANK", "0") == "0"
+    is_first = (os.environ.get("RANK") or "0").strip() in {"", "0"}
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_PrintableFormatter("%(message)s"))
     logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)

@@ -47,7 +47,8 @@ def atomic_path(path: Path | str) -> Iterator[Path]:
             remove(path)
         _flush(temporary)
         temporary.replace(path)
-        _flush(path.parent)
+        with contextlib.suppress(OSError):  # a folder may not be readable; the file is whole
+            _flush(path.parent)
     finally:
         remove(temporary)
 
@@ -136,8 +137,7 @@ def file_lock(path: Path | str, *, wait: bool = False) -> Iterator[None]:
     try:
         lock.acquire()
     except filelock.Timeout:
-        owner = path.read_text(encoding="utf-8").strip() or "another process"
-        raise BlockingIOError(errno.EAGAIN, f"locked by {owner}") from None
+        raise BlockingIOError(errno.EAGAIN, f"locked by {_owner_of(path)}") from None
     except (OSError, NotImplementedError):  # the file system has no locks: continue without one
         yield
         return
@@ -147,6 +147,13 @@ def file_lock(path: Path | str, *, wait: bool = False) -> Iterator[None]:
         yield
     finally:
         lock.release()
+
+
+def _owner_of(lock_path: Path) -> str:
+    try:
+        return lock_path.read_text(encoding="utf-8").strip() or "another process"
+    except OSError:  # the owner has just removed it
+        return "another process"
 
 
 def remove_temporaries(folder: Path | str) -> int:

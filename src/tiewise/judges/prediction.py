@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from tiewise.files import digest_file, refuse_existing
 from tiewise.judges.kinds import open_judge
 from tiewise.judges.streaming import StreamReport, predict_stream
 from tiewise.runs.calibration import read_calibration
+from tiewise.runs.environment import is_first_process
 from tiewise.runs.folder import RunFolder
 from tiewise.runs.teachers import open_teacher
 
@@ -81,41 +83,98 @@ def predict_file(
     """Predict every row of a file with a run and write ids and probabilities in the same order.
 
     `data_path` has pairs of any known format, or is an ``hf://`` path; winners are not read. The
-    output is a csv, parquet or jsonl file that starts with ``id, prob_a, prob_b, prob_tie``, or has
-    Kaggle's header and nothing else if `is_submission`.
+    output is a csv, parquet or jsonl file that starts with ``id, prob_a, prob_b, prob_tie``. If
+    `is_submission`, it has the columns of the data's own competition and nothing else: ``id,
+    winner_model_a, winner_model_b, winner_tie`` for LMSYS, ``id, winner`` for the WSDM Cup, where
+    the winner is the more probable of A and B.
     """
     options = options or PredictOptions()
-    if int(os.environ.get("RANK", "0")) == 0:  # the others may find what the first has finished
+    if is_first_process():  # the others may find what the first has finished
         refuse_existing(output_path, overwrite=overwrite)
+    files = fetch_files(data_path)
+    _refuse_own_input(files, output_path)
+    choose_columns = _choose_submission(data_path, data_format) if is_submission else _order_columns
+    before = [file.stat() for file in files]
     chunks = read_chunks(data_path, size=options.chunk_rows, format=data_format, labelled=False)
     folds = run.finished_folds()
     fingerprint = {
         "run": run.path.name,
         # The held-out predictions of a fold identify its model.
         "models": {str(fold): digest_file(run.fold(fold).oof_path) for fold in folds},
-        "data": [digest_file(file) for file in fetch_files(data_path)],
+        "data": [digest_file(file) for file in files],
         "calibration": read_calibration(run).to_dict(),
         "options": asdict(options),
         "is_submission": is_submission,
         "data_format": data_format,
     }
-    judge = open_judge(run, cache_dir=cache_dir, device=options.device)
+    # Opened for the first chunk that has no shard, after the output is locked.
+    judge = functools.cache(lambda: open_judge(run, cache_dir=cache_dir, device=options.device))
     tally = Tally()
 
     def prepare(table: pd.DataFrame) -> pd.DataFrame:
         tally.add(table)
-        if is_submission:
-            return table[["id", *PROB_COLUMNS]].set_axis(["id", *ONE_HOT_COLUMNS], axis=1)
-        return table[list(dict.fromkeys(["id", *PROB_COLUMNS, *table]))]
+        return choose_columns(table)
+
+    def predict(pairs: pd.DataFrame) -> pd.DataFrame:
+        _refuse_changed(files, before)
+        return judge().predict(pairs, swap=options.swap)
 
     report = predict_stream(
         chunks,
         output_path,
-        lambda pairs: judge.predict(pairs, swap=options.swap),
+        predict,
         fingerprint=fingerprint,
         prepare=prepare,
+        overwrite=overwrite,
     )
     return FilePrediction(report, len(folds), tally.describe() if report.is_joined else {})
+
+
+def _order_columns(table: pd.DataFrame) -> pd.DataFrame:
+    return table[list(dict.fromkeys(["id", *PROB_COLUMNS, *table]))]
+
+
+def _as_lmsys(table: pd.DataFrame) -> pd.DataFrame:
+    return table[["id", *PROB_COLUMNS]].set_axis(["id", *ONE_HOT_COLUMNS], axis=1)
+
+
+def _as_wsdm(table: pd.DataFrame) -> pd.DataFrame:
+    winner = np.where(table["prob_a"] >= table["prob_b"], "model_a", "model_b")
+    return table[["id"]].assign(winner=winner)
+
+
+_SUBMISSIONS = {"kaggle": _as_lmsys, "wsdm": _as_wsdm}
+"""Columns of a submission, by the format of the competition's own test file."""
+
+
+def _choose_submission(
+    data_path: Path | str, data_format: str | None
+) -> Callable[[pd.DataFrame], pd.DataFrame]:
+    """Return the function that makes a submission for the competition of some data."""
+    first = next(read_chunks(data_path, size=1, format=data_format, labelled=False), None)
+    if first is None:
+        raise PairsError(f"{data_path} has no rows: there is nothing to predict.")
+    found = first().attrs["format"]
+    if found not in _SUBMISSIONS:
+        raise PairsError(
+            f"the format of {data_path} is {found}, which no competition uses; expected kaggle "
+            "(LMSYS: winner_model_a, winner_model_b, winner_tie) or wsdm (WSDM Cup: winner). Name "
+            "the competition's own test file, or give --data-format."
+        )
+    return _SUBMISSIONS[found]
+
+
+def _refuse_own_input(files: Sequence[Path], output_path: Path) -> None:
+    if any(output_path.exists() and output_path.samefile(file) for file in files):
+        raise PairsError(f"{output_path} is the input; expected another file for the predictions.")
+
+
+def _refuse_changed(files: Sequence[Path], before: Sequence[os.stat_result]) -> None:
+    """Refuse to write predictions of files that were replaced while they were read."""
+    for file, old in zip(files, before, strict=True):
+        now = file.stat()
+        if (now.st_size, now.st_mtime_ns) != (old.st_size, old.st_mtime_ns):
+            raise PairsError(f"{file} was changed while it was predicted. Run the command again.")
 
 
 @dataclass
@@ -229,6 +288,7 @@ def label_pairs(
         **dict(zip(PROB_COLUMNS, probs.T, strict=True)),
         teacher=pd.array(signatures, dtype="string"),
     )
+    refuse_existing(out, overwrite=overwrite)  # another command may have written it since
     write_parquet(labelled, Path(out), teacher=teacher.to_json())
     n_out_of_fold = int((~all_unseen[kept].all(axis=1)).sum())
     return LabelCounts(len(kept), n_out_of_fold, len(pairs) - len(kept))

@@ -1,11 +1,14 @@
 """Predict inputs larger than memory: write each chunk as a shard, then join the shards.
 
 Chunk number k belongs to process ``k % n_processes``. Its predictions are written to
-``OUT.shards/shard-00000k-DIGEST.parquet``, named by the digest of its bytes. An intact shard is not
-computed again, so a killed job resumes at the first missing shard. The process that writes the last
-missing shard joins all of them in the order of the input; no process waits for another.
-``fingerprint.json`` in the folder has the digests of input and models, and the options; shards of
-another job are refused.
+``OUT.shards/shard-00000k-JOB-DIGEST.parquet``, named by the digest of the job's fingerprint and by
+that of its own bytes. An intact shard is not computed again, so a killed job resumes at the first
+missing shard. The process that writes the last missing shard joins all of them in the order of the
+input; no process waits for another.
+
+``fingerprint.json`` in the folder has the digests of input and models, and the options. The shards
+of another job are refused, and shards without a valid fingerprint are removed. Each process locks
+its part, so that a second command with the same output is refused.
 """
 
 from __future__ import annotations
@@ -13,8 +16,7 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
-import os
-import shutil
+import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,9 +27,24 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tiewise.errors import PairsError, RunError
-from tiewise.files import atomic_path, digest_bytes, digest_file, file_lock, write_bytes, write_json
+from tiewise.files import (
+    atomic_path,
+    digest_bytes,
+    digest_file,
+    digest_json,
+    file_lock,
+    read_json,
+    refuse_existing,
+    remove_temporaries,
+    write_bytes,
+    write_json,
+)
+from tiewise.runs.environment import read_launch
 
 SUFFIXES = (".csv", ".parquet", ".jsonl")
+_FINGERPRINT = "fingerprint.json"
+_LOCK = "lock"
+_OWN_FILES = re.compile(rf"shard-\d{{6,}}-[-0-9a-f]+\.parquet|{_FINGERPRINT}|{_LOCK}(-\d+)?")
 _log = logging.getLogger(__name__)
 
 
@@ -55,40 +72,150 @@ def predict_stream(
     process_index: int | None = None,
     n_processes: int | None = None,
     prepare: Callable[[pd.DataFrame], pd.DataFrame] | None = None,
+    overwrite: bool = True,
 ) -> StreamReport:
     """Predict chunk by chunk and join the shards into one file in the order of the input.
 
     Each chunk is a function that returns its pairs, so that a chunk with an existing shard, or of
     another process, is not parsed. `fingerprint` is JSON: digests and options that the predictions
-    depend on; RunError is raised when the existing shards have another one. The process is given by
-    ``RANK`` and ``WORLD_SIZE`` unless it is named. `prepare` is applied to each shard when it is
-    joined, for example to choose columns.
+    depend on; RunError is raised when the existing shards have another one, or another command is
+    writing the same output. The process is given by ``RANK`` and ``WORLD_SIZE`` unless it is named.
+    `prepare` is applied to each shard when it is joined, for example to choose columns. Unless
+    `overwrite`, an existing output is a FilesError.
     """
     output_path = Path(output_path)
     _check_suffix(output_path)
-    folder = output_path.with_name(output_path.name + ".shards")
-    index = int(os.environ.get("RANK", "0")) if process_index is None else process_index
-    n = int(os.environ.get("WORLD_SIZE", "1")) if n_processes is None else n_processes
+    launch = read_launch()
+    index = launch.rank if process_index is None else process_index
+    n = launch.n_processes if n_processes is None else n_processes
+    job = _Job(output_path, json.loads(json.dumps(fingerprint)), index, n, overwrite)
+    job.refuse_existing()
     n_shards = n_written = n_found = 0
     existing: dict[int, Path] = {}
-    for number, load in enumerate(chunks):
-        n_shards += 1
-        if number % n != index:
-            continue
-        if n_written + n_found == 0:
-            _check_fingerprint(folder, fingerprint)
-            existing = _find_shards(folder)
-        if number in existing:
-            n_found += 1
-            continue
-        _write_shard(folder, number, predict(load()))
-        n_written += 1
-    if n_shards == 0:
-        raise PairsError("The input has no rows: there is nothing to predict.")
-    if n_written + n_found == 0:  # more processes than chunks: the others may be done already
-        return StreamReport(n_shards, 0, 0, 0, is_joined=False)
-    n_rows = _join_if_complete(folder, n_shards, output_path, prepare or (lambda table: table))
+    with contextlib.ExitStack() as stack:
+        for number, load in enumerate(chunks):
+            n_shards += 1
+            if number % n != index or job.is_done:
+                continue
+            if n_written + n_found == 0:
+                stack.enter_context(job.lock())
+                if job.is_done:
+                    continue
+                existing = job.claim()
+            if number in existing:
+                n_found += 1
+            else:
+                job.write_shard(number, predict(load()))
+                n_written += 1
+        if n_shards == 0:
+            raise PairsError("The input has no rows: there is nothing to predict.")
+        if n_written + n_found == 0:  # the others have the chunks, or have joined them already
+            return StreamReport(n_shards, 0, 0, 0, is_joined=False)
+        n_rows = job.join(n_shards, prepare or (lambda table: table))
     return StreamReport(n_shards, n_written, n_found, n_rows or 0, is_joined=n_rows is not None)
+
+
+class _Job:
+    """The part of one process in a prediction, and the folder of shards that all parts share."""
+
+    def __init__(
+        self, output_path: Path, fingerprint: Any, index: int, n: int, overwrite: bool
+    ) -> None:
+        self.output_path, self.fingerprint = output_path, fingerprint
+        self.folder = output_path.with_name(output_path.name + ".shards")
+        self.name = digest_json(fingerprint)[:16]
+        self.index, self.n, self.overwrite = index, n, overwrite
+        self.is_done = False  # whether another process of the launch has joined the shards
+        self._output_before = _stamp(output_path)
+
+    def refuse_existing(self) -> None:
+        if self.index == 0:  # the others may find what the first has finished
+            refuse_existing(self.output_path, overwrite=self.overwrite)
+
+    @contextlib.contextmanager
+    def lock(self) -> Iterator[None]:
+        """Keep other commands from predicting the same part; leave no folder without shards."""
+        with contextlib.ExitStack() as stack:
+            try:
+                stack.enter_context(file_lock(self.folder / f"{_LOCK}-{self.index}"))
+            except BlockingIOError as error:
+                raise RunError(
+                    f"{self.output_path} is being written now, {error.strerror}. Wait until it "
+                    "ends, or name another output."
+                ) from error
+            self.is_done = self.n > 1 and _stamp(self.output_path) != self._output_before
+            try:
+                if not self.is_done:
+                    self.refuse_existing()  # another command may have ended since the start
+                yield
+            finally:
+                is_mine = _read_fingerprint(self.folder) in (None, self.fingerprint)
+                if is_mine and (self.is_done or (self.n == 1 and not self._has_shards())):
+                    _remove_job(self.folder)
+
+    def claim(self) -> dict[int, Path]:
+        """Write the fingerprint, or refuse that of another job; return the intact shards."""
+        with file_lock(self.folder / _LOCK, wait=True):
+            before = _read_fingerprint(self.folder)
+            if before is None or (self.n == 1 and not self._has_shards()):
+                _remove_unknown_shards(self.folder)
+                write_json(self.folder / _FINGERPRINT, self.fingerprint)
+            elif before != self.fingerprint:
+                names = {**before, **self.fingerprint}
+                named = [
+                    name for name in names if before.get(name) != self.fingerprint.get(name)
+                ]
+                raise RunError(
+                    f"{self.folder} has unfinished predictions of another job ({', '.join(named)} "
+                    "differs). Finish that job, remove the folder, or name another output."
+                )
+            return self._find_shards()
+
+    def write_shard(self, number: int, table: pd.DataFrame) -> None:
+        data = table.to_parquet(index=False)
+        name = f"shard-{number:06d}-{self.name}-{digest_bytes(data)}.parquet"
+        write_bytes(self.folder / name, data)
+
+    def join(
+        self, n_shards: int, prepare: Callable[[pd.DataFrame], pd.DataFrame]
+    ) -> int | None:
+        """Join the shards if all exist and return the number of rows; None if some are missing."""
+        with file_lock(self.folder / _LOCK, wait=True):
+            before = _read_fingerprint(self.folder)
+            if before != self.fingerprint:  # another process has joined the shards
+                if _stamp(self.output_path) == self._output_before:
+                    raise RunError(
+                        f"{self.folder} was removed or used by another command while this one was "
+                        "writing into it. Run this command again."
+                    )
+                if before is None:
+                    _remove_job(self.folder)
+                return _count_rows(self.output_path)
+            shards = self._find_shards()
+            if len(shards) < n_shards:
+                _log.info("%d of %d shards are missing.", n_shards - len(shards), n_shards)
+                return None
+            paths = [shards[number] for number in range(n_shards)]
+            tables = (prepare(table) for table in _read_shards(paths))
+            n_rows = write_table(tables, self.output_path)
+            _remove_job(self.folder)
+            return n_rows
+
+    def _has_shards(self) -> bool:
+        return any(self.folder.glob("shard-*.parquet"))
+
+    def _find_shards(self) -> dict[int, Path]:
+        """Return the intact shards by number; damaged ones are removed, with a message."""
+        shards = {}
+        for path in self.folder.glob(f"shard-*-{self.name}-*.parquet"):
+            _, number, _, digest = path.stem.split("-")
+            with contextlib.suppress(FileNotFoundError):  # another process has just removed it
+                if digest_file(path) == digest:
+                    shards[int(number)] = path
+                else:
+                    _log.warning("%s is damaged; its rows are predicted again.", path)
+                    path.unlink()
+        return shards
 
 
 def write_table(table_parts: Iterable[pd.DataFrame], path: Path | str) -> int:
@@ -124,66 +251,47 @@ def _check_suffix(path: Path) -> None:
         )
 
 
-def _check_fingerprint(folder: Path, fingerprint: dict[str, Any]) -> None:
-    fingerprint_path = folder / "fingerprint.json"
-    fingerprint = json.loads(json.dumps(fingerprint))
-    with contextlib.suppress(FileNotFoundError):
-        before = json.loads(fingerprint_path.read_bytes())
-        if before == fingerprint:
-            return
-        names = [
-            name for name in {**before, **fingerprint} if before.get(name) != fingerprint.get(name)
-        ]
-        raise RunError(
-            f"{folder} has unfinished predictions of another job ({', '.join(names)} differs). "
-            "Finish that job, remove the folder, or name another output."
+def _read_fingerprint(folder: Path) -> dict[str, Any] | None:
+    """Return the fingerprint of the shards in a folder; None if it is missing or damaged."""
+    try:
+        fingerprint = read_json(folder / _FINGERPRINT)
+    except (OSError, ValueError):
+        return None
+    return fingerprint if isinstance(fingerprint, dict) else None
+
+
+def _remove_unknown_shards(folder: Path) -> None:
+    """Remove shards whose fingerprint is missing: no job can use them."""
+    unknown = list(folder.glob("shard-*.parquet"))
+    if unknown:
+        _log.warning(
+            "%s has %d shards without a valid %s; they are removed and predicted again.",
+            folder,
+            len(unknown),
+            _FINGERPRINT,
         )
-    if any(folder.glob("shard-*.parquet")):
-        raise RunError(
-            f"{fingerprint_path} is missing, so nothing is known about the shards next to it. "
-            "Remove the folder, or name another output."
-        )
-    write_json(fingerprint_path, fingerprint)
+    for path in unknown:
+        path.unlink(missing_ok=True)
 
 
-def _write_shard(folder: Path, number: int, table: pd.DataFrame) -> None:
-    data = table.to_parquet(index=False)
-    write_bytes(folder / f"shard-{number:06d}-{digest_bytes(data)}.parquet", data)
+def _remove_job(folder: Path) -> None:
+    """Remove the files of a job, and their folder unless it holds other files."""
+    remove_temporaries(folder)
+    with contextlib.suppress(OSError):  # another process removes it too
+        # Locks last: until then no other command can begin here.
+        for path in sorted(folder.iterdir(), key=lambda path: (path.name.startswith(_LOCK), path)):
+            if _OWN_FILES.fullmatch(path.name):
+                path.unlink(missing_ok=True)
+        folder.rmdir()
 
 
-def _find_shards(folder: Path) -> dict[int, Path]:
-    """Return the intact shards by number; damaged ones are removed, with a message."""
-    shards = {}
-    for path in folder.glob("shard-*-*.parquet"):
-        _, number, digest = path.stem.split("-")
-        with contextlib.suppress(FileNotFoundError):  # another process has removed it just now
-            if digest_file(path) == digest:
-                shards[int(number)] = path
-            else:
-                _log.warning("%s is damaged; its rows are predicted again.", path)
-                path.unlink()
-    return shards
-
-
-def _join_if_complete(
-    folder: Path,
-    n_shards: int,
-    output_path: Path,
-    prepare: Callable[[pd.DataFrame], pd.DataFrame],
-) -> int | None:
-    """Join the shards if all exist and return the number of rows; None if some are missing."""
-    with file_lock(folder / "lock", wait=True):
-        if not (folder / "fingerprint.json").is_file():  # another process has joined the shards
-            shutil.rmtree(folder, ignore_errors=True)
-            return _count_rows(output_path)
-        shards = _find_shards(folder)
-        if len(shards) < n_shards:
-            _log.info("%d of %d shards are missing.", n_shards - len(shards), n_shards)
-            return None
-        paths = [shards[number] for number in range(n_shards)]
-        n_rows = write_table((prepare(table) for table in _read_shards(paths)), output_path)
-        shutil.rmtree(folder)
-        return n_rows
+def _stamp(path: Path) -> tuple[int, int] | None:
+    """Return what changes when a file is replaced; None if there is no file."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_ino, found.st_mtime_ns
 
 
 def _read_shards(paths: list[Path]) -> Iterator[pd.DataFrame]:

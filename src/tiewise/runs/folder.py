@@ -15,14 +15,14 @@ from typing import Any
 from tiewise.config import RunConfig, config_from_dict, defining_fields, first_difference
 from tiewise.errors import RunError
 from tiewise.files import read_json, write_json
-from tiewise.runs.environment import describe_environment, is_first_process
+from tiewise.runs.environment import describe_environment, is_first_process, read_launch
 
 FINGERPRINT = "fingerprint.json"
 
 
 def default_artifacts() -> Path:
-    """Return the folder named by ``TIEWISE_ARTIFACTS``, else ``artifacts``."""
-    return Path(os.environ.get("TIEWISE_ARTIFACTS", "artifacts"))
+    """Return the folder named by ``TIEWISE_ARTIFACTS``, else ``artifacts``; empty is not set."""
+    return Path(os.environ.get("TIEWISE_ARTIFACTS") or "artifacts")
 
 
 @dataclass(frozen=True)
@@ -147,7 +147,7 @@ def start_run(artifacts_dir: Path, config: RunConfig, *, name: str | None = None
 
     Without a name, a run is called by UTC time and eight hex digits of the configuration's SHA-256.
     """
-    if name is None and int(os.environ.get("WORLD_SIZE", "1")) > 1:
+    if name is None and read_launch().n_processes > 1:
         raise RunError("Several processes share one run folder. Name it with --run.")
     name = name or f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{config.digest()[:8]}"
     if Path(name).name != name or name in {".", ".."}:

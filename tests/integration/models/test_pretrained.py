@@ -227,5 +227,7 @@ def test_each_process_of_a_launch_has_a_gpu_of_its_own(monkeypatch, local_rank, 
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     if local_rank is not None:
         monkeypatch.setenv("LOCAL_RANK", local_rank)
+        monkeypatch.setenv("RANK", local_rank)
+        monkeypatch.setenv("WORLD_SIZE", "2")
     assert find_device("auto", "x") == find_device("cuda", "x") == device
     assert find_device("cpu", "x") == "cpu"

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
+import shutil
 
 import numpy as np
 import pandas as pd
@@ -11,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from fp64 import read_csv
-from tiewise.errors import PairsError, RunError
+from tiewise.errors import FilesError, PairsError, RunError
 from tiewise.judges.streaming import SUFFIXES, predict_stream, write_table
 
 TABLES = st.integers(1, 40).map(
@@ -138,24 +140,144 @@ def test_shards_of_another_job_are_refused(tmp_path):
         )
 
 
-def test_shards_without_fingerprint_are_refused(tmp_path):
-    """Shards of a job that is not known are not joined with those of this job."""
-    table = pd.DataFrame({"id": [1, 2], "length": [1, 2]})
-    options = {"fingerprint": {"run": "a"}, "process_index": 0, "n_processes": 2}
-    predict_stream(cut(table, 1), tmp_path / "out.csv", predict, **options)
-    (tmp_path / "out.csv.shards" / "fingerprint.json").unlink()
-    with pytest.raises(RunError, match=r"fingerprint.json is missing"):
-        predict_stream(cut(table, 1), tmp_path / "out.csv", predict, **options)
+@pytest.mark.parametrize("content", [None, b"", b"[]", b"{", b"\xff"])
+@pytest.mark.parametrize("job", ["a", "b"])
+def test_shards_without_fingerprint_are_removed(tmp_path, caplog, content, job):
+    """Shards whose job is not known are not joined with those of this job, even of an equal one."""
+    path, table = tmp_path / "out.csv", pd.DataFrame({"id": [1, 2], "length": [1, 2]})
+    other = table.assign(length=[5, 6])
+    options = {"process_index": 0, "n_processes": 2}
+    predict_stream(cut(other, 1), path, predict, fingerprint={"run": "a"}, **options)
+    fingerprint_path = tmp_path / "out.csv.shards" / "fingerprint.json"
+    fingerprint_path.unlink()
+    if content is not None:
+        fingerprint_path.write_bytes(content)
+    report = predict_stream(cut(table, 1), path, predict, fingerprint={"run": job})
+    assert (report.n_written, report.n_found) == (2, 0)
+    assert "1 shards without a valid fingerprint.json" in caplog.text
+    pd.testing.assert_frame_equal(read(path), predict(table), check_exact=True)
+    assert [found.name for found in tmp_path.iterdir()] == ["out.csv"]
 
 
-def test_late_process_counts_joined_rows(tmp_path):
-    """If two processes see the last shard, the second counts the rows that the first joined."""
-    from tiewise.judges.streaming import _join_if_complete
+def test_shard_of_another_job_is_not_joined(tmp_path):
+    """A shard that another job leaves after the fingerprint was written is not taken over."""
+    path, table = tmp_path / "out.csv", pd.DataFrame({"id": [1, 2], "length": [1, 2]})
+    other = table.assign(length=[5, 6])
+    part = {"process_index": 0, "n_processes": 2}
+    predict_stream(cut(other, 1), tmp_path / "b.csv", predict, fingerprint={"run": "b"}, **part)
+    predict_stream(cut(table, 1), path, predict, fingerprint={"run": "a"}, **part)
+    for shard in (tmp_path / "b.csv.shards").glob("shard-*"):
+        shard.rename(tmp_path / "out.csv.shards" / shard.name.replace("000000", "000001"))
+    report = predict_stream(cut(table, 1), path, predict, fingerprint={"run": "a"})
+    assert (report.n_written, report.n_found) == (1, 1)
+    pd.testing.assert_frame_equal(read(path), predict(table), check_exact=True)
+    assert not (tmp_path / "out.csv.shards").exists()
 
-    path = tmp_path / "out.jsonl"
-    table = pd.DataFrame({"id": [1, 2, 3], "length": [1, 2, 3]})
+
+def in_another_process(path, data_length, ready, go_on):
+    """Predict into `path`; say when the first chunk is being predicted, and wait before it ends."""
+
+    def wait_and_predict(pairs):
+        ready.set()
+        assert go_on.wait(60)
+        return predict(pairs)
+
+    table = pd.DataFrame({"id": np.arange(4), "length": np.full(4, data_length)})
+    predict_stream(cut(table, 1), path, wait_and_predict, fingerprint={"data": data_length})
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_second_command_is_refused(tmp_path, suffix):
+    """While a process writes an output, another cannot; the first ends whole and leaves nothing."""
+    path = tmp_path / f"out{suffix}"
+    context = multiprocessing.get_context("spawn")
+    ready, go_on = context.Event(), context.Event()
+    first = context.Process(target=in_another_process, args=(path, 5, ready, go_on))
+    first.start()
+    assert ready.wait(60)
+    table = pd.DataFrame({"id": np.arange(9), "length": np.arange(9)})
+    for fingerprint in ({"data": 5}, {"data": 0}):
+        with pytest.raises(RunError, match=f"being written now, locked by process {first.pid} "):
+            predict_stream(cut(table, 1), path, predict, fingerprint=fingerprint)
+    assert not path.exists()
+    go_on.set()
+    first.join(60)
+    assert first.exitcode == 0
+    expected = predict(pd.DataFrame({"id": np.arange(4), "length": np.full(4, 5)}))
+    pd.testing.assert_frame_equal(read(path), expected, check_exact=True)
+    assert [found.name for found in tmp_path.iterdir()] == [path.name]
+
+
+def test_output_of_another_command_is_kept(tmp_path):
+    """An output that appears after the start is not replaced without `overwrite`."""
+    path, table = tmp_path / "out.csv", pd.DataFrame({"id": [1, 2], "length": [1, 2]})
+
+    def chunks():
+        path.write_text("of another command")
+        yield from cut(table, 1)
+
+    with pytest.raises(FilesError, match="exists already"):
+        predict_stream(chunks(), path, predict, fingerprint={}, overwrite=False)
+    assert path.read_text() == "of another command"
+    assert not (tmp_path / "out.csv.shards").exists()
+
+
+def test_late_process_leaves_joined_file(tmp_path):
+    """A process of a launch that begins after the others have joined all shards changes nothing."""
+    path, table = tmp_path / "out.csv", pd.DataFrame({"id": [1, 2], "length": [1, 2]})
+    options = {"fingerprint": {}, "overwrite": False}
+
+    def chunks():  # the whole launch ends before this process reads its first chunk
+        for index in (1, 0):
+            predict_stream(
+                cut(table, 1), path, predict, **options, process_index=index, n_processes=2
+            )
+        yield from cut(table, 1)
+
+    report = predict_stream(chunks(), path, fail, **options, process_index=1, n_processes=2)
+    assert not report.is_joined
+    pd.testing.assert_frame_equal(read(path), predict(table), check_exact=True)
+    assert not (tmp_path / "out.csv.shards").exists()
+
+
+def fail(pairs):
+    raise AssertionError("nothing is left to predict")
+
+
+def test_removed_shards_are_reported(tmp_path):
+    """A process whose folder was taken away does not end as if all were written."""
+    path, table = tmp_path / "out.csv", pd.DataFrame({"id": [1, 2], "length": [1, 2]})
+
+    def predict_and_remove(pairs):
+        shutil.rmtree(tmp_path / "out.csv.shards")
+        return predict(pairs)
+
+    with pytest.raises(RunError, match="removed or used by another command"):
+        predict_stream(cut(table, 2), path, predict_and_remove, fingerprint={})
+    assert not path.exists()
+
+
+def test_failed_first_chunk_leaves_nothing(tmp_path):
+    """After an error in the first chunk, other data can be predicted into the same output."""
+    path, table = tmp_path / "out.csv", pd.DataFrame({"id": [1, 2], "length": [1, 2]})
+
+    def refuse(pairs):
+        raise PairsError("row 1")
+
+    with pytest.raises(PairsError, match="row 1"):
+        predict_stream(cut(table, 1), path, refuse, fingerprint={"data": 1})
+    assert list(tmp_path.iterdir()) == []
+    predict_stream(cut(table, 1), path, predict, fingerprint={"data": 2})
+    pd.testing.assert_frame_equal(read(path), predict(table), check_exact=True)
+
+
+def test_files_of_others_are_kept(tmp_path):
+    """A file in the folder of shards that is none of the job's is not removed with it."""
+    path, table = tmp_path / "out.csv", pd.DataFrame({"id": [1, 2], "length": [1, 2]})
+    (tmp_path / "out.csv.shards").mkdir()
+    (tmp_path / "out.csv.shards" / "notes.txt").write_text("mine")
     predict_stream(cut(table, 1), path, predict, fingerprint={})
-    assert _join_if_complete(tmp_path / "out.jsonl.shards", 3, path, lambda part: part) == 3
+    assert [found.name for found in (tmp_path / "out.csv.shards").iterdir()] == ["notes.txt"]
 
 
 def test_mixed_ids_become_text(tmp_path):

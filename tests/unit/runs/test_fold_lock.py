@@ -86,6 +86,7 @@ def test_other_processes_leave_fold_alone(run, monkeypatch):
     """Processes of a launch other than the first do not lock, check or clear."""
     fold = run.fold(0)
     monkeypatch.setenv("RANK", "1")
+    monkeypatch.setenv("WORLD_SIZE", "2")
     with lock_fold(fold):
         check_fingerprint(fold, {"data": "d"}, resume=False)
         clear_fold(run, 0)

@@ -87,6 +87,7 @@ def test_scores_finish_a_fold(tmp_path):
 def test_launch_needs_a_name(tmp_path, monkeypatch):
     """Several processes must share one name; a name made from the time differs between them."""
     monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("RANK", "0")
     with pytest.raises(RunError, match="--run"):
         start_run(tmp_path, TINY)
 
@@ -121,6 +122,8 @@ def test_run_comes_before_local_folder(tmp_path, monkeypatch):
 def test_artifacts_follow_environment(monkeypatch):
     """TIEWISE_ARTIFACTS names the artifacts folder."""
     monkeypatch.delenv("TIEWISE_ARTIFACTS", raising=False)
+    assert str(default_artifacts()) == "artifacts"
+    monkeypatch.setenv("TIEWISE_ARTIFACTS", "")
     assert str(default_artifacts()) == "artifacts"
     monkeypatch.setenv("TIEWISE_ARTIFACTS", "elsewhere")
     assert str(default_artifacts()) == "elsewhere"
