@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from tiewise.config import RunConfig, load_preset, override
 from tiewise.errors import ConfigError, missing_extra
 from tiewise.files import refuse_existing
+from tiewise.runs.environment import is_first_process
 from tiewise.runs.folder import RunFolder, default_artifacts
 from tiewise.runs.folder import open_run as open_run_folder
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from tiewise.data.audit import Audit
+    from tiewise.evaluation.calibration import CalibrationResult
     from tiewise.evaluation.references import RunScores
     from tiewise.judges.labelled_predictions import LabelledPredictions
 
@@ -52,16 +54,16 @@ class Run(RunFolder):
         return read_oof(self)
 
     def evaluate(self) -> RunScores:
-        """Join the finished folds' predictions, score them, write both to the folder.
+        """Score the predictions of all finished folds; nothing is written.
 
         Raises
         ------
         RunError
-            If no fold is finished.
+            If no fold is finished, or the folds were fitted with different inputs.
         """
-        from tiewise.runs.references import score_finished_folds
+        from tiewise.runs.references import evaluate_finished_folds
 
-        return score_finished_folds(self)
+        return evaluate_finished_folds(self)
 
     def report(self, *, data: Files = ()) -> Path:
         """Write report.html and the figures; return the path of the page.
@@ -141,8 +143,16 @@ def fit(
         init_from=None if init_from is None else Path(init_from),
         artifacts=artifacts,
     )
-    done.evaluate()
+    if is_first_process():
+        summarise(done)
     return done
+
+
+def summarise(run: RunFolder) -> RunScores:
+    """Join the predictions of the finished folds, score them, and write both to the run folder."""
+    from tiewise.runs.references import score_finished_folds
+
+    return score_finished_folds(run)
 
 
 def fit_config(
@@ -308,7 +318,6 @@ def evaluate_run_or_file(
         Unless exactly one of `run` and `predictions` is given, the latter with `data`.
     """
     from tiewise.judges import labelled_predictions
-    from tiewise.runs.tables import is_joined
 
     files = _as_files(data)
     if (run is None) != bool(files and predictions) or (run is not None and predictions):
@@ -323,16 +332,31 @@ def evaluate_run_or_file(
             raise ConfigError("--rewardbench needs --data and --predictions.")
         return labelled_predictions.score_rewardbench_file(files, predictions)
     if opened is not None:
-        if kind == "calibration" and not is_joined(opened):
-            opened.evaluate()
+        if kind == "calibration":
+            return _calibrate_run(opened)
         judged = labelled_predictions.load_run_predictions(opened, files)
     else:
         assert predictions is not None  # noqa: S101 - checked above
         judged = labelled_predictions.load_file_predictions(files, predictions)
-    return _evaluate_predictions(judged, kind, opened)
+    return _evaluate_predictions(judged, kind)
 
 
-def _evaluate_predictions(judged: LabelledPredictions, kind: Kind, run: Run | None) -> Any:
+def _calibrate_run(run: Run) -> CalibrationResult:
+    """Fit a calibration of a run, and keep it with the run only if it improves log loss."""
+    from tiewise.files import digest_file
+    from tiewise.judges.labelled_predictions import load_run_predictions
+    from tiewise.runs.calibration import save_calibration
+    from tiewise.runs.tables import is_joined
+
+    if not is_joined(run):
+        summarise(run)
+    oof_sha256 = digest_file(run.oof_path)  # first: if a fit replaces the file, it is not its own
+    result: CalibrationResult = _evaluate_predictions(load_run_predictions(run), "calibration")
+    save_calibration(run, result, oof_sha256=oof_sha256)
+    return result
+
+
+def _evaluate_predictions(judged: LabelledPredictions, kind: Kind) -> Any:
     if kind == "slices":
         from tiewise.evaluation.slices import evaluate_slices
 
@@ -343,15 +367,12 @@ def _evaluate_predictions(judged: LabelledPredictions, kind: Kind, run: Run | No
         return rank_models(judged.texts(), judged.oof)
     if kind == "calibration":
         from tiewise.evaluation.calibration import calibrate
-        from tiewise.runs.calibration import log_probs, save_calibration
+        from tiewise.runs.calibration import log_probs
 
         rows = judged.oof[judged.oof["label"].notna()]
-        result = calibrate(
+        return calibrate(
             rows["label"], log_probs(rows), groups=rows["group"], symmetric=judged.is_symmetric
         )
-        if run is not None:
-            save_calibration(run, result)
-        return result
     from tiewise.judges.labelled_predictions import score_predictions
 
     return score_predictions(judged)

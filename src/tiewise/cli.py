@@ -109,7 +109,7 @@ def make_fit(preset_name: str) -> Command:
         )  # fmt: skip
         if not is_first_process():
             return
-        scores = done.evaluate()
+        scores = api.summarise(done)
         if json:
             about = {"run": done.name, "path": str(done.path), "fitted": fitted}
             _print_json(about | scores.to_dict())

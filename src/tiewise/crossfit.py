@@ -17,8 +17,8 @@ import pandas as pd
 from tiewise.config import BASELINE, RunConfig, check_config, load_preset
 from tiewise.errors import ConfigError, DeviceError, FoldError, missing_extra
 from tiewise.report.card import write_fold_card
-from tiewise.runs.fold_lock import FoldTask, clear_fold, finish_fold, lock_fold
-from tiewise.runs.folder import RunFolder, start_run
+from tiewise.runs.fold_lock import FoldTask, begin_fold, clear_fold, finish_fold
+from tiewise.runs.folder import RunFolder, name_run
 from tiewise.runs.references import score_run
 from tiewise.runs.training_rows import load_training_rows
 
@@ -72,12 +72,11 @@ def cross_fit(
         config.data, fallback="hub" if config.train.device == "cuda" else "sample"
     )
     _check_labels(rows.table, folds)
-    run = start_run(artifacts_dir, config, name=name)
-    rows.save(run)
+    run = name_run(artifacts_dir, config, name=name)
     fitted = []
     for fold in folds:
         folder = run.fold(fold)
-        with lock_fold(folder):
+        with begin_fold(run, fold, rows.save):
             if overwrite:
                 clear_fold(run, fold)
             train, held_out = rows.of(fold), rows.held_out(fold)

@@ -149,6 +149,17 @@ def file_lock(path: Path | str, *, wait: bool = False) -> Iterator[None]:
         lock.release()
 
 
+def is_locked(path: Path | str) -> bool:
+    """Return whether a process has a lock; one that has never been used is free."""
+    if not Path(path).is_file():
+        return False
+    try:
+        with file_lock(path):
+            return False
+    except BlockingIOError:
+        return True
+
+
 def _owner_of(lock_path: Path) -> str:
     try:
         return lock_path.read_text(encoding="utf-8").strip() or "another process"

@@ -28,6 +28,7 @@ from tiewise.features.pair_features import (
 )
 from tiewise.features.shipped import join_log_odds
 from tiewise.files import atomic_folder
+from tiewise.runs.environment import is_first_process
 from tiewise.runs.fold_lock import FoldTask, check_fingerprint
 from tiewise.runs.manifest import verify_manifest, write_manifest
 
@@ -161,9 +162,11 @@ def fit_feature_fold(
 ) -> pd.DataFrame | None:
     """Fit one fold, save its model and predict its held-out rows; None when it was finished before.
 
-    The columns are ``prob_*``, ``logit_*`` and ``is_degenerate``. RunError means that the folder
-    belongs to other inputs.
+    Only the first process of a launch fits; the others return None. The columns are ``prob_*``,
+    ``logit_*`` and ``is_degenerate``. RunError means that the folder belongs to other inputs.
     """
+    if not is_first_process():
+        return None
     fingerprint = {"config": defining_fields(config), "data": task.data_digest, "fold": task.fold}
     check_fingerprint(task.folder, fingerprint, resume=task.resume)
     if task.folder.is_finished:

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import contextlib
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -33,11 +33,12 @@ from tiewise.evaluation.paired import PairedDifferences
 from tiewise.evaluation.references import RunScores
 from tiewise.files import digest_json, read_json, write_json
 from tiewise.judges.comparison import compare_runs, read_shared
-from tiewise.runs.fold_lock import check_fingerprint, lock_fold
-from tiewise.runs.folder import RunFolder, open_run, start_run
+from tiewise.runs.fold_lock import begin_fold, check_fingerprint
+from tiewise.runs.folder import RunFolder, name_run, open_run
 from tiewise.runs.references import score_finished_folds
 from tiewise.runs.tables import (
     digest_predictions,
+    is_joined,
     pairs_digest,
     read_data,
     read_folds,
@@ -200,6 +201,9 @@ def blend_runs(
     of run has the name; FoldError when there are fewer prompt groups than folds.
     """
     _check_members(runs, artifacts_dir, name)
+    for member in runs:
+        if not is_joined(member):  # the blend names the member's predictions by their SHA-256
+            score_finished_folds(member)
     tables = read_shared(runs)
     log_probs = np.stack([log_softmax(table_logits(table), axis=1) for table in tables])
     rows = _assign_folds(runs[0], tables[0])
@@ -212,12 +216,18 @@ def blend_runs(
     )
     if overwrite and name is not None:
         _remove_blend(name, artifacts_dir)
-    run = start_run(artifacts_dir, config, name=name)
+    run = name_run(artifacts_dir, config, name=name)
     n_left_out = {member.name: len(read_oof(member)) - len(rows) for member in runs}
-    save_folds(run, rows)
-    save_data(run, _describe_data(runs, len(rows), n_left_out))
-    rows = add_token_counts(rows, tables)
-    weights = [_write_fold(run, runs, rows, log_probs, k) for k in range(config.data.n_splits)]
+
+    def save(run: RunFolder) -> None:
+        save_folds(run, rows)
+        save_data(run, _describe_data(runs, len(rows), n_left_out))
+
+    counted = add_token_counts(rows, tables)
+    weights = [
+        _write_fold(run, runs, counted, log_probs, fold, save)
+        for fold in range(config.data.n_splits)
+    ]
     final = _fit(rows, log_probs, rows["label"].notna().to_numpy())
     mixture = Mixture(tuple(member.name for member in runs), tuple(final.tolist()))
     mixture.save(run.mixture_path)
@@ -265,7 +275,12 @@ def _describe_data(
 
 
 def _write_fold(
-    run: RunFolder, members: Sequence[RunFolder], rows: pd.DataFrame, log_probs: Any, fold: int
+    run: RunFolder,
+    members: Sequence[RunFolder],
+    rows: pd.DataFrame,
+    log_probs: Any,
+    fold: int,
+    save: Callable[[RunFolder], None],
 ) -> Any:
     """Mix the rows of one fold with weights fitted on the other folds; return the weights."""
     train_idx, eval_idx = split(rows["fold"].to_numpy(), fold)
@@ -278,8 +293,8 @@ def _write_fold(
     oof[LOGIT_COLUMNS] = mixed
     folder = run.fold(fold)
     digests = digest_predictions(members)
-    fingerprint = {"members": digests, "data": read_data(run)["digest"], "fold": fold}
-    with lock_fold(folder):
+    with begin_fold(run, fold, save):
+        fingerprint = {"members": digests, "data": read_data(run)["digest"], "fold": fold}
         check_fingerprint(folder, fingerprint, resume=False)
         mixture = Mixture(tuple(digests), tuple(weights.tolist()))
         mixture.save(folder.adapter_dir / run.mixture_path.name)

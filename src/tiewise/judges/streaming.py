@@ -92,14 +92,15 @@ def predict_stream(
     job.refuse_existing()
     n_shards = n_written = n_found = 0
     existing: dict[int, Path] = {}
+    is_done = False  # whether other processes of the launch have joined the shards
     with contextlib.ExitStack() as stack:
         for number, load in enumerate(chunks):
             n_shards += 1
-            if number % n != index or job.is_done:
+            if number % n != index or is_done:
                 continue
             if n_written + n_found == 0:
-                stack.enter_context(job.lock())
-                if job.is_done:
+                is_done = stack.enter_context(job.lock())
+                if is_done:
                     continue
                 existing = job.claim()
             if number in existing:
@@ -125,7 +126,6 @@ class _Job:
         self.folder = output_path.with_name(output_path.name + ".shards")
         self.name = digest_json(fingerprint)[:16]
         self.index, self.n, self.overwrite = index, n, overwrite
-        self.is_done = False  # whether another process of the launch has joined the shards
         self._output_before = _stamp(output_path)
 
     def refuse_existing(self) -> None:
@@ -133,8 +133,11 @@ class _Job:
             refuse_existing(self.output_path, overwrite=self.overwrite)
 
     @contextlib.contextmanager
-    def lock(self) -> Iterator[None]:
-        """Keep other commands from predicting the same part; leave no folder without shards."""
+    def lock(self) -> Iterator[bool]:
+        """Keep other commands from predicting the same part; leave no folder without shards.
+
+        The value is whether other processes of the launch have joined the shards.
+        """
         with contextlib.ExitStack() as stack:
             try:
                 stack.enter_context(file_lock(self.folder / f"{_LOCK}-{self.index}"))
@@ -143,14 +146,14 @@ class _Job:
                     f"{self.output_path} is being written now, {error.strerror}. Wait until it "
                     "ends, or name another output."
                 ) from error
-            self.is_done = self.n > 1 and _stamp(self.output_path) != self._output_before
+            is_done = self.n > 1 and _stamp(self.output_path) != self._output_before
             try:
-                if not self.is_done:
+                if not is_done:
                     self.refuse_existing()  # another command may have ended since the start
-                yield
+                yield is_done
             finally:
                 is_mine = _read_fingerprint(self.folder) in (None, self.fingerprint)
-                if is_mine and (self.is_done or (self.n == 1 and not self._has_shards())):
+                if is_mine and (is_done or (self.n == 1 and not self._has_shards())):
                     _remove_job(self.folder)
 
     def claim(self) -> dict[int, Path]:
@@ -162,9 +165,7 @@ class _Job:
                 write_json(self.folder / _FINGERPRINT, self.fingerprint)
             elif before != self.fingerprint:
                 names = {**before, **self.fingerprint}
-                named = [
-                    name for name in names if before.get(name) != self.fingerprint.get(name)
-                ]
+                named = [name for name in names if before.get(name) != self.fingerprint.get(name)]
                 raise RunError(
                     f"{self.folder} has unfinished predictions of another job ({', '.join(named)} "
                     "differs). Finish that job, remove the folder, or name another output."
@@ -176,9 +177,7 @@ class _Job:
         name = f"shard-{number:06d}-{self.name}-{digest_bytes(data)}.parquet"
         write_bytes(self.folder / name, data)
 
-    def join(
-        self, n_shards: int, prepare: Callable[[pd.DataFrame], pd.DataFrame]
-    ) -> int | None:
+    def join(self, n_shards: int, prepare: Callable[[pd.DataFrame], pd.DataFrame]) -> int | None:
         """Join the shards if all exist and return the number of rows; None if some are missing."""
         with file_lock(self.folder / _LOCK, wait=True):
             before = _read_fingerprint(self.folder)

@@ -15,6 +15,7 @@ from tiewise.evaluation.calibration import NO_CALIBRATION, Calibration, Calibrat
 from tiewise.evaluation.intervals import FloatArray
 from tiewise.files import digest_file, read_json, write_json
 from tiewise.runs.folder import RunFolder
+from tiewise.runs.tables import is_joined
 
 _FILE = "calibration.json"
 _SMALLEST_PROB = 1e-12
@@ -26,11 +27,17 @@ def log_probs(table: pd.DataFrame) -> FloatArray:
     return np.asarray(np.log(np.clip(probs, _SMALLEST_PROB, 1)), dtype=np.float64)
 
 
-def save_calibration(run: RunFolder, result: CalibrationResult) -> None:
-    """Write the adopted calibration; if none was adopted, remove an earlier one."""
+def save_calibration(
+    run: RunFolder, result: CalibrationResult, *, oof_sha256: str | None = None
+) -> None:
+    """Write the adopted calibration; if none was adopted, remove an earlier one.
+
+    `oof_sha256` is the SHA-256 of the predictions that it was fitted on; None means those that the
+    run has now.
+    """
     path = run.path / _FILE
     if result.is_worth_it:
-        write_json(path, result.to_dict() | {"oof_sha256": digest_file(run.oof_path)})
+        write_json(path, result.to_dict() | {"oof_sha256": oof_sha256 or digest_file(run.oof_path)})
     else:
         path.unlink(missing_ok=True)
 
@@ -46,7 +53,8 @@ def read_calibration(run: RunFolder) -> Calibration:
         found, oof_sha256 = _as_calibration(**values["adopted"]), values["oof_sha256"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise RunError(f"{path} is damaged: {error!r}. {again}") from error
-    if not run.oof_path.is_file() or digest_file(run.oof_path) != oof_sha256:
+    is_same = run.oof_path.is_file() and digest_file(run.oof_path) == oof_sha256
+    if not (is_same and is_joined(run)):
         raise RunError(
             f"{path} was fitted on other predictions than {run.oof_path} has now. {again}"
         )

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from tiewise.config import first_difference
 from tiewise.errors import RunError
 from tiewise.files import file_lock, remove, write_json
 from tiewise.runs.environment import is_first_process
-from tiewise.runs.folder import FoldFolder, RunFolder, read_object
+from tiewise.runs.folder import FoldFolder, RunFolder, claim_run, read_object
 from tiewise.runs.tables import save_scored
 
 
@@ -38,6 +38,22 @@ class FoldTask:
     cache_dir: Path
     resume: bool = False
     init_from: Path | None = None
+
+
+@contextlib.contextmanager
+def begin_fold(run: RunFolder, fold: int, save: Callable[[RunFolder], None]) -> Iterator[None]:
+    """Lock a fold inside the block, after the run got its configuration and, by `save`, its rows.
+
+    Other processes start no fold meanwhile: of two that start one new run with different
+    configurations, the second is refused.
+    """
+    with contextlib.ExitStack() as stack:
+        if is_first_process():
+            with file_lock(run.lock_path, wait=True):
+                claim_run(run)
+                stack.enter_context(lock_fold(run.fold(fold)))
+                save(run)
+        yield
 
 
 @contextlib.contextmanager

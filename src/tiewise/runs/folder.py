@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,10 +15,12 @@ from typing import Any
 
 from tiewise.config import RunConfig, config_from_dict, defining_fields, first_difference
 from tiewise.errors import RunError
-from tiewise.files import read_json, write_json
+from tiewise.files import file_lock, is_locked, read_json, write_json
 from tiewise.runs.environment import describe_environment, is_first_process, read_launch
 
 FINGERPRINT = "fingerprint.json"
+_OF_ONE_FOLD = {"fold", "init_from"}
+"""Keys of a fingerprint that may differ between the folds of a run."""
 
 
 def default_artifacts() -> Path:
@@ -94,6 +97,11 @@ class RunFolder(ScoredFolder):
         return any(self.path.glob(f"fold*/{FINGERPRINT}"))
 
     @property
+    def is_in_use(self) -> bool:
+        """Whether a process is fitting a fold now."""
+        return any(map(is_locked, self.path.glob("fold*/.lock")))
+
+    @property
     def folds_path(self) -> Path:
         """Fold, label, group and text lengths of each row."""
         return self.path / "folds.parquet"
@@ -123,7 +131,10 @@ class RunFolder(ScoredFolder):
         return [fold for fold in folds if self.fold(fold).is_finished]
 
     def choose_folds(self, folds: Sequence[int] | None = None) -> list[int]:
-        """Return the named folds, or all finished ones, ascending; all must be finished."""
+        """Return the named folds, or all finished ones, ascending.
+
+        RunError is raised when one is not finished, or they were fitted with different inputs.
+        """
         finished = self.finished_folds()
         chosen = finished if folds is None else sorted(set(folds))
         unfinished = sorted(set(chosen) - set(finished))
@@ -131,7 +142,29 @@ class RunFolder(ScoredFolder):
             which = f"fold {unfinished[0]} is not finished" if unfinished else "no fold is finished"
             others = f" (finished: {', '.join(map(str, finished))})" if finished else ""
             raise RunError(f"{self.path}: {which}{others}. Continue with tiewise fit --resume.")
+        self.check_folds(chosen)
         return chosen
+
+    def check_folds(self, folds: Sequence[int]) -> None:
+        """Raise RunError unless all folds have the inputs and the configuration of this run.
+
+        Folds of two fits are in one folder after an incomplete copy, for example.
+        """
+        # In JSON and back: tuples become lists, as in the files.
+        known = json.loads(json.dumps({"config": defining_fields(self.config)}))
+        for fold in folds:
+            path = self.fold(fold).fingerprint_path
+            inputs = read_object(path) if path.is_file() else {}
+            inputs = {name: inputs[name] for name in inputs if name not in _OF_ONE_FOLD}
+            difference = first_difference(*_shared(known, inputs))
+            if difference is not None:
+                name, before, now = difference
+                raise RunError(
+                    f"{self.path} holds folds of different fits: {name} is {now} for fold {fold}, "
+                    f"and {before} for the run and the folds before it. Fit the fold again with "
+                    "--overwrite, or restore the folder."
+                )
+            known = inputs | known
 
     def choose_fold(self, fold: int | None = None) -> int:
         """Return the named fold, or the only finished one; RunError when there are several."""
@@ -143,7 +176,16 @@ class RunFolder(ScoredFolder):
 
 
 def start_run(artifacts_dir: Path, config: RunConfig, *, name: str | None = None) -> RunFolder:
-    """Create a run folder, or return the run of that name if it has the same configuration.
+    """Create a run folder, or return the run of that name if it has the same configuration."""
+    run = name_run(artifacts_dir, config, name=name)
+    if is_first_process():
+        with file_lock(run.lock_path, wait=True):
+            claim_run(run)
+    return run
+
+
+def name_run(artifacts_dir: Path, config: RunConfig, *, name: str | None = None) -> RunFolder:
+    """Return the folder of a run that may not exist yet; nothing is written.
 
     Without a name, a run is called by UTC time and eight hex digits of the configuration's SHA-256.
     """
@@ -152,19 +194,30 @@ def start_run(artifacts_dir: Path, config: RunConfig, *, name: str | None = None
     name = name or f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{config.digest()[:8]}"
     if Path(name).name != name or name in {".", ".."}:
         raise RunError(f"--run is {name!r}; expected a plain name. Leave out slashes.")
-    run = RunFolder(artifacts_dir / "runs" / name, config)
+    return RunFolder(artifacts_dir / "runs" / name, config)
+
+
+def claim_run(run: RunFolder) -> None:
+    """Write the configuration, or check that of a run that is started or is being started.
+
+    A run that is not started loses its tables, so it can get other rows too. The caller has the
+    lock of the run and is the first process of a launch.
+    """
     config_path = run.path / "config.json"
-    if config_path.is_file() and run.is_started:
-        _check_same_config(open_run(run.path, artifacts_dir), config)
-    elif is_first_process():
+    if config_path.is_file() and (run.is_started or run.is_in_use):
+        _check_same_config(open_run(run.path, Path()), run.config)
+    else:
+        for path in (run.data_path, run.folds_path, run.rows_path):  # of a start that failed
+            path.unlink(missing_ok=True)
         write_json(run.path / "env.json", describe_environment())
-        write_json(config_path, config.to_dict())
-    return run
+        write_json(config_path, run.config.to_dict())
 
 
 def open_run(name_or_path: str | Path, artifacts_dir: Path) -> RunFolder:
     """Return the run of that name in `artifacts_dir`, or the run in the folder of that path."""
     path, named = Path(name_or_path), artifacts_dir / "runs" / str(name_or_path)
+    if path.name in {"", ".."}:  # `.` and `..` have no name
+        path = path.resolve()
     # A plain name is a run first, even if the current folder has a folder of that name.
     is_plain = path.name == str(name_or_path)
     for folder in (named, path) if is_plain else (path, named):
@@ -186,6 +239,14 @@ def read_object(path: Path) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise RunError(f"{path} is damaged: expected a JSON object.")
     return value
+
+
+def _shared(one: Any, other: Any) -> tuple[Any, Any]:
+    """Return two nested values without the keys that only one has, as in an earlier version."""
+    if not (isinstance(one, dict) and isinstance(other, dict)):
+        return one, other
+    pairs = {key: _shared(one[key], other[key]) for key in one if key in other}
+    return {key: a for key, (a, _) in pairs.items()}, {key: b for key, (_, b) in pairs.items()}
 
 
 def _check_same_config(existing: RunFolder, config: RunConfig) -> None:

@@ -56,11 +56,20 @@ def score_run(
 def score_finished_folds(run: RunFolder) -> RunScores:
     """Join the predictions of the finished folds, score them, and write both."""
     with file_lock(run.lock_path, wait=True):
-        finished = run.choose_folds()
-        oof = join_folds(run, finished)
-        scores = score_run(run, oof, counts=_sum_leaks(run, finished))
+        oof, scores = _score_folds(run)
         save_scored(run, oof, scores.to_dict())
     return scores
+
+
+def evaluate_finished_folds(run: RunFolder) -> RunScores:
+    """Score the predictions of the finished folds; nothing is written."""
+    return _score_folds(run)[1]
+
+
+def _score_folds(run: RunFolder) -> tuple[pd.DataFrame, RunScores]:
+    finished = run.choose_folds()
+    oof = join_folds(run, finished)
+    return oof, score_run(run, oof, counts=_sum_leaks(run, finished))
 
 
 def _sum_leaks(run: RunFolder, folds: Sequence[int]) -> dict[str, int]:

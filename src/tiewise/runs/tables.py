@@ -22,16 +22,16 @@ _OTHER_DATA = "Choose another --run name, or give the data that the run was star
 
 
 def save_folds(run: RunFolder, table: pd.DataFrame) -> None:
-    """Write ``folds.parquet``; RunError when a started run has other folds."""
-    if not (run.folds_path.is_file() and run.is_started):
+    """Write ``folds.parquet``; RunError when the run has other folds."""
+    if not run.folds_path.is_file():
         write_parquet(run.folds_path, table)
     elif not read_folds(run)[["id", "fold"]].equals(table[["id", "fold"]]):
         raise RunError(f"{run.folds_path} has other rows or folds than these data. {_OTHER_DATA}")
 
 
 def save_data(run: RunFolder, description: dict[str, Any]) -> None:
-    """Write ``data.json``; RunError when a run was started with other data."""
-    if not (run.data_path.is_file() and run.is_started):
+    """Write ``data.json``; RunError when the run was started with other data."""
+    if not run.data_path.is_file():
         tables = {"folds_sha256": run.folds_path, "rows_sha256": run.rows_path}
         digests = {name: digest_file(path) for name, path in tables.items() if path.is_file()}
         write_json(run.data_path, description | digests)
@@ -79,6 +79,7 @@ def read_oof(run: RunFolder) -> pd.DataFrame:
     folds. RunError means that no fold is finished, or a file is damaged.
     """
     finished = run.finished_folds()
+    run.check_folds(finished)
     if not finished or is_joined(run):
         return _read_table(run.oof_path, run.scores_path)
     return join_folds(run, finished)

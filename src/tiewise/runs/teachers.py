@@ -64,7 +64,7 @@ def save_seen(run: RunFolder, pairs: pd.DataFrame, is_unseen: BoolArray) -> None
 
     `is_unseen` has the shape (n, n_splits). A pair that occurs twice is unseen where both rows are.
     """
-    if run.rows_path.is_file() and run.is_started:
+    if run.rows_path.is_file():
         return
     columns = [f"unseen_by_fold{fold}" for fold in range(is_unseen.shape[1])]
     table = pd.DataFrame(is_unseen, columns=columns)
