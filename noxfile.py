@@ -38,7 +38,10 @@ SDIST_WANTED = (
     "LICENSE", "README.md", "CHANGELOG.md", "noxfile.py", "constraints*.txt", "tests/conftest.py",
     "docs/conf.py", "benchmarks/lengths.csv",
 )  # fmt: skip
-SDIST_UNWANTED = ("artifacts/*", "docs/_build/*", "*.ipynb", "*.parquet", "*.safetensors", ".nox/*")
+SDIST_UNWANTED = (
+    "artifacts/*", "docs/_build/*", "*.ipynb", "src/*.parquet", "docs/*.parquet",
+    "benchmarks/*.parquet", "*.safetensors", ".nox/*",
+)  # fmt: skip
 FIRST_COMMANDS = (
     ("simulate --n 100 --out train.csv --overwrite", 0, ""),
     ("audit train.csv", 0, ""),

@@ -163,7 +163,7 @@ def _fold_rows(pairs: pd.DataFrame, config: DataConfig) -> npt.NDArray[np.int64]
 
 
 def _exists(path: str) -> bool:
-    return is_hub_path(path) or Path(path).is_file()
+    return is_hub_path(path) or Path(path).exists()
 
 
 def _fetch_fallback() -> list[str]:

@@ -18,7 +18,7 @@ import pandas as pd
 
 from tiewise.config import DataConfig
 from tiewise.data.folds import derive_groups, merge_groups, split
-from tiewise.data.formats import align_pairs, name_files, read_many
+from tiewise.data.formats import align_pairs, fetch_files, name_files, read_many
 from tiewise.data.pairs import pair_digests
 from tiewise.data.targets import NO_TIE_COLUMN, choose_no_tie_sources, mark_no_tie_rows
 from tiewise.errors import PairsError
@@ -132,7 +132,8 @@ def load_training_rows(config: DataConfig, *, fallback: Fallback = "sample") -> 
     """Read the rows of a run and the extra rows, and find the training rows of each fold."""
     dataset = load_dataset(config, fallback=fallback)
     table = assign_folds(dataset, config)
-    pairs, extra, paths = dataset.pairs, dataset.pairs.head(0), config.extra_data
+    pairs, extra = dataset.pairs, dataset.pairs.head(0)
+    paths = [file for path in config.extra_data for file in fetch_files(path)]
     described: dict[str, Any] = {"digest": dataset.digest, "sources": list(dataset.sources)}
     if paths:
         extra = read_many(paths, format=config.data_format, on_error=config.on_error)

@@ -1,6 +1,7 @@
 """Write pairs tables to parquet with a digest of all rows, and verify it when they are read.
 
-Parquet's own checksums leave out the footer, where one flipped bit can hide rows.
+Parquet's own checksums leave out the footer, where one flipped bit can hide rows. Arrow files, as
+``datasets`` saves them, are read too.
 """
 
 from __future__ import annotations
@@ -55,10 +56,33 @@ def read_parquet(path: Path) -> tuple[list[str], Iterator[dict[str, Any]]]:
     return file.schema_arrow.names, _read_rows(path, file)
 
 
+def read_arrow(path: Path) -> tuple[list[str], Iterator[dict[str, Any]]]:
+    """Return the names and rows of an Arrow file, such as a saved ``datasets.Dataset``."""
+    try:
+        with pa.OSFile(str(path)) as file:
+            is_stream = file.read(6) != b"ARROW1"
+        source = pa.memory_map(str(path))
+        reader = pa.ipc.open_stream(source) if is_stream else pa.ipc.open_file(source)
+    except _DAMAGE as error:
+        raise PairsError(f"{path} is damaged or no Arrow file: {error}") from None
+    return reader.schema.names, _read_batches(path, reader, is_stream=is_stream)
+
+
 def read_teacher(path: Path) -> str | None:
     """Return the `teacher` that :func:`write_parquet` wrote, or None."""
     with _open(path) as file:
         return _read_facts(file).get(_TEACHER_KEY)
+
+
+def _read_batches(path: Path, reader: Any, *, is_stream: bool) -> Iterator[dict[str, Any]]:
+    numbers = range(0 if is_stream else reader.num_record_batches)
+    batches = reader if is_stream else map(reader.get_batch, numbers)
+    try:
+        for batch in batches:
+            for start in range(0, len(batch), _BATCH_ROWS):
+                yield from batch.slice(start, _BATCH_ROWS).to_pylist()
+    except _DAMAGE as error:
+        raise PairsError(f"{path} is damaged: {error}") from None
 
 
 def _open(path: Path) -> pq.ParquetFile:

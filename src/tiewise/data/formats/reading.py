@@ -17,8 +17,9 @@ import pandas as pd
 
 from tiewise.data.folds import derive_groups, merge_groups
 from tiewise.data.formats.cells import ONE_HOT_COLUMNS, Row, is_list, is_missing, read_labels, shown
+from tiewise.data.formats.parsed import ParsedRecord
 from tiewise.data.formats.records import FORMATS, Format, find_format
-from tiewise.data.formats.sources import ParsedRecord, Source, open_source
+from tiewise.data.formats.sources import Source, open_source
 from tiewise.data.labels import PROB_COLUMNS
 from tiewise.data.pairs import (
     COLUMNS,
@@ -40,7 +41,10 @@ _UNLABELLED = (
     "For a test file without winners: tiewise predict reads it as it is; give --unlabelled to "
     "other commands and labelled=False to read_pairs."
 )
-_SKIP = "To skip such rows, give --on-error skip (fit, convert) or on_error='skip'."
+_SKIP = (
+    "To leave such rows out: tiewise convert with --on-error skip writes a file of the others; fit "
+    "takes this flag too, and read_pairs on_error='skip'."
+)
 _is_integral = re.compile(r"-?(?:0|[1-9][0-9]{0,14})(?:\.0*)?").fullmatch
 
 
@@ -56,9 +60,10 @@ def read_pairs(
     Parameters
     ----------
     path
-        A file that ends in .csv, .tsv, .parquet, .jsonl or .json; a data set of the hub as
-        ``hf://datasets/OWNER/NAME`` with an optional ``@REVISION`` and ``/FILE``; a data frame;
-        or a table with a ``to_pandas`` method, such as a ``datasets.Dataset``.
+        A file that ends in .csv, .tsv, .parquet, .arrow, .jsonl, .ndjson or .json; a folder of
+        such files; a data set of the hub as ``hf://datasets/OWNER/NAME`` with an optional
+        ``@REVISION`` and ``/FILE``; a data frame; or a table with a ``to_pandas`` method, such as
+        a ``datasets.Dataset``.
     format
         A name in ``FORMATS``; found from the columns when None.
     labelled
@@ -78,11 +83,14 @@ def read_pairs(
     Raises
     ------
     PairsError
-        When the file or a row of it cannot be read. The message counts the rows and names the
-        first.
+        When the file, a row of it or, with "skip", every row cannot be read. The message counts
+        the rows and names the first.
     """
     opened = _open(path, format, labelled=labelled, on_error=on_error)
-    return _build(opened, enumerate(opened.records))
+    pairs = _build(opened, enumerate(opened.records))
+    if pairs.empty and pairs.attrs["rejected"]:
+        raise PairsError(f"{opened.name}: no row can be read as {opened.format}")
+    return pairs
 
 
 def read_chunks(

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from tiewise.config import DataConfig
 from tiewise.data.formats import read_pairs
-from tiewise.data.formats.sources import choose_files, is_hub_path, split_hub_path
+from tiewise.data.formats.hub import choose_files, is_hub_path, split_hub_path
 from tiewise.errors import PairsError
 from tiewise.runs.dataset import find_data
 
@@ -41,11 +41,12 @@ def test_malformed_hub_path_is_refused(path):
 
 
 def test_training_files_are_chosen():
-    """Shards with one suffix are one table; several suffixes are refused."""
-    assert choose_files(["README.md", "b.csv", "a.csv"]) == ["a.csv", "b.csv"]
+    """Shards of one name are one table; several names or suffixes are refused, all named."""
+    assert choose_files(["README.md", "b-1.csv", "b-0.csv"]) == ["b-0.csv", "b-1.csv"]
     assert choose_files(["README.md"]) == []
-    with pytest.raises(PairsError, match=r"name one file: train\.csv, train\.parquet"):
-        choose_files(["train.csv", "train.parquet"])
+    for names in (["train.csv", "train.parquet"], ["a.csv", "b.csv"]):
+        with pytest.raises(PairsError, match=f"name one file.*: {', '.join(names)}"):
+            choose_files(names)
 
 
 @pytest.mark.parametrize("path", ["hf://datasets/lmsys/x", "hf://datasets/lmsys/x/train.csv"])

@@ -1,0 +1,87 @@
+"""Open files as text: unpacked, in the encoding of their byte order mark, else UTF-8.
+
+The first bytes decide, not the name: a file that was unpacked on its way keeps its old name.
+"""
+
+from __future__ import annotations
+
+import bz2
+import codecs
+import gzip
+import io
+import lzma
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, BinaryIO, TextIO
+
+import pyarrow as pa
+
+from tiewise.errors import PairsError
+
+_ENCODINGS = (
+    (codecs.BOM_UTF32_LE, "utf-32"),
+    (codecs.BOM_UTF32_BE, "utf-32"),
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
+)
+_FOREIGN = (
+    (b"PK\x03\x04", "a zip archive or an Excel workbook", "unpack it, or save the sheet as csv"),
+    (b"\xd0\xcf\x11\xe0", "an Excel workbook", "save the sheet as csv"),
+    (b"PAR1", "parquet", "let its name end in .parquet, without a compression"),
+    (b"ARROW1", "arrow", "let its name end in .arrow"),
+    (b"SQLite format 3", "an SQLite database", "export the table as csv"),
+    (b"version https://git-lfs", "a pointer of Git LFS", "fetch the file with git lfs pull"),
+    (b"<!DOCTYPE", "a web page", "download the file itself"),
+    (b"<html", "a web page", "download the file itself"),
+)
+DAMAGE = (EOFError, OSError, zlib.error, lzma.LZMAError, pa.ArrowException)
+"""Errors of a compressed file that is cut off or damaged."""
+
+
+def open_text(path: Path, newline: str | None = None) -> TextIO:
+    """Open a file as text; bytes that are not UTF-8 become lone surrogates."""
+    with _open_bytes(path) as file:
+        start = file.read(4)
+    encoding = next((name for mark, name in _ENCODINGS if start.startswith(mark)), "utf-8-sig")
+    return io.TextIOWrapper(
+        _open_bytes(path), encoding=encoding, errors="surrogateescape", newline=newline
+    )
+
+
+def check_content(path: Path, *kinds: str) -> None:
+    """Raise PairsError for a file that by its first bytes is of another kind than `kinds`."""
+    start = _read_start(path)
+    for mark, name, advice in _FOREIGN:
+        if start.startswith(mark) and name not in kinds:
+            raise PairsError(f"{path} is {name}; {advice}")
+
+
+def damaged(path: Path, error: BaseException) -> PairsError:
+    """Return the error for a file that cannot be read to its end."""
+    return PairsError(f"{path} is damaged: {error}")
+
+
+def _open_bytes(path: Path) -> BinaryIO:
+    start = _read_start(path)
+    found = (opener for mark, opener in _UNPACKERS if start.startswith(mark))
+    opener = next(found, lambda path: path.open("rb"))
+    file: BinaryIO = opener(path)
+    return file
+
+
+def _open_zstd(path: Path) -> Any:
+    return io.BufferedReader(pa.input_stream(str(path), compression="zstd"))
+
+
+def _read_start(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(24)
+
+
+_UNPACKERS: tuple[tuple[bytes, Callable[[Path], Any]], ...] = (
+    (b"\x1f\x8b", gzip.open),
+    (b"BZh91AY&SY", bz2.open),
+    (b"\xfd7zXZ\x00", lzma.open),
+    (b"\x28\xb5\x2f\xfd", _open_zstd),
+)
