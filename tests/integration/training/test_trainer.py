@@ -47,6 +47,25 @@ def test_unclipped_norms_are_logged(fitter):
     assert norms[0] == norms[1]
 
 
+def test_steps_follow_limit_and_warm_up(fitter, monkeypatch):
+    """The optimizer gets gradients of at most the limit, and rates that rise over the warm-up."""
+    norms, rates, step = [], [], torch.optim.SGD.step
+
+    def record(self, *arguments, **options):
+        [group] = self.param_groups
+        grads = [part.grad.flatten() for part in group["params"] if part.grad is not None]
+        norms.append(float(torch.cat(grads).norm()))
+        rates.append(group["lr"])
+        return step(self, *arguments, **options)
+
+    monkeypatch.setattr(torch.optim.SGD, "step", record)
+    fields = {"optimizer": "sgd", "weight_decay": 0.0, "learning_rate": 0.01, "batch_size": 16}
+    fields |= {"max_grad_norm": 1e-3, "n_warmup_steps": 4, "schedule": "constant"}
+    fitter("run", configure(n_epochs=2, **fields))
+    assert norms == pytest.approx([1e-3] * 6, rel=1e-2)
+    assert rates == pytest.approx([0, 0.0025, 0.005, 0.0075, 0.01, 0.01])
+
+
 def test_one_process_uses_one_gpu(monkeypatch, tmp_path):
     """With several GPUs the Trainer would split packed batches, which cannot be split."""
     monkeypatch.setattr(transformers.TrainingArguments, "n_gpu", 2)
