@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 
 from tiewise.data.formats import read_pairs
+from tiewise.errors import PairsError
 
 WINNERS = {
     "one-hot": {
@@ -60,3 +61,16 @@ def test_winner_spelling_has_no_effect(tmp_path, winners, suffix):
             assert pairs["label"].tolist() == [0, 1, 2]
         for name in names:
             assert pairs[name].tolist() == [[text] for text in plain[name]]
+
+
+@pytest.mark.parametrize("winners", WINNERS)
+@pytest.mark.parametrize("spell", [json.dumps, str])
+def test_lists_next_to_plain_text_are_refused(winners, spell):
+    """Responses that are all lists next to plain prompts are refused by row, not taken as text."""
+    responses = {name: [spell(["x"]), spell(["y", "z"]), spell(["x"])] for name in ("a", "b")}
+    table = frame(winners, **{f"response_{side}": cells for side, cells in responses.items()})
+    with pytest.raises(PairsError, match=r"3 rows cannot be read[\s\S]*row 0 \(id=0\)"):
+        read_pairs(table)
+    table["response_b"] = "a text"
+    with pytest.raises(PairsError, match=r"3 rows cannot be read[\s\S]*row 0 \(id=0\)"):
+        read_pairs(table)

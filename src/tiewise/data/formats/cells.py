@@ -40,8 +40,7 @@ _SYSTEM_ROLES = ("system", "developer")
 _SIDES = {"user": 0, **dict.fromkeys(_SYSTEM_ROLES, 0), "assistant": 1}
 _SPEAKERS = {"Human": "user", "Assistant": "assistant"}
 _split_speakers = re.compile(r"(?:\A|\n\n)(Human|Assistant): ?").split
-_has_brackets = re.compile(r"\s*\[.*\]\s*", re.DOTALL).fullmatch
-_begins_with_object = re.compile(r"\s*(?:array\(|\[|\()*\s*\{").match
+_begins_with_object = re.compile(r"(?:array\(|\[|\()*\s*\{").match
 _finds_keys = [
     [re.compile(rf"""[{{,]\s*['"]?{key}['"]?\s*:""").search for key in keys]
     for keys in (("role", "content"), ("from", "value"))
@@ -117,7 +116,10 @@ def is_list(value: object) -> bool:
 
 def has_brackets(cell: object) -> bool:
     """Return whether a cell is a list, or text in the brackets of one."""
-    return _has_brackets(cell) is not None if isinstance(cell, str) else is_list(cell)
+    if not isinstance(cell, str):
+        return is_list(cell)
+    text = cell.strip()
+    return text.startswith("[") and text.endswith("]")
 
 
 def spells_messages(text: str) -> bool:
@@ -126,7 +128,7 @@ def spells_messages(text: str) -> bool:
     >>> spells_messages("[{'content': 'Hi', 'role': 'user'}]"), spells_messages('[{"a": 1}]')
     (True, False)
     """
-    return _begins_with_object(text) is not None and any(
+    return _begins_with_object(text.lstrip()) is not None and any(
         all(find(text) for find in finds) for finds in _finds_keys
     )
 
@@ -142,7 +144,10 @@ def json_cell(record: Record, name: str) -> Cell:
 
 def plain_cell(record: Record, name: str) -> Cell:
     """Return the one turn of a cell that is plain text; a null is a missing turn."""
-    return list_cell([as_turn(record[name], name)])
+    text = as_turn(record[name], name)
+    if text is not None and spells_messages(text):
+        raise PairsError(f"{name} is {shown(text)}, a list of messages; expected plain text")
+    return list_cell([text])
 
 
 def list_cell(value: Any) -> Cell:

@@ -17,8 +17,9 @@ import pandas as pd
 
 from tiewise.data.folds import derive_groups, merge_groups
 from tiewise.data.formats.cells import ONE_HOT_COLUMNS, Row, is_list, is_missing, read_labels, shown
+from tiewise.data.formats.layout import Layout, find_layout
 from tiewise.data.formats.parsed import ParsedRecord
-from tiewise.data.formats.records import FORMATS, Format, find_format
+from tiewise.data.formats.records import FORMATS, find_format
 from tiewise.data.formats.sources import Source, open_source
 from tiewise.data.labels import PROB_COLUMNS
 from tiewise.data.pairs import (
@@ -180,6 +181,7 @@ class _Opened(NamedTuple):
 
     name: str
     format: str
+    layout: Layout
     records: Iterator[ParsedRecord]
     labelled: bool | None
     on_error: OnError
@@ -192,14 +194,16 @@ def _open(
         raise PairsError(f"on_error is {on_error!r}; expected 'raise' or 'skip'")
     source = open_source(path)
     head = list(islice(source.records, _HEAD_ROWS))
+    first = [entry.values for entry in head if entry.problem is None]
     if format_name is None:
         if not source.columns:
             problem = head[0].problem if head else "there is no row"
             raise PairsError(f"{source.name}: row 0: {problem}")
-        records = [entry.values for entry in head]
-        format_name = find_format(source.name, source.columns, records)
+        format_name = find_format(source.name, source.columns, first)
     _check_format(source, format_name, labelled=labelled)
-    return _Opened(source.name, format_name, chain(head, source.records), labelled, on_error)
+    layout = find_layout(FORMATS[format_name].plain, first)
+    records = chain(head, source.records)
+    return _Opened(source.name, format_name, layout, records, labelled, on_error)
 
 
 def _check_format(source: Source, format_name: str, *, labelled: bool | None) -> None:
@@ -230,7 +234,7 @@ def _build(
     rejected: list[str] = []
     for position, entry in numbered:
         try:
-            rows += _read_rows(entry, FORMATS[opened.format], position, labelled=opened.labelled)
+            rows += _read_rows(entry, opened, position)
         except TiewiseError as error:
             rejected.append(f"{_name_row(entry, position)}: {error}")
     if rejected:
@@ -242,12 +246,12 @@ def _build(
     return pairs
 
 
-def _read_rows(
-    entry: ParsedRecord, known: Format, position: int, *, labelled: bool | None
-) -> list[Row]:
+def _read_rows(entry: ParsedRecord, opened: _Opened, position: int) -> list[Row]:
     if entry.problem is not None:
         raise PairsError(entry.problem)
-    rows: list[Row] = [{"id": position} | row for row in known.read(entry.values)]
+    known, labelled = FORMATS[opened.format], opened.labelled
+    record = opened.layout.apply(entry.values)
+    rows: list[Row] = [{"id": position} | row for row in known.read(record)]
     labels: Row = {"winner": None} if labelled is False else {}
     if labelled is not False and not known.is_choice:
         has_label = "label" in known.needs

@@ -125,14 +125,16 @@ class Format(NamedTuple):
     read: Callable[[Record], Iterator[Row]]
     needs: tuple[str, ...]
     excludes: tuple[str, ...] = ()
+    plain: tuple[str, ...] = ()
+    """Columns of plain text: the prompt and the two responses."""
     is_choice: bool = False
     """Whether the text columns name the winner; otherwise the winner has its own columns."""
 
 
 FORMATS = {
     "pairs": Format(_read_lists, COLUMNS),
-    "rewardbench": Format(read_rewardbench, ("id", "prompt", *_CHOICES, "subset"), is_choice=True),
-    "preference": Format(read_preference, _CHOICES, is_choice=True),
+    "rewardbench": Format(read_rewardbench, ("id", "prompt", *_CHOICES, "subset"), plain=("prompt", *_CHOICES), is_choice=True),
+    "preference": Format(read_preference, _CHOICES, plain=("prompt", *_CHOICES), is_choice=True),
     "mt_bench": Format(
         read_mt_bench,
         (*_CONVERSATIONS, "question_id", "judge", "turn"),
@@ -140,7 +142,7 @@ FORMATS = {
     ),
     "arena": Format(read_arena, _CONVERSATIONS),
     "kaggle": Format(_read_lists, COLUMNS[:4]),
-    "wsdm": Format(_read_plain, COLUMNS[:4]),
+    "wsdm": Format(_read_plain, COLUMNS[:4], plain=TEXT_COLUMNS),
 }
 """Every format by name; the first that fits is used. wsdm has plain text in place of lists."""
 

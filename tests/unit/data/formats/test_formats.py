@@ -202,7 +202,7 @@ class TestPlainText:
         text = kaggle_rows(row, header="id,prompt,response_a,response_b")
         with pytest.raises(PairsError, match=r"row 0.*prompt: .* expected a string"):
             read_pairs(written(tmp_path, text), labelled=False)
-        with pytest.raises(PairsError, match=r"row 0.*look like lists of turns"):
+        with pytest.raises(PairsError, match=r"row 0.*expected a list as strict JSON"):
             read_pairs(written(tmp_path, text), labelled=False, format="wsdm")
 
     def test_null_text_is_missing_turn(self):

@@ -88,9 +88,9 @@ def test_messages_as_json_text(record):
         key: value if isinstance(value, str) else json.dumps(value) for key, value in record.items()
     }
     assert_frame_equal(*(read_pairs(pd.DataFrame([row])) for row in (spelled, record)))
-    texts = {"prompt": "Say a list.", "chosen": '[{"a": 1}]', "rejected": "[{]"}
+    texts = {"prompt": "Say a list.", "chosen": '[{"a": 1}]', "rejected": "No: [{]"}
     found = read_pairs(pd.DataFrame([texts]))
-    assert {found["response_a"][0][0], found["response_b"][0][0]} == {'[{"a": 1}]', "[{]"}
+    assert {found["response_a"][0][0], found["response_b"][0][0]} == {'[{"a": 1}]', "No: [{]"}
 
 
 def test_rewardbench_1_is_read():
