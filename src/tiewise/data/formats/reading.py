@@ -19,7 +19,7 @@ from tiewise.data.folds import derive_groups, merge_groups
 from tiewise.data.formats.cells import ONE_HOT_COLUMNS, Row, is_list, is_missing, read_labels, shown
 from tiewise.data.formats.layout import Layout, find_layout
 from tiewise.data.formats.parsed import ParsedRecord
-from tiewise.data.formats.records import FORMATS, find_format
+from tiewise.data.formats.records import FORMATS, find_format, find_unread
 from tiewise.data.formats.sources import Source, open_source
 from tiewise.data.labels import PROB_COLUMNS
 from tiewise.data.pairs import (
@@ -77,9 +77,9 @@ def read_pairs(
     -------
     DataFrame
         A pairs table, one row for each pair in the order of the file. Its ``attrs`` are ``format``,
-        the format's name; ``rejected``, a list with one message for each skipped row; and
+        the format's name; ``rejected``, a list with one message for each skipped row;
         ``repaired``, the number of rows with lone surrogates in a text or an integer id that was
-        written as a float.
+        written as a float; and ``unread``, a list of the columns that the format does not read.
 
     Raises
     ------
@@ -156,6 +156,7 @@ def read_many(
             for why in table.attrs["rejected"]
         ],
         "repaired": sum(table.attrs["repaired"] for table in tables),
+        "unread": list(dict.fromkeys(name for table in tables for name in table.attrs["unread"])),
     }
     check_pairs(joined)
     return joined
@@ -182,6 +183,7 @@ class _Opened(NamedTuple):
     name: str
     format: str
     layout: Layout
+    unread: list[str]
     records: Iterator[ParsedRecord]
     labelled: bool | None
     on_error: OnError
@@ -203,7 +205,8 @@ def _open(
     _check_format(source, format_name, labelled=labelled)
     layout = find_layout(FORMATS[format_name].plain, first)
     records = chain(head, source.records)
-    return _Opened(source.name, format_name, layout, records, labelled, on_error)
+    unread = find_unread(format_name, source.columns)
+    return _Opened(source.name, format_name, layout, unread, records, labelled, on_error)
 
 
 def _check_format(source: Source, format_name: str, *, labelled: bool | None) -> None:
@@ -240,9 +243,11 @@ def _build(
     if rejected:
         _report(opened, rejected)
     n_repaired = _repair_ids(rows, are_others_integral)
+    unread = [*opened.unread, *chain.from_iterable(row.pop("unread", ()) for row in rows)]
     names = dict.fromkeys(chain(COLUMNS[:4], *rows))
     pairs = build_pairs({name: [row.get(name) for row in rows] for name in names})
     pairs.attrs = {"format": opened.format, "rejected": rejected, "repaired": n_repaired}
+    pairs.attrs["unread"] = list(dict.fromkeys(unread))
     return pairs
 
 

@@ -13,6 +13,7 @@ from itertools import product, takewhile
 from typing import Any, NamedTuple
 
 from tiewise.data.formats.cells import (
+    ONE_HOT_COLUMNS,
     Exchanges,
     Message,
     Record,
@@ -33,6 +34,8 @@ from tiewise.data.formats.cells import (
     spells_messages,
     split_messages,
 )
+from tiewise.data.formats.sources import parse_json
+from tiewise.data.labels import PROB_COLUMNS
 from tiewise.data.pairs import COLUMNS, FURTHER_WORDS, TEXT_COLUMNS, WORD_COLUMNS
 from tiewise.data.parse import Cell
 from tiewise.errors import PairsError
@@ -110,13 +113,14 @@ def read_rewardbench(record: Record) -> Iterator[Row]:
         yield from (row | source for row in read_preference(record))
         return
     chosen, rejected = (_read_responses(record, name) for name in _CHOICES)
-    models = _read_models(record, len(chosen) + len(rejected))
-    prompt = list_cell([record["prompt"]])
-    for (i, right), (j, wrong) in product(enumerate(chosen), enumerate(rejected)):
-        pair_models = [models[i], models[len(chosen) + j]]
+    models = _read_models(record, len(chosen.turns) + len(rejected.turns))
+    prompt = plain_cell(record, "prompt")
+    is_repaired = any(cell.is_repaired for cell in (prompt, chosen, rejected))
+    unread = {} if models or is_missing(record.get("models")) else {"unread": ["models"]}
+    for (i, right), (j, wrong) in product(enumerate(chosen.turns), enumerate(rejected.turns)):
+        pair_models = [models[i], models[len(chosen.turns) + j]] if models else [None, None]
         row = _order_responses(prompt.turns, [[right], [wrong]], pair_models)
-        row |= {"id": f"{record['id']}/{i}/{j}", "is_repaired": prompt.is_repaired}
-        yield row | source
+        yield row | source | unread | {"id": f"{record['id']}/{i}/{j}", "is_repaired": is_repaired}
 
 
 class Format(NamedTuple):
@@ -125,26 +129,47 @@ class Format(NamedTuple):
     read: Callable[[Record], Iterator[Row]]
     needs: tuple[str, ...]
     excludes: tuple[str, ...] = ()
+    reads: tuple[str, ...] = ()
+    """All columns that reach the pairs table, where a source has them."""
     plain: tuple[str, ...] = ()
     """Columns of plain text: the prompt and the two responses."""
     is_choice: bool = False
     """Whether the text columns name the winner; otherwise the winner has its own columns."""
 
 
+_LABELS = (*ONE_HOT_COLUMNS, "winner", *PROB_COLUMNS)
+_FLAT = (*COLUMNS[:4], *_WORDS, "weight", *_LABELS)
+_ARENA = (*_CONVERSATIONS, *_ARENA_WORDS, "weight", *_LABELS)
+_TRL = ("id", "prompt", *_CHOICES, "chosen_model", "rejected_model", *_CHOICE_WORDS, "weight")
+
 FORMATS = {
-    "pairs": Format(_read_lists, COLUMNS),
-    "rewardbench": Format(read_rewardbench, ("id", "prompt", *_CHOICES, "subset"), plain=("prompt", *_CHOICES), is_choice=True),
-    "preference": Format(read_preference, _CHOICES, plain=("prompt", *_CHOICES), is_choice=True),
+    "pairs": Format(_read_lists, COLUMNS, reads=(*_FLAT, "label")),
+    "rewardbench": Format(
+        read_rewardbench,
+        ("id", "prompt", *_CHOICES, "subset"),
+        reads=(*_TRL, "subset", "models"),
+        plain=("prompt", *_CHOICES),
+        is_choice=True,
+    ),
+    "preference": Format(
+        read_preference, _CHOICES, reads=_TRL, plain=("prompt", *_CHOICES), is_choice=True
+    ),
     "mt_bench": Format(
         read_mt_bench,
         (*_CONVERSATIONS, "question_id", "judge", "turn"),
         excludes=("anony", "tstamp", "language"),
+        reads=(*_ARENA, "turn"),
     ),
-    "arena": Format(read_arena, _CONVERSATIONS),
-    "kaggle": Format(_read_lists, COLUMNS[:4]),
-    "wsdm": Format(_read_plain, COLUMNS[:4], plain=TEXT_COLUMNS),
+    "arena": Format(read_arena, _CONVERSATIONS, reads=(*_ARENA, "id", "question_id")),
+    "kaggle": Format(_read_lists, COLUMNS[:4], reads=_FLAT),
+    "wsdm": Format(_read_plain, COLUMNS[:4], reads=_FLAT, plain=TEXT_COLUMNS),
 }
 """Every format by name; the first that fits is used. wsdm has plain text in place of lists."""
+
+
+def find_unread(name: str, columns: Sequence[str]) -> list[str]:
+    """Return the columns of a source that the format with this name does not read."""
+    return [column for column in columns if column not in FORMATS[name].reads]
 
 
 def find_format(name: str, columns: Sequence[str], records: Iterable[Record]) -> str:
@@ -260,13 +285,19 @@ def _digest(turns: list[Turns]) -> bytes:
     return hashlib.blake2b(json.dumps(turns).encode(), digest_size=16).digest()
 
 
-def _read_responses(record: Record, name: str) -> Turns:
+def _read_responses(record: Record, name: str) -> Cell:
     if not is_list(record[name]) or not len(record[name]):
         raise PairsError(f"{name} is {shown(record[name])}; expected a list of responses")
-    return list_cell(record[name]).turns
+    return list_cell(record[name])
 
 
 def _read_models(record: Record, n: int) -> list[str | None]:
+    """Return the names of `n` models, or an empty list if the cell does not hold as many."""
     models: Any = record.get("models")
+    if isinstance(models, str):
+        try:
+            models = parse_json(models)
+        except ValueError:
+            return []
     is_known = is_list(models) and len(models) == n
-    return [as_word(model) for model in models] if is_known else [None] * n
+    return [as_word(model) for model in models] if is_known else []

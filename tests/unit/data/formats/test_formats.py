@@ -80,7 +80,12 @@ class TestKaggle:
         assert pairs["model_a"].tolist() == ["gpt", "gpt", "null"]
         assert pairs[["language", "source"]].isna().all(axis=None)
         assert pairs["group"][0] == pairs["group"][2] != pairs["group"][1]
-        assert pairs.attrs == {"format": "kaggle", "rejected": [], "repaired": 0}
+        assert pairs.attrs == {
+            "format": "kaggle",
+            "rejected": [],
+            "repaired": 0,
+            "unread": [],
+        }
 
     def test_unlabelled_ignores_winners(self, tmp_path):
         """A test file has no winners; those of a training file are ignored with labelled=False."""
