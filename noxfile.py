@@ -53,7 +53,8 @@ FIRST_COMMANDS = (
 )
 """Commands to run without extras: arguments, exit status, and a part of the message."""
 PARALLEL = ("-n", "auto")
-PARALLEL_FILES = (*PARALLEL, "--dist", "loadfile")  # tests of a file share fixtures
+PARALLEL_FILES = (*PARALLEL, "--dist", "loadfile", "--no-loadscope-reorder")
+"""Tests of a file share fixtures, and the slowest files come first (see their conftest.py)."""
 SINGLE_THREAD = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 
 
@@ -99,7 +100,7 @@ def minimums(session: nox.Session) -> None:
 def integration(session: nox.Session) -> None:
     """Run the tests that need torch on a CPU, with small pretrained models."""
     install_with_torch(session, "test", small_weights=True)
-    options = (*PARALLEL_FILES, "--no-loadscope-reorder", *session.posargs)
+    options = (*PARALLEL_FILES, *session.posargs)
     session.run("pytest", "tests/integration", *options, env=SINGLE_THREAD)
 
 

@@ -71,6 +71,10 @@ JOBS = {
     "predict swap": "predict --run shaped --data train.csv --out swap.csv --swap",
     "predict baseline": "predict --run counted --data shaped.csv --out counted.csv",
 }
+SLOW_JOBS = ("fit shaped", "fit quickstart", "predict tiny", "predict swap")
+"""Jobs of a minute together; only the full campaign runs them."""
+SLOW_RESULTS = ("oof shaped", "oof quick", "predicted tiny", "predicted swap")
+"""Names of the numbers that the slow jobs give."""
 RUNS = ["counted", "other", "sbaseline", "small", "shaped", "quick"]
 PREDICTIONS = ["tiny", "swap", "counted"]
 
@@ -96,13 +100,14 @@ def write_shaped(path: Path, *, n: int = 200) -> None:
     pd.DataFrame(rows, columns=columns).to_csv(path, index=False)
 
 
-def collect() -> dict[str, Any]:
-    """Run every job in the current folder and return its numbers, by name."""
+def collect(*, with_slow: bool = True) -> dict[str, Any]:
+    """Run the jobs in the current folder and return their numbers, by name."""
     from tiewise.cli import main
 
     write_shaped(Path("shaped.csv"))
     found: dict[str, Any] = {"machine": digest_arithmetic()}
-    for name, line in JOBS.items():
+    jobs = {name: line for name, line in JOBS.items() if with_slow or name not in SLOW_JOBS}
+    for name, line in jobs.items():
         printed = io.StringIO()
         with contextlib.redirect_stdout(printed):
             status = main(line.split())
@@ -110,12 +115,13 @@ def collect() -> dict[str, Any]:
         if "--json" in line:
             found[name] = json.loads(printed.getvalue())
     found["train.csv"] = digest(Path("train.csv").read_bytes())
-    for run in RUNS:
+    left_out = () if with_slow else SLOW_RESULTS
+    for run in (run for run in RUNS if f"oof {run}" not in left_out):
         fold_or_run = Path("artifacts", "runs", run)
         paths = [fold_or_run / "oof.parquet", fold_or_run / "fold0" / "oof.parquet"]
         table = pd.read_parquet(next(path for path in paths if path.is_file()))
         found[f"oof {run}"] = table.sort_values("id")[PROBS].to_numpy().round(15).tolist()
-    for name in PREDICTIONS:
+    for name in (name for name in PREDICTIONS if f"predicted {name}" not in left_out):
         found[f"predicted {name}"] = pd.read_csv(f"{name}.csv")[PROBS].to_numpy().tolist()
     return found | token_ids()
 

@@ -4,13 +4,7 @@ import pytest
 
 from fitting import Fitter
 
-LONGEST = (
-    "test_frozen.py",
-    "test_processes.py",
-    "test_fit.py",
-    "test_streaming.py",
-    "test_backbones.py",
-)
+LONGEST = ("test_processes.py", "test_fit.py", "test_streaming.py", "test_backbones.py")
 
 
 def pytest_collection_modifyitems(items):

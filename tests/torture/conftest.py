@@ -7,6 +7,13 @@ import pytest
 from faults import fit, outcome
 from tiewise.data.simulation.simulate import simulate, write_simulation
 
+LONGEST = ("test_kills.py", "test_damage.py", "test_frozen.py")
+
+
+def pytest_collection_modifyitems(items):
+    """Run the slowest files first, so that parallel workers finish together."""
+    items.sort(key=lambda item: item.path.name not in LONGEST)
+
 
 @pytest.fixture(scope="session")
 def workplace(tmp_path_factory):
