@@ -42,7 +42,7 @@ AnyRunName = Annotated[
 ]
 Predictions = Annotated[
     Path | None,
-    tyro.conf.arg(help="Table with id, prob_a, prob_b, prob_tie (csv, parquet, jsonl)."),
+    tyro.conf.arg(help="File with id, prob_a, prob_b, prob_tie, or a Kaggle submission."),
 ]
 DEFAULT_PRESET = "quickstart"
 _SWAP = {"--swap": ["--swap", "True"], "--no-swap": ["--swap", "False"]}

@@ -212,7 +212,7 @@ def test_arrow_files_are_read(tmp_path):
 @pytest.mark.parametrize("command", ["audit", "convert"])
 def test_no_readable_row_is_an_error(tmp_path, tiewise, command):
     """The exit status is 2 when every row was rejected, and the first rows are named."""
-    (tmp_path / "t.csv").write_text(as_text().replace('"[', '"('))
+    (tmp_path / "t.csv").write_text(frame().assign(winner_model_b=1).to_csv(index=False))
     words = {"audit": (), "convert": ("--out", "o.csv", "--on-error", "skip")}[command]
     found = tiewise(command, "t.csv", *words)
     assert found.status == 2

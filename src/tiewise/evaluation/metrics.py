@@ -14,6 +14,7 @@ import numpy.typing as npt
 import pandas as pd
 from scipy.stats import rankdata, t
 
+from tiewise.data.ids import id_key
 from tiewise.errors import ScoresError
 from tiewise.evaluation.intervals import (
     FloatArray,
@@ -50,7 +51,8 @@ def check_labels(labels: npt.ArrayLike) -> IntArray:
 def check_probs(probs: npt.ArrayLike, n_rows: int, name: str = "probs") -> npt.NDArray[Any]:
     """Return `probs` as floating-point probabilities (n_rows, 3), or raise ScoresError.
 
-    They are not renormalised. Every row must sum to one within 1e-4; the message names the rows.
+    They are not renormalised. Every row must sum to one within 1e-4, or the precision of float16;
+    the message names the rows.
     """
     values = np.asarray(probs)
     if values.shape != (n_rows, N_CLASSES):
@@ -63,7 +65,8 @@ def check_probs(probs: npt.ArrayLike, n_rows: int, name: str = "probs") -> npt.N
     with np.errstate(invalid="ignore"):
         outside = np.flatnonzero(~((values >= 0) & (values <= 1)).all(1))
         total = values.astype(np.float64).sum(1)
-        unsummed = np.flatnonzero(np.abs(total - 1) > SUM_TOLERANCE)
+        tolerance = max(SUM_TOLERANCE, float(np.finfo(values.dtype).eps))
+        unsummed = np.flatnonzero(np.abs(total - 1) > tolerance)
     if len(outside):
         raise ScoresError(
             f"{name} is not a number in [0, 1] in {len(outside)} rows, the first at "
@@ -72,7 +75,7 @@ def check_probs(probs: npt.ArrayLike, n_rows: int, name: str = "probs") -> npt.N
         )
     if len(unsummed):
         raise ScoresError(
-            f"{name} does not sum to 1 within {SUM_TOLERANCE} in {len(unsummed)} rows, the first "
+            f"{name} does not sum to 1 within {tolerance:.2g} in {len(unsummed)} rows, the first "
             f"at {list_rows(unsummed)} (sum {total[unsummed[0]]:.6g}). If the probabilities were "
             "rounded, divide each row by its sum first."
         )
@@ -80,11 +83,14 @@ def check_probs(probs: npt.ArrayLike, n_rows: int, name: str = "probs") -> npt.N
 
 
 def find_ids(wanted: pd.Series, ids: pd.Series, *, name: str) -> IntArray:
-    """Return the position of each of the `wanted` ids in `ids`, compared as text: int64 (n,).
+    """Return the position of each of the `wanted` ids in `ids`: int64 (n,).
 
+    Ids are compared as text or, where some are missing then, as integers: 1, "1" and 1.0 are equal.
     Raises ScoresError if an id repeats or is missing in `ids`, a column of the table called `name`.
     """
     index, searched = pd.Index(ids.astype(str)), pd.Index(wanted.astype(str))
+    if not searched.isin(index).all():
+        index, searched = index.map(id_key), searched.map(id_key)
     if not index.is_unique:
         repeated = ", ".join(index[index.duplicated()].unique()[:5])
         raise ScoresError(f"{name} has an id more than once: {repeated}; ids must be unique.")

@@ -6,12 +6,17 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from tiewise.config import DataConfig
 from tiewise.data.formats import read_many
+from tiewise.data.formats.cells import ONE_HOT_COLUMNS, is_missing, parse_number, shown
+from tiewise.data.formats.parsed import ParsedRecord
+from tiewise.data.formats.sources import open_source
+from tiewise.data.ids import read_id
 from tiewise.data.labels import PROB_COLUMNS
 from tiewise.errors import RunError, ScoresError
 from tiewise.evaluation.metrics import find_ids
@@ -75,11 +80,12 @@ def load_run_predictions(run: RunFolder, data: Sequence[str] = ()) -> LabelledPr
 
 
 def load_file_predictions(data: Sequence[str], predictions_path: Path) -> LabelledPredictions:
-    """Join a csv, parquet or jsonl file of predictions with labelled pairs by id.
+    """Join a file of predictions, in any format of data, with labelled pairs by id.
 
     Its columns are id, prob_a, prob_b, prob_tie and optionally ``prob_*_given`` and
-    ``prob_*_swapped``, the probabilities of each order, both in A and B of the pair. ScoresError is
-    raised when a column is missing, an id repeats, or a labelled row has no prediction.
+    ``prob_*_swapped``, the probabilities of each order, both in A and B of the pair; or those of a
+    Kaggle submission and no others. ScoresError is raised when a column is missing, a cell is no
+    number, an id repeats, or a labelled row has no prediction.
     """
     config = DataConfig(data=tuple(map(str, data)))
     dataset = load_dataset(config)
@@ -113,25 +119,36 @@ def score_rewardbench_file(data: Sequence[str], predictions_path: Path) -> Rewar
 
 
 def _read_predictions(path: Path) -> pd.DataFrame:
-    # In csv files, ids such as `null` and `NA` are text, as they are in files of pairs.
-    readers = {
-        ".csv": lambda: pd.read_csv(path, dtype=str, keep_default_na=False),
-        ".parquet": lambda: pd.read_parquet(path),
-        ".jsonl": lambda: pd.read_json(path, lines=True, dtype={"id": str}, precise_float=True),
-    }
-    if path.suffix not in readers:
-        raise ScoresError(f"suffix of {path} is {path.suffix!r}; expected {', '.join(readers)}.")
-    try:
-        table = readers[path.suffix]()
-    except (OSError, ValueError) as error:
-        raise ScoresError(f"{path} cannot be read: {error}.") from error
-    missing = [name for name in ["id", *PROB_COLUMNS] if name not in table.columns]
+    """Return ids as text, and probabilities as float64, of a file in any format of `--data`."""
+    source = open_source(path)
+    names = _name_columns(path, source.columns)
+    rows = [
+        _read_row(f"{path}, row {row}", entry, names) for row, entry in enumerate(source.records)
+    ]
+    return pd.DataFrame(rows, columns=["id", *names.values()])
+
+
+def _name_columns(path: Path, columns: Sequence[str]) -> dict[str, str]:
+    """Return our name of each column to read; those of a submission are the winners'."""
+    if set(columns) == {"id", *ONE_HOT_COLUMNS}:
+        return dict(zip(ONE_HOT_COLUMNS, PROB_COLUMNS, strict=True))
+    missing = [name for name in ["id", *PROB_COLUMNS] if name not in columns]
     if missing:
-        found = ", ".join(map(str, table.columns))
+        found = ", ".join(columns)
         raise ScoresError(f"columns of {path} are {found}; {', '.join(missing)} are missing.")
-    for name in [name for name in (*PROB_COLUMNS, *_OPTIONAL) if name in table]:
-        try:
-            table[name] = table[name].replace("", None).astype(np.float64)
-        except (TypeError, ValueError) as error:
-            raise ScoresError(f"{name} of {path} is not numeric: {error}.") from error
-    return table
+    return {name: name for name in [*PROB_COLUMNS, *_OPTIONAL] if name in columns}
+
+
+def _read_row(where: str, entry: ParsedRecord, names: dict[str, str]) -> dict[str, Any]:
+    if entry.problem is not None:
+        raise ScoresError(f"{where} {entry.problem}.")
+    if is_missing(entry.values["id"]):
+        raise ScoresError(f"{where}: id is missing.")
+    row: dict[str, Any] = {"id": read_id(entry.values["id"])}
+    for theirs, ours in names.items():
+        cell = entry.values[theirs]
+        number = np.nan if is_missing(cell) else parse_number(cell)
+        if number is None:
+            raise ScoresError(f"{theirs} of {where}, is not numeric: {shown(cell)}.")
+        row[ours] = number
+    return row

@@ -312,8 +312,8 @@ def _count_rows(path: Path) -> int:
 
 def _write_csv(tables: Iterable[pd.DataFrame], path: Path) -> int:
     n_rows = 0
-    for table in tables:
-        table.to_csv(path, mode="a", header=n_rows == 0, index=False, lineterminator="\n")
+    for place, table in enumerate(tables):
+        table.to_csv(path, mode="a", header=place == 0, index=False, lineterminator="\n")
         n_rows += len(table)
     return n_rows
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import functools
 import logging
-import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain, islice
 from pathlib import Path
@@ -16,11 +15,12 @@ from typing import Any, Literal, NamedTuple
 import pandas as pd
 
 from tiewise.data.folds import derive_groups, merge_groups
-from tiewise.data.formats.cells import ONE_HOT_COLUMNS, Row, is_list, is_missing, read_labels, shown
+from tiewise.data.formats.cells import ONE_HOT_COLUMNS, Row, is_missing, read_labels
 from tiewise.data.formats.layout import Layout, find_layout
 from tiewise.data.formats.parsed import ParsedRecord
 from tiewise.data.formats.records import FORMATS, find_format, find_unread
 from tiewise.data.formats.sources import Source, open_source
+from tiewise.data.ids import as_integer, is_plain, read_id
 from tiewise.data.labels import PROB_COLUMNS
 from tiewise.data.pairs import (
     COLUMNS,
@@ -46,7 +46,7 @@ _SKIP = (
     "To leave such rows out: tiewise convert with --on-error skip writes a file of the others; fit "
     "takes this flag too, and read_pairs on_error='skip'."
 )
-_is_integral = re.compile(r"-?(?:0|[1-9][0-9]{0,14})(?:\.0*)?").fullmatch
+_ID_COLUMNS = ("id", "question_id")
 
 
 def read_pairs(
@@ -110,7 +110,7 @@ def read_chunks(
     opened = _open(path, format, labelled=labelled, on_error=on_error)
     numbered = enumerate(opened.records)
     # `1.0` is the integer 1 only if every id of the file is an integer.
-    are_integral = functools.cache(lambda: all(map(_is_integral, _written_ids(path))))
+    are_integral = functools.cache(lambda: all(map(_is_integer, _written_ids(path))))
     while chunk := list(islice(numbered, size)):
         yield functools.partial(_build, opened, chunk, are_integral)
 
@@ -263,12 +263,9 @@ def _read_rows(entry: ParsedRecord, opened: _Opened, position: int) -> list[Row]
         labels = read_labels(entry.values, has_label=has_label, is_required=bool(labelled))
     for row in rows:
         row.update(labels)
-        if is_list(row["id"]) or isinstance(row["id"], dict):
-            raise PairsError(f"id is {shown(row['id'])}; expected a number or text")
         if is_missing(row["id"]):
             raise PairsError("id is missing")
-        if isinstance(row["id"], str):
-            row["id"] = repair_text(row["id"])
+        row["id"] = read_id(row["id"])
     return rows
 
 
@@ -295,17 +292,23 @@ def _has_no_winner(why: str) -> bool:
 
 
 def _written_ids(path: Any) -> Iterator[str]:
-    return (str(entry.values.get("id")) for entry in open_source(path).records)
+    source = open_source(path)
+    name = next((name for name in _ID_COLUMNS if name in source.columns), "id")
+    return (str(entry.values.get(name)) for entry in source.records)
+
+
+def _is_integer(word: str) -> bool:
+    return as_integer(word) is not None
 
 
 def _repair_ids(rows: list[Row], are_others_integral: Callable[[], bool]) -> int:
     """Make integers of integer ids written as floats; return how many rows were repaired."""
-    words = [str(row["id"]) for row in rows]
-    has_floats = any("." in word for word in words)
-    if all(map(_is_integral, words)) and (not has_floats or are_others_integral()):
-        for row, word in zip(rows, words, strict=True):
-            row["is_repaired"] |= "." in word
-            row["id"] = int(word.partition(".")[0])
+    has_floats = not all(is_plain(row["id"]) for row in rows)
+    integers = [as_integer(row["id"]) for row in rows]
+    if has_floats and None not in integers and are_others_integral():
+        for row, integer in zip(rows, integers, strict=True):
+            row["is_repaired"] |= not is_plain(row["id"])
+            row["id"] = integer
     return sum(row.pop("is_repaired") for row in rows)
 
 

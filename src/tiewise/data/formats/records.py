@@ -35,6 +35,7 @@ from tiewise.data.formats.cells import (
     split_messages,
 )
 from tiewise.data.formats.sources import parse_json
+from tiewise.data.ids import id_key, read_id
 from tiewise.data.labels import PROB_COLUMNS
 from tiewise.data.pairs import COLUMNS, FURTHER_WORDS, TEXT_COLUMNS, WORD_COLUMNS
 from tiewise.data.parse import Cell
@@ -120,7 +121,9 @@ def read_rewardbench(record: Record) -> Iterator[Row]:
     for (i, right), (j, wrong) in product(enumerate(chosen.turns), enumerate(rejected.turns)):
         pair_models = [models[i], models[len(chosen.turns) + j]] if models else [None, None]
         row = _order_responses(prompt.turns, [[right], [wrong]], pair_models)
-        yield row | source | unread | {"id": f"{record['id']}/{i}/{j}", "is_repaired": is_repaired}
+        name = id_key(read_id(record["id"]))
+        row |= {"id": f"{name}/{i}/{j}", "is_repaired": is_repaired}
+        yield row | source | unread
 
 
 class Format(NamedTuple):
