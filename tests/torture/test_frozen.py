@@ -25,6 +25,25 @@ CHANGES: dict[str, str] = {
     "evaluate tiny": "draws of its intervals follow from the last digits of `oof small`",
 }
 """Paths of values that differ on purpose, with the reason."""
+REFERENCES = ("bayes", "class_prior", "length_only", "uniform")
+CHANGES |= {
+    f"evaluate baseline/{model}{metric}/{end}": "shares have Wilson intervals, which keep a width"
+    for model in ("", *(f"baselines/{name}/" for name in REFERENCES))
+    for metric in ("accuracy", "decisive_accuracy", "macro_f1", "auc")
+    for end in ("low", "high")
+    # These are one half, whatever the labels are, and their interval has no width.
+    if (model, metric)
+    not in [("baselines/uniform/", name) for name in ("decisive_accuracy", "auc")]
+}
+CHANGES |= {
+    f"evaluate baseline/{model}ece": "the key is now the L1 error that has this name"
+    for model in ("", *(f"baselines/{name}/" for name in REFERENCES))
+}
+CHANGES |= {
+    f"evaluate baseline/human_agreement/{metric}/{end}": "two groups leave a share open"
+    for metric in ("agreement", "majority_agreement")
+    for end in ("low", "high")
+}
 RENAMED = {
     "/conversations": "/prompt groups",
     "rows of one conversation": "rows with a shared prompt group",

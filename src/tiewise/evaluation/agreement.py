@@ -102,7 +102,7 @@ def agreement_of_votes(votes: pd.DataFrame, **options: Unpack[BootstrapOptions])
     codes, labels = codes[is_shared], labels[is_shared]
     terms = _vote_terms(labels, counts[codes])
     sums = group_rows(known["group"].to_numpy()[is_shared], terms).sums(terms)
-    intervals = [each.clip(0, 1) for each in bootstrap(sums, _ratios, **options).intervals()]
+    intervals = bootstrap(sums, _ratios, **options).share_intervals(sums[:, [1, 3, 1]])
     return HumanAgreement(len(codes), len(np.unique(codes)), len(sums), *intervals)
 
 

@@ -3,8 +3,8 @@
 Rows of one prompt group are not independent, so groups are resampled. Every statistic is a smooth
 function of *totals*: sums over rows, added up within each group first. The interval is symmetric:
 each resample's deviation is divided by its own standard error, from the jackknife influences of its
-groups. From 20 groups on, of the methods compared in
-``benchmarks/coverage.md``, its coverage is closest to the nominal level.
+groups. Values in [0, 1], such as shares, have Wilson intervals instead, because resamples of a
+share near 0 or 1 hardly differ. ``benchmarks/coverage.md`` has the coverage of all of them.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class Interval:
     """A value and its confidence interval.
 
     NaN means not defined: a share of no rows has no value, and a single group has a value but no
-    interval.
+    interval. A value that is NaN within an interval is only known to be below the high end.
     """
 
     value: float
@@ -62,7 +62,7 @@ class Interval:
     def __format__(self, specification: str) -> str:
         specification = specification or ".4f"
         if math.isnan(self.value):
-            return "not defined"
+            return "not defined" if math.isnan(self.high) else f"< {self.high:{specification}}"
         value, low, high = (format(end, specification) for end in vars(self).values())
         return f"{value} [{low}, {high}]" if math.isfinite(self.low) else f"{value} [unknown]"
 
@@ -211,6 +211,38 @@ class Bootstrap:
         scale = _nan_quantile(self.deviations, self.confidence_level)
         ends = zip(self.values, scale * self.standard_errors, strict=True)
         return [Interval(float(v), float(v - half), float(v + half)) for v, half in ends]
+
+    def share_intervals(self, counts: FloatArray) -> list[Interval]:
+        """Return one Wilson interval per value, where the values are shares in [0, 1].
+
+        `counts`, (n_groups, n_values), are the rows (or their weights) in each group that each
+        share is a mean over. The number of trials in Wilson's interval is the effective one, at
+        which independent rows have the standard error of the share; where all rows are right, or
+        none, it is Kish's effective number of groups. The quantile is Student's t, for one less
+        than the number of groups with rows. After Franco, Little, Louis and Slud (2019),
+        Comparative study of confidence intervals for proportions in complex sample surveys,
+        Journal of Survey Statistics and Methodology 7, 334-364.
+
+        >>> sums = np.column_stack([np.r_[np.ones(49), 0], np.ones(50)])
+        >>> f"{bootstrap(sums, mean_of_sums).share_intervals(sums[:, 1:])[0]:.2f}"
+        '0.98 [0.89, 1.00]'
+        """
+        share, error = np.clip(self.values, 0, 1), self.standard_errors
+        degrees = np.maximum((counts > 0).sum(0) - 1, 1)
+        quantile = t.ppf((1 + self.confidence_level) / 2, degrees)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            kish = counts.sum(0) ** 2 / (counts**2).sum(0)
+            spread = share * (1 - share)
+            # The squared quantile over the effective number of trials.
+            shrinkage = quantile**2 * np.where(spread > 0, error**2 / spread, 1 / kish)
+            centre = (share + shrinkage / 2) / (1 + shrinkage)
+            half = np.sqrt(shrinkage * (spread + shrinkage / 4)) / (1 + shrinkage)
+            half = np.where(np.isnan(error), np.nan, half)
+        # Rounding must not leave a share of exactly 0 or 1 outside its interval.
+        low = np.minimum(np.clip(centre - half, 0, 1), self.values)
+        high = np.maximum(np.clip(centre + half, 0, 1), self.values)
+        ends = zip(self.values.tolist(), low.tolist(), high.tolist(), strict=True)
+        return [Interval(*each) for each in ends]
 
     def p_values(self, degrees_of_freedom: npt.ArrayLike) -> FloatArray:
         """Return two-sided p-values of the hypothesis that a value is zero, (n_values,).

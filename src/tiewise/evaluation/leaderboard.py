@@ -16,7 +16,6 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 from scipy.sparse.csgraph import connected_components
-from scipy.stats import kendalltau
 
 from tiewise.data.labels import PROB_COLUMNS
 from tiewise.data.parse import count_characters
@@ -196,9 +195,13 @@ def _board(models: list[str], fit: Fit, drawn: FloatArray, confidence_level: flo
 
 
 def _agreement(observed: FloatArray, predicted: FloatArray, confidence_level: float) -> Interval:
-    """Return Kendall's tau of strengths, (1 + n_resamples, n_models) each."""
-    taus = [kendalltau(*both).statistic for both in zip(observed, predicted, strict=True)]
-    return _intervals(np.array(taus)[:, None], confidence_level)[0].clip(-1, 1)
+    """Return Kendall's tau-b of strengths, (1 + n_resamples, n_models) each."""
+    above, below = np.triu_indices(observed.shape[1], 1)
+    orders = [np.sign(of[:, above] - of[:, below]) for of in (observed, predicted)]
+    n_ordered = np.sqrt(np.prod([np.abs(order).sum(1) for order in orders], axis=0))
+    with np.errstate(invalid="ignore"):
+        taus = (orders[0] * orders[1]).sum(1) / n_ordered
+    return _intervals(taus[:, None], confidence_level)[0].clip(-1, 1)
 
 
 def _intervals(drawn: FloatArray, confidence_level: float) -> list[Interval]:

@@ -1,4 +1,4 @@
-"""Metrics of single rows, the calibration error, and checks of labels and probabilities.
+"""Metrics of single rows, calibration errors, and checks of labels and probabilities.
 
 A metric is a sum over rows wherever possible, because sums can be resampled thousands of times.
 """
@@ -168,51 +168,89 @@ def area_components(labels: IntArray, probs: npt.NDArray[Any]) -> FloatArray:
 
 
 def confidence_bins(confidence: npt.NDArray[Any], n_bins: int) -> IntArray:
-    """Assign each row to one of at most `n_bins` bins of equal mass; equal values share a bin.
+    """Assign each row to one of at most `n_bins` bins of nearly equal mass; equal values share one.
 
-    >>> confidence_bins(np.array([0.4, 0.9, 0.5, 0.4]), 2)
-    array([0, 1, 1, 0])
+    Up to `n_bins` different values are a bin each, so a frequent value is not merged with others.
+
+    >>> confidence_bins(np.array([0.4, 0.4, 0.4, 0.9]), 2)
+    array([0, 0, 0, 1])
+    >>> confidence_bins(np.array([0.4, 0.9, 0.5, 0.8]), 2)
+    array([0, 1, 0, 1])
     """
-    edges = np.unique(np.quantile(confidence, np.arange(1, n_bins) / n_bins))
-    return np.searchsorted(edges, confidence, side="right").astype(np.int64)
+    values, place = np.unique(confidence, return_inverse=True)
+    if len(values) <= n_bins:
+        return np.asarray(place, dtype=np.int64)
+    # The mean rank of equal values is above zero and below the number of rows.
+    middle = (rankdata(confidence) - 0.5) / len(confidence)
+    return np.asarray(middle * n_bins, dtype=np.int64)
 
 
-def calibration_error(
+def expected_calibration_error(
+    labels: IntArray, probs: npt.NDArray[Any], grouped: GroupedRows, confidence_level: float
+) -> Interval:
+    """Return the expected calibration error (ECE) of the top label, in [0, 1].
+
+    The mean absolute gap between confidence (the largest of the three probabilities) and accuracy,
+    over 15 bins of equal width that include their upper end (Naeini, Cooper and Hauskrecht, 2015;
+    Guo, Pleiss, Sun and Weinberger, 2017). Noise makes it too large: a calibrated model has a
+    positive value. The interval accounts for that. Its low end is lower by the largest expectation
+    of the noise, which it has for a calibrated model; its half width is Student's t times the
+    standard error of a sum of the bins' gaps, clustered by group.
+    """
+    confidence = probs.max(1).astype(np.float64)
+    bins = np.searchsorted(np.linspace(0, 1, MAX_BINS + 1)[1:-1], confidence, side="left")
+    sums = _bin_sums(confidence - (probs.argmax(1) == labels), bins, MAX_BINS, grouped)
+    counts, gaps = np.split(sums.sum(0), 2)
+    value = float(np.abs(gaps).sum() / len(labels))
+    if grouped.n_groups < 2:
+        return Interval(value, math.nan, math.nan)
+    noise = np.sqrt(_bin_variances(sums)) * counts / len(labels)
+    half = t.ppf((1 + confidence_level) / 2, grouped.n_groups - 1) * np.linalg.norm(noise)
+    low = value - math.sqrt(2 / math.pi) * noise.sum() - half
+    return Interval(value, max(0.0, float(low)), min(1.0, float(value + half)))
+
+
+def rms_calibration_error(
     labels: IntArray, probs: npt.NDArray[Any], grouped: GroupedRows, confidence_level: float
 ) -> Interval:
     """Return the debiased root mean square (RMS) calibration error of the top label, in [0, 1].
 
     The error of a bin is the mean of confidence minus accuracy, where confidence is the largest of
     the three probabilities. Its square is averaged over bins of equal mass (15, fewer below 150
-    groups; Roelofs et al., 2022), minus the sampling variance of each bin, clustered by group, and
-    truncated at zero (the debiased estimator of Kumar, Liang and Ma, 2019, Verified uncertainty
-    calibration, section 5). The usual ECE, although the key of the score is ``ece``, is another
-    number: the mean absolute error over bins of equal width. The interval is a jackknife interval
-    over groups with Student's t, on the square.
+    groups; Roelofs et al., 2022), minus the sampling variance of each bin, clustered by group (the
+    debiased estimator of Kumar, Liang and Ma, 2019, Verified uncertainty calibration, section 5).
+    Where the result is negative, the value is NaN, and the error is only known to be below the high
+    end. The interval is a jackknife interval over groups with Student's t, on the square.
     """
     if grouped.n_groups < 2:
         return Interval(math.nan, math.nan, math.nan)
-    confidence, right = probs.max(1).astype(np.float64), probs.argmax(1) == labels
+    confidence = probs.max(1).astype(np.float64)
     n_bins = min(MAX_BINS, max(2, grouped.n_groups // MIN_GROUPS_PER_BIN))
-    member = np.eye(n_bins)[confidence_bins(confidence, n_bins)]
-    sums = grouped.sums(np.hstack([member, member * (confidence - right)[:, None]]))
-    noise = _bin_noise(sums)
+    bins = confidence_bins(confidence, n_bins)
+    sums = _bin_sums(confidence - (probs.argmax(1) == labels), bins, n_bins, grouped)
+    noise = _bin_variances(sums) * sums[:, :n_bins].sum(0) / len(labels)
     statistic = partial(_squared_gap, noise=noise)
     value = statistic(sums.sum(0))[0]
     # The jackknife does not see the noise of a squared gap that happens to be near zero, and counts
     # it twice elsewhere; adding the noise once has the best coverage (benchmarks/coverage.md).
     error = math.hypot(jackknife(sums, statistic)[1][0], np.linalg.norm(noise))
     half = t.ppf((1 + confidence_level) / 2, grouped.n_groups - 1) * error
-    return Interval(*(math.sqrt(max(0.0, end)) for end in (value, value - half, value + half)))
+    low, high = (math.sqrt(max(0.0, end)) for end in (value - half, value + half))
+    return Interval(math.sqrt(value) if value >= 0 else math.nan, low, min(1.0, high))
 
 
-def _bin_noise(sums: FloatArray) -> FloatArray:
-    """Return the sampling variance of each bin, clustered by group and weighted by its rows."""
+def _bin_sums(gaps: FloatArray, bins: IntArray, n_bins: int, grouped: GroupedRows) -> FloatArray:
+    """Return the rows and the gaps of each group in each bin: (n_groups, 2 * n_bins)."""
+    member = np.eye(n_bins)[bins]
+    return grouped.sums(np.hstack([member, member * gaps[:, None]]))
+
+
+def _bin_variances(sums: FloatArray) -> FloatArray:
+    """Return the sampling variance of each bin's mean gap, clustered by group: (n_bins,)."""
     counts, gaps = np.split(sums, 2, axis=1)
     n_groups, total = len(sums), np.maximum(counts.sum(0), 1)
     residual = gaps - counts * gaps.sum(0) / total
-    variance = (residual**2).sum(0) / total**2 * n_groups / (n_groups - 1)
-    return np.asarray(variance * counts.sum(0) / counts.sum())
+    return np.asarray((residual**2).sum(0) / total**2 * n_groups / (n_groups - 1))
 
 
 def _squared_gap(totals: FloatArray, noise: FloatArray) -> FloatArray:

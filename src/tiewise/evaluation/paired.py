@@ -129,7 +129,7 @@ def compare_many(
             found += [
                 PairedDifference(run_name, **about, log_loss=loss, accuracy=right, p_value=p[0])
                 for about, (loss, right, _), p in bootstrap_slices(
-                    family, slices, grouped, terms, **options
+                    family, slices, grouped, terms, is_share=False, **options
                 )
             ]
     overall = adjust_rows([row for row in found if row.family == OVERALL])

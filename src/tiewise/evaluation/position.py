@@ -168,7 +168,11 @@ def measure_position_bias(
     terms = [measure(*orders) for measure in (_leads, _flips) for orders in (before, after)]
     grouped = group_rows(groups, given, swapped)
     sums = grouped.sums(np.column_stack([*terms, np.ones(len(given))]))
-    return PositionBias(*bootstrap(sums, mean_of_sums, **options).intervals())
+    drawn = bootstrap(sums, mean_of_sums, **options)
+    found = [interval.clip(-1, 1) for interval in drawn.intervals()]
+    # The rate after averaging is zero by construction, whatever the rows, so it keeps no width.
+    found[2] = drawn.share_intervals(np.repeat(sums[:, -1:], len(terms), axis=1))[2]
+    return PositionBias(*found)
 
 
 def _both_orders(

@@ -70,7 +70,7 @@ class RunScores(Result):
         columns = [self.scores, *self.baselines.values()]
         table = [["", "this run", *self.baselines], *tabulate(columns)]
         lines = [self.scores.describe()]
-        lines += [f"{row[0]:18}" + "".join(f"{cell:25}" for cell in row[1:]) for row in table]
+        lines += [f"{row[0]:22}" + "".join(f"{cell:25}" for cell in row[1:]) for row in table]
         for name, metrics in self.differences.items():
             verdict = "beats" if self.beats(name) else "does not beat"
             lines.append(f"{verdict} {name}: {metrics['log_loss']:+.4f} in log loss")

@@ -48,12 +48,13 @@ SECTIONS = {
 N_CODE = 984
 """Weight of ``math-prm`` on the leaderboard of RewardBench 1: that of all code subsets together."""
 
+_PAIR_OF_RESPONSES = r"/(?:0|[1-9]\d*)/(?:0|[1-9]\d*)$"
 _SECTION_OF = {subset: name for name, listed in SECTIONS.items() for subset in listed.split()}
 
 
 @dataclass(frozen=True)
 class RewardBenchScores(Result):
-    """Accuracies in [0, 1], each with its interval from a bootstrap over groups."""
+    """Accuracies in [0, 1], each with its interval, clustered by group."""
 
     overall: Interval
     sections: dict[str, Interval]
@@ -74,8 +75,8 @@ class RewardBenchScores(Result):
         rows = {"overall": self.overall, **self.sections, **further}
         header = (
             f"{self.n:,} prompts in {self.n_groups:,} groups ({self.n_without_choice:,} rows "
-            f"without a choice left out); {self.confidence_level:.0%} intervals by bootstrap over "
-            f"groups{few_groups_mark(self.n_groups)}"
+            f"without a choice left out); {self.confidence_level:.0%} intervals clustered by "
+            f"group{few_groups_mark(self.n_groups)}"
         )
         return "\n".join([header, *(f"{name:24}{row:.3f}" for name, row in rows.items())])
 
@@ -130,7 +131,11 @@ def score_rewardbench(
         n_resamples=n_resamples,
         seed=seed,
     )
-    overall, *rest = (interval.clip(0.0, 1.0) for interval in drawn.intervals())
+    # The weight of each group in each share.
+    by_subset = grouped.sums(member) / member.sum(axis=0)
+    by_section = by_subset @ weights.T
+    counts = np.hstack([by_section.mean(axis=1, keepdims=True), by_section, by_subset])
+    overall, *rest = drawn.share_intervals(counts)
     return RewardBenchScores(
         overall=overall,
         sections=dict(zip(sections, rest, strict=False)),
@@ -143,18 +148,24 @@ def score_rewardbench(
 
 
 def _score_prompts(pairs: pd.DataFrame, probs: FloatArray) -> pd.DataFrame:
-    """Return one row per prompt: subset, group, and is_right, from 0 to 1."""
+    """Return one row per prompt: subset, group, and is_right, from 0 to 1.
+
+    Only rows with ids as in RewardBench 2 share a prompt; a repeated id is another prompt.
+    """
     chosen, rows = pairs["label"].to_numpy(int), np.arange(len(pairs))
     margin = probs[rows, chosen] - probs[rows, 1 - chosen]
     scored = pd.DataFrame(
         {
-            "prompt": pairs["id"].astype(str).str.replace(r"/\d+/\d+$", "", regex=True),
+            "id": pairs["id"].astype(str),
             "subset": pairs["source"].fillna("all").astype(str),
             "group": pairs["group"].astype(str),
             "is_right": (np.sign(margin) + 1) / 2,
         }
     )
-    return scored.groupby(["subset", "prompt", "group"], as_index=False, sort=True).min()
+    keys = ["subset", "group", "id"]
+    scored["occurrence"] = scored.groupby(keys).cumcount()
+    scored["id"] = scored["id"].str.replace(_PAIR_OF_RESPONSES, "", regex=True)
+    return scored.groupby([*keys, "occurrence"], as_index=False, sort=True).min()
 
 
 def _weigh(subsets: list[str], counts: npt.NDArray[np.int64]) -> tuple[list[str], FloatArray]:

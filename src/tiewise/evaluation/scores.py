@@ -1,6 +1,6 @@
 """Scores with intervals, and the paired comparison of two models on the same rows.
 
-Every interval is a bootstrap over groups (:mod:`tiewise.evaluation.intervals`). Labels and columns
+Every interval is clustered by group (:mod:`tiewise.evaluation.intervals`). Labels and columns
 are in the order A, B, tie = 0, 1, 2.
 """
 
@@ -31,11 +31,12 @@ from tiewise.evaluation.metrics import (
     N_CLASSES,
     area_components,
     brier_scores,
-    calibration_error,
     check_labels,
     check_probs,
     decisive_correct,
+    expected_calibration_error,
     log_losses,
+    rms_calibration_error,
 )
 
 Metric = Literal["log_loss", "accuracy", "brier", "decisive_accuracy"]
@@ -45,11 +46,20 @@ METRICS = {
     "accuracy": 1.0,
     "brier": 2.0,
     "ece": 1.0,
+    "rms_calibration_error": 1.0,
     "decisive_accuracy": 1.0,
     "macro_f1": 1.0,
     "auc": 1.0,
 }
 """Largest possible value of each score, in the order in which they are shown; the least is 0."""
+
+CALIBRATION_ERRORS = {
+    "ece": expected_calibration_error,
+    "rms_calibration_error": rms_calibration_error,
+}
+"""Scores that are no function of sums over rows."""
+
+_LABELS = {"ece": "ECE (L1)", "rms_calibration_error": "ECE (RMS, debiased)"}
 
 # Columns of the sums that the scores are computed from.
 _ROWS, _LOSS, _BRIER, _DECISIVE, _DECISIVE_CORRECT = range(5)
@@ -76,7 +86,11 @@ class Scores(Result):
     """Squared difference to the one-hot label, summed over classes, in [0, 2]. Uniform: 0.6667."""
 
     ece: Interval
-    """Debiased RMS calibration error of the top label over bins of equal mass; not the L1 ECE."""
+    """Expected calibration error of the top label: mean absolute gap, 15 bins of equal width."""
+
+    rms_calibration_error: Interval
+    """Debiased root mean square gap of the top label over bins of equal mass. A NaN value is a
+    negative square: the error is below the high end."""
 
     decisive_accuracy: Interval
     """Share of rows, ties left out, where the more probable of A and B won; NaN if all are ties."""
@@ -100,21 +114,21 @@ class Scores(Result):
 
     def __str__(self) -> str:
         return "\n".join(
-            [self.describe(), *(f"{name:18}{score}" for name, score in tabulate([self]))]
+            [self.describe(), *(f"{name:22}{score}" for name, score in tabulate([self]))]
         )
 
     def describe(self) -> str:
         """Describe in one line the rows scored and how the intervals were made."""
         return (
             f"{self.n:,} rows in {self.n_groups:,} groups; {self.confidence_level:.0%} intervals "
-            f"by bootstrap over groups{few_groups_mark(self.n_groups)}"
+            f"clustered by group{few_groups_mark(self.n_groups)}"
         )
 
 
 def tabulate(scores: Sequence[Scores]) -> list[list[str]]:
     """Return a line per metric: its name, then the interval of each of `scores`."""
     return [
-        [name.replace("_", " "), *(f"{getattr(column, name):.4f}" for column in scores)]
+        [_LABELS.get(name, name).replace("_", " "), *(f"{getattr(of, name):.4f}" for of in scores)]
         for name in METRICS
     ]
 
@@ -173,9 +187,15 @@ def evaluate(
         n_resamples=n_resamples,
         seed=seed,
     )
-    names = [name for name in METRICS if name != "ece"]
-    intervals = dict(zip(names, drawn.intervals(), strict=True))
-    intervals["ece"] = calibration_error(labels, probs, grouped, confidence_level)
+    names = [name for name in METRICS if name not in CALIBRATION_ERRORS]
+    counts = sums[:, [_ROWS, _ROWS, _ROWS, _DECISIVE, _ROWS, _ROWS]]
+    shares = drawn.share_intervals(counts)
+    intervals = {
+        name: share if METRICS[name] == 1 else interval
+        for name, share, interval in zip(names, shares, drawn.intervals(), strict=True)
+    }
+    for name, measure in CALIBRATION_ERRORS.items():
+        intervals[name] = measure(labels, probs, grouped, confidence_level)
     return Scores(
         n=len(labels),
         n_groups=grouped.n_groups,
@@ -235,7 +255,8 @@ def compare(
     drawn = bootstrap(
         sums, mean_of_sums, confidence_level=confidence_level, n_resamples=n_resamples, seed=seed
     )
-    return drawn.intervals()[0]
+    bound = METRICS[metric]
+    return drawn.intervals()[0].clip(-bound, bound)
 
 
 def paired_terms(
@@ -282,7 +303,7 @@ def _score_columns(labels: IntArray, probs: npt.NDArray[Any]) -> FloatArray:
 
 
 def _score_totals(totals: FloatArray, sample: FloatArray) -> FloatArray:
-    """Compute all scores but ece from totals (..., 20); `sample` are those of the sample, (20,)."""
+    """Compute the other scores from totals (..., 20); `sample` are those of the sample, (20,)."""
     equal = np.ones((1, N_CLASSES))
     confusion = totals[..., _CONFUSION].reshape(*totals.shape[:-1], N_CLASSES, N_CLASSES)
     right = np.diagonal(confusion, axis1=-2, axis2=-1)

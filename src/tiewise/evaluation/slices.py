@@ -149,12 +149,12 @@ def evaluate_slices(
             SliceScores(
                 **about,
                 log_loss=log_loss.clip(0, np.inf),
-                accuracy=accuracy.clip(0, 1),
+                accuracy=accuracy,
                 difference=difference,
                 p_value=p_values[2],
             )
             for about, (log_loss, accuracy, difference), p_values in bootstrap_slices(
-                family, slices, grouped, terms, **options
+                family, slices, grouped, terms, is_share=True, **options
             )
         ]
     return Slices(tuple(adjust_rows(rows)), omitted, options.get("confidence_level", 0.95))
@@ -165,12 +165,15 @@ def bootstrap_slices(
     slices: pd.Series,
     grouped: GroupedRows,
     terms: FloatArray,
+    *,
+    is_share: bool,
     **options: Unpack[BootstrapOptions],
 ) -> Iterator[tuple[dict[str, Any], list[Interval], list[float]]]:
     """Yield name and counts, three intervals and three p-values of each slice of a family.
 
     `terms`, (n, 3), has two values of each row, and a column of ones. The intervals are of the mean
-    of both in the slice, and of the difference of the first to all other rows.
+    of both in the slice, and of the difference of the first to all other rows. `is_share` says
+    whether the second is a share, otherwise it is a difference of shares.
     """
     names = slices.cat.categories.astype(str)
     # A row without a category (missing) counts in no slice.
@@ -183,6 +186,10 @@ def bootstrap_slices(
     degrees = np.concatenate([n_groups, n_groups, np.minimum(n_groups, n_rest)]) - 1
     drawn = bootstrap(sums, _compare_with_rest, **options)
     intervals, p_values = drawn.intervals(), drawn.p_values(np.maximum(degrees, 1)).tolist()
+    second = slice(len(names), 2 * len(names))
+    shares = drawn.share_intervals(np.tile(counts, 3))[second]
+    clipped = [interval.clip(-1, 1) for interval in intervals[second]]
+    intervals[second] = shares if is_share else clipped
     for k, (name, n) in enumerate(zip(names, counts.sum(0), strict=True)):
         about = {"family": family, "slice": name, "n": int(n), "n_groups": int(n_groups[k])}
         yield about, intervals[k :: len(names)], p_values[k :: len(names)]

@@ -25,7 +25,8 @@ from tiewise.report.text import SCORE_NAMES, flatten, label_text, show, words_of
 from tiewise.runs.folder import FoldFolder, RunFolder
 from tiewise.runs.tables import read_fold_oof, read_folds, read_oof
 
-METRICS = ("log_loss", "accuracy", "brier", "ece", "decisive_accuracy")
+CALIBRATION = ("ece", "rms_calibration_error")
+METRICS = ("log_loss", "accuracy", "brier", *CALIBRATION, "decisive_accuracy")
 UNKNOWN = "unknown"
 _MARK = "<!-- measured by tiewise -->"
 _TASK = "text-classification"

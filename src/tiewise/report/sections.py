@@ -36,6 +36,7 @@ _MEANINGS = {
     "accuracy": "the most probable outcome is the label",
     "brier": "0 to 2; lower is better",
     "ece": "0 to 1; lower is better",
+    "rms_calibration_error": "0 to 1; lower is better; without the bias of noise",
     "decisive_accuracy": "A or B is right, without ties",
 }
 _MAX_NAMED_SLICES = 3
@@ -109,7 +110,8 @@ def build_calibration(data: ReportData) -> Section:
     return Section(
         "calibration",
         "Calibration",
-        f"Calibration error {show(data.scores.scores.ece)}. {_judge_calibration(data)}",
+        f"Expected calibration error (ECE, L1) {show(data.scores.scores.ece)}; debiased RMS error "
+        f"{show(data.scores.scores.rms_calibration_error)}. {_judge_calibration(data)}",
         lambda: figures.draw_reliability(table),
         "Reliability diagrams: pairs in bins of equal size by predicted probability, and the share "
         "of pairs with that outcome, with 95 % intervals. Dashed: perfect calibration.",
@@ -278,8 +280,9 @@ def show_turns(turns: list[str | None]) -> list[str | None]:
 
 
 def _tile(metric: str, interval: Interval) -> tuple[str, str, str]:
-    value, _, ends = format(interval, ".1%" if metric in SHARES else ".3f").partition(" ")
-    return SCORE_NAMES[metric], value, f"{ends} · {_MEANINGS[metric]}"
+    value, bracket, ends = format(interval, ".1%" if metric in SHARES else ".3f").partition(" [")
+    explanation = f"[{ends} · {_MEANINGS[metric]}" if bracket else _MEANINGS[metric]
+    return SCORE_NAMES[metric], value, explanation
 
 
 def _compare_with_references(scores: RunScores) -> str:

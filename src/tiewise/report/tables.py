@@ -34,12 +34,16 @@ def probs_of(table: pd.DataFrame, suffix: str = "") -> FloatArray:
 
 
 def bin_means(
-    bins: IntArray, columns: Mapping[str, FloatArray], groups: npt.ArrayLike
+    bins: IntArray,
+    columns: Mapping[str, FloatArray],
+    groups: npt.ArrayLike,
+    *,
+    is_share: bool = False,
 ) -> pd.DataFrame:
     """Average `columns`, each (n,), within the `bins` (n,), which are numbered from 0.
 
     The table has one row per column and bin: ``quantity, bin, n, value, low, high``. The ends are
-    NaN for a bin with rows of a single group.
+    NaN for a bin with rows of a single group. `is_share` says that the columns are 0 or 1.
 
     >>> bin_means(np.array([0, 0, 1]), {"x": np.array([1.0, 3, 5])}, list("abc"))["value"].tolist()
     [2.0, 5.0]
@@ -52,9 +56,12 @@ def bin_means(
     def means(totals: FloatArray) -> FloatArray:
         return np.asarray(totals[..., n_bins:] / np.tile(totals[..., :n_bins], len(columns)))
 
-    drawn = bootstrap(grouped.sums(np.hstack(sums)), means, n_resamples=_N_RESAMPLES)
+    by_group = grouped.sums(np.hstack(sums))
+    drawn = bootstrap(by_group, means, n_resamples=_N_RESAMPLES)
+    counts = np.tile(by_group[:, :n_bins], len(columns))
+    intervals = drawn.share_intervals(counts) if is_share else drawn.intervals()
     index = pd.MultiIndex.from_product([list(columns), range(n_bins)], names=["quantity", "bin"])
-    ends = [(each.value, each.low, each.high) for each in drawn.intervals()]
+    ends = [(each.value, each.low, each.high) for each in intervals]
     table = pd.DataFrame(ends, index=index, columns=ENDS).reset_index()
     table.insert(2, "n", member.sum(0).astype(int)[table["bin"].to_numpy()])
     return table
@@ -70,11 +77,11 @@ def reliability(oof: pd.DataFrame) -> pd.DataFrame:
     parts = []
     for k, outcome in enumerate(OUTCOMES):
         bins = _equal_bins(probs[:, k], oof["group"])
-        part = bin_means(bins, {"share": (labels == k).astype(float)}, oof["group"])
+        share = {"share": (labels == k).astype(float)}
+        part = bin_means(bins, share, oof["group"], is_share=True)
         part["predicted"] = np.bincount(bins, probs[:, k]) / np.bincount(bins)
         parts.append(part.assign(outcome=outcome))
     table = pd.concat(parts, ignore_index=True)
-    table[["low", "high"]] = table[["low", "high"]].clip(0, 1)
     return table[["outcome", "bin", "n", "predicted", *ENDS]]
 
 
@@ -130,7 +137,9 @@ def lead_of_longer(oof: pd.DataFrame, folds: pd.DataFrame) -> dict[str, Interval
     predictions = longer * (probs[:, 0] - probs[:, 1])
     columns = {"votes": votes, "predictions": predictions, "difference": predictions - votes}
     table = bin_means(np.zeros(len(rows), np.int64), columns, rows["group"])
-    return dict(zip(columns, intervals_of(table), strict=True))
+    bounds = (1, 1, 2)
+    found = zip(columns, intervals_of(table), bounds, strict=True)
+    return {name: interval.clip(-bound, bound) for name, interval, bound in found}
 
 
 def costliest_errors(oof: pd.DataFrame, n: int) -> pd.DataFrame:

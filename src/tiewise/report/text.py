@@ -21,7 +21,8 @@ SCORE_NAMES = {
     "log_loss": "log loss",
     "accuracy": "accuracy",
     "brier": "Brier score",
-    "ece": "calibration error",
+    "ece": "ECE (L1)",
+    "rms_calibration_error": "ECE (RMS, debiased)",
     "decisive_accuracy": "decisive accuracy",
     "macro_f1": "macro F1",
     "auc": "area under the curve",
@@ -105,7 +106,7 @@ def negate(interval: Interval) -> Interval:
 
 
 def words_of(name: str) -> str:
-    """Return the words for an identifier, such as "calibration error" for "ece"."""
+    """Return the words for an identifier, such as "ECE (L1)" for "ece"."""
     return {**SCORE_NAMES, "bayes": "Bayes"}.get(name, label_text(name.replace("_", " ")))
 
 

@@ -154,6 +154,83 @@ def test_single_group_has_no_interval():
     assert str(interval).endswith("[unknown]")
 
 
+@given(st.integers(3, 200), st.data())
+def test_share_of_rows_has_wilson_interval(n, data):
+    """The ends solve Wilson's equation for n - 1 trials and Student's t; all right: n trials."""
+    k = data.draw(st.integers(0, n))
+    sums = np.column_stack([np.arange(n) < k, np.ones(n)]).astype(float)
+    found = bootstrap(sums, mean, n_resamples=1).share_intervals(sums[:, 1:])[0]
+    n_trials = n if k in (0, n) else n - 1
+    factor = stats.t.ppf(0.975, n - 1) ** 2 / n_trials
+    # (k / n - p)^2 = factor p (1 - p)
+    ends = sorted(np.roots([1 + factor, -2 * k / n - factor, (k / n) ** 2]))
+    assert found.value == k / n
+    assert [found.low, found.high] == pytest.approx(np.clip(ends, 0, 1), abs=1e-9)
+
+
+def test_many_rows_match_scipy_wilson():
+    """With 5,000 rows the interval is SciPy's Wilson interval."""
+    sums = np.column_stack([np.arange(5000) < 4900, np.ones(5000)]).astype(float)
+    found = bootstrap(sums, mean, n_resamples=1).share_intervals(sums[:, 1:])[0]
+    theirs = stats.binomtest(4900, 5000).proportion_ci(method="wilson")
+    assert [found.low, found.high] == pytest.approx([theirs.low, theirs.high], abs=1e-5)
+
+
+@pytest.mark.parametrize("share", [0.5, 0.9, 0.95, 0.98])
+def test_shares_of_rows_are_covered(share):
+    """Exact coverage, from binomial probabilities, is near 95 % from 10 to 100 rows."""
+    coverages = []
+    for n in (10, 15, 20, 30, 40, 50, 70, 100):
+        total = 0.0
+        for k in range(n + 1):
+            sums = np.column_stack([np.arange(n) < k, np.ones(n)]).astype(float)
+            found = bootstrap(sums, mean, n_resamples=1).share_intervals(sums[:, 1:])[0]
+            is_covered = found.low <= share <= found.high
+            total += stats.binom.pmf(k, n, share) * is_covered
+        coverages.append(total)
+    assert 0.94 < np.mean(coverages) < 0.98
+    assert min(coverages) > 0.925
+
+
+@pytest.mark.parametrize("share", [0.9, 0.98])
+def test_shares_of_groups_are_covered(share):
+    """With 30 groups of unequal size and correlated rows, nine in ten intervals hold the share."""
+    generator = np.random.default_rng(0)
+    hits = 0
+    for _ in range(500):
+        counts = generator.geometric(0.25, 30) + 1.0
+        chance = generator.beta(9 * share, 9 * (1 - share), 30)
+        sums = np.column_stack([generator.binomial(counts.astype(int), chance), counts])
+        found = bootstrap(sums, mean, n_resamples=1).share_intervals(counts[:, None])[0]
+        hits += found.low <= share <= found.high
+    assert 0.91 < hits / 500 < 0.985
+
+
+@given(st.integers(2, 40), st.integers(0, 20), st.floats(0, 1))
+def test_share_intervals_are_within_bounds(n_groups, seed, share):
+    """They contain their value, stay in [0, 1], and copies of rows in groups change nothing."""
+    generator = np.random.default_rng(seed)
+    counts = generator.integers(1, 6, n_groups)
+    sums = np.column_stack([generator.binomial(counts, share), counts]).astype(float)
+    drawn = bootstrap(sums, mean, n_resamples=1)
+    found = drawn.share_intervals(sums[:, 1:])[0]
+    assert 0 <= found.low <= found.value <= found.high <= 1
+    assert found.value in (0, 1) or drawn.standard_errors[0] == 0 or found.low < found.high
+    again = bootstrap(3 * sums, mean, n_resamples=1).share_intervals(3 * sums[:, 1:])[0]
+    assert vars(again) == pytest.approx(vars(found))
+
+
+def test_perfect_share_has_a_width():
+    """All of 50 rows right: the low end is n / (n + t squared); in one group it is unknown."""
+    sums = np.ones((50, 2))
+    found = bootstrap(sums, mean).share_intervals(sums[:, 1:])[0]
+    assert found.low == pytest.approx(50 / (50 + stats.t.ppf(0.975, 49) ** 2))
+    assert found.high == 1
+    alone = bootstrap(sums[:1], mean).share_intervals(sums[:1, 1:])[0]
+    assert math.isnan(alone.low)
+    assert math.isnan(alone.high)
+
+
 def test_equal_groups_have_no_width():
     """Without any variation the interval has no width, and p is 0, or 1 for zero."""
     drawn = bootstrap(np.full((40, 2), 3.0) * [0.1, 1], mean, n_resamples=99)

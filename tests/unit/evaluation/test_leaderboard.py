@@ -5,12 +5,15 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from scipy.special import softmax
+from scipy.stats import kendalltau
 
 from tiewise.data.labels import PROB_COLUMNS
 from tiewise.errors import ScoresError
 from tiewise.evaluation.davidson import Contests, fit_davidson
-from tiewise.evaluation.leaderboard import rank_models
+from tiewise.evaluation.leaderboard import _agreement, _intervals, rank_models
 from tiewise.evaluation.references import LENGTH_COLUMNS, predict_length_only
 
 SKILL = pd.Series({"ash": 1.2, "box": 0.5, "elm": -0.4, "fir": -1.3})
@@ -113,6 +116,18 @@ def test_length_control_exposes_length_judge(tables):
     real = rank_models(pairs, oof)
     assert real.predicted_controlled.spread.low > 0.7 * real.predicted.spread.value
     assert real.observed_controlled.spread.low > 0.7 * real.observed.spread.value
+
+
+@given(st.integers(2, 6), st.integers(0, 100))
+def test_agreement_matches_scipy(n_models, seed):
+    """Kendall's tau-b, with and without equal strengths; NaN where all are equal."""
+    generator = np.random.default_rng(seed)
+    one, other = generator.integers(0, 3, (2, 20, n_models)).astype(float)
+    with np.errstate(invalid="ignore"):
+        theirs = [kendalltau(*both).statistic for both in zip(one, other, strict=True)]
+    expected = _intervals(np.array(theirs)[:, None], 0.9)[0].clip(-1, 1)
+    found = _agreement(one, other, 0.9)
+    assert vars(found) == pytest.approx(vars(expected), nan_ok=True)
 
 
 def test_only_connected_models_are_ranked(tables):

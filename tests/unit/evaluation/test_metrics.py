@@ -1,4 +1,4 @@
-"""Tests of the metrics of single rows, the calibration error, and the checks of inputs."""
+"""Tests of the metrics of single rows, the calibration errors, and the checks of inputs."""
 
 import math
 import warnings
@@ -7,6 +7,8 @@ import numpy as np
 import pandas as pd
 import pytest
 from hypothesis import given
+from hypothesis import strategies as st
+from scipy import stats
 from sklearn import metrics as sklearn_metrics
 
 from strategies import scored_rows
@@ -15,12 +17,13 @@ from tiewise.evaluation.intervals import group_rows
 from tiewise.evaluation.metrics import (
     area_components,
     brier_scores,
-    calibration_error,
     check_labels,
     check_probs,
     confidence_bins,
     decisive_correct,
+    expected_calibration_error,
     log_losses,
+    rms_calibration_error,
 )
 
 GOOD = [0.2, 0.3, 0.5]
@@ -109,17 +112,17 @@ def test_calibrated_model_has_small_error():
     """On 600 calibrated rows the sampling noise of 15 bins alone would give about 0.07."""
     errors = []
     for seed in range(20):
-        labels, probs = drawn_rows(600, sharpness=1, seed=seed)
-        interval = calibration_error(labels, probs, group_rows(None, labels, probs), 0.95)
+        interval = rms_calibration_error(*_grouped(*drawn_rows(600, sharpness=1, seed=seed)), 0.95)
         assert interval.low == 0
         errors.append(interval.value)
-    assert np.mean(errors) < 0.03
+    assert np.mean(np.nan_to_num(errors)) < 0.03
+    assert 3 < np.isnan(errors).sum() < 17
 
 
 def test_overconfidence_is_measured():
     """Logits that are twice too large give the error of a sample so large that noise vanishes."""
-    truth = calibration_error(*_grouped(*drawn_rows(200_000, sharpness=2)), 0.95)
-    found = calibration_error(*_grouped(*drawn_rows(2000, sharpness=2, seed=1)), 0.95)
+    truth = rms_calibration_error(*_grouped(*drawn_rows(200_000, sharpness=2)), 0.95)
+    found = rms_calibration_error(*_grouped(*drawn_rows(2000, sharpness=2, seed=1)), 0.95)
     assert found.low < truth.value < found.high
     assert truth.value == pytest.approx(0.163, abs=0.01)
 
@@ -131,37 +134,134 @@ def _grouped(labels, probs):
 def test_debiasing_is_clustered():
     """Rows copied ten times within their groups give the calibration error of one copy."""
     labels, probs = drawn_rows(300, sharpness=1.5)
-    once = calibration_error(*_grouped(labels, probs), 0.95)
+    once = rms_calibration_error(*_grouped(labels, probs), 0.95)
     copies = labels.repeat(10), probs.repeat(10, axis=0)
     grouped = group_rows(np.arange(300).repeat(10), *copies)
-    assert calibration_error(*copies, grouped, 0.95).value == pytest.approx(once.value, abs=0.005)
+    assert rms_calibration_error(*copies, grouped, 0.95).value == pytest.approx(
+        once.value, abs=0.005
+    )
 
 
-def test_calibration_error_by_hand():
-    """On 20 rows in 5 groups and 2 bins the error equals a calculation row by row."""
+def rows_in_groups():
+    """Return 20 rows in 5 groups with four confidences, one of which is the end of a bin."""
     generator = np.random.default_rng(0)
     groups, labels = np.arange(20) % 5, generator.integers(0, 3, 20)
     confidence = np.array([0.6, 0.7, 0.8, 0.9])[generator.integers(0, 4, 20)]
     probs = np.column_stack([confidence, (1 - confidence) / 2, (1 - confidence) / 2])
-    gaps = confidence - (labels == 0)
-    upper = confidence >= np.median(confidence)  # a value at the edge belongs to the upper bin
+    return labels, probs, groups
+
+
+def variance_of_mean(gaps, groups):
+    """Return the clustered variance of a mean, row by row, as in a survey of five groups."""
+    by_group = [(gaps[groups == group] - gaps.mean()).sum() for group in range(5)]
+    return 5 / 4 * np.square(by_group).sum() / len(gaps) ** 2
+
+
+def test_rms_error_by_hand():
+    """On 20 rows in 5 groups and 2 bins the error equals a calculation row by row."""
+    labels, probs, groups = rows_in_groups()
+    gaps = probs[:, 0] - (labels == 0)
+    ranks = np.array([(probs[:, 0] < c).sum() + (probs[:, 0] == c).sum() / 2 for c in probs[:, 0]])
+    upper = ranks >= 10  # equal values have their mean rank
     squared = 0.0
     for rows in (np.flatnonzero(upper), np.flatnonzero(~upper)):
-        gap = gaps[rows].mean()
-        by_group = [(gaps[rows][groups[rows] == group] - gap).sum() for group in range(5)]
-        variance = 5 / 4 * np.square(by_group).sum() / len(rows) ** 2
-        squared += len(rows) / 20 * (gap**2 - variance)
-    found = calibration_error(labels, probs, group_rows(groups, labels, probs), 0.95)
+        variance = variance_of_mean(gaps[rows], groups[rows])
+        squared += len(rows) / 20 * (gaps[rows].mean() ** 2 - variance)
+    found = rms_calibration_error(labels, probs, group_rows(groups, labels, probs), 0.95)
     assert squared > 0.01
     assert found.value == pytest.approx(math.sqrt(squared))
 
 
+def test_expected_error_by_hand():
+    """The ECE of 20 rows in 5 groups, in bins by pandas that include their upper end."""
+    labels, probs, groups = rows_in_groups()
+    gaps = probs[:, 0] - (labels == 0)
+    bins = pd.cut(probs[:, 0], np.linspace(0, 1, 16), right=True, labels=False)
+    value = squares = expected = 0.0
+    for place in range(15):
+        rows = np.flatnonzero(bins == place)
+        if len(rows):
+            value += abs(gaps[rows].sum()) / 20
+            deviation = math.sqrt(variance_of_mean(gaps[rows], groups[rows])) * len(rows) / 20
+            squares, expected = squares + deviation**2, expected + deviation
+    found = expected_calibration_error(labels, probs, group_rows(groups, labels, probs), 0.9)
+    half = stats.t.ppf(0.95, 4) * math.sqrt(squares)
+    low = value - expected * stats.halfnorm.mean() - half
+    assert found.value == pytest.approx(value)
+    assert found.high == pytest.approx(min(1, value + half))
+    assert found.low == pytest.approx(max(0, low))
+
+
+@pytest.mark.parametrize("confidence", [1 / 3, 0.4, 0.6, 0.8, 1.0])
+def test_bins_of_ece_include_their_upper_end(confidence):
+    """A confidence at an edge shares the bin below it, with the sum of the gaps, not their size."""
+    rest = (1 - confidence) / 2
+    below = confidence - 0.02
+    probs = np.array([[confidence, rest, rest], [below, (1 - below) / 2, (1 - below) / 2]])
+    if below < 1 / 3:
+        probs[1] = probs[0]
+    gaps = probs[:, 0] - np.array([1, 0])
+    labels = np.array([0, 1])
+    found = expected_calibration_error(*_grouped(labels, probs), 0.95).value
+    assert found == pytest.approx(abs(gaps.sum()) / 2, abs=1e-12)
+
+
+@pytest.mark.parametrize("n_rare", [30, 60])
+def test_frequent_lowest_confidence_has_own_bin(n_rare):
+    """Of 970 rows at .6 just 60 % are right; rows at .95, which are never right, have the error."""
+    confidence = np.repeat([0.6, 0.95], [970, n_rare])
+    probs = np.column_stack([confidence, (1 - confidence) / 2, (1 - confidence) / 2])
+    labels = np.repeat([0, 1, 1], [582, 388, n_rare])
+    truth = math.sqrt(n_rare / (970 + n_rare) * 0.95**2)
+    found = rms_calibration_error(*_grouped(labels, probs), 0.95)
+    assert found.value == pytest.approx(truth, abs=0.002)
+    assert found.low < truth < found.high
+    expected = expected_calibration_error(*_grouped(labels, probs), 0.95).value
+    assert expected == pytest.approx(n_rare / (970 + n_rare) * 0.95)
+
+
+@given(st.lists(st.sampled_from([0.4, 0.5, 0.6, 0.7, 0.99]), min_size=1, max_size=300))
+def test_few_confidences_are_a_bin_each(values):
+    """However often each occurs, no two share a bin."""
+    bins = confidence_bins(np.array(values), 15)
+    assert len(set(zip(values, bins.tolist(), strict=True))) == len(set(bins.tolist()))
+    assert len(set(bins.tolist())) == len(set(values))
+
+
+@given(st.integers(15, 500), st.integers(2, 15))
+def test_bins_have_equal_mass(n, n_bins):
+    """Different confidences fill bins that differ by one row at most."""
+    counts = np.bincount(confidence_bins(np.random.default_rng(n).random(n), n_bins))
+    assert len(counts) == n_bins
+    assert np.ptp(counts) <= 1
+
+
+def test_number_of_bins_is_by_groups():
+    """Ten copies of each of 60 rows in its group give exactly the error of one copy."""
+    labels, probs = drawn_rows(60, sharpness=3)
+    once = rms_calibration_error(*_grouped(labels, probs), 0.95)
+    copies = labels.repeat(10), probs.repeat(10, axis=0)
+    grouped = group_rows(np.arange(60).repeat(10), *copies)
+    again = rms_calibration_error(*copies, grouped, 0.95)
+    assert vars(again) == pytest.approx(vars(once))
+
+
+def test_negative_square_is_an_upper_bound():
+    """A square below its noise is printed as a bound and is null in JSON, not zero."""
+    labels, probs = np.arange(300) % 3, np.full((300, 3), 1 / 3)
+    found = rms_calibration_error(*_grouped(labels, probs), 0.95)
+    assert math.isnan(found.value)
+    assert f"{found:.3f}" == f"< {found.high:.3f}"
+    assert found.to_dict() == {"value": None, "low": 0.0, "high": found.high}
+
+
 def test_single_group_has_no_error():
-    """The sampling variance of a single group is unknown, so the error is not defined."""
+    """The sampling variance of a single group is unknown, so the debiased error is not defined."""
     labels, probs = drawn_rows(50, sharpness=1)
-    assert (
-        str(calibration_error(labels, probs, group_rows(["a"] * 50, probs), 0.95)) == "not defined"
-    )
+    grouped = group_rows(["a"] * 50, probs)
+    assert str(rms_calibration_error(labels, probs, grouped, 0.95)) == "not defined"
+    expected = expected_calibration_error(labels, probs, grouped, 0.95)
+    assert str(expected) == f"{expected.value:.4f} [unknown]"
 
 
 @pytest.mark.parametrize(

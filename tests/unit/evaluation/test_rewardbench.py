@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import stats
 
 from tiewise.data.formats import read_pairs
 from tiewise.data.labels import swap_probs
@@ -101,6 +102,40 @@ def test_chosen_must_beat_every_rejected(tmp_path, lost, value):
     found = score_rewardbench(pairs, probs)
     assert (found.overall.value, found.n) == (value, 2)
     assert list(found.sections) == ["Ties"]
+
+
+@pytest.mark.parametrize("ids", [["7", "7"], ["7", "8"], ["a/01/02", "a/01/03"], ["x/1", "x/1"]])
+def test_repeated_ids_are_separate_prompts(ids):
+    """Without the ids of RewardBench 2 every row counts, also within one group."""
+    pairs = make_pairs([0, 0], ["x", "x"]).assign(group="g")
+    pairs["id"] = pd.array(ids, dtype="string")
+    found = score_rewardbench(pairs, [[0.7, 0.2, 0.1], [0.2, 0.7, 0.1]])
+    assert (found.n, found.overall.value) == (2, 0.5)
+
+
+def test_repeated_prompts_are_separate():
+    """RewardBench 2 read twice has twice the prompts, each with all of its responses."""
+    once = make_pairs([0] * 4, ["Ties"] * 4).assign(group="g")
+    once["id"] = pd.array(["1/0/0", "1/0/1", "2/0/0", "2/0/1"], dtype="string")
+    probs = np.array([[0.7, 0.2, 0.1], [0.2, 0.7, 0.1], [0.7, 0.2, 0.1], [0.7, 0.2, 0.1]])
+    found = score_rewardbench(once, probs)
+    assert (found.n, found.overall.value) == (2, 0.5)
+    again = score_rewardbench(pd.concat([once, once]), np.vstack([probs, probs]))
+    assert (again.n, again.overall.value) == (4, 0.5)
+
+
+def test_perfect_subsets_have_a_width():
+    """All prompts right: the intervals end at one and start below, for each weighting."""
+    found = score_rewardbench(make_pairs([0] * 40, SUBSETS * 8), [[0.7, 0.2, 0.1]] * 40)
+    for interval in (found.overall, *found.sections.values(), *found.subsets.values()):
+        assert interval.value == interval.high == 1
+        assert 0.4 < interval.low < 0.95
+    eight = found.subsets["hep-go"]
+    assert eight.low == pytest.approx(8 / (8 + stats.t.ppf(0.975, 7) ** 2))
+    # The mean of four sections: the section of math-prm, which outweighs hep-go, has 16 prompts.
+    share = N_CODE / (N_CODE + 8)
+    kish = 16 / (3 / 8 + (share**2 + (1 - share) ** 2) / 8)
+    assert found.overall.low == pytest.approx(kish / (kish + stats.t.ppf(0.975, 39) ** 2))
 
 
 def test_only_ties_are_refused():

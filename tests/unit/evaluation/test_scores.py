@@ -1,5 +1,6 @@
 """Tests of scores and paired comparisons: scikit-learn, invariances, edge cases."""
 
+import html
 import json
 import math
 import warnings
@@ -66,7 +67,9 @@ def test_scores_are_within_bounds(rows):
     scores = evaluate(labels, probs, groups=groups, n_resamples=FEW)
     for name, most in METRICS.items():
         interval = getattr(scores, name)
-        if not math.isnan(interval.low):
+        if math.isnan(interval.value):
+            assert math.isnan(interval.low) or name == "rms_calibration_error"
+        elif not math.isnan(interval.low):
             assert 0 <= interval.low <= interval.value + 1e-12, name
             assert interval.value - 1e-12 <= interval.high <= most, name
 
@@ -89,6 +92,7 @@ def test_scores_json_has_no_nan(rows):
     value = evaluate(labels, probs, groups=groups, n_resamples=FEW).to_dict()
     assert json.loads(json.dumps(value, allow_nan=False)) == value
     promised = {"n", "n_groups", "log_loss", "accuracy", "brier", "ece", "decisive_accuracy"}
+    promised |= {"rms_calibration_error"}
     assert promised <= value.keys()
     assert value["log_loss"].keys() == {"value", "low", "high"}
 
@@ -142,7 +146,7 @@ def test_scores_print_as_text_and_html():
     scores = evaluate([0, 1, 2, 0], [[0.4, 0.3, 0.3]] * 4)
     assert "log loss" in str(scores)
     assert len(str(scores).splitlines()) == 1 + len(METRICS)
-    assert str(scores) in scores._repr_html_()
+    assert html.escape(str(scores)) in scores._repr_html_()
 
 
 def test_seed_decides_intervals():
