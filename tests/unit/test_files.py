@@ -1,10 +1,14 @@
 """Atomic files and folders, digests, JSON and locks."""
 
+import errno
+import os
 import signal
 import subprocess
 import sys
 import textwrap
+from pathlib import Path
 
+import filelock
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -40,6 +44,30 @@ def test_folder_is_replaced_whole(tmp_path):
     with atomic_folder(tmp_path / "f") as temporary:
         (temporary / "new").write_text("x")
     assert [path.name for path in (tmp_path / "f").iterdir()] == ["new"]
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="names of open files are unknown")
+def test_content_reaches_the_disk_first(tmp_path, monkeypatch):
+    """A file is flushed before it gets its name, and the folder after that."""
+    events, fsync, replace = [], os.fsync, os.replace
+
+    def record_flush(descriptor):
+        events.append(("flush", Path(f"/proc/self/fd/{descriptor}").readlink().name))
+        fsync(descriptor)
+
+    def record_rename(source, target, **options):
+        events.append(("rename", Path(source).name))
+        replace(source, target, **options)
+
+    monkeypatch.setattr(os, "fsync", record_flush)
+    monkeypatch.setattr(os, "replace", record_rename)
+    with atomic_path(tmp_path / "a") as temporary:
+        temporary.write_bytes(b"new")
+    assert events == [
+        ("flush", temporary.name),
+        ("rename", temporary.name),
+        ("flush", tmp_path.name),
+    ]
 
 
 @pytest.mark.parametrize("old", ["nothing", "file", "link", "broken link", "folder"])
@@ -145,3 +173,18 @@ def test_lock_ends_with_its_process(tmp_path):
 def enter(path):
     with file_lock(path):
         pass
+
+
+def test_lock_is_optional(tmp_path, monkeypatch):
+    """On a file system without locks, the block runs without one, and its errors pass."""
+
+    def fail(*_, **__):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(filelock.FileLock, "acquire", fail)
+    entered = []
+    with file_lock(tmp_path / "lock"):
+        entered.append("once")
+    assert entered == ["once"]
+    with pytest.raises(ValueError, match="of the block"), file_lock(tmp_path / "lock"):
+        raise ValueError("of the block")

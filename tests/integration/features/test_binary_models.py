@@ -138,6 +138,18 @@ def test_weights_change_the_model() -> None:
     assert (heavy.log_odds(FEATURES) > plain.log_odds(FEATURES)).all()
 
 
+def test_held_out_loss_follows_the_weights() -> None:
+    """A row of weight 3 counts in the held-out loss as three such rows."""
+    weights = 1.0 + np.arange(len(LABELS)) % 3
+    rows = binary_models._Rows(FEATURES, (LABELS == 0).astype(float), weights, is_odd=True)
+    repeated = np.repeat(np.arange(len(LABELS)), weights.astype(int))
+    single = binary_models._Rows(
+        FEATURES.rows(repeated), rows.outcomes[repeated], np.ones(len(repeated)), is_odd=True
+    )
+    log_odds = np.linspace(-3, 3, len(LABELS))
+    assert rows.loss(log_odds) == pytest.approx(single.loss(log_odds[repeated]), rel=1e-12)
+
+
 def test_unseen_outcome_stays_possible() -> None:
     """Without a tie among the rows, ties are rare but possible."""
     n = len(LABELS)

@@ -74,6 +74,16 @@ def test_no_tie_rows_change_winner_only() -> None:
     assert np.abs(log_odds_of_a(both) - log_odds_of_a(without)).max() > 0.01
 
 
+def test_rows_of_weight_zero_do_not_count() -> None:
+    """Weights of 0 and 1 give the model of the rows of weight 1, and ratios alone count."""
+    weights = (np.arange(len(PAIRS)) % 3 > 0).astype(float)
+    groups = np.array(["one"] * len(PAIRS))
+    kept = fit_feature_model(PAIRS[weights > 0], groups=groups[weights > 0]).predict(FRESH)
+    for factor in (1, 4):
+        weighted = fit_feature_model(PAIRS.assign(weight=factor * weights), groups=groups)
+        np.testing.assert_allclose(weighted.predict(FRESH), kept, atol=1e-6)
+
+
 def test_one_hot_soft_labels_are_labels() -> None:
     """One-hot soft labels equal labels, and with a soft weight of 0 soft labels are ignored."""
     one_hot = np.eye(3)[PAIRS["label"].to_numpy(int)]

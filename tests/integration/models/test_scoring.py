@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -16,6 +18,7 @@ from tiewise.data.pairs import build_pairs, swap_pairs
 from tiewise.data.simulation.simulate import simulate
 from tiewise.errors import ConfigError, ModelError, NumericsError
 from tiewise.models.scoring import find_distinct, predict_pairs, score_rows, take_rows
+from tiny_models import make_rows
 
 DECODERS = ("tiny", "tiny-llama")
 KINDS = (*DECODERS, "tiny-bert")
@@ -224,6 +227,16 @@ def test_representatives_have_equal_contents(rows):
     assert len({tuple(content) for content in contents}) == len(contents)
     for row, place in enumerate(inverse.tolist()):
         assert rows.row(row).tolist() == contents[place]
+
+
+def test_other_segments_are_other_rows():
+    """Rows with the same tokens in other segments are scored by themselves."""
+    rows = make_rows((4, 4), segments=True)
+    values = np.tile(rows.values[:4], 2)
+    types = np.array([0, 0, 1, 1, 0, 1, 1, 1], dtype=np.int8)
+    same = dataclasses.replace(rows, values=values, type_ids=np.tile(types[:4], 2))
+    assert len(find_distinct(same)[0]) == 1
+    assert len(find_distinct(dataclasses.replace(same, type_ids=types))[0]) == 2
 
 
 @given(token_rows(), st.integers(0, 2**31))

@@ -108,6 +108,16 @@ def test_classes_and_sizes_are_balanced():
     assert np.abs(shares - np.bincount(labels) / len(labels)).max() < 0.005
 
 
+def test_rare_classes_are_balanced():
+    """A class of 3 % is spread over the folds, although its rows are few in each large group."""
+    generator = np.random.default_rng(0)
+    labels = np.where(generator.random(2000) < 0.03, 2, generator.integers(0, 2, 2000))
+    folds = fold_by_group((np.arange(2000) // 10).astype(str), labels, 5)
+    counts = pd.crosstab(folds, labels).to_numpy()
+    assert (counts.sum(axis=1) == 400).all()
+    assert np.ptp(counts[:, 2]) <= 2
+
+
 def test_seed_determines_the_folds():
     """Another seed gives other folds; the same seed gives the same folds."""
     groups, labels = arena_like(500)

@@ -62,6 +62,21 @@ class TestMixture:
         assert (targets.target_entropy <= np.log(3) + 1e-9).all()
 
     @given(pairs=labelled_tables(), share=SOFT_WEIGHTS)
+    def test_loss_mixes_label_and_soft_label(self, pairs, share) -> None:
+        """Cross-entropy with the target, less its entropy, is that with the label and a KL."""
+        targets = make_targets(pairs, soft_weight=share)
+        predicted = np.random.default_rng(0).dirichlet(np.ones(3), len(pairs))
+        found = -(targets.probs * np.log(predicted)).sum(axis=1) - targets.target_entropy
+        labels = pairs["label"].fillna(0).to_numpy(int)
+        hard = -np.log(predicted[np.arange(len(pairs)), labels])
+        soft, weight = np.zeros(len(pairs)), np.zeros(len(pairs))
+        if "prob_a" in pairs:
+            probs = pairs[PROB_COLUMNS].to_numpy()
+            soft = (probs * np.log(np.where(probs > 0, probs, 1) / predicted)).sum(axis=1)
+            weight = np.where(pairs["label"].isna(), 1.0, share)
+        assert np.allclose(found, (1 - weight) * hard + weight * soft)
+
+    @given(pairs=labelled_tables(), share=SOFT_WEIGHTS)
     def test_swap_exchanges_targets(self, pairs, share) -> None:
         """make(swap) = swap(make), and both orders are the two, one after the other."""
         targets = make_targets(pairs, soft_weight=share)
@@ -120,6 +135,7 @@ class TestNoTieSources:
     def test_large_source_is_detected(self) -> None:
         """A small source may lack ties by chance; a large one did not offer them."""
         assert find_no_tie_sources(sources(small=50, large=300, mixed=10)) == ["large"]
+        assert find_no_tie_sources(sources(below=199, just=200, mixed=10)) == ["just"]
 
     def test_no_ties_anywhere_detects_nothing(self) -> None:
         """Ties may then just be rare."""
@@ -144,6 +160,13 @@ class TestNoTieSources:
         pairs = soften(sources(large=300, mixed=3), [[0.5, 0.2, 0.3]] * 303).assign(teacher="t")
         targets = make_targets(pairs, soft_weight=0.25)
         assert targets.binary_fraction.tolist() == [0.75] * 300 + [0.0] * 3
+
+    def test_votes_without_ties_are_about_a_and_b(self) -> None:
+        """Soft labels that give a tie no share are votes, so the whole row is about A and B."""
+        pairs = soften(sources(large=300, mixed=3), [[0.7, 0.3, 0.0]] * 300 + [[0, 0, 1]] * 3)
+        for share in (0.0, 0.25, 1.0):
+            targets = make_targets(pairs, soft_weight=share)
+            assert targets.binary_fraction.tolist() == [1.0] * 300 + [0.0] * 3
 
     def test_marked_rows_are_kept(self) -> None:
         """The column of marks replaces the detection."""

@@ -72,6 +72,14 @@ def test_logistic_ignores_other_rows(table: np.ndarray) -> None:
     assert model.log_odds(table)[-1] == model.log_odds(table[-1:])[0]
 
 
+def test_outliers_are_clipped() -> None:
+    """A value beyond four deviations counts as one at four."""
+    model = fit_logistic(TABLE, OUTCOMES, WEIGHTS)
+    edge = model.centre + 4 * model.scale
+    far = model.centre + np.array([[5], [1e6]]) * model.scale
+    assert np.allclose(model.log_odds(far), model.log_odds(edge[None]), rtol=0, atol=1e-9)
+
+
 def test_logistic_without_rows() -> None:
     """Without rows all log odds are 0."""
     model = fit_logistic(TABLE[:0], OUTCOMES[:0], WEIGHTS[:0])

@@ -68,3 +68,18 @@ def test_repeated_names_are_refused(judged):
     with pytest.raises(RunError, match="name each run once"):
         compare_with_reference([good, uniform], good)
     assert compare_with_reference([good], good).overall[0].log_loss.value == 0
+
+
+def test_shared_rows_have_one_order(judged, tmp_path):
+    """Rows of several runs are joined by id, in the order of the first run."""
+    run, *_ = judged
+    oof = read_oof(run)
+    other = write_run(
+        tmp_path, read_folds(run), oof.iloc[::-1].iloc[20:], name="other", is_scored=False
+    )
+    first, second = read_shared([run, other])
+    kept = oof[oof["id"].isin(oof["id"].iloc[:-20])]
+    for table in (first, second):
+        assert table[["id", *PROB_COLUMNS]].equals(
+            kept[["id", *PROB_COLUMNS]].reset_index(drop=True)
+        )
