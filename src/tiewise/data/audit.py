@@ -1,14 +1,8 @@
-"""Audit a pairs table: counts, repeated texts, leakage of each fold rule, lengths.
-
-Near-duplicate prompts are found with MinHash over five-character shingles (Broder, 1997, "On the
-resemblance and containment of documents") and confirmed by the exact overlap of the shingles. They
-need the library rensa (the extra ``audit``).
-"""
+"""Audit a pairs table: counts, repeated texts, leakage of each fold rule, lengths."""
 
 from __future__ import annotations
 
 import html
-import importlib
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
@@ -21,6 +15,7 @@ import pandas as pd
 from tiewise.data.first_text import first_texts
 from tiewise.data.folds import Folds, fold_by_group, fold_by_id, fold_by_position
 from tiewise.data.labels import Winner
+from tiewise.data.near_duplicates import merge_near_duplicates
 from tiewise.data.pairs import TEXT_COLUMNS, is_degenerate, row_digests, text_lengths
 from tiewise.errors import FoldError
 
@@ -28,9 +23,6 @@ Figures = dict[str, int | float]
 _N_LARGEST, _MAX_SHOWN = 5, 48
 _CLASSES = {"A": Winner.A, "B": Winner.B, "tie": Winner.TIE}
 _LEVELS = {"median": 0.5, "90th percentile": 0.9, "maximum": 1.0}
-
-_SHINGLE, _MAX_COMPARED = 5, 2_000
-_N_HASHES, _N_BANDS, _SEED = 120, 20, 1
 
 
 @dataclass(frozen=True)
@@ -126,38 +118,6 @@ def leak_share(groups: npt.ArrayLike, folds: npt.ArrayLike) -> float:
     """
     n_folds = pd.Series(np.asarray(folds)).groupby(np.asarray(groups)).transform("nunique")
     return float((n_folds > 1).mean()) if len(n_folds) else 0.0
-
-
-def merge_near_duplicates(pairs: pd.DataFrame, *, threshold: float = 0.8) -> npt.NDArray[np.str_]:
-    """Return each row's group, shape (n,), after merging groups with nearly equal first turns.
-
-    `threshold` is the share of five-character shingles in common (Jaccard index) among the first
-    2,000 characters, without case and repeated white space. The order of the rows has no effect.
-    """
-    rensa: Any = importlib.import_module("rensa")
-    index = rensa.RMinHashLSH(threshold=threshold, num_perm=_N_HASHES, num_bands=_N_BANDS)
-    firsts = pairs.drop_duplicates("group").sort_values("group")
-    names = firsts["group"].tolist()
-    texts = [text[:_MAX_COMPARED] for text in first_texts(firsts)]
-    merged: dict[str, str] = {}
-    for i, text in enumerate(texts):
-        sketch = rensa.RMinHash(num_perm=_N_HASHES, seed=_SEED)
-        sketch.update(sorted(_shingles(text)))
-        near = (j for j in sorted(index.query(sketch)) if _overlap(text, texts[j]) >= threshold)
-        found = next(near, i)
-        merged[names[i]] = names[found]
-        if found == i:  # only groups that are not merged are candidates: no chains
-            index.insert(i, sketch)
-    return np.array([merged[group] for group in pairs["group"]], dtype=str)
-
-
-def _overlap(text: str, other: str) -> float:
-    shingles, others = _shingles(text), _shingles(other)
-    return len(shingles & others) / len(shingles | others)
-
-
-def _shingles(text: str) -> set[str]:
-    return {text[start : start + _SHINGLE] for start in range(max(1, len(text) - _SHINGLE + 1))}
 
 
 def _count_rows(pairs: pd.DataFrame) -> Figures:

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from strategies import clean_text, pairs_tables
-from tiewise.data.audit import audit_pairs, leak_share, merge_near_duplicates
+from strategies import pairs_tables
+from tiewise.data.audit import audit_pairs, leak_share
 from tiewise.data.folds import fold_by_group, fold_by_position, split
 from tiewise.data.pairs import TEXT_COLUMNS, build_pairs, swap_pairs
 from tiewise.tokens.template import fill_in_order, share_budget
@@ -168,49 +168,3 @@ def test_cut_tokens_are_shares(lengths, max_length):
     assert found["right, truncated rows"] == found["balanced, truncated rows"] == n_over
     assert all(0 <= share <= 1 for share in shares)
     assert (shares == {0.0}) == (n_over == 0)
-
-
-ESSAY = "Write an essay about the history of bridges in mountain valleys, with three examples."
-
-
-def test_edited_prompts_are_near_duplicates():
-    """Small edits are found; a common beginning is not enough."""
-    prompts = [
-        ESSAY,
-        ESSAY.replace("three", "four"),
-        ESSAY + " Please!",
-        "Write an essay about the history of tea, and be brief.",
-        "What is 2+2?",
-    ]
-    near = merge_near_duplicates(pairs_of([([prompt], ["x"], ["y"]) for prompt in prompts]))
-    assert len(set(near[:3])) == 1
-    assert len(set(near)) == 3
-
-
-@given(prompts=st.lists(clean_text(), max_size=6), data=st.data())
-def test_merging_keeps_groups_together(prompts, data):
-    """Rows of one group get the name of one group, in any order of the rows."""
-    pairs = pairs_of([([prompt], ["x"], ["y"]) for prompt in prompts])
-    near = merge_near_duplicates(pairs)
-    joined = dict(zip(pairs["group"], near, strict=True))
-    assert [joined[group] for group in pairs["group"]] == near.tolist()
-    assert set(near) <= set(pairs["group"])
-    order = data.draw(st.permutations(range(len(prompts))))
-    shuffled = merge_near_duplicates(pairs.iloc[list(order)].reset_index(drop=True))
-    assert shuffled.tolist() == [near[row] for row in order]
-
-
-@given(prompts=st.lists(clean_text(), max_size=6))
-def test_threshold_limits_merging(prompts):
-    """A higher threshold merges no more groups than a lower one."""
-    pairs = pairs_of([([prompt], ["x"], ["y"]) for prompt in prompts])
-    strict = merge_near_duplicates(pairs, threshold=1.0)
-    loose = merge_near_duplicates(pairs, threshold=0.5)
-    assert len(set(loose)) <= len(set(strict)) <= pairs["group"].nunique()
-
-
-def test_near_duplicates_need_rensa(monkeypatch):
-    """Without rensa, an ImportError names it."""
-    monkeypatch.setitem(sys.modules, "rensa", None)
-    with pytest.raises(ImportError, match="rensa"):
-        merge_near_duplicates(pairs_of(ROWS))
