@@ -12,11 +12,17 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from tiewise.data.first_text import first_texts
+from tiewise.data.first_text import SYSTEM_COLUMN, first_texts, fold, normalise, user_texts
 from tiewise.data.folds import Folds, fold_by_group, fold_by_id, fold_by_position
 from tiewise.data.labels import Winner
 from tiewise.data.near_duplicates import merge_near_duplicates
-from tiewise.data.pairs import TEXT_COLUMNS, is_degenerate, row_digests, text_lengths
+from tiewise.data.pairs import (
+    TEXT_COLUMNS,
+    compose_turns,
+    is_degenerate,
+    row_digests,
+    text_lengths,
+)
 from tiewise.errors import FoldError
 
 Figures = dict[str, int | float]
@@ -40,7 +46,9 @@ class Audit:
     missing: Figures
     """Rows with a missing turn and rows with a blank text, by column."""
     repeats: Figures
-    """Number of prompt groups, and rows that share their group, prompt, a response or all texts."""
+    """Number of prompt groups; rows that share their group, prompt, a response or all texts; rows
+    whose prompt group has several spellings of the first text, such as accents in one code point
+    and in two; and rows without a user text, which are one group."""
     largest: Figures
     """Rows of the largest prompt groups, by group and the beginning of the prompt."""
     leakage: Figures
@@ -132,6 +140,7 @@ def _count_rows(pairs: pd.DataFrame) -> Figures:
         "degenerate": int(is_degenerate(pairs).sum()),
         "turn mismatches": int(is_mismatched.sum()),
         "several turns": int((n_turns[0] > 1).sum()),
+        "system text": int(pairs[SYSTEM_COLUMN].notna().sum()) if SYSTEM_COLUMN in pairs else 0,
         "duplicate ids": _count_repeated(pairs["id"]),
     }
 
@@ -147,14 +156,24 @@ def _count_missing(pairs: pd.DataFrame) -> Figures:
 
 
 def _count_repeats(pairs: pd.DataFrame) -> Figures:
-    responses = pd.concat([pairs["response_a"].map(tuple), pairs["response_b"].map(tuple)])
-    is_repeated = responses.duplicated(keep=False).to_numpy().reshape(2, -1).any(axis=0)
+    prompts, *responses = (
+        pd.Series([tuple(compose_turns(turns)) for turns in pairs[name]], dtype=object)
+        for name in TEXT_COLUMNS
+    )
+    is_repeated = pd.concat(responses).duplicated(keep=False).to_numpy().reshape(2, -1).any(axis=0)
+    spellings = pd.Series(user_texts(pairs), dtype=object)
+    texts = spellings.map(normalise)
+    n_spellings = spellings.map(fold).groupby(texts).transform("nunique")
     return {
         "prompt groups": int(pairs["group"].nunique()),
         "rows with a shared prompt group": _count_repeated(pairs["group"]),
-        "rows with a repeated prompt": _count_repeated(pairs["prompt"].map(tuple)),
+        "rows with a repeated prompt": _count_repeated(prompts),
         "rows with a repeated response": int(is_repeated.sum()),
-        "rows with all texts repeated": _count_repeated(pd.Series(row_digests(pairs))),
+        "rows with all texts repeated": _count_repeated(
+            pd.Series(row_digests(pairs, composed=True))
+        ),
+        "rows equal but for code points": int((n_spellings > 1).sum()),
+        "rows without a user text": int((texts == "").sum()),
     }
 
 

@@ -1,7 +1,8 @@
 """Prompt groups, and the assignment of rows to folds.
 
-A prompt group is all rows with the same first user text, apart from case and white space, united
-with the rows of the same session. A system text before it does not count. `fold_by_group` never
+A prompt group is all rows with the same first user text, apart from case, white space,
+invisible characters and the code points of accents, united with the rows of the same session. A
+system text before it does not count. `fold_by_group` never
 splits a group; folds by position and by id, those of the Kaggle notebook, do.
 """
 
@@ -88,11 +89,11 @@ def derive_groups(pairs: pd.DataFrame) -> npt.NDArray[np.str_]:
     Returns
     -------
     str array
-        Shape (n,). Rows share a group when their first user texts (the first turn of the prompt
-        without its system text) are equal apart from case and white space, when their sessions are
-        equal, or when a chain of such rows connects them. The name is the smallest digest of the
-        chain (16 hexadecimal digits), in any order of the rows. A missing first turn counts as
-        empty.
+        Shape (n,). Rows share a group when their first user texts are equal after normalisation
+        (case, white space, invisible characters, composed accents), when their sessions are equal,
+        or when a chain of such rows connects them. The name is the smallest digest of the chain
+        (16 hexadecimal digits), in any order of the rows. The first user text is found as in
+        :func:`tiewise.data.first_text.first_user_text`; rows without one share a group.
 
     Examples
     --------

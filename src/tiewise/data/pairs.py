@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from tiewise.data.first_text import SYSTEM_COLUMN, begins_with_system
+from tiewise.data.first_text import SYSTEM_COLUMN, begins_with_system, compose
 from tiewise.data.folds import derive_groups
 from tiewise.data.labels import PROB_COLUMNS, WINNER_WORDS, WORD_OF_WINNER
 from tiewise.data.parse import count_characters
@@ -140,21 +140,31 @@ def is_degenerate(pairs: pd.DataFrame) -> npt.NDArray[np.bool_]:
     return np.array([_same_or_blank(a, b) for a, b in responses], dtype=bool)
 
 
-def row_digests(pairs: pd.DataFrame) -> npt.NDArray[np.str_]:
+def row_digests(pairs: pd.DataFrame, *, composed: bool = False) -> npt.NDArray[np.str_]:
     """Return a digest (32 hexadecimal digits) of each row's three texts, shape (n,).
 
-    A missing turn differs from an empty one.
+    A missing turn differs from an empty one. If `composed`, texts that differ only in invisible
+    characters or in the code points of accents have one digest.
     """
-    texts = zip(*(pairs[name] for name in TEXT_COLUMNS), strict=True)
+    columns = [pairs[name].map(compose_turns) if composed else pairs[name] for name in TEXT_COLUMNS]
+    texts = zip(*columns, strict=True)
     digests = [hashlib.blake2b(json.dumps(row).encode(), digest_size=16) for row in texts]
     return np.array([digest.hexdigest() for digest in digests], dtype="U32")
 
 
 def pair_digests(pairs: pd.DataFrame) -> npt.NDArray[np.str_]:
-    """Return the smaller of each row's digest and its swap's: the same when A and B are swapped."""
+    """Return the smaller of each row's digest and its swap's: the same when A and B are swapped.
+
+    Texts are compared composed, as in :func:`row_digests`.
+    """
     swapped = pairs[list(TEXT_COLUMNS)].rename(columns=_SWAPPED_COLUMNS)
-    digests, swapped_digests = row_digests(pairs), row_digests(swapped)
+    digests, swapped_digests = (row_digests(rows, composed=True) for rows in (pairs, swapped))
     return np.where(digests < swapped_digests, digests, swapped_digests)
+
+
+def compose_turns(turns: Iterable[str | None]) -> list[str | None]:
+    """Return turns without invisible characters and with composed accents."""
+    return [turn if turn is None else compose(turn) for turn in turns]
 
 
 def text_lengths(pairs: pd.DataFrame) -> pd.DataFrame:

@@ -71,7 +71,7 @@ def name_votes(pairs: pd.DataFrame) -> pd.DataFrame:
     (1, 1)
     """
     names = pair_digests(pairs)
-    is_swapped = names != row_digests(pairs)
+    is_swapped = names != row_digests(pairs, composed=True)
     is_known = pairs["label"].notna().to_numpy()
     votes = np.zeros(len(pairs), dtype=np.int64)
     votes[is_known] = check_labels(pairs["label"][is_known]) if is_known.any() else 0

@@ -59,6 +59,7 @@ def test_unusual_rows_are_counted():
         "degenerate": 2,
         "turn mismatches": 1,
         "several turns": 1,
+        "system text": 0,
         "duplicate ids": 2,
     }
     assert found.classes == {"A": 5, "B": 0, "tie": 1, "unlabelled": 0}
@@ -71,6 +72,8 @@ def test_unusual_rows_are_counted():
         "rows with a repeated prompt": 0,
         "rows with a repeated response": 2,
         "rows with all texts repeated": 0,
+        "rows equal but for code points": 0,
+        "rows without a user text": 0,
     }
     assert list(found.largest.values()) == [2]
     assert next(iter(found.largest)).endswith(" hi")
