@@ -19,6 +19,10 @@ from tiewise.evaluation.agreement import name_votes
 INVISIBLE = "\u200b\u200c\u200d\u2060\ufeff\u00ad\u200e\u202a\ufe0f"
 
 
+def says(role, content):
+    return {"role": role, "content": content}
+
+
 def asked(prompts, **columns):
     """Return a pairs table of these prompts."""
     n = len(prompts)
@@ -32,12 +36,9 @@ def test_handed_spellings_are_one_group(case, tiewise):
     assert pairs["group"].nunique() == 2
     assert pairs["group"][:4].nunique() == 1
     found = tiewise("audit", case("18-same-text-other-codepoints/unicode.jsonl"))
-    lines = [
-        line.rsplit(None, 1) for line in found.output.splitlines() if line.startswith("  rows")
-    ]
-    shown = {name.strip(): value for name, value in lines}
-    assert shown["rows equal but for code points"] == "4"
-    assert shown["rows with a repeated prompt"] == "4"
+    shown = [" ".join(line.split()) for line in found.output.splitlines()]
+    assert "rows equal but for code points 4" in shown
+    assert "rows with a repeated prompt 4" in shown
 
 
 @pytest.mark.parametrize(
@@ -97,6 +98,7 @@ def test_exact_digests_keep_the_spelling():
 
 QUESTION = "What is  the capital of France?"
 TRANSCRIPTS = [
+    "\ufeffHuman: {}\n\nAssistant: {}",
     "\n\nHuman: {}\n\nAssistant: Paris.\n\nHuman: And of {}?\n\nAssistant:",
     "Human: {}\n\nAssistant: It is {}",
     "User: {}\nAssistant: Paris.\nUser: Is it {}?\nAssistant:",
@@ -162,11 +164,10 @@ def test_rows_without_a_user_text_are_counted():
 
 def test_greetings_do_not_join_conversations():
     """Conversations that the assistant begins are grouped by what the user says then."""
-    conversation = [{"role": "assistant", "content": "Hello, how can I help?"}]
+    greeting = [says("assistant", "Hello, how can I help?")]
     rows = [
         {
-            name: [*conversation, {"role": "user", "content": question}]
-            + [{"role": "assistant", "content": name}]
+            name: [*greeting, says("user", question), says("assistant", name)]
             for name in ("chosen", "rejected")
         }
         for question in ("Why?", "When?", "why? ")

@@ -7,7 +7,6 @@ conversation as one text; then the user's first text in it counts.
 
 from __future__ import annotations
 
-import functools
 import re
 import unicodedata
 from collections.abc import Sequence
@@ -34,21 +33,16 @@ _INVISIBLE = (
 )
 _WITHOUT_INVISIBLE = {code: None for first, last in _INVISIBLE for code in range(first, last + 1)}
 
-_ROLES = ("system", "developer", "user", "assistant", "model")
+_ROLE = "(system|developer|user|assistant|model)"
 _USER = ("user", "human", "[inst]", "<</sys>>")
 _ASSISTANT = ("assistant", "ai", "bot", "model", "[/inst]")
 _names = re.compile(r"(?:\A|\n)[ \t]*(human|user|system|assistant|ai|bot)[ \t]*:", re.IGNORECASE)
 _markup = re.compile(
-    rf"<\|im_start\|>({'|'.join(_ROLES)})\s|<start_of_turn>({'|'.join(_ROLES)})\s"
-    rf"|<\|start_header_id\|>({'|'.join(_ROLES)})<\|end_header_id\|>|<\|({'|'.join(_ROLES)})\|>"
-    r"|(\[/?INST\]|<</?SYS>>)"
+    rf"<\|im_start\|>{_ROLE}\s|<start_of_turn>{_ROLE}\s|<\|{_ROLE}\|>|(\[/?INST\]|<</?SYS>>)"
+    rf"|<\|start_header_id\|>{_ROLE}<\|end_header_id\|>"
 )
-_strip_start = functools.partial(
-    re.compile(r"\A[\s\ufeff]*(?:<s>|<bos>|<\|begin_of_text\|>)?\s*").sub, ""
-)
-_strip_ends = functools.partial(
-    re.compile(r"<s>|</s>|<end_of_turn>|<\|(?:im_end|eot_id|end|endoftext)\|>").sub, ""
-)
+_start = re.compile(r"\A[\s\ufeff]*(?:<s>|<bos>|<\|begin_of_text\|>)?\s*")
+_ends = re.compile(r"<s>|</s>|<end_of_turn>|<\|(?:im_end|eot_id|end|endoftext)\|>")
 
 
 def first_texts(pairs: pd.DataFrame) -> list[str]:
@@ -93,7 +87,7 @@ def first_user_text(prompt: Sequence[str | None], system: Any = None) -> str:
 
 def _user_texts(turn: str) -> list[str]:
     """Return the user's texts of a turn that holds a whole conversation; none of another turn."""
-    text = _strip_start(turn)
+    text = _start.sub("", turn)
     pattern = next((each for each in (_names, _markup) if each.match(text)), None)
     if pattern is None:
         return []
@@ -103,9 +97,8 @@ def _user_texts(turn: str) -> list[str]:
     if pattern is _names and not set(_ASSISTANT) & set(roles):
         return []
     parts = zip(roles, marks, ends, strict=True)
-    return [
-        _strip_ends(text[mark.end() : end]).strip() for role, mark, end in parts if role in _USER
-    ]
+    texts = [text[mark.end() : end] for role, mark, end in parts if role in _USER]
+    return [_ends.sub("", each).strip() for each in texts]
 
 
 def split_system(turn: str | None, system: Any) -> tuple[str | None, str | None]:
