@@ -59,7 +59,7 @@ class Audit:
     """Tokens of each text and of the row, as for characters; and for each truncation rule the share
     of a text's tokens that it cuts."""
     omitted: dict[str, str]
-    """Figures that are not available, and the reason."""
+    """Figures that are not available, and the reason; and the columns that are not read."""
 
     def to_dict(self) -> dict[str, dict[str, Any]]:
         """Return every section as a dictionary that JSON can hold."""
@@ -99,7 +99,8 @@ def audit_pairs(
     >>> found.classes, found.leakage["position"]
     ({'A': 1, 'B': 1, 'tie': 2, 'unlabelled': 0}, 1.0)
     """
-    omitted: dict[str, str] = {}
+    unread = ", ".join(pairs.attrs.get("unread", []))
+    omitted = {"columns not read": unread} if unread else {}
     words = sorted(pairs["winner"].dropna().unique())
     return Audit(
         rows=_count_rows(pairs),

@@ -141,6 +141,9 @@ def load_training_rows(config: DataConfig, *, fallback: Fallback = "sample") -> 
         lines = [f"{name} {digest}" for name, digest in names]
         described["digest"] = digest_json([dataset.digest, *lines])
         described |= {"pairs_digest": dataset.digest, "extra_sources": lines}
+    unread = dict.fromkeys([*pairs.attrs.get("unread", ()), *extra.attrs.get("unread", ())])
+    if unread:
+        _log.info("Columns that are not read: %s", ", ".join(unread))
     every_row = pd.concat(align_pairs([pairs, extra]), ignore_index=True)
     teachers = read_teachers([*find_data(config), *paths])
     counts = dataset.counts | _check_teachers(every_row, teachers)

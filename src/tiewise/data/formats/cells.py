@@ -39,7 +39,7 @@ _MAX_SHOWN = 40
 _SYSTEM_ROLES = ("system", "developer")
 _SIDES = {"user": 0, **dict.fromkeys(_SYSTEM_ROLES, 0), "assistant": 1}
 _SPEAKERS = {"Human": "user", "Assistant": "assistant"}
-_split_speakers = re.compile(r"(?:\A|\n\n)(Human|Assistant): ?").split
+_split_speakers = re.compile(r"(?:\A|(?:\r?\n){2})(Human|Assistant): ?").split
 _begins_with_object = re.compile(r"(?:array\(|\[|\()*\s*\{").match
 _finds_keys = [
     [re.compile(rf"""[{{,]\s*['"]?{key}['"]?\s*:""").search for key in keys]
@@ -122,6 +122,21 @@ def has_brackets(cell: object) -> bool:
     return text.startswith("[") and text.endswith("]")
 
 
+def holds_text(value: Any) -> bool:
+    """Return whether a value holds more than nulls, numbers and times."""
+    if isinstance(value, dict):
+        return any(map(holds_text, value.values()))
+    if is_list(value):
+        return any(map(holds_text, value))
+    return bool(value) if isinstance(value, str | bytes) else not pd.api.types.is_scalar(value)
+
+
+def join_texts(texts: Turns) -> str | None:
+    """Join the texts that are not missing by an empty line; None if all are."""
+    known = [text for text in texts if text is not None]
+    return "\n\n".join(known) if known else None
+
+
 def spells_messages(text: str) -> bool:
     """Return whether a text begins with messages as JSON, Python, NumPy or a database writes them.
 
@@ -200,10 +215,10 @@ def split_messages(messages: Iterable[Message]) -> Exchanges:
         exchanges[-1][side].append(_text_of(message["content"]))
         last_side = side
     prompt, response = (
-        list_cell([_join(exchange[side]) for exchange in exchanges]) for side in (0, 1)
+        list_cell([join_texts(exchange[side]) for exchange in exchanges]) for side in (0, 1)
     )
     leading = takewhile(lambda message: message["role"] in _SYSTEM_ROLES, messages)
-    system = list_cell([_join([_text_of(message["content"]) for message in leading])]).turns[0]
+    system = list_cell([join_texts([_text_of(message["content"]) for message in leading])]).turns[0]
     is_repaired = prompt.is_repaired or response.is_repaired
     return Exchanges(prompt.turns, response.turns, is_repaired, system or None)
 
@@ -226,6 +241,16 @@ def read_transcript(text: str) -> list[Message] | None:
         {"role": _SPEAKERS[speaker], "content": content}
         for speaker, content in zip(parts[::2], parts[1::2], strict=True)
     ]
+
+
+def find_shared_end(texts: Sequence[str]) -> int:
+    """Return where the beginning that two texts share ends: before a space, or at 0.
+
+    >>> find_shared_end(["The sky is blue.", "The sky is bright."])
+    10
+    """
+    shared = takewhile(lambda pair: pair[0] == pair[1], zip(*texts, strict=False))
+    return max((i for i, (character, _) in enumerate(shared) if character.isspace()), default=0)
 
 
 def common_prompt(names: Sequence[str], sides: Sequence[Exchanges]) -> Row:
@@ -313,7 +338,7 @@ def _text_of(content: Any) -> str | None:
     blocks = [content] if isinstance(content, dict) else content
     if not is_list(blocks):
         raise PairsError(f"a message's content is {shown(content)}; expected text or blocks")
-    return _join([_text_of_block(block) for block in blocks])
+    return join_texts([_text_of_block(block) for block in blocks])
 
 
 def _text_of_block(block: Any) -> str | None:
@@ -330,22 +355,8 @@ def _text_of_block(block: Any) -> str | None:
 def _refuse_more_keys(what: str, part: Mapping[str, Any], known: Sequence[str]) -> None:
     """Refuse a message or block that holds text under a key that is not read."""
     for key, value in part.items():
-        if key not in known and _holds_text(value):
+        if key not in known and holds_text(value):
             raise PairsError(
                 f"the key {key} of a {what} is {shown(value)}; expected {' and '.join(known)} "
                 f"alone. Move its text to {known[-1]}, or remove the key"
             )
-
-
-def _holds_text(value: Any) -> bool:
-    """Return whether a value holds more than nulls, numbers and times."""
-    if isinstance(value, dict):
-        return any(map(_holds_text, value.values()))
-    if is_list(value):
-        return any(map(_holds_text, value))
-    return bool(value) if isinstance(value, str | bytes) else not pd.api.types.is_scalar(value)
-
-
-def _join(texts: Turns) -> str | None:
-    known = [text for text in texts if text is not None]
-    return "\n\n".join(known) if known else None

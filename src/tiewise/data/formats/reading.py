@@ -18,7 +18,7 @@ from tiewise.data.folds import derive_groups, merge_groups
 from tiewise.data.formats.cells import ONE_HOT_COLUMNS, Row, is_missing, read_labels
 from tiewise.data.formats.layout import Layout, find_layout
 from tiewise.data.formats.parsed import ParsedRecord
-from tiewise.data.formats.records import FORMATS, find_format, find_unread
+from tiewise.data.formats.records import FORMATS, find_format, find_unread, read_record
 from tiewise.data.formats.sources import Source, open_source
 from tiewise.data.ids import as_integer, is_plain, read_id
 from tiewise.data.labels import PROB_COLUMNS
@@ -203,7 +203,8 @@ def _open(
             raise PairsError(f"{source.name}: row 0: {problem}")
         format_name = find_format(source.name, source.columns, first)
     _check_format(source, format_name, labelled=labelled)
-    layout = find_layout(FORMATS[format_name].plain, first)
+    known = FORMATS[format_name]
+    layout = find_layout(known.plain, source.columns, first, is_choice=known.is_choice)
     records = chain(head, source.records)
     unread = find_unread(format_name, source.columns)
     return _Opened(source.name, format_name, layout, unread, records, labelled, on_error)
@@ -255,8 +256,9 @@ def _read_rows(entry: ParsedRecord, opened: _Opened, position: int) -> list[Row]
     if entry.problem is not None:
         raise PairsError(entry.problem)
     known, labelled = FORMATS[opened.format], opened.labelled
-    record = opened.layout.apply(entry.values)
-    rows: list[Row] = [{"id": position} | row for row in known.read(record)]
+    rows: list[Row] = [
+        {"id": position} | row for row in read_record(opened.format, entry.values, opened.layout)
+    ]
     labels: Row = {"winner": None} if labelled is False else {}
     if labelled is not False and not known.is_choice:
         has_label = "label" in known.needs

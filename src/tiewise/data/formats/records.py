@@ -9,9 +9,10 @@ import functools
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import product, takewhile
+from itertools import product
 from typing import Any, NamedTuple
 
+from tiewise.data.first_text import SYSTEM_COLUMN
 from tiewise.data.formats.cells import (
     ONE_HOT_COLUMNS,
     Exchanges,
@@ -21,6 +22,7 @@ from tiewise.data.formats.cells import (
     Turns,
     as_word,
     common_prompt,
+    find_shared_end,
     has_brackets,
     is_list,
     is_missing,
@@ -34,16 +36,27 @@ from tiewise.data.formats.cells import (
     spells_messages,
     split_messages,
 )
+from tiewise.data.formats.context import (
+    CONTEXT_NAMES,
+    HISTORY,
+    add_context,
+    find_prompt,
+    refuse_second_prompt,
+    refuse_unread_text,
+)
+from tiewise.data.formats.layout import NO_PROMPT, Layout
 from tiewise.data.formats.sources import parse_json
 from tiewise.data.ids import id_key, read_id
 from tiewise.data.labels import PROB_COLUMNS
 from tiewise.data.pairs import COLUMNS, FURTHER_WORDS, TEXT_COLUMNS, WORD_COLUMNS
-from tiewise.data.parse import Cell
+from tiewise.data.parse import Cell, join_turns
 from tiewise.errors import PairsError
 
 _CONVERSATIONS = ("conversation_a", "conversation_b")
 _CHOICES = ("chosen", "rejected")
-_WORDS = {name: name for name in (*WORD_COLUMNS, *FURTHER_WORDS) if name != "winner"}
+_WORDS = {
+    name: name for name in (*WORD_COLUMNS, *FURTHER_WORDS) if name not in ("winner", SYSTEM_COLUMN)
+}
 _ARENA_WORDS = {name: name for name in ("model_a", "model_b", "language", "source")}
 _ARENA_WORDS["evaluation_session_id"] = "session"
 _CHOICE_WORDS = {name: name for name in ("language", "source", "session")}
@@ -88,14 +101,19 @@ def read_preference(record: Record) -> Iterator[Row]:
     """Read a chosen and a rejected response, as text or messages, in TRL's columns.
 
     The prompt has its own column or begins both responses; in two plain texts it is the part
-    that they share, cut at a space. Texts "Human: … Assistant: …" are conversations.
+    that they share, cut at a space. Texts "Human: … Assistant: …" are conversations, and so is a
+    prompt that ends with "Assistant:".
     """
     found = [_read_choice(record, name) for name in _CHOICES]
     sides = [side for side in found if side is not None]
     if len(sides) < len(found):
+        refuse_unread_text(record, _BENCH)
         sides = _split_shared_start([record[name] for name in _CHOICES])
     models = [as_word(record.get(f"{name}_model")) for name in _CHOICES]
     prompt = common_prompt(_CHOICES, sides)
+    if "prompt" not in record and not join_turns(prompt["prompt"]).strip():
+        refuse_unread_text(record, _BENCH)
+    refuse_second_prompt(record, prompt["prompt"])
     row = prompt | _order_responses(prompt["prompt"], [s.response for s in sides], models)
     row["is_repaired"] = any(side.is_repaired for side in sides)
     if not is_missing(record.get("id")):
@@ -141,16 +159,17 @@ class Format(NamedTuple):
 
 
 _LABELS = (*ONE_HOT_COLUMNS, "winner", *PROB_COLUMNS)
-_FLAT = (*COLUMNS[:4], *_WORDS, "weight", *_LABELS)
-_ARENA = (*_CONVERSATIONS, *_ARENA_WORDS, "weight", *_LABELS)
-_TRL = ("id", "prompt", *_CHOICES, "chosen_model", "rejected_model", *_CHOICE_WORDS, "weight")
+_FLAT = (*COLUMNS[:4], *_WORDS, "weight", *_LABELS, *CONTEXT_NAMES)
+_ARENA = (*_CONVERSATIONS, *_ARENA_WORDS, "weight", *_LABELS, *CONTEXT_NAMES[:-1])
+_TRL = ("id", *_CHOICES, "chosen_model", "rejected_model", *_CHOICE_WORDS, "weight", *CONTEXT_NAMES)
+_BENCH = (*_TRL, "subset", "models")
 
 FORMATS = {
     "pairs": Format(_read_lists, COLUMNS, reads=(*_FLAT, "label")),
     "rewardbench": Format(
         read_rewardbench,
         ("id", "prompt", *_CHOICES, "subset"),
-        reads=(*_TRL, "subset", "models"),
+        reads=_BENCH,
         plain=("prompt", *_CHOICES),
         is_choice=True,
     ),
@@ -172,7 +191,21 @@ FORMATS = {
 
 def find_unread(name: str, columns: Sequence[str]) -> list[str]:
     """Return the columns of a source that the format with this name does not read."""
-    return [column for column in columns if column not in FORMATS[name].reads]
+    known = FORMATS[name]
+    reads = (*known.reads, *(find_prompt(columns) if known.is_choice else ()))
+    return [column for column in columns if column not in reads]
+
+
+def read_record(name: str, record: Record, layout: Layout) -> list[Row]:
+    """Return the rows of a record of the format with this name, without id and labels."""
+    known = FORMATS[name]
+    record, is_cut = layout.apply(record)
+    has_history = HISTORY in known.reads
+    rows = [add_context(record, row, has_history=has_history) for row in known.read(record)]
+    layout.check(record)
+    for row in rows:
+        row["is_repaired"] |= is_cut
+    return rows
 
 
 def find_format(name: str, columns: Sequence[str], records: Iterable[Record]) -> str:
@@ -216,14 +249,39 @@ def _read_words(record: Record, names: dict[str, str]) -> Row:
 def _read_choice(record: Record, name: str) -> Exchanges | None:
     """Return the conversation that ends with a response; None for plain text with its prompt."""
     prompt, response = (_decode_messages(record.get(key)) for key in ("prompt", name))
-    if isinstance(response, str):
-        if isinstance(prompt, str):
-            return _as_exchange(prompt, response)
-        if is_missing(prompt):
-            transcript = read_transcript(response)
-            return None if transcript is None else split_messages(transcript)
-        response = [{"role": "assistant", "content": response}]
-    return split_messages(_with_prompt(prompt, read_messages(response)))
+    if isinstance(prompt, str):
+        prompt = _read_open_transcript(prompt) or prompt
+    if not isinstance(response, str):
+        return split_messages(_with_prompt(prompt, read_messages(response)))
+    spoken = read_transcript(response)
+    if "prompt" not in record:
+        return None if spoken is None else split_messages(spoken)
+    if spoken is not None and _begins_with(spoken, prompt):
+        return split_messages(spoken)
+    if is_list(prompt):
+        return split_messages([*read_messages(prompt), {"role": "assistant", "content": response}])
+    return _as_exchange(prompt, response)
+
+
+def _read_open_transcript(text: str) -> list[Message] | None:
+    """Return the messages of a transcript that ends with "Assistant:", before the response."""
+    messages = read_transcript(text) or []
+    is_open = len(messages) > 1 and messages[-1]["role"] == "assistant"
+    return messages[:-1] if is_open and not messages[-1]["content"].strip() else None
+
+
+def _begins_with(messages: list[Message], prompt: Any) -> bool:
+    """Return whether a conversation begins with the prompt, white space aside."""
+    if is_missing(prompt):
+        return False
+    if isinstance(prompt, str):
+        prompt = read_transcript(prompt) or [{"role": "user", "content": prompt}]
+    before = read_messages(prompt)
+    first, second = (split_messages(each) for each in (messages[: len(before)], before))
+    return all(
+        [turn and turn.strip() for turn in turns] == [turn and turn.strip() for turn in others]
+        for turns, others in ((first.prompt, second.prompt), (first.response, second.response))
+    )
 
 
 def _decode_messages(cell: Any) -> Any:
@@ -250,12 +308,13 @@ def _split_shared_start(texts: Sequence[Any]) -> list[Exchanges]:
     for text in texts:
         if not isinstance(text, str):
             raise PairsError(f"found {shown(text)}; chosen and rejected are both text or messages")
-    shared = takewhile(lambda pair: pair[0] == pair[1], zip(*texts, strict=False))
-    cut = max((i for i, (character, _) in enumerate(shared) if character.isspace()), default=0)
+    cut = find_shared_end(texts)
+    if not texts[0][:cut].strip():
+        raise PairsError(NO_PROMPT)
     return [_as_exchange(text[:cut], text[cut:]) for text in texts]
 
 
-def _as_exchange(prompt: str, response: str) -> Exchanges:
+def _as_exchange(prompt: str | None, response: str) -> Exchanges:
     cell = list_cell([prompt, response])
     return Exchanges(cell.turns[:1], cell.turns[1:], cell.is_repaired)
 

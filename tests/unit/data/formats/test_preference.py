@@ -150,7 +150,11 @@ def test_choice_is_balanced():
 def test_implicit_prompt_is_complete(shared, chosen, rejected):
     """Prompt and response together are the text that was given, split before a space."""
     assume("Human:" not in shared + chosen + rejected and chosen.strip() != rejected.strip())
-    record = {"chosen": shared + chosen, "rejected": shared + rejected}
+    record = {"chosen": f"{shared} {chosen}", "rejected": f"{shared} {rejected}"}
+    if not shared.strip() and (chosen + rejected).strip():
+        with pytest.raises(PairsError, match="texts without a prompt"):
+            read_pairs(pd.DataFrame([{name: text.strip() for name, text in record.items()}]))
+        return
     pairs = read_pairs(pd.DataFrame([record]))
     prompt = pairs["prompt"][0][0]
     responses = [side[0] for side in by_choice(pairs)[0]]
