@@ -7,9 +7,8 @@ correct; 130 or 143 interrupted, continue with ``--resume``; 1 a bug in tiewise,
 
 from __future__ import annotations
 
-import functools
-import inspect
 import json as json_module
+import logging
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -17,8 +16,8 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
-from tiewise import __version__, api
-from tiewise.config import RunConfig, load_preset
+from tiewise import __version__, api, flags
+from tiewise.config import load_preset
 from tiewise.console import run_command, show
 from tiewise.errors import ConfigError, PairsError
 from tiewise.files import refuse_existing
@@ -26,27 +25,12 @@ from tiewise.runs.environment import is_first_process
 from tiewise.runs.folder import default_artifacts
 
 Command = Callable[..., None]
-Artifacts = Annotated[
-    Path | None,
-    tyro.conf.arg(help="Folder of runs and caches; TIEWISE_ARTIFACTS or artifacts when not given."),
-]
-Json = Annotated[bool, tyro.conf.arg(help="Print one JSON object.")]
-Device = Annotated[
-    Literal["cpu", "cuda"] | None,
-    tyro.conf.arg(help="Device to compute on; by default the run's --device."),
-]
-Files = tuple[str, ...]
-RunName = tyro.conf.Positional[str]
-AnyRunName = Annotated[
-    str | None, tyro.conf.Positional, tyro.conf.arg(help="Name or folder of a run.")
-]
-Predictions = Annotated[
-    Path | None,
-    tyro.conf.arg(help="File with id, prob_a, prob_b, prob_tie, or a Kaggle submission."),
-]
 DEFAULT_PRESET = "quickstart"
-_SWAP = {"--swap": ["--swap", "True"], "--no-swap": ["--swap", "False"]}
-"""Spellings of a flag of predict with three values: yes, no, as the run was configured."""
+_LEVELS = {
+    "--quiet": logging.WARNING, "-q": logging.WARNING, "--verbose": logging.DEBUG,
+    "-v": logging.DEBUG,
+}  # fmt: skip
+"""Flags of every command, and the lowest level of the messages that are shown."""
 _DESCRIPTION = """Predict which of two chatbot responses a person prefers: P(A), P(B), P(tie).
 
 A first run:
@@ -54,35 +38,43 @@ A first run:
   tiewise evaluate first
   tiewise report first
 
-Every command takes --help, with examples, and --quiet. --version prints the version; the flag
+Every command takes --help (fit also --help-all), --quiet or -q (warnings and errors only) and
+--verbose or -v (also messages of the libraries). --version prints the version; the flag
 --tyro-print-completion {bash,zsh,tcsh} prints a completion script. NO_COLOR turns colours off."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit status."""
     words = list(sys.argv[1:] if arguments is None else arguments)
-    is_quiet = "--quiet" in words
-    words = [word for word in words if word != "--quiet"]
+    levels = {_LEVELS[word] for word in words if word in _LEVELS}
+    words = [word for word in words if word not in _LEVELS]
     if words == ["--version"]:
         return run_command(lambda: show(f"tiewise {__version__}"))
-    return run_command(lambda: _parse_and_run(words), is_quiet=is_quiet)
+    return run_command(lambda: _parse_and_run(words), level=min(levels, default=logging.INFO))
 
 
-def make_fit(preset_name: str) -> Command:
-    """Return the command ``fit``, its flags with the defaults of a preset."""
+def make_fit(preset_name: str, *, is_short: bool = False) -> Command:
+    """Return the command ``fit``, its flags with the defaults of a preset.
+
+    `is_short` leaves the rare flags out, for a help that fits one screen.
+    """
 
     def fit(
         *,
-        preset: str = preset_name,
-        fold: int | None = None,
-        folds: Literal["all"] | None = None,
-        run: str | None = None,
-        resume: bool = False,
-        overwrite: bool = False,
-        init_from: Path | None = None,
-        artifacts: Artifacts = None,
-        json: Json = False,
-        config: Annotated[RunConfig, tyro.conf.OmitArgPrefixes] = load_preset(preset_name),  # noqa: B008
+        preset: flags.Preset = preset_name,
+        run: flags.Run = None,
+        fold: flags.Count = None,
+        folds: flags.Folds = None,
+        resume: flags.Switch = False,
+        overwrite: flags.Switch = False,
+        init_from: flags.OptionalFolder = None,
+        artifacts: flags.Artifacts = None,
+        json: flags.Json = False,
+        data: Any = None,
+        template: Any = None,
+        model: Any = None,
+        train: Any = None,
+        predict: Any = None,
     ) -> None:
         """Fit one fold, or all, and write the run folder.
 
@@ -90,19 +82,23 @@ def make_fit(preset_name: str) -> Command:
           tiewise fit --preset quickstart --fold 0 --run first
           tiewise fit --preset gemma2-9b --data train.csv --folds all --run big
           tiewise fit --preset gemma2-9b --data train.csv --folds all --run big --resume
-          tiewise fit --preset quickstart --data train.csv --limit 500 --report-to tensorboard
+          tiewise fit --preset quickstart --data train.csv --limit 500 --epochs 1
+          tiewise fit --help-all     shows every flag; --help the common ones
 
         Args:
             preset: A preset (`tiewise doctor` lists them) or a TOML file; it sets the defaults of
                 the other flags.
+            run: Name of the run; made from time and configuration when not given.
             fold: The fold to hold out; 0 when neither --fold nor --folds is given.
             folds: Fit every fold, one after the other.
-            run: Name of the run; made from time and configuration when not given.
             resume: Continue from the newest valid checkpoint of the same run.
             overwrite: Replace the requested folds of this run.
             init_from: Start from the adapter in this folder (a fold of another run).
         """
         del preset
+        config = flags.config_of(
+            data=data, template=template, model=model, train=train, predict=predict
+        )
         done, fitted = api.fit_config(
             config, fold=fold, folds=folds, run=run, resume=resume, overwrite=overwrite,
             init_from=init_from, artifacts=artifacts,
@@ -118,23 +114,28 @@ def make_fit(preset_name: str) -> Command:
         else:
             show(f"{scores}\nRun {done.name} is in {done.path}.")
 
+    defaults = dict(fit.__kwdefaults__ or {})
+    for name, section in flags.sections_of(load_preset(preset_name), is_short=is_short).items():
+        fit.__annotations__[name] = Annotated[type(section), tyro.conf.OmitArgPrefixes]
+        defaults[name] = section
+    fit.__kwdefaults__ = defaults
     return fit
 
 
 def predict(
     *,
-    run: str,
-    data: Files,
-    out: Path,
-    swap: bool | None = None,
-    out_of_fold: bool = False,
-    submission: bool = False,
-    data_format: str | None = None,
+    run: flags.RequiredRun,
+    data: flags.Files,
+    out: flags.Output,
+    swap: flags.Swap = None,
+    out_of_fold: flags.Switch = False,
+    submission: flags.Switch = False,
+    data_format: flags.DataFormat = None,
     chunk_rows: int = 1_000,
-    overwrite: bool = False,
-    device: Device = None,
-    artifacts: Artifacts = None,
-    json: Json = False,
+    overwrite: flags.Switch = False,
+    device: flags.Device = None,
+    artifacts: flags.Artifacts = None,
+    json: flags.Json = False,
 ) -> None:
     """Predict every pair of a file with a run; the run's folds are averaged.
 
@@ -152,7 +153,6 @@ def predict(
         out_of_fold: Use for each row only the folds that were not trained on it, and write the
             pairs with soft labels that `tiewise fit --extra-data` reads.
         submission: Write Kaggle's header.
-        data_format: Name of the file's format; detected from its columns when not given.
         chunk_rows: Pairs held in memory at a time; --out-of-fold holds all of them.
         overwrite: Replace the file if it exists.
     """
@@ -169,12 +169,12 @@ def predict(
 
 def rank(
     *,
-    prompt: Path,
-    responses: tuple[Path, ...],
-    run: str | None = None,
-    device: Device = None,
-    artifacts: Artifacts = None,
-    json: Json = False,
+    prompt: flags.TextFile,
+    responses: flags.TextFiles,
+    run: flags.Run = None,
+    device: flags.Device = None,
+    artifacts: flags.Artifacts = None,
+    json: flags.Json = False,
 ) -> None:
     """Rank several responses to one prompt, each in a text file.
 
@@ -192,15 +192,15 @@ def rank(
 
 
 def evaluate(
-    run: AnyRunName = None,
+    run: flags.AnyRunName = None,
     *,
-    data: Files = (),
-    predictions: Predictions = None,
-    by_slice: bool = False,
-    calibrate: bool = False,
-    rewardbench: bool = False,
-    artifacts: Artifacts = None,
-    json: Json = False,
+    data: flags.Files = (),
+    predictions: flags.Predictions = None,
+    by_slice: flags.Switch = False,
+    calibrate: flags.Switch = False,
+    rewardbench: flags.Switch = False,
+    artifacts: flags.Artifacts = None,
+    json: flags.Json = False,
 ) -> None:
     """Score a run, or any judge's predictions, with intervals and reference models.
 
@@ -228,12 +228,12 @@ def evaluate(
 
 
 def compare(
-    runs: tyro.conf.Positional[tuple[str, ...]],
+    runs: flags.RunNames,
     *,
-    by_slice: bool = False,
-    data: Files = (),
-    artifacts: Artifacts = None,
-    json: Json = False,
+    by_slice: flags.Switch = False,
+    data: flags.Files = (),
+    artifacts: flags.Artifacts = None,
+    json: flags.Json = False,
 ) -> None:
     """Compare each run with the last one named, on the rows that the two share.
 
@@ -251,12 +251,12 @@ def compare(
 
 
 def leaderboard(
-    run: AnyRunName = None,
+    run: flags.AnyRunName = None,
     *,
-    data: Files = (),
-    predictions: Predictions = None,
-    artifacts: Artifacts = None,
-    json: Json = False,
+    data: flags.Files = (),
+    predictions: flags.Predictions = None,
+    artifacts: flags.Artifacts = None,
+    json: flags.Json = False,
 ) -> None:
     """Rank the models named in the data by votes and by predictions, also with length controlled.
 
@@ -277,10 +277,10 @@ def leaderboard(
 
 
 def report(
-    run: RunName,
+    run: flags.RunName,
     *,
-    data: Files = (),
-    artifacts: Artifacts = None,
+    data: flags.Files = (),
+    artifacts: flags.Artifacts = None,
 ) -> None:
     """Write one self-contained page about a run: report.html and figures.
 
@@ -296,12 +296,12 @@ def report(
 
 
 def blend(
-    runs: tyro.conf.Positional[tuple[str, ...]],
+    runs: flags.RunNames,
     *,
-    run: str | None = None,
-    overwrite: bool = False,
-    artifacts: Artifacts = None,
-    json: Json = False,
+    run: flags.Run = None,
+    overwrite: flags.Switch = False,
+    artifacts: flags.Artifacts = None,
+    json: flags.Json = False,
 ) -> None:
     """Blend several runs with weights fitted out of fold, and write the blend as a run.
 
@@ -319,15 +319,15 @@ def blend(
 
 
 def audit(
-    data: tyro.conf.Positional[tuple[str, ...]],
+    data: flags.DataFiles,
     *,
-    data_format: str | None = None,
-    unlabelled: bool = False,
+    data_format: flags.DataFormat = None,
+    unlabelled: flags.Switch = False,
     n_splits: int = 5,
-    backbone: str | None = None,
+    backbone: flags.Backbone = None,
     max_length: int = 1024,
-    artifacts: Artifacts = None,
-    json: Json = False,
+    artifacts: flags.Artifacts = None,
+    json: flags.Json = False,
 ) -> None:
     """Check data: rows, classes, unusual rows, and train/test leakage under each fold rule.
 
@@ -339,7 +339,6 @@ def audit(
 
     Args:
         data: Files to read, joined.
-        data_format: Name of the files' format; detected from their columns when not given.
         unlabelled: The files have no winners.
         n_splits: Number of folds to try each rule with.
         backbone: Also count tokens with this backbone's tokenizer, and those that max_length cuts.
@@ -353,7 +352,11 @@ def audit(
 
 
 def simulate(
-    *, n: int = 1500, seed: int = 0, out: Path = Path("train.csv"), overwrite: bool = False
+    *,
+    n: int = 1500,
+    seed: int = 0,
+    out: flags.Output = Path("train.csv"),
+    overwrite: flags.Switch = False,
 ) -> None:
     """Write pairs with known label probabilities, in Kaggle's columns; print their Bayes log loss.
 
@@ -375,14 +378,14 @@ def simulate(
 
 
 def convert(
-    data: tyro.conf.Positional[tuple[str, ...]],
+    data: flags.DataFiles,
     *,
-    out: Path,
-    data_format: str | None = None,
-    unlabelled: bool = False,
+    out: flags.Output,
+    data_format: flags.DataFormat = None,
+    unlabelled: flags.Switch = False,
     on_error: Literal["raise", "skip"] = "raise",
-    overwrite: bool = False,
-    json: Json = False,
+    overwrite: flags.Switch = False,
+    json: flags.Json = False,
 ) -> None:
     """Write data of any known format as pairs, or as TRL preferences, which drop ties.
 
@@ -394,7 +397,6 @@ def convert(
         data: Files to read, joined.
         out: Ends in .parquet for all columns, in .csv for Kaggle's columns, in .jsonl for TRL's
             prompt, chosen, rejected.
-        data_format: Name of the files' format; detected from their columns when not given.
         unlabelled: The files have no winners.
         on_error: Refuse a file with an invalid row, or skip such rows and count them.
         overwrite: Replace the file if it exists.
@@ -407,14 +409,14 @@ def convert(
 
 
 def export(
-    run: RunName,
+    run: flags.RunName,
     *,
-    out: Path,
-    fold: int | None = None,
-    overwrite: bool = False,
-    device: Device = None,
-    artifacts: Artifacts = None,
-    json: Json = False,
+    out: flags.Folder,
+    fold: flags.Count = None,
+    overwrite: flags.Switch = False,
+    device: flags.Device = None,
+    artifacts: flags.Artifacts = None,
+    json: flags.Json = False,
 ) -> None:
     """Write one fold of a run as a classifier that transformers and vLLM load.
 
@@ -433,13 +435,13 @@ def export(
 
 
 def push(
-    model: RunName,
+    model: flags.RunName,
     *,
-    repo: str | None = None,
-    fold: int | None = None,
-    public: bool = False,
-    artifacts: Artifacts = None,
-    json: Json = False,
+    repo: flags.Repository = None,
+    fold: flags.Count = None,
+    public: flags.Switch = False,
+    artifacts: flags.Artifacts = None,
+    json: flags.Json = False,
 ) -> None:
     """Upload a fold's adapter, or an exported folder, with its model card to the hub.
 
@@ -463,9 +465,9 @@ def push(
 
 def demo(
     *,
-    run: str | None = None,
+    run: flags.Run = None,
     port: int = 7860,
-    artifacts: Artifacts = None,
+    artifacts: flags.Artifacts = None,
 ) -> None:
     """Start a local web page to try a judge.
 
@@ -482,7 +484,7 @@ def demo(
     serve(None if run is None else api.open_run(run, artifacts).path, port=port, announce=show)
 
 
-def doctor(*, artifacts: Artifacts = None, json: Json = False) -> None:
+def doctor(*, artifacts: flags.Artifacts = None, json: flags.Json = False) -> None:
     """Describe this machine and list the presets, with the estimated speed of each here.
 
     For example:
@@ -501,39 +503,12 @@ COMMANDS: tuple[Command, ...] = (
 
 
 def _parse_and_run(words: Sequence[str]) -> None:
-    if set(_SWAP) <= set(words):
-        raise ConfigError("--swap and --no-swap exclude each other; give one of them.")
-    if words[:1] == ["predict"]:
-        words = [part for word in words for part in _SWAP.get(word, [word])]
-    fit = make_fit(_find_preset(words) if words[:1] == ["fit"] else DEFAULT_PRESET)
+    words = flags.expand_words(words)
+    is_short = not {"-h", "--help"}.isdisjoint(words)
+    preset = flags.find_preset(words) if words[:1] == ["fit"] else None
+    fit = make_fit(preset or DEFAULT_PRESET, is_short=is_short)
     commands = {command.__name__: command for command in (fit, *COMMANDS)}
-    for name in set(commands) - set(words[:1]):
-        commands[name] = _summarise(commands[name])
-    tyro.extras.subcommand_cli_from_dict(
-        commands, args=list(words), prog="tiewise", description=_DESCRIPTION
-    )
-
-
-def _summarise(command: Command) -> Command:
-    """Return a placeholder whose help is the first paragraph, for the list of commands."""
-
-    @functools.wraps(command)
-    def listed() -> None:
-        """Do nothing: the command that was typed is passed to tyro itself."""
-
-    listed.__doc__ = inspect.cleandoc(command.__doc__ or "").split("\n\n")[0]
-    return listed
-
-
-def _find_preset(words: Sequence[str]) -> str:
-    """Find the preset before the other flags are parsed, since it sets their defaults."""
-    preset = DEFAULT_PRESET
-    for word, following in zip(words, [*words[1:], ""], strict=True):
-        if word == "--preset" and following:
-            preset = following
-        elif word.startswith("--preset="):
-            preset = word.removeprefix("--preset=")
-    return preset
+    flags.parse_words(commands, words, description=_DESCRIPTION)()
 
 
 def _show_result(result: Any, *, is_json: bool, path: Path | None = None) -> None:

@@ -26,15 +26,15 @@ _LESS_MEMORY = (
 _NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
-def run_command(command: Callable[[], Any], *, is_quiet: bool = False) -> int:
-    """Run a command and return its exit status; `is_quiet` shows warnings and errors only."""
+def run_command(command: Callable[[], Any], *, level: int = logging.INFO) -> int:
+    """Run a command and return its exit status; `level` is the lowest of messages shown."""
     _prepare_streams()
-    _prepare_logging(is_quiet=is_quiet)
+    _prepare_logging(level)
     try:
         command()
         sys.stdout.flush()
     except TiewiseError as error:
-        return _fail(f"{type(error).__name__}: {error}")
+        return _fail(str(error))
     except Interrupted as signal:
         _write_line(sys.stderr, "Stopped after a checkpoint; continue with --resume.")
         return 128 + int(signal.args[0])
@@ -44,11 +44,11 @@ def run_command(command: Callable[[], Any], *, is_quiet: bool = False) -> int:
     except BrokenPipeError:  # the reader of the pipe has ended, as with `| head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except OSError as error:
-        return _fail(f"{type(error).__name__}: {describe_os_error(error)}")
+        return _fail(describe_os_error(error))
     except RuntimeError as error:
         if type(error).__name__ != "OutOfMemoryError":  # by name: torch is not imported here
             raise
-        return _fail(f"OutOfMemoryError: {error} {_LESS_MEMORY}")
+        return _fail(f"out of memory: {error} {_LESS_MEMORY}")
     return 0
 
 
@@ -97,7 +97,7 @@ def progress_bar(total: int, *, name: str, unit: str, **options: Any) -> tqdm[An
 
 
 def _fail(message: str) -> int:
-    _write_line(sys.stderr, message)
+    _write_line(sys.stderr, f"error: {message}")
     return 2
 
 
@@ -120,12 +120,12 @@ class _PrintableFormatter(logging.Formatter):
         return printable(super().format(record))
 
 
-def _prepare_logging(*, is_quiet: bool) -> None:
+def _prepare_logging(level: int) -> None:
     is_first = (os.environ.get("RANK") or "0").strip() in {"", "0"}
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_PrintableFormatter("%(message)s"))
-    logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
-    level = logging.WARNING if is_quiet or not is_first else logging.INFO
-    logging.getLogger("tiewise").setLevel(level)
+    others = logging.INFO if level < logging.INFO else logging.WARNING
+    logging.basicConfig(level=others, handlers=[handler], force=True)
+    logging.getLogger("tiewise").setLevel(level if is_first else logging.WARNING)
     # bitsandbytes 0.48 to 0.50 warns at import of a missing optional kernel.
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)

@@ -107,7 +107,7 @@ def here(folder, monkeypatch):
 
 REFUSED_FITS = {
     "--data nowhere.csv": "there is no such file",
-    "--data folder.csv": "there is no such file",
+    "--data folder.csv": "folder.csv holds no file",
     "--data empty.csv": "empty",
     "--data header.csv": "the number of prompt groups is 0; expected at least 5",
     "--data one.csv": "the number of prompt groups is 1; expected at least 5",
@@ -221,7 +221,7 @@ REFUSED = {
     "compare base nowhere": "Existing runs: base",
     "audit": "no file to read",
     "audit nowhere.csv": "there is no such file",
-    "audit folder.csv": "there is no such file",
+    "audit folder.csv": "folder.csv holds no file",
     "audit empty.csv": "empty",
     "audit noise.csv": "no known format",
     "audit noise.parquet": "parquet",

@@ -30,14 +30,14 @@ class OutOfMemoryError(RuntimeError):
 @pytest.mark.parametrize(
     ("error", "status", "message"),
     [
-        (PairsError("row 3 is wrong"), 2, "PairsError: row 3 is wrong\n"),
+        (PairsError("row 3 is wrong"), 2, "error: row 3 is wrong\n"),
         (Interrupted(15), 143, "Stopped after a checkpoint; continue with --resume.\n"),
         (Interrupted(2), 130, "Stopped after a checkpoint; continue with --resume.\n"),
         (KeyboardInterrupt(), 130, "Interrupted.\n"),
         (OSError(errno.ENOSPC, "No space left on device", "a"), 2, "No space left on device: a."),
-        (IsADirectoryError(errno.EISDIR, "Is a directory", "a"), 2, "IsADirectoryError: Is a dir"),
-        (OSError("strange"), 2, "OSError: strange."),
-        (OutOfMemoryError("no room"), 2, "OutOfMemoryError: no room A fit needs less with"),
+        (IsADirectoryError(errno.EISDIR, "Is a directory", "a"), 2, "error: Is a directory: a."),
+        (OSError("strange"), 2, "error: strange."),
+        (OutOfMemoryError("no room"), 2, "error: out of memory: no room A fit needs less with"),
     ],
 )
 def test_expected_errors_are_messages(capsys, error, status, message):
@@ -72,7 +72,7 @@ def test_first_process_informs(capsys, monkeypatch):
 
     run_command(command)
     assert capsys.readouterr().err == "informed\nwarned\n"
-    run_command(command, is_quiet=True)
+    run_command(command, level=logging.WARNING)
     assert capsys.readouterr().err == "warned\n"
     monkeypatch.setenv("RANK", "1")
     run_command(command)

@@ -1,0 +1,211 @@
+"""Flags of the command line: shared types, fields of the configuration, and the parser.
+
+Every field of :class:`tiewise.config.RunConfig` is a flag of ``tiewise fit``. ``--help`` shows the
+common ones and ``--help-all`` shows all; both accept all.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import functools
+import inspect
+import io
+import types
+from collections.abc import Callable, Mapping, Sequence
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
+
+import tyro
+
+from tiewise.config import RunConfig, config_from_dict
+from tiewise.errors import ConfigError
+
+Command = Callable[..., None]
+_SWAP = {"--swap": ["--swap", "True"], "--no-swap": ["--swap", "False"]}
+"""Spellings of a flag of predict with three values: yes, no, as the run was configured."""
+_FRAME = "│╰─╯ "
+
+
+def _describe_default(label: str) -> str:
+    """Return what the help says about a default; nothing where none is meant."""
+    if "MISSING" in label.upper():
+        return "(required)"
+    return f"(default: {label})" if label not in {"None", "False", ""} else ""
+
+
+_arg = functools.partial(tyro.conf.arg, help_behavior_hint=_describe_default)
+Switch = Annotated[bool, tyro.conf.FlagCreatePairsOff, _arg()]
+"""A flag without a value, and without a ``--no-`` form."""
+Json = Annotated[bool, tyro.conf.FlagCreatePairsOff, _arg(help="Print one JSON object.")]
+Artifacts = Annotated[
+    Path | None,
+    _arg(
+        metavar="DIR", help="Folder of runs and caches (default: TIEWISE_ARTIFACTS, or artifacts)."
+    ),
+]
+Device = Annotated[
+    Literal["cpu", "cuda"] | None,
+    _arg(metavar="{cpu,cuda}", help="Device to compute on; by default the run's --device."),
+]
+DataFormat = Annotated[
+    str | None,
+    _arg(metavar="NAME", help="Name of the format; detected from the columns by default."),
+]
+Files = Annotated[tuple[str, ...], _arg(metavar="FILE [FILE ...]")]
+DataFiles = Annotated[tuple[str, ...], tyro.conf.Positional, _arg(metavar="FILE [FILE ...]")]
+Predictions = Annotated[
+    Path | None,
+    _arg(metavar="FILE", help="File with id, prob_a, prob_b, prob_tie, or a Kaggle submission."),
+]
+Output = Annotated[Path, _arg(metavar="FILE", aliases=("--output",))]
+Folder = Annotated[Path, _arg(metavar="DIR", aliases=("--output",))]
+OptionalFolder = Annotated[Path | None, _arg(metavar="DIR")]
+Preset = Annotated[str, _arg(metavar="PRESET")]
+Folds = Annotated[Literal["all"] | None, _arg(metavar="all")]
+Backbone = Annotated[str | None, _arg(metavar="MODEL")]
+TextFile = Annotated[Path, _arg(metavar="FILE")]
+TextFiles = Annotated[tuple[Path, ...], _arg(metavar="FILE FILE ...")]
+Repository = Annotated[str | None, _arg(metavar="OWNER/NAME")]
+Swap = Annotated[bool | None, _arg(metavar="{True,False}")]
+Count = Annotated[int | None, _arg(metavar="INT")]
+Run = Annotated[str | None, _arg(metavar="RUN")]
+RequiredRun = Annotated[str, _arg(metavar="RUN")]
+RunName = Annotated[str, tyro.conf.Positional, _arg(metavar="RUN")]
+RunNames = Annotated[tuple[str, ...], tyro.conf.Positional, _arg(metavar="RUN [RUN ...]")]
+AnyRunName = Annotated[
+    str | None, tyro.conf.Positional, _arg(metavar="[RUN]", help="Name or folder of a run.")
+]
+
+COMMON_FIELDS = frozenset(
+    ["data", "limit", "backbone", "max_length", "n_epochs", "batch_size", "learning_rate", "device"]
+)
+"""Fields of the configuration that ``tiewise fit --help`` shows."""
+_ALIASES = {"backbone": ("--model",), "n_epochs": ("--epochs",), "learning_rate": ("--lr",)}
+_METAVARS = {"data": "FILE [FILE ...]", "extra_data": "FILE [FILE ...]", "backbone": "MODEL"}
+
+
+def sections_of(config: RunConfig, *, is_short: bool) -> dict[str, Any]:
+    """Return the sections with types for the parser; `is_short` hides the rare fields."""
+    return {
+        part.name: _as_flags(getattr(config, part.name), is_short=is_short)
+        for part in dataclasses.fields(config)
+    }
+
+
+def config_of(**sections: Any) -> RunConfig:
+    """Return the checked configuration that consists of some sections."""
+    return config_from_dict({name: dataclasses.asdict(part) for name, part in sections.items()})
+
+
+def _as_flags(section: Any, *, is_short: bool) -> Any:
+    """Return a section as a subclass of its type, whose fields say how their flags are shown."""
+    kind = type(section)
+    hints = get_type_hints(kind, include_extras=True)
+    shown = {
+        name: Annotated[hint, tyro.conf.Suppress]
+        if is_short and name not in COMMON_FIELDS
+        else Annotated[hint, _arg(metavar=_metavar(name, hint), aliases=_ALIASES.get(name))]
+        for name, hint in hints.items()
+    }
+    members = {"__annotations__": shown, "__doc__": kind.__doc__, "__module__": kind.__module__}
+    defaults = dataclasses.asdict(section)
+    made: Any = dataclasses.dataclass(frozen=True)(type(kind.__name__, (kind,), members | defaults))
+    return made(**defaults)
+
+
+def _metavar(name: str, hint: Any) -> str | None:
+    """Return what the help shows for a value; None leaves it to the parser."""
+    if name in _METAVARS:
+        return _METAVARS[name]
+    if get_origin(hint) not in {Union, types.UnionType}:
+        return None
+    [kind] = [part for part in get_args(hint) if part is not type(None)]
+    while get_origin(kind) is Annotated:
+        kind = get_args(kind)[0]
+    return "TEXT" if kind is str else kind.__name__.upper()
+
+
+def expand_words(words: Sequence[str]) -> list[str]:
+    """Return a command line in the words that the parser knows."""
+    words = list(words) or ["--help"]
+    if words[:1] == ["help"]:
+        words = [*words[1:2], "--help"]
+    if set(_SWAP) <= set(words):
+        raise ConfigError("--swap and --no-swap exclude each other; give one of them.")
+    if words[:1] == ["predict"]:
+        words = [part for word in words for part in _SWAP.get(word, [word])]
+    return words
+
+
+def find_preset(words: Sequence[str]) -> str | None:
+    """Find the preset before the other flags are parsed, since it sets their defaults."""
+    preset = None
+    for word, following in (
+        zip(words, [*words[1:], ""], strict=True) if words[:1] == ["fit"] else ()
+    ):
+        if word == "--preset" and following:
+            preset = following
+        elif word.startswith("--preset="):
+            preset = word.removeprefix("--preset=")
+    return preset
+
+
+def parse_words(
+    commands: Mapping[str, Command], words: Sequence[str], *, description: str
+) -> Callable[[], None]:
+    """Parse a command line with tyro; return the command that it names, ready to run.
+
+    ConfigError when the words do not fit, with tyro's message and suggestions.
+    """
+    _check_command(words, list(commands))
+    shown = {
+        name: _deferred(command) if [name] == list(words[:1]) else _summarised(command)
+        for name, command in commands.items()
+    }
+    words = ["--help" if word == "--help-all" else word for word in words]
+    printed = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(printed):
+            call: Callable[[], None] = tyro.extras.subcommand_cli_from_dict(
+                shown, args=words, prog="tiewise", description=description
+            )
+    except SystemExit as stop:
+        if not stop.code:
+            raise
+        raise ConfigError(_without_frame(printed.getvalue())) from None
+    return call
+
+
+def _check_command(words: Sequence[str], names: Sequence[str]) -> None:
+    if words and not words[0].startswith("-") and words[0] not in names:
+        hint = "".join(f" Did you mean {name}?" for name in get_close_matches(words[0], names, n=1))
+        raise ConfigError(f"{words[0]} is not a command.{hint}\nCommands: {', '.join(names)}")
+
+
+def _deferred(command: Command) -> Callable[..., Callable[[], None]]:
+    """Return a function with the command's flags that returns the command, ready to run."""
+
+    @functools.wraps(command)
+    def bind(*values: Any, **flags: Any) -> Callable[[], None]:
+        return functools.partial(command, *values, **flags)
+
+    return bind
+
+
+def _summarised(command: Command) -> Command:
+    """Return a placeholder whose help is the first paragraph, for the list of commands."""
+
+    @functools.wraps(command)
+    def listed() -> None:
+        """Do nothing: only the command that was typed is parsed in full."""
+
+    listed.__doc__ = inspect.cleandoc(command.__doc__ or "").split("\n\n")[0]
+    return listed
+
+
+def _without_frame(text: str) -> str:
+    """Return the lines of a message that tyro printed in a box, without the box and its title."""
+    lines = [line.strip(_FRAME) for line in text.splitlines() if not line.startswith("╭")]
+    return "\n  ".join(line for line in lines if line)
