@@ -20,10 +20,11 @@ from tiewise.errors import PairsError
 _LARGEST = 2**53
 _is_plain = re.compile(r"0|-?[1-9][0-9]{0,17}").fullmatch
 _is_number = re.compile(
-    r"-?(?:0(?:\.0*)?|[1-9][0-9]*(?:\.[0-9]*)?|[1-9](?:\.[0-9]*)?[eE]\+?[0-9]{1,2})"
+    r"-?(?:0(?:\.0*|,0{1,2})?|[1-9][0-9]*(?:\.[0-9]*|,0{1,2})?|[1-9](?:\.[0-9]*)?[eE]\+?[0-9]{1,2})"
 ).fullmatch
+# A comma before one or two zeros is a decimal comma; before three it may separate thousands.
 # Excel shows six digits of a long number, and so does the format %g of C.
-_is_rounded = re.compile(r"-?[1-9]\.[0-9]{5,}[eE]\+[0-9]+").fullmatch
+_is_rounded = re.compile(r"-?[1-9][.,][0-9]{5,}[eE]\+[0-9]+").fullmatch
 _MAX_SHOWN = 40
 
 
@@ -60,7 +61,7 @@ def as_integer(word: str) -> int | None:
         return int(word)
     if not _is_number(word):
         return None
-    number = decimal.Decimal(word)
+    number = decimal.Decimal(word.replace(",", "."))
     is_whole = abs(number) < _LARGEST and number == number.to_integral_value()
     return int(number) if is_whole else None
 
