@@ -26,6 +26,18 @@ def test_equals_textbook_attention(problem):
         torch.testing.assert_close(one, other, rtol=0, atol=1e-11)
 
 
+@pytest.mark.parametrize("window", range(1, 6))
+def test_windows_end_at_their_border(window):
+    """Rows shorter than the window, as long, and a token or two longer are textbook attention."""
+    lengths = tuple(range(1, window + 4))
+    for n_queries in (lengths, (1,) * len(lengths)):
+        rows, scoring = Rows(n_queries, lengths), Scoring(0.5, window=window)
+        query = torch.randn(sum(n_queries), 2, 4, dtype=torch.float64)
+        key, value = torch.randn(2, sum(lengths), 2, 4, dtype=torch.float64)
+        expected = reference(query, key, value, rows, scoring)
+        torch.testing.assert_close(attend(query, key, value, rows, scoring), expected)
+
+
 def test_half_precision_computes_in_float32():
     """On a CPU, bfloat16 rows give the rounded float32 result, rounded only once."""
     rows, scoring = Rows((40,), (40,)), Scoring(0.25, 5.0, 16)

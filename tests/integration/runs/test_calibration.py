@@ -87,7 +87,10 @@ def test_damaged_file_is_refused(run, text):
 
 
 def test_predictions_apply_calibration(tmp_path, monkeypatch):
-    """An adopted calibration changes what the run predicts while its file exists."""
+    """An adopted calibration changes what the run predicts while its file exists.
+
+    It is fitted on all folds, so named folds predict without it.
+    """
     monkeypatch.setattr("tiewise.features.binary_models._MAX_TREES", 10)
     run, pairs = fit_small(tmp_path, "small"), simulate(20, seed=1)
     before = open_judge(run, cache_dir=tmp_path).predict(pairs)
@@ -97,3 +100,5 @@ def test_predictions_apply_calibration(tmp_path, monkeypatch):
     after = open_judge(run, cache_dir=tmp_path).predict(pairs)
     np.testing.assert_array_equal(after[PROB_COLUMNS], flatter.apply(log_probs(before)))
     assert (after[PROB_COLUMNS].max(axis=1) < before[PROB_COLUMNS].max(axis=1)).all()
+    named = open_judge(run, cache_dir=tmp_path, folds=[0, 1]).predict(pairs)
+    pd.testing.assert_frame_equal(named, before)

@@ -18,6 +18,7 @@ from tiewise.data.pairs import (
     build_pairs,
     check_pairs,
     is_degenerate,
+    pair_digests,
     row_digests,
     swap_pairs,
     text_lengths,
@@ -193,6 +194,7 @@ def test_other_ids_remain_text(values):
         ({"label": [3], "winner": [None]}, "label must be 0, 1 or 2"),
         ({"prob_a": [0.5], "prob_b": [0.5]}, "soft labels are prob_a, prob_b; expected"),
         ({"prob_a": [0.5], "prob_b": [0.4], "prob_tie": [0.2]}, "sum 1"),
+        ({"prob_a": [0.5], "prob_b": [0.3], "prob_tie": [0.20001]}, "sum 1"),
         ({"prob_a": [1.5], "prob_b": [-0.5], "prob_tie": [0.0]}, "sum 1"),
         ({"prob_a": [float("nan")], "prob_b": [0.5], "prob_tie": [0.5]}, "sum 1"),
         ({"weight": [-1]}, "weight must be finite"),
@@ -224,3 +226,20 @@ def test_other_column_orders_are_refused():
             check_pairs(broken)
     with pytest.raises(PairsError, match="missing: response_b"):
         build_pairs({"id": [1], "prompt": [[""]], "response_a": [[""]]})
+
+
+@given(pairs=pairs_tables())
+def test_swapped_pairs_share_a_digest(pairs):
+    """A pair has one digest in both orders; the digests of its rows differ."""
+    swapped = swap_pairs(pairs)
+    assert pair_digests(swapped).tolist() == pair_digests(pairs).tolist()
+    differs = [a != b for a, b in zip(pairs["response_a"], pairs["response_b"], strict=True)]
+    assert (row_digests(swapped) != row_digests(pairs)).tolist() == differs
+
+
+def test_order_of_a_pair_is_not_in_its_digest():
+    """One pair in both orders has one digest, and two pairs have two."""
+    one = one_pair(response_a=[["x"]], response_b=[["y"]])
+    other = one_pair(response_a=[["x"]], response_b=[["z"]])
+    digests = [pair_digests(table)[0] for table in (one, swap_pairs(one), other)]
+    assert digests[0] == digests[1] != digests[2]

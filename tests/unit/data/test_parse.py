@@ -65,6 +65,8 @@ def test_repaired_text_encodes(text):
 
 
 @given(text=any_text())
+@example(text="half \ud83d")
+@example(text="whole \ud83d\ude00")
 def test_repairs_are_reported(text):
     """A cell counts as repaired exactly when it has a lone surrogate."""
     cell = parse_cell(json.dumps([text]))
