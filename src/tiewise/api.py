@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any, Literal
 from tiewise.config import RunConfig, load_preset, override
 from tiewise.errors import ConfigError, missing_extra
 from tiewise.files import refuse_existing
-from tiewise.runs.environment import is_first_process
 from tiewise.runs.folder import RunFolder, default_artifacts
 from tiewise.runs.folder import open_run as open_run_folder
 
@@ -143,7 +142,7 @@ def fit(
         init_from=None if init_from is None else Path(init_from),
         artifacts=artifacts,
     )
-    if is_first_process():
+    if done.is_written_here:
         summarise(done)
     return done
 

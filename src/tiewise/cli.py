@@ -21,7 +21,6 @@ from tiewise.config import load_preset
 from tiewise.console import run_command, show
 from tiewise.errors import ConfigError, PairsError
 from tiewise.files import refuse_existing
-from tiewise.runs.environment import is_first_process
 from tiewise.runs.folder import default_artifacts
 
 Command = Callable[..., None]
@@ -103,7 +102,7 @@ def make_fit(preset_name: str, *, is_short: bool = False) -> Command:
             config, fold=fold, folds=folds, run=run, resume=resume, overwrite=overwrite,
             init_from=init_from, artifacts=artifacts,
         )  # fmt: skip
-        if not is_first_process():
+        if not done.is_written_here:
             return
         scores = api.summarise(done)
         if json:

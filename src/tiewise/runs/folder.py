@@ -102,6 +102,11 @@ class RunFolder(ScoredFolder):
         return any(map(is_locked, self.path.glob("fold*/.lock")))
 
     @property
+    def is_written_here(self) -> bool:
+        """Whether this process writes the folder: the first of a launch does."""
+        return is_first_process()
+
+    @property
     def folds_path(self) -> Path:
         """Fold, label, group and text lengths of each row."""
         return self.path / "folds.parquet"
