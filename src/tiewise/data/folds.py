@@ -9,6 +9,7 @@ splits a group; folds by position and by id, those of the Kaggle notebook, do.
 from __future__ import annotations
 
 import hashlib
+import numbers
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from typing import Any
@@ -23,6 +24,8 @@ from tiewise.data.first_text import first_texts
 from tiewise.errors import FoldError
 
 Folds = npt.NDArray[np.int64]
+_MAX_NAMED = 5
+_FIRST_ROUNDED = 2**53  # floats from here on are not every integer
 
 
 def fold_by_position(n: int, n_splits: int = 5) -> Folds:
@@ -133,15 +136,66 @@ def merge_groups(names: Sequence[str], keys: Iterable[Any]) -> npt.NDArray[np.st
     return merged
 
 
+def read_groups(groups: Any, n_rows: int | None = None) -> npt.NDArray[np.object_]:
+    """Return the name of each row's group as text, shape (n,); different groups differ in name.
+
+    Parameters
+    ----------
+    groups
+        Length n: text, numbers, or tuples of these. Numbers are compared as numbers (1 and 1.0 are
+        one group), and never with text (1 and "1" are two).
+    n_rows
+        The expected n, if it is known.
+
+    Raises
+    ------
+    FoldError
+        When `groups` is no list of n such values, or a row has no group; the message names the
+        first such rows.
+
+    Examples
+    --------
+    >>> read_groups(["p", "q"]).tolist(), read_groups([1, 2.0, 1.0]).tolist()
+    (['p', 'q'], ['1', '2', '1'])
+    >>> read_groups([1, "1", ("s", 2)]).tolist()
+    ['1', "'1'", "('s', 2)"]
+    """
+    if isinstance(groups, str | bytes | pd.DataFrame):
+        raise FoldError(f"groups is a {type(groups).__name__}; expected a list, one per row")
+    values = groups.tolist() if hasattr(groups, "tolist") else list(groups)
+    if n_rows is not None and len(values) != n_rows:
+        raise FoldError(
+            f"groups has {len(values)} entries for {n_rows} rows; expected one per row."
+        )
+    if not all(type(value) is str for value in values):
+        missing = [row for row, value in enumerate(values) if _is_missing(value)]
+        if missing:
+            listed = ", ".join(map(str, missing[:_MAX_NAMED])) + ", …" * (len(missing) > _MAX_NAMED)
+            raise FoldError(
+                f"groups is missing in {len(missing)} rows, the first at row {listed}; every row "
+                "needs a group."
+            )
+        named = [_as_group(value, row) for row, value in enumerate(values)]
+        is_text = all(isinstance(value, str) for value in named)
+        values = named if is_text else [repr(value) for value in named]
+    names = np.empty(len(values), dtype=object)
+    names[:] = values
+    return names
+
+
 def fold_by_group(
-    groups: Iterable[str], labels: Iterable[Any], n_splits: int = 5, *, seed: int = 0
+    groups: Iterable[Any] | npt.ArrayLike,
+    labels: Iterable[Any],
+    n_splits: int = 5,
+    *,
+    seed: int = 0,
 ) -> Folds:
     """Assign whole groups to folds of balanced size and class shares.
 
     Parameters
     ----------
     groups
-        Length n: the group of each row.
+        Length n: the group of each row, as for :func:`read_groups`.
     labels
         Length n: in {0, 1, 2}; missing labels are balanced as a class of their own.
     n_splits
@@ -157,7 +211,8 @@ def fold_by_group(
     Raises
     ------
     FoldError
-        When there are fewer groups than folds, or groups and labels differ in length.
+        When there are fewer groups than folds, groups and labels differ in length, or a row has no
+        group.
 
     Examples
     --------
@@ -165,7 +220,7 @@ def fold_by_group(
     array([0, 0, 1, 1])
     """
     _check_n_splits(n_splits)
-    names, group_codes = np.unique(np.array(list(groups), dtype=str), return_inverse=True)
+    names, group_codes = np.unique(read_groups(groups), return_inverse=True)
     label_array = pd.array(list(labels), dtype="Int64").to_numpy(dtype=np.int64, na_value=-1)
     classes, label_codes = np.unique(label_array, return_inverse=True)
     if len(group_codes) != len(label_codes):
@@ -233,6 +288,26 @@ def _assign_stratified(
         fold_of_group[group] = fold
         totals[fold] += counts[group]
     return fold_of_group
+
+
+def _is_missing(value: Any) -> bool:
+    return value is None or (pd.api.types.is_scalar(value) and bool(pd.isna(value)))
+
+
+def _as_group(value: Any, row: int) -> Any:
+    """Return text, a number or a tuple of these such that equal groups have one `repr`."""
+    if isinstance(value, str):
+        return str(value)
+    if isinstance(value, tuple) and not any(map(_is_missing, value)):
+        return tuple(_as_group(part, row) for part in value)
+    if isinstance(value, numbers.Integral | np.bool_):
+        return int(value)
+    if isinstance(value, float | np.floating) and abs(float(value)) < _FIRST_ROUNDED:
+        return int(value) if value == int(value) else float(value)
+    raise FoldError(
+        f"groups is {value!r:.40} at row {row}; expected text, an integer, a float below 2**53 "
+        "(larger ones are rounded), or a tuple of these."
+    )
 
 
 def _digest(text: str) -> str:

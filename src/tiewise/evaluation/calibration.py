@@ -187,7 +187,7 @@ def calibrate(
     n_groups = int(codes.max()) + 1
     if n_groups < 2:
         return CalibrationResult(NO_CALIBRATION, {}, before, n_groups)
-    names = codes if groups is None else np.asarray(groups)
+    names = codes if groups is None else groups
     folds = fold_by_group(names, labels, min(N_SPLITS, n_groups), seed=options.get("seed", 0))
     fitted = {method: _cross_fit(labels, values, folds, method, symmetric) for method in METHODS}
     options["confidence_level"] = 1 - (1 - confidence_level) / len(METHODS)

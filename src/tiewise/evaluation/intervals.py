@@ -20,7 +20,8 @@ import numpy.typing as npt
 import pandas as pd
 from scipy.stats import t
 
-from tiewise.errors import ScoresError
+from tiewise.data.folds import read_groups
+from tiewise.errors import FoldError, ScoresError
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
@@ -177,22 +178,20 @@ def group_rows(groups: npt.ArrayLike | None, *content: npt.NDArray[Any]) -> Grou
 
 
 def group_codes(groups: npt.ArrayLike | None, n_rows: int) -> IntArray:
-    """Assign each group a number from 0: int64 (n_rows,); None makes each row its own group."""
+    """Assign each group a number from 0: int64 (n_rows,); None makes each row its own group.
+
+    The groups are read by :func:`tiewise.data.folds.read_groups`; ScoresError where it refuses
+    them.
+    """
     if groups is None:
         return np.arange(n_rows, dtype=np.int64)
-    names = groups if isinstance(groups, pd.Series) else pd.Series(np.asarray(groups))
-    if len(names) != n_rows:
+    try:
+        names = read_groups(groups, n_rows)
+    except FoldError as error:
         raise ScoresError(
-            f"groups has {len(names)} entries for {n_rows} rows; expected one per row."
-        )
-    codes = pd.factorize(names.to_numpy())[0].astype(np.int64)
-    missing = np.flatnonzero(codes < 0)
-    if len(missing):
-        raise ScoresError(
-            f"groups is missing in {len(missing)} rows, the first at {list_rows(missing)}; "
-            "every row needs a group. To treat each row as its own group, leave groups out."
-        )
-    return codes
+            f"{error} To treat each row as its own group, leave groups out."
+        ) from None
+    return pd.factorize(names)[0].astype(np.int64)
 
 
 @dataclass(frozen=True)

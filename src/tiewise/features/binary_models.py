@@ -97,7 +97,7 @@ def fit_binary_model(
     features: PairFeatures,
     outcomes: FloatArray,
     weights: FloatArray,
-    groups: npt.NDArray[np.str_],
+    groups: npt.NDArray[np.object_],
     *,
     is_odd: bool,
     seed: int = 0,
@@ -149,7 +149,7 @@ def _fit_trees(rows: _Rows, n_trees: int, seed: int) -> Trees:
     return fit_trees(np.concatenate(tables), outcomes, weights, n_trees=n_trees, seed=seed)
 
 
-def _choose_settings(rows: _Rows, groups: npt.NDArray[np.str_], seed: int) -> Settings:
+def _choose_settings(rows: _Rows, groups: npt.NDArray[np.object_], seed: int) -> Settings:
     if len(np.unique(groups)) < _MIN_GROUPS:
         return Settings()
     splits = _make_splits(groups, rows.outcomes, seed)
@@ -160,7 +160,7 @@ def _choose_settings(rows: _Rows, groups: npt.NDArray[np.str_], seed: int) -> Se
     return Settings(penalty, n_trees, blend, held_out.loss(_blend(blend, logistic, trees)))
 
 
-def _make_splits(groups: npt.NDArray[np.str_], outcomes: FloatArray, seed: int) -> Splits:
+def _make_splits(groups: npt.NDArray[np.object_], outcomes: FloatArray, seed: int) -> Splits:
     """Return three folds; of many rows one fold of four, which is enough to choose by."""
     n_splits, n_used = (3, 3) if len(groups) <= _MANY_ROWS else (4, 1)
     folds = fold_by_group(groups, (outcomes > 0.5).astype(int), n_splits, seed=seed)

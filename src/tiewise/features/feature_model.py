@@ -15,6 +15,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from tiewise.config import RunConfig, defining_fields
+from tiewise.data.folds import read_groups
 from tiewise.data.labels import LOGIT_COLUMNS, PROB_COLUMNS
 from tiewise.data.pairs import TEXT_COLUMNS, is_degenerate, row_digests
 from tiewise.data.targets import make_targets
@@ -91,7 +92,7 @@ def fit_feature_model(
     (90, 3)
     """
     targets = make_targets(pairs, soft_weight=soft_weight)
-    names = np.asarray(pairs["group"] if groups is None else groups).astype(str)
+    names = read_groups(pairs["group"] if groups is None else groups, len(pairs))
     if features is None:
         features = extract_table_features(pairs)
     wins_a, wins_b, ties = targets.probs.T
