@@ -107,6 +107,22 @@ def test_other_types_are_no_ids(value):
         tw.read_pairs(frame)
 
 
+@pytest.mark.parametrize(("dtype", "largest"), [("float32", 2**24), ("float16", 2**11)])
+@pytest.mark.parametrize("suffix", ["parquet", "arrow", "frame"])
+def test_narrow_floats_are_no_ids(tmp_path, dtype, largest, suffix):
+    """Different integers are one number in a narrow float; smaller ones are read."""
+    for ids, is_read in (([largest - 1, 3], True), ([largest + 1, 3], False)):
+        source = frame = pairs_frame(np.array(ids, dtype))
+        if suffix != "frame":
+            source = tmp_path / f"t.{suffix}"
+            frame.to_parquet(source) if suffix == "parquet" else frame.to_feather(source)
+        if is_read:
+            assert tw.read_pairs(source)["id"].tolist() == ids
+        else:
+            with pytest.raises(TiewiseError, match=r"row 0.*cannot hold every digit"):
+                tw.read_pairs(source)
+
+
 def test_uuid_is_its_text(tmp_path):
     """A parquet file can hold UUIDs as a type."""
     ids = [uuid.UUID(int=1), uuid.UUID(int=2)]

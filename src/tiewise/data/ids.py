@@ -17,6 +17,7 @@ import numpy as np
 from tiewise.data.parse import repair_text
 from tiewise.errors import PairsError
 
+ID_COLUMNS = ("id", "question_id")
 _LARGEST = 2**53
 _is_plain = re.compile(r"0|-?[1-9][0-9]{0,17}").fullmatch
 _is_number = re.compile(
@@ -31,7 +32,7 @@ _MAX_SHOWN = 40
 def read_id(value: Any) -> str:
     """Return an id as text; PairsError for a type other than text and whole or decimal numbers.
 
-    A float of 2**53 or more is refused, and so is text such as ``1.23457E+15``.
+    A float of 2**53 or more (float32: 2**24) is refused, and so is text such as ``1.23457E+15``.
 
     >>> [read_id(value) for value in (7, "007", 7.0, decimal.Decimal("1E+3"))]
     ['7', '007', '7.0', '1000']
@@ -46,7 +47,7 @@ def read_id(value: Any) -> str:
         raise _refused(value, f"of type {type(value).__name__}; expected a number or text")
     if isinstance(value, decimal.Decimal):
         return f"{value:f}"
-    if not isinstance(value, numbers.Integral) and not abs(float(value)) < _LARGEST:
+    if not isinstance(value, numbers.Integral) and not abs(float(value)) < _limit_of(value):
         raise _refused(value, "a float that cannot hold every digit; write integers or text")
     return str(value)
 
@@ -79,6 +80,11 @@ def id_key(value: object) -> str:
     """
     number = as_integer(str(value))
     return str(value) if number is None else str(number)
+
+
+def _limit_of(value: object) -> int:
+    """Return the first integer that is also the rounded value of another one."""
+    return 2 ** (np.finfo(value).nmant + 1) if isinstance(value, np.floating) else _LARGEST
 
 
 def _refused(value: object, why: str) -> PairsError:

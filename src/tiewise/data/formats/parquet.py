@@ -17,6 +17,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from tiewise.data.ids import ID_COLUMNS
 from tiewise.data.labels import PROB_COLUMNS
 from tiewise.data.pairs import TEXT_COLUMNS
 from tiewise.errors import PairsError
@@ -80,9 +81,19 @@ def _read_batches(path: Path, reader: Any, *, is_stream: bool) -> Iterator[dict[
     try:
         for batch in batches:
             for start in range(0, len(batch), _BATCH_ROWS):
-                yield from batch.slice(start, _BATCH_ROWS).to_pylist()
+                yield from _to_rows(batch.slice(start, _BATCH_ROWS))
     except _DAMAGE as error:
         raise PairsError(f"{path} is damaged: {error}") from None
+
+
+def _to_rows(batch: pa.RecordBatch) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = batch.to_pylist()
+    for name in {*ID_COLUMNS} & {*batch.schema.names}:
+        # A Python float does not say that an id was rounded to float32.
+        if batch.schema.field(name).type in (pa.float16(), pa.float32()):
+            values = batch.column(name).to_numpy(zero_copy_only=False)
+            rows = [row | {name: value} for row, value in zip(rows, values, strict=True)]
+    return rows
 
 
 def _open(path: Path) -> pq.ParquetFile:
@@ -103,7 +114,7 @@ def _read_rows(path: Path, file: pq.ParquetFile) -> Iterator[dict[str, Any]]:
     with file:
         try:
             for batch in file.iter_batches(batch_size=_BATCH_ROWS):
-                rows = batch.to_pylist()
+                rows = _to_rows(batch)
                 if _DIGEST_KEY in facts:
                     _update(digest, rows)
                 yield from rows

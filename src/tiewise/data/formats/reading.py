@@ -20,7 +20,7 @@ from tiewise.data.formats.layout import Layout, find_layout
 from tiewise.data.formats.parsed import ParsedRecord
 from tiewise.data.formats.records import FORMATS, find_format, find_unread, read_record
 from tiewise.data.formats.sources import Source, open_source
-from tiewise.data.ids import as_integer, is_plain, read_id
+from tiewise.data.ids import ID_COLUMNS, as_integer, is_plain, read_id
 from tiewise.data.labels import PROB_COLUMNS
 from tiewise.data.pairs import (
     COLUMNS,
@@ -46,7 +46,6 @@ _SKIP = (
     "To leave such rows out: tiewise convert with --on-error skip writes a file of the others; fit "
     "takes this flag too, and read_pairs on_error='skip'."
 )
-_ID_COLUMNS = ("id", "question_id")
 
 
 def read_pairs(
@@ -295,7 +294,7 @@ def _has_no_winner(why: str) -> bool:
 
 def _written_ids(path: Any) -> Iterator[str]:
     source = open_source(path)
-    name = next((name for name in _ID_COLUMNS if name in source.columns), "id")
+    name = next((name for name in ID_COLUMNS if name in source.columns), "id")
     return (str(entry.values.get(name)) for entry in source.records)
 
 

@@ -12,6 +12,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import pandas as pd
 
 from tiewise.data.formats.delimited import open_csv
@@ -86,9 +87,15 @@ def _open_table(table: Any) -> Source:
     if not isinstance(table, pd.DataFrame):
         raise PairsError(f"found {type(table).__name__}; expected a path or a table")
     columns = check_columns("the table", [str(name) for name in table.columns])
-    rows = zip(*(table[name].tolist() for name in table.columns), strict=True)
+    rows = zip(*(_list_cells(table[name]) for name in table.columns), strict=True)
     records = (ParsedRecord(dict(zip(columns, row, strict=True))) for row in rows)
     return Source("the table", columns, records)
+
+
+def _list_cells(column: pd.Series) -> list[Any]:
+    # Elements of their own type: a Python float does not say that it was rounded to float32.
+    is_narrow = column.dtype in (np.float16, np.float32)
+    return list(column.to_numpy()) if is_narrow else column.tolist()
 
 
 def _open_json(path: Path) -> Opened:
