@@ -136,6 +136,12 @@ def test_own_words_are_known(winner, word):
     assert label_from_winner(word) is winner
 
 
+def test_words_for_ties_are_ties():
+    """Both answers bad, in each known spelling, is a tie."""
+    for word in set(WINNER_WORDS) - {"model_a", "model_b"}:
+        assert label_from_winner(word) == 2
+
+
 @given(word=st.text() | st.none() | st.integers() | st.lists(st.text()))
 def test_unknown_words_are_refused(word):
     """Any other word raises a LabelError that lists the six known words."""

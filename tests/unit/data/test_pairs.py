@@ -11,7 +11,7 @@ from pandas.testing import assert_frame_equal
 
 from strategies import clean_text, pairs_columns, pairs_tables, turns
 from tiewise.data.folds import derive_groups
-from tiewise.data.labels import label_from_winner, swap_labels
+from tiewise.data.labels import WINNER_WORDS, label_from_winner, swap_labels
 from tiewise.data.pairs import (
     COLUMNS,
     as_ids,
@@ -106,6 +106,14 @@ def test_symmetric_values_survive_swapping(pairs):
     assert swapped_lengths["n_chars_a"].tolist() == lengths["n_chars_b"].tolist()
     assert swapped_lengths["n_chars_prompt"].tolist() == lengths["n_chars_prompt"].tolist()
     assert derive_groups(swapped).tolist() == derive_groups(pairs).tolist()
+
+
+@pytest.mark.parametrize("winner", WINNER_WORDS)
+def test_swapping_exchanges_winners(winner):
+    """A win becomes a win of the other, in the word and in the label; ties keep their word."""
+    swapped = swap_pairs(one_pair(winner=[winner], label=[WINNER_WORDS[winner]]))
+    expected = {"model_a": ("model_b", 1), "model_b": ("model_a", 0)}.get(winner, (winner, 2))
+    assert (swapped["winner"][0], swapped["label"][0]) == expected
 
 
 def test_swapping_copies_the_table():

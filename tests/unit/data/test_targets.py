@@ -250,6 +250,15 @@ def test_pooling_is_idempotent(pairs) -> None:
     pd.testing.assert_frame_equal(once, again)
 
 
+def test_votes_in_other_orders_are_added() -> None:
+    """A vote for B on the swapped pair is a vote for A, and a vote counts by its weight."""
+    texts = {"prompt": [["Q"]] * 3, "response_a": [["4"], ["5"], ["4"]]}
+    texts |= {"response_b": [["5"], ["4"], ["5"]], "weight": [1, 2, 1]}
+    pooled = pool_votes(build_pairs({"id": [1, 2, 3], **texts, "label": [0, 1, 2]}))
+    assert pooled[PROB_COLUMNS].to_numpy().tolist() == [[0.75, 0.0, 0.25]]
+    assert (pooled["winner"].tolist(), pooled["weight"].tolist()) == (["model_a"], [4.0])
+
+
 def test_equal_votes_are_a_tie() -> None:
     """One vote for A and one for B make a tie."""
     texts = {"prompt": [["Q"]] * 2, "response_a": [["4"]] * 2, "response_b": [["5"]] * 2}

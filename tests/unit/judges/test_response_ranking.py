@@ -13,7 +13,7 @@ from scipy.stats import rankdata
 from tiewise.data.labels import swap_probs
 from tiewise.errors import PairsError
 from tiewise.evaluation.davidson import Contests, fit_davidson
-from tiewise.judges.response_ranking import _draw_places, rank_answers
+from tiewise.judges.response_ranking import _central_interval, _draw_places, rank_answers
 
 
 def pairwise(strengths: np.ndarray, tie: float = 0.5) -> np.ndarray:
@@ -137,3 +137,14 @@ def test_equal_seeds_give_equal_rankings():
     probs = pairwise(np.array([1.0, 2.0, 3.0]))
     one, two = rank_answers(probs, seed=3), rank_answers(probs, seed=3)
     np.testing.assert_array_equal(one.prob_best, two.prob_best)
+
+
+@pytest.mark.parametrize("level", [0.5, 0.8, 0.95, 0.99])
+def test_intervals_contain_their_share(level):
+    """The interval of a place contains the given share of the drawn tournaments, and no more."""
+    drawn = np.random.default_rng(0).permuted(np.tile(np.arange(1000), (2, 1)), axis=1).T
+    low, high = _central_interval(drawn, level)
+    share = ((drawn >= low) & (drawn <= high)).mean(axis=0)
+    assert (share >= level).all()
+    assert (share <= level + 0.003).all()
+    assert (low + high == 999).all()

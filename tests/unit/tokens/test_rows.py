@@ -91,6 +91,19 @@ class TestAssemble:
             n_kept = (rows.row(position) >= 100).sum()
             assert rows.n_truncated[position] == n_text - n_kept
 
+    @pytest.mark.parametrize("cut", ["middle", "right"])
+    def test_every_cut_is_counted(self, cut):
+        """Wherever a cut falls, next to text, a turn or a null, only lost text is counted."""
+        field = [[100, 101], None, [102], [], [103, 104, 105], None, None, [106]]
+        table = [(field, field[::-1], field[2:]), (field[3:], field, field[:4])]
+        for max_length in range(11, 80):
+            template = Template(SPECIAL, max_length=max_length, cut=cut)
+            rows = assemble(pack_table(table), template)
+            for position, row in enumerate(table):
+                n_text = sum(len(turn or ()) for turns in row for turn in turns)
+                n_kept = (rows.row(position) >= 100).sum()
+                assert rows.n_truncated[position] == n_text - n_kept
+
     @given(tables, templates)
     def test_rows_respect_max_length(self, table, template):
         """No row is longer than the template allows, and the lengths add up."""
