@@ -11,6 +11,7 @@ from sklearn.linear_model import LogisticRegression
 
 from tiewise.data.labels import swap_probs
 from tiewise.errors import ScoresError
+from tiewise.evaluation import calibration
 from tiewise.evaluation.calibration import (
     METHODS,
     NO_CALIBRATION,
@@ -165,6 +166,30 @@ def test_gain_is_paired_and_corrected():
         confidence_level=1 - 0.05 / 3,
     )
     assert verdict.gains[verdict.adopted.method] == expected
+
+
+def test_three_candidates_are_rarely_adopted_by_chance(monkeypatch):
+    """Of 400 data sets on which no candidate gains, at most 5 % adopt one of the three.
+
+    Labels are drawn from (1/2, 1/4, 1/4). Uniform probabilities and (2/3, 1/6, 1/6) have the same
+    expected log loss, so a candidate that moves from the former to the latter gains nothing. The
+    candidates move different rows, so their gains are independent.
+    """
+    n = 90
+    moved = {method: np.arange(n) % 3 == k for k, method in enumerate(METHODS)}
+    candidates = {
+        method: np.where(rows[:, None], [2 / 3, 1 / 6, 1 / 6], 1 / 3)
+        for method, rows in moved.items()
+    }
+    monkeypatch.setattr(
+        calibration, "_cross_fit", lambda labels, logits, folds, method, _: candidates[method]
+    )
+    adopted = 0
+    for seed in range(400):
+        labels = np.random.default_rng(seed).choice(3, n, p=[0.5, 0.25, 0.25])
+        found = calibrate(labels, np.zeros((n, 3)), n_resamples=199, seed=seed)
+        adopted += found.is_worth_it
+    assert adopted <= 20
 
 
 def test_own_labels_do_not_change_own_probabilities():
