@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 from scipy.sparse.csgraph import connected_components
+from scipy.stats import norm, t
 
 from tiewise.data.labels import PROB_COLUMNS
 from tiewise.data.parse import count_characters
@@ -139,6 +140,7 @@ def rank_models(
     # All four share the resamples, so that the values which are compared move together.
     sums = grouped.sums(np.hstack(influences))
     moves = resampled_totals(sums, n_resamples, np.random.default_rng(seed)) - sums.sum(0)
+    moves *= _widening(grouped.n_groups, confidence_level)
     fitted = np.concatenate([fit.parameters for fit in fits.values()])
     # The sample is the first line, the resamples are the others.
     drawn = np.split(np.vstack([fitted, fitted + moves]), len(fits), axis=1)
@@ -155,6 +157,15 @@ def rank_models(
         agreement_controlled=_agreement(strengths[2], strengths[3], confidence_level),
         omitted=omitted,
     )
+
+
+def _widening(n_groups: int, confidence_level: float) -> float:
+    """Return the factor by which resamples of few groups spread too little.
+
+    It is the ratio of Student's to the normal quantile, and the square root of G / (G - 1).
+    """
+    degrees, level = max(n_groups - 1, 1), (1 + confidence_level) / 2
+    return float(t.ppf(level, degrees) / norm.ppf(level) * np.sqrt(1 + 1 / degrees))
 
 
 def _connected_rows(

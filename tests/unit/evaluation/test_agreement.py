@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy import stats
 
 from tiewise.errors import ScoresError
 from tiewise.evaluation.agreement import agreement_of_votes, name_votes
@@ -81,6 +82,14 @@ def test_unanimous_labels_agree_fully():
     values = [found.agreement.value, found.decisive_agreement.value, found.majority_agreement.value]
     assert values == [1, 1, 1]
     assert (found.n, found.n_pairs, found.n_groups) == (7, 3, 3)
+
+
+def test_rare_disagreement_has_a_width():
+    """Agreement of all of 40 pairs is open below; the decisive rate counts its own groups."""
+    found = measure(table_of([[0, 0]] * 30 + [[2, 2]] * 10))
+    for rate, n in ((found.agreement, 40), (found.decisive_agreement, 30)):
+        assert rate.value == rate.high == 1
+        assert rate.low == pytest.approx(n / (n + stats.t.ppf(0.975, n - 1) ** 2))
 
 
 def test_agreement_prints_and_converts_to_json():

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.special import softmax
-from scipy.stats import kendalltau
+from scipy.stats import kendalltau, t
 
 from tiewise.data.labels import PROB_COLUMNS
 from tiewise.errors import ScoresError
@@ -128,6 +128,25 @@ def test_agreement_matches_scipy(n_models, seed):
     expected = _intervals(np.array(theirs)[:, None], 0.9)[0].clip(-1, 1)
     found = _agreement(one, other, 0.9)
     assert vars(found) == pytest.approx(vars(expected), nan_ok=True)
+
+
+def test_interval_of_two_models_by_hand():
+    """With 8 groups the half width is Student's t times the clustered error of the log odds."""
+    n_groups = 8
+    generator = np.random.default_rng(0)
+    labels = generator.integers(0, 2, (n_groups, 6))
+    ids = np.arange(labels.size)
+    names = {"model_a": "x", "model_b": "y", "response_a": [["t"]] * 48, "response_b": [["t"]] * 48}
+    oof = pd.DataFrame({"id": ids, "label": labels.ravel(), "group": ids // 6})
+    oof[PROB_COLUMNS] = 1 / 3
+    board = rank_models(pd.DataFrame({"id": ids, **names}), oof, n_resamples=9999).observed
+    wins = 6 - labels.sum(1)
+    share = wins.mean() / 6
+    error = np.std(wins, ddof=1) / np.sqrt(n_groups) / 6 / (share * (1 - share)) / 2
+    half = t.ppf(0.975, n_groups - 1) * error
+    interval = board.strengths[0]
+    assert interval.value == pytest.approx(abs(np.log(share / (1 - share))) / 2, abs=0.01)
+    assert (interval.high - interval.low) / 2 == pytest.approx(half, rel=0.06)
 
 
 def test_only_connected_models_are_ranked(tables):

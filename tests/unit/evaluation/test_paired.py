@@ -54,6 +54,26 @@ def test_overall_difference_matches_compare(tables):
     assert "worse" not in equal
 
 
+def test_differences_of_accuracy_are_within_bounds():
+    """A run that is wrong where the reference is right, in all or nearly all of few rows."""
+    oof = pd.DataFrame({"id": range(6), "label": 0, "group": range(6)})
+    right, wrong = np.array([0.8, 0.1, 0.1]), np.array([0.1, 0.8, 0.1])
+    reference = oof.copy()
+    reference[PROB_COLUMNS] = np.tile(right, (6, 1))
+    for n_wrong in (1, 5, 6):
+        run = oof.copy()
+        run[PROB_COLUMNS] = np.where(np.arange(6)[:, None] < n_wrong, wrong, right)
+        found = compare_many({"run": run}, reference).overall[0].accuracy
+        assert found.value == pytest.approx(-n_wrong / 6)
+        assert -1 <= found.low <= found.value <= found.high <= 1
+        mirrored = compare_many({"run": reference}, run).overall[0].accuracy
+        assert mirrored.low == pytest.approx(-found.high)
+        single = compare(
+            oof["label"], run[PROB_COLUMNS], reference[PROB_COLUMNS], metric="accuracy"
+        )
+        assert -1 <= single.low <= single.value <= single.high <= 1
+
+
 def test_slice_differences_average_to_overall(tables):
     """The mean of the slices' differences, weighted by rows, is the overall difference."""
     reference, runs, pairs = tables

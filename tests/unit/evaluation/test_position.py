@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from scipy import stats
 from scipy.special import softmax
 
 from strategies import scored_rows
@@ -164,6 +165,21 @@ def test_bias_has_a_clustered_interval():
     copies = [order.repeat(10, axis=0) for order in orders]
     clustered = position_bias(*copies, groups=np.arange(4000) // 40)
     assert clustered.high - clustered.low == pytest.approx(bias.high - bias.low, rel=0.15)
+
+
+def test_rare_flips_have_a_width():
+    """No flip in 40 rows leaves a rate above zero open, but not after averaging; biases in bounds."""
+    given = np.tile([0.5, 0.3, 0.2], (40, 1))
+    measured = measure_position_bias(given, swap_probs(given))
+    assert measured.flip_rate_before.value == measured.flip_rate_before.low == 0
+    quantile = stats.t.ppf(0.975, 39) ** 2
+    assert measured.flip_rate_before.high == pytest.approx(quantile / (40 + quantile))
+    assert measured.flip_rate_after.high == 0
+    certain = np.tile([1.0, 0, 0], (4, 1))
+    certain[0] = [0.6, 0.4, 0]
+    for orders in ((certain, certain), (swap_probs(certain),) * 2):
+        bias = measure_position_bias(*orders).bias_before
+        assert -1 <= bias.low <= bias.value <= bias.high <= 1
 
 
 def test_position_bias_prints_and_converts_to_json():

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy import stats
 from sklearn import metrics as sklearn_metrics
 
 from strategies import scored_rows
@@ -95,6 +96,26 @@ def test_scores_json_has_no_nan(rows):
     promised |= {"rms_calibration_error"}
     assert promised <= value.keys()
     assert value["log_loss"].keys() == {"value", "low", "high"}
+
+
+def test_perfect_scores_have_a_width():
+    """All of 40 rows right: shares are open below, the decisive one by its own 30 rows."""
+    labels = np.repeat([0, 1, 2], [20, 10, 10])
+    scores = evaluate(labels, 0.94 * np.eye(3)[labels] + 0.02)
+    for name, n in (("accuracy", 40), ("decisive_accuracy", 30), ("macro_f1", 40), ("auc", 40)):
+        share = getattr(scores, name)
+        assert share.value == pytest.approx(1)
+        assert share.low == pytest.approx(n / (n + stats.t.ppf(0.975, n - 1) ** 2)), name
+
+
+@given(scored_rows(), scored_rows(), st.sampled_from(["accuracy", "decisive_accuracy", "brier"]))
+def test_differences_are_within_bounds(rows, others, metric):
+    """Differences of shares stay within one, those of Brier scores within two."""
+    labels, probs, groups = rows
+    other = np.resize(others[1], probs.shape)
+    found = compare(labels, probs, other, groups=groups, metric=metric, n_resamples=FEW)
+    if not math.isnan(found.low):
+        assert -METRICS[metric] <= found.low <= found.high <= METRICS[metric]
 
 
 def test_one_row_has_no_interval():

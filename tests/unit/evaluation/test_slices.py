@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy import stats
 
 from strategies import turns
 from tiewise.data.labels import WINNER_WORDS
@@ -69,6 +70,21 @@ def test_slice_scores_match_evaluate():
     assert row.difference.value == pytest.approx(difference)
     width = expected.log_loss.high - expected.log_loss.low
     assert row.log_loss.high - row.log_loss.low == pytest.approx(width, rel=0.15)
+
+
+def test_accuracy_of_slice_has_wilson_interval():
+    """It is that of the slice's rows alone, and keeps a width where all rows are right."""
+    pairs, oof = drawn_tables()
+    inside = oof["id"] // 4 % 2 == 1
+    oof.loc[inside, ["prob_a", "prob_b", "prob_tie"]] = np.eye(3)[oof.loc[inside, "label"]]
+    slices = evaluate_slices(pairs, oof)
+    perfect, other = (find(slices, "turns", name).accuracy for name in ("2", "1"))
+    assert perfect.value == perfect.high == 1
+    assert perfect.low == pytest.approx(50 / (50 + stats.t.ppf(0.975, 49) ** 2))
+    rows = oof[~inside]
+    probs = rows[["prob_a", "prob_b", "prob_tie"]].to_numpy()
+    alone = evaluate(rows["label"], probs, groups=rows["group"]).accuracy
+    assert [other.low, other.high] == pytest.approx([alone.low, alone.high], abs=0.002)
 
 
 def test_hard_slice_is_different():
