@@ -168,7 +168,7 @@ def test_bias_has_a_clustered_interval():
 
 
 def test_rare_flips_have_a_width():
-    """No flip in 40 rows leaves a rate above zero open, but not after averaging; biases in bounds."""
+    """No flip in 40 rows leaves a rate above zero open, but not after averaging."""
     given = np.tile([0.5, 0.3, 0.2], (40, 1))
     measured = measure_position_bias(given, swap_probs(given))
     assert measured.flip_rate_before.value == measured.flip_rate_before.low == 0
