@@ -149,6 +149,19 @@ def test_interval_of_two_models_by_hand():
     assert (interval.high - interval.low) / 2 == pytest.approx(half, rel=0.06)
 
 
+def test_unbeaten_model_has_finite_intervals(tables):
+    """A model that wins every vote has a strength, by labels and by certain predictions."""
+    pairs, oof, _ = tables
+    pairs = pairs.assign(model_a="ash", model_b=pairs["model_b"].replace("ash", "box"))
+    certain = oof.assign(label=0, prob_a=1.0, prob_b=0.0, prob_tie=0.0)
+    boards = rank_models(pairs, certain, n_resamples=19)
+    for board in (boards.observed, boards.predicted, boards.observed_controlled):
+        assert board.models[0] == "ash"
+        ends = [end for strength in board.strengths for end in vars(strength).values()]
+        assert np.isfinite(ends).all()
+        assert np.abs(ends).max() < 20
+
+
 def test_only_connected_models_are_ranked(tables):
     """The set with most rows is ranked, even if another has more models; the others are named."""
     pairs, oof, _ = tables
