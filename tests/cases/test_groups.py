@@ -136,6 +136,15 @@ def test_given_groups_survive_joining(first, second, suffix, tmp_path_factory):
     assert partition(joined) == partition(expected)
 
 
+@pytest.mark.parametrize("others", [[12.0, 13.0], ["12.0", "13.0"], [12, 13], ["12", "13"]])
+def test_sessions_are_compared_as_numbers(others):
+    """A session that one file writes as an integer and another one as a float is one session."""
+    texts = {"prompt": [["a"], ["b"], ["c"], ["d"]], "response_a": [["x"]] * 4}
+    table = pd.DataFrame({**texts, "session": pd.Series(["12", "14", *others], dtype=object)})
+    groups = tw.derive_groups(table)
+    assert partition(groups) == [0, 1, 0, 3]
+
+
 def test_rare_class_is_balanced():
     """A class of one row in a hundred is spread over the folds as evenly as the frequent ones."""
     labels = np.array(([2] + [0] * 49 + [1] * 50) * 10)

@@ -21,6 +21,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from tiewise.data.first_text import first_texts
+from tiewise.data.ids import id_key
 from tiewise.errors import FoldError
 
 Folds = npt.NDArray[np.int64]
@@ -118,13 +119,15 @@ def merge_groups(names: Sequence[str], keys: Iterable[Any]) -> npt.NDArray[np.st
     """Merge groups that share a key, such as a session; a missing key merges nothing.
 
     `names` and `keys` have one item a row. The result, shape (n,), has for each row the smallest
-    name among the groups that a chain of shared keys connects.
+    name among the groups that a chain of shared keys connects. Keys that spell one integer are
+    equal, as in :func:`tiewise.data.ids.id_key`: files write the session 12 as 12, 12.0 or "12".
 
     >>> merge_groups(["a", "b", "c", "d"], ["s", "t", "s", None])
     array(['a', 'b', 'a', 'd'], dtype='<U1')
     """
     name_codes, unique_names = pd.factorize(np.asarray(names, dtype=str), sort=True)
-    key_codes, unique_keys = pd.factorize(np.fromiter(keys, dtype=object))
+    spelled = [None if _is_missing(key) else id_key(key) for key in keys]
+    key_codes, unique_keys = pd.factorize(np.array(spelled, dtype=object))
     has_key = key_codes >= 0
     n_names, n_nodes = len(unique_names), len(unique_names) + len(unique_keys)
     edges = (np.ones(has_key.sum()), (name_codes[has_key], n_names + key_codes[has_key]))

@@ -24,6 +24,7 @@ import pandas as pd
 
 from tiewise.console import progress_bar
 from tiewise.data.first_text import first_texts
+from tiewise.data.folds import merge_groups
 from tiewise.errors import PairsError
 
 Pieces = npt.NDArray[np.uint64]
@@ -41,14 +42,17 @@ def merge_near_duplicates(pairs: pd.DataFrame, *, threshold: float = 0.8) -> npt
     """Return each row's group, shape (n,), after merging groups with nearly equal first texts.
 
     `threshold`, in (0, 1], is the least share of pieces in common among the first 2,000 characters
-    of the user's first text, without case and repeated white space. A group is merged into one that
-    is not merged itself, so there are no chains. The order of the rows has no effect.
+    of the user's first text, normalised as for prompt groups. A text is only near to a text that is
+    not near to another one itself, so there are no chains of texts. A group may hold several texts,
+    as those of a session; each of them counts. The order of the rows has no effect.
     """
-    firsts = pairs.drop_duplicates("group").sort_values("group")
-    names = firsts["group"].tolist()
-    texts = [text[:_MAX_COMPARED] for text in first_texts(firsts)]
-    merged = {names[i]: names[found] for i, found in enumerate(_find_first_near(texts, threshold))}
-    return np.array([merged[group] for group in pairs["group"]], dtype=str)
+    texts = [text[:_MAX_COMPARED] for text in first_texts(pairs)]
+    known = pd.DataFrame({"group": pairs["group"].to_numpy(dtype=object), "text": texts})
+    distinct = known.drop_duplicates().sort_values(["group", "text"])
+    near = list(_find_first_near(distinct["text"].tolist(), threshold))
+    names = distinct["group"].tolist()
+    merged = dict(zip(names, merge_groups(names, near), strict=True))
+    return np.array([merged[group] for group in known["group"]], dtype=str)
 
 
 def choose_band_size(threshold: float) -> int:

@@ -99,6 +99,16 @@ def test_merging_keeps_groups_together(prompts, data):
     assert shuffled.tolist() == [near[row] for row in order]
 
 
+@given(order=st.permutations(range(4)))
+def test_every_text_of_a_group_counts(order):
+    """A group of a session is merged by any of its texts, in any order of the rows."""
+    prompts = ["What is the weather like?", ESSAY, ESSAY + " Please!", "Thanks a lot for all."]
+    sessions = ["s", "s", None, "t"]
+    pairs = asked([prompts[row] for row in order], session=[sessions[row] for row in order])
+    near = dict(zip(order, merge_near_duplicates(pairs), strict=True))
+    assert near[0] == near[1] == near[2] != near[3]
+
+
 @given(prompts=st.lists(clean_text(), max_size=6))
 def test_threshold_limits_merging(prompts):
     """A higher threshold merges no more groups than a lower one."""
