@@ -2,8 +2,10 @@
 
 import datetime
 import json
+import shutil
 import uuid
 from decimal import Decimal
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -181,9 +183,12 @@ def test_null_text_is_predicted(case, tiewise):
     """A null of an unlabelled file is a missing turn in every format, and is predicted."""
     words = ("--preset", "baseline", "--fold", "0", "--run", "nullcase")
     assert tiewise("fit", "--data", case("11-null-response/train.csv"), *words).status == 0
+    Path("shards").mkdir()
+    shutil.copy(case("11-null-response/null.parquet"), "shards/part-0.parquet")
+    files = [case(f"11-null-response/null.{suffix}") for suffix in ("parquet", "jsonl", "csv")]
     tables = []
-    for suffix in ("parquet", "jsonl", "csv"):
-        data, out = case(f"11-null-response/null.{suffix}"), f"{suffix}.csv"
+    for place, data in enumerate([*files, "shards"]):
+        out = f"{place}.csv"
         assert tiewise("predict", "--run", "nullcase", "--data", data, "--out", out).status == 0
         tables.append(pd.read_csv(out, dtype={"id": str}))
         assert len(tables[-1]) == 10

@@ -37,12 +37,14 @@ def test_splits_of_a_hub_set(write, monkeypatch):
         tw.read_pairs("hf://datasets/HuggingFaceH4/ultrafeedback_binarized")
 
 
-def test_shards_of_one_split_are_read(write):
-    """Numbered shards are one table in their order; other splits are not read."""
+def test_shards_of_one_split_are_read(write, caplog):
+    """Numbered shards are one table in their order; other splits are not read, and named."""
     names = [f"data/train_prefs-{shard:05d}-of-00002.parquet" for shard in (1, 0)]
     folder = write(*names, "data/test_prefs-00000-of-00001.parquet")
-    pairs = tw.read_pairs(folder)
+    with caplog.at_level("INFO"):
+        pairs = tw.read_pairs(folder)
     assert (len(pairs), pairs["id"].nunique()) == (20, 20)
+    assert "not read: data/test_prefs-00000-of-00001.parquet" in caplog.text
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ unless each is named.
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Sequence
 from pathlib import Path, PurePath, PurePosixPath
@@ -16,6 +17,7 @@ from tiewise.errors import PairsError
 SUFFIXES = (".csv", ".tsv", ".parquet", ".arrow", ".jsonl", ".ndjson", ".json")
 COMPRESSIONS = (".gz", ".bz2", ".xz", ".zst")
 _SCHEME = "hf://"
+_log = logging.getLogger(__name__)
 _match_address = re.compile(
     r"hf://datasets/(?P<repo>[\w.-]+/[\w.-]+)(@(?P<revision>[^/]+))?(/(?P<file>.+))?", re.ASCII
 ).fullmatch
@@ -137,13 +139,18 @@ def _split_of(name: str) -> str:
 
 
 def _choose_in(folder: Path, path: str | Path) -> list[Path]:
-    names = [str(each.relative_to(folder)) for each in folder.rglob("*") if each.is_file()]
+    files = [each.relative_to(folder) for each in folder.rglob("*") if each.is_file()]
+    names = [file.as_posix() for file in files]
     try:
-        chosen = choose_files([name.replace("\\", "/") for name in names])
+        chosen = choose_files(names)
     except PairsError as error:
         raise PairsError(f"{path}: {error}") from None
     if not chosen:
         raise PairsError(f"{path} holds no file that ends in {', '.join(SUFFIXES)}")
+    others = sorted(name for name in names if _is_data(name, SUFFIXES) and name not in chosen)
+    if others:
+        listed = ", ".join(others[:_MAX_LISTED])
+        _log.info("%s: read %s; not read: %s", path, ", ".join(chosen[:_MAX_LISTED]), listed)
     return [folder / name for name in chosen]
 
 
