@@ -304,3 +304,36 @@ def test_audit_and_fit_list_unread_columns(case, tiewise, tmp_path):
         "fit", "--preset", "baseline", "--data", "t.jsonl", "--run", "r", "--n-splits", "2"
     )
     assert "tone, margin" in done.text, done.text
+
+
+@pytest.mark.parametrize("name", FORMATS)
+@pytest.mark.parametrize("column", ["image", "images", "video"])
+def test_images_are_refused(name, column):
+    """A column of images is refused in each row that has one; null and empty cells are not."""
+    record = sources()[name]
+    for cell in (["a.png"], "a.png", b"PNG", {"bytes": b"PNG", "path": None}, np.array(["a", "b"])):
+        with pytest.raises(PairsError, match=rf"row 0.*{column} is .*text alone"):
+            read_pairs(pd.DataFrame([record | {column: cell}]))
+    for cell in (None, [], "", "[]"):
+        assert read_pairs(pd.DataFrame([record | {column: cell}])).attrs["unread"] == [
+            *read_pairs(pd.DataFrame([record])).attrs["unread"],
+            column,
+        ]
+
+
+def test_words_for_a_choice_are_no_responses():
+    """`chosen` and `rejected` next to two responses name a side, and are listed as not read."""
+    texts = {"id": 1, "prompt": "Sky?", "response_a": "blue", "response_b": "red"}
+    table = pd.DataFrame([texts | {"chosen": "response_a", "rejected": "response_b"}])
+    with pytest.raises(PairsError, match="no column names the winner"):
+        read_pairs(table)
+    pairs = read_pairs(table.assign(winner="model_a"))
+    assert pairs.loc[0, ["response_a", "label"]].tolist() == [["blue"], 0]
+    assert pairs.attrs["unread"] == ["chosen", "rejected"]
+
+
+def test_judged_turn_must_exist():
+    """A judgment of a second turn in a conversation of one is refused."""
+    record = sources()["mt_bench"] | {"turn": 2}
+    with pytest.raises(PairsError, match="row 0: turn is 2 in a conversation of 1 turns"):
+        read_pairs(pd.DataFrame([record]))

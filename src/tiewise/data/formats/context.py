@@ -37,6 +37,7 @@ HISTORY = "history"
 SYSTEM_NAMES = (SYSTEM_COLUMN, "system_prompt")
 CONTEXT_NAMES = (*SYSTEM_NAMES, "tools", HISTORY)
 _PROMPT_NAMES = (("prompt",), ("question",), ("instruction", "input"), ("input",))
+_MEDIA = ("image", "images", "audio", "audios", "video", "videos")
 _WORD_ENDINGS = (
     *("id", "hash", "model", "models", "source", "dataset", "split", "category", "subset", "type"),
     *("task", "language", "lang", "date", "time", "timestamp", "url", "license", "label", "tag"),
@@ -88,7 +89,17 @@ def refuse_unread_text(record: Record, known: Iterable[str]) -> None:
 
 
 def add_context(record: Record, row: Row, *, has_history: bool) -> Row:
-    """Return a row with the earlier exchanges, the system text and the tools of its record."""
+    """Return a row with the earlier exchanges, the system text and the tools of its record.
+
+    A record with images or the like is refused, as a message with a block of them is.
+    """
+    for name in _MEDIA:
+        cell = record.get(name)
+        if holds_text(cell) and not (isinstance(cell, str) and cell.strip() == "[]"):
+            raise PairsError(
+                f"{name} is {shown(cell)}; expected text alone. Remove the row, or the column if "
+                "the texts do not need it"
+            )
     if has_history and (history := _read_history(record)).prompt:
         row = row | _put_before(history, row)
     system = list_cell([_read_system(record)])

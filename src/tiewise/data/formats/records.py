@@ -94,7 +94,10 @@ def read_mt_bench(record: Record) -> Iterator[Row]:
     n_turns = record["turn"]
     if str(n_turns) not in {"1", "2", "1.0", "2.0"}:
         raise PairsError(f"turn is {shown(n_turns)}; expected 1 or 2")
-    yield row | {name: row[name][: int(float(n_turns))] for name in TEXT_COLUMNS}
+    n = int(float(n_turns))
+    if len(row["prompt"]) < n:
+        raise PairsError(f"turn is {n} in a conversation of {len(row['prompt'])} turns")
+    yield row | {name: row[name][:n] for name in TEXT_COLUMNS}
 
 
 def read_preference(record: Record) -> Iterator[Row]:
@@ -169,12 +172,18 @@ FORMATS = {
     "rewardbench": Format(
         read_rewardbench,
         ("id", "prompt", *_CHOICES, "subset"),
+        excludes=TEXT_COLUMNS[1:],
         reads=_BENCH,
         plain=("prompt", *_CHOICES),
         is_choice=True,
     ),
     "preference": Format(
-        read_preference, _CHOICES, reads=_TRL, plain=("prompt", *_CHOICES), is_choice=True
+        read_preference,
+        _CHOICES,
+        excludes=(*TEXT_COLUMNS[1:], *_CONVERSATIONS),
+        reads=_TRL,
+        plain=("prompt", *_CHOICES),
+        is_choice=True,
     ),
     "mt_bench": Format(
         read_mt_bench,
