@@ -64,18 +64,22 @@ class Run(RunFolder):
 
         return evaluate_finished_folds(self)
 
-    def report(self, *, data: Files = ()) -> Path:
+    def report(self, *, data: Files = (), out: str | Path | None = None) -> Path:
         """Write report.html and the figures; return the path of the page.
 
         Parameters
         ----------
         data
             Where the run's data are now, if not where they were.
+        out
+            The .html file to write in place of those in the run folder, such as for a run that
+            cannot be written.
         """
         from tiewise.report.page import write_report
         from tiewise.runs.dataset import reread_pairs
 
-        return write_report(self, pairs=reread_pairs(self, _as_files(data)))
+        pairs = reread_pairs(self, _as_files(data))
+        return write_report(self, pairs=pairs, out=None if out is None else Path(out))
 
 
 def open_run(run: str | Path | RunFolder, artifacts: str | Path | None = None) -> Run:

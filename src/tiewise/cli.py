@@ -279,6 +279,7 @@ def report(
     run: flags.RunName,
     *,
     data: flags.Files = (),
+    out: Path | None = None,
     artifacts: flags.Artifacts = None,
 ) -> None:
     """Write one self-contained page about a run: report.html and figures.
@@ -286,12 +287,14 @@ def report(
     For example:
       tiewise report first
       tiewise report first --data train.csv
+      tiewise report /kaggle/input/first --out first.html
 
     Args:
         run: Name or folder of a run.
         data: Where the run's data are now, if not where they were.
+        out: The .html file to write; by default report.html in the run folder, with the figures.
     """
-    show(str(api.open_run(run, artifacts).report(data=data)))
+    show(str(api.open_run(run, artifacts).report(data=data, out=out)))
 
 
 def blend(

@@ -6,6 +6,7 @@ matplotlib escapes the texts of figures, and a Content-Security-Policy forbids s
 
 from __future__ import annotations
 
+import errno
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -38,17 +39,23 @@ _BUILDERS = (
 )
 
 
-def write_report(run: RunFolder, *, pairs: pd.DataFrame | None = None) -> Path:
+def write_report(
+    run: RunFolder, *, pairs: pd.DataFrame | None = None, out: Path | None = None
+) -> Path:
     """Write ``report.html`` and ``figures/*.svg`` of a run; return the path of the page.
 
-    `pairs` has all ids of the run; without it the sections that show texts are omitted. Equal runs,
+    `pairs` has all ids of the run; without it the sections that show texts are omitted. If `out`
+    names an HTML file, the page alone is written there, and nothing to the run folder. Equal runs,
     texts and versions give equal bytes. RunError: no fold is finished, a row of the run is not in
-    `pairs`, or the extra ``plot`` is not installed.
+    `pairs`, the run folder cannot be written, or the extra ``plot`` is not installed.
     """
+    if out is not None and out.suffix != ".html":
+        raise RunError(f"--out is {out}; expected a file that ends in .html.")
     environment = make_environment()
     data = gather(run, pairs)
     parts = [build(data) for build in _BUILDERS]
     written = [part for part in parts if isinstance(part, Section)]
+    drawn = {part.name: to_svg(part.draw, name=part.name) for part in written if part.draw}
     config = flatten(run.config.to_dict())
     defaults = flatten(type(run.config)().to_dict())
     content = {
@@ -56,16 +63,19 @@ def write_report(run: RunFolder, *, pairs: pd.DataFrame | None = None) -> Path:
         "n_rows": len(data.oof),
         "sections": written,
         "omissions": [part for part in parts if isinstance(part, Omission)],
-        "figures": {part.name: _write_figure(run, part) for part in written if part.draw},
+        "figures": {part.name: _embed(drawn[part.name], part) for part in written if part.draw},
         "config": config,
         "changed": {name for name, value in config.items() if defaults[name] != value},
         "environment": flatten(read_json_object(run.path / "env.json")),
         "inputs": _describe_inputs(run),
         "counts": flatten(data.scores.counts),
     }
-    page = environment.get_template("report.html.jinja").render(content)
-    write_bytes(path := run.path / "report.html", page.encode())
-    return path
+    page = environment.get_template("report.html.jinja").render(content).encode()
+    if out is not None:
+        write_bytes(out, page)
+        return out
+    files = {f"figures/{name}.svg": svg for name, svg in drawn.items()} | {"report.html": page}
+    return _write_files(run, files)
 
 
 def gather(run: RunFolder, pairs: pd.DataFrame | None) -> ReportData:
@@ -109,13 +119,26 @@ def read_json_object(path: Path) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
-def _write_figure(run: RunFolder, section: Section) -> Any:
-    """Write the figure of a section as a file and return it as an element of the page."""
+def _write_files(run: RunFolder, files: dict[str, bytes]) -> Path:
+    """Write files into the run folder; return the path of the last one."""
+    path = run.path
+    try:
+        for name, content in files.items():
+            write_bytes(path := run.path / name, content)
+    except OSError as error:
+        if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
+            raise
+        raise RunError(
+            f"{run.path} cannot be written: {error.strerror}. Name another place for the page: "
+            "--out report.html."
+        ) from error
+    return path
+
+
+def _embed(svg: bytes, section: Section) -> Any:
+    """Return the figure of a section as an element of the page."""
     from markupsafe import Markup
 
-    assert section.draw is not None  # noqa: S101 - checked by the caller
-    svg = to_svg(section.draw, name=section.name)
-    write_bytes(run.path / "figures" / f"{section.name}.svg", svg)
     element = embed_svg(svg, alt=f"{section.title}. {section.text}")
     return Markup(element)  # noqa: S704 - XML in which ElementTree has escaped every text
 
