@@ -279,7 +279,7 @@ def report(
     run: flags.RunName,
     *,
     data: flags.Files = (),
-    out: Path | None = None,
+    out: flags.OptionalOutput = None,
     artifacts: flags.Artifacts = None,
 ) -> None:
     """Write one self-contained page about a run: report.html and figures.

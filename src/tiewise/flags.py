@@ -60,6 +60,7 @@ Predictions = Annotated[
     _arg(metavar="FILE", help="File with id, prob_a, prob_b, prob_tie, or a Kaggle submission."),
 ]
 Output = Annotated[Path, _arg(metavar="FILE", aliases=("--output",))]
+OptionalOutput = Annotated[Path | None, _arg(metavar="FILE", aliases=("--output",))]
 Folder = Annotated[Path, _arg(metavar="DIR", aliases=("--output",))]
 OptionalFolder = Annotated[Path | None, _arg(metavar="DIR")]
 Preset = Annotated[str, _arg(metavar="PRESET")]
