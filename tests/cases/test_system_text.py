@@ -12,7 +12,7 @@ import tiewise as tw
 from strategies import any_text, clean_text, conversations
 from tiewise.data.audit import audit_pairs
 from tiewise.data.first_text import first_texts
-from tiewise.data.formats import read_many, write_pairs, write_preference
+from tiewise.data.formats import read_chunks, read_many, write_pairs, write_preference
 from tiewise.data.formats.cells import join_messages, split_messages
 from tiewise.data.pairs import build_pairs, swap_pairs
 from tiewise.errors import PairsError
@@ -197,6 +197,13 @@ def test_joined_files_share_questions(tmp_path):
     extra = joined.iloc[40:].reset_index(drop=True)
     excluded = find_leaking_rows(pairs, [int(place % 10 == 3) for place in range(40)], extra, 2)
     assert excluded[:, 1].tolist() == [question == QUESTIONS[3] for question in QUESTIONS]
+
+
+def test_chunks_keep_the_system_text(case):
+    """Chunks of a file have the groups and system texts of the whole table."""
+    whole = tw.read_pairs(case(CLOCK))
+    chunks = pd.concat([parse() for parse in read_chunks(case(CLOCK), size=7)], ignore_index=True)
+    assert_frame_equal(chunks, whole)
 
 
 @pytest.mark.parametrize("system", ["Be kind", "Be kind.\n", "kind.", "be kind."])
