@@ -1,6 +1,6 @@
 """Coverage of the 95 % intervals, by simulation.
 
-    python benchmarks/coverage.py --data-sets 200 --out benchmarks/coverage.md
+    python benchmarks/coverage.py --out benchmarks/coverage.md
 
 Three tables: all scores, shares near 0 and 1, and leaderboards. In the first, groups have very
 unequal sizes. Rows of a group share a random effect, so they are far from independent, and the
@@ -11,6 +11,8 @@ scored model is overconfident and does not know the effect. The true value is th
 from __future__ import annotations
 
 import argparse
+import shlex
+import sys
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
@@ -215,36 +217,60 @@ def tabulate_cells(
     return tabulate([title, *(f"{size} groups" for size in sizes)], rows)
 
 
+def describe_scores(groups: list[int], n: int) -> list[str]:
+    """Return the section on all scores."""
+    return [
+        f"## Scores, {n:,} data sets",
+        "",
+        *score_table(groups, n),
+        "",
+        "The interval of the ECE is wider than needed: noise makes the ECE too large, and its low "
+        "end allows for a calibrated model.",
+    ]
+
+
+def describe_shares(n: int) -> list[str]:
+    """Return the section on shares."""
+    return [
+        f"## Shares, {n:,} data sets",
+        "",
+        "A share of few rows has few possible values, so its coverage jumps.",
+        "",
+        *share_table(n),
+    ]
+
+
+def describe_boards(n: int) -> list[str]:
+    """Return the section on leaderboards."""
+    return [
+        f"## Strengths of leaderboards, {n:,} data sets",
+        "",
+        "A group has four votes on one pair of models, which are equal in half of the groups. The "
+        "coverage is the mean over models.",
+        "",
+        *board_table(n),
+    ]
+
+
 def main() -> None:
     """Print and write the tables."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--groups", type=int, nargs="+", default=[20, 40, 80, 200])
-    parser.add_argument("--data-sets", type=int, default=200)
+    parser.add_argument("--scores", type=int, default=1000, help="data sets for all scores")
+    parser.add_argument("--shares", type=int, default=2000, help="data sets for shares")
+    parser.add_argument("--boards", type=int, default=200, help="data sets for leaderboards")
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
-    n = options.data_sets
-    lines = [
-        f"Coverage of 95 % intervals over {n:,} simulated data sets, by groups "
-        f"(`python benchmarks/coverage.py --data-sets {n}`).",
-        "",
-        *score_table(options.groups, n),
-        "",
-        "The interval of the ECE is wider than needed: noise makes the ECE too large, and its low "
-        "end allows for a calibrated model.",
-        "",
-        f"Shares, over {10 * n:,} data sets. A share of few rows has few possible values, so its "
-        "coverage jumps.",
-        "",
-        *share_table(10 * n),
-        "",
-        f"Strengths of leaderboards, over {n // 2:,} data sets of four votes a group, which are "
-        "equal in half of the groups: mean over models.",
-        "",
-        *board_table(n // 2),
+    sections = [
+        ["# Coverage of 95 % intervals", "", f"`python {shlex.join(sys.argv)}`"],
+        describe_scores(options.groups, options.scores) if options.scores else [],
+        describe_shares(options.shares) if options.shares else [],
+        describe_boards(options.boards) if options.boards else [],
     ]
-    print("\n".join(lines))
+    text = "\n\n".join("\n".join(lines) for lines in sections if lines)
+    print(text)
     if options.out:
-        options.out.write_text("\n".join(lines) + "\n")
+        options.out.write_text(text + "\n")
 
 
 if __name__ == "__main__":
