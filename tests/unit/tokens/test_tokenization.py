@@ -142,7 +142,7 @@ class TestEncodeTexts:
 
         A word is read five characters at a time, from its start or, in the other case, its end.
         """
-        text = " ".join(letter * 97 for letter in "abcdefghijklmnopqrstuvwxyz" * 2)
+        text = " ".join(letter * 397 for letter in "abcdefghijklmnopqrstuvwxyz" * 2)
 
         def spell_words(texts):
             words = ([word[cut] for word in text[cut].split(" ")][cut] for text in texts)
