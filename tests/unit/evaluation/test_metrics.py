@@ -6,7 +6,7 @@ import warnings
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from scipy import stats
 from sklearn import metrics as sklearn_metrics
@@ -221,6 +221,7 @@ def test_frequent_lowest_confidence_has_own_bin(n_rare):
 
 
 @given(st.lists(st.sampled_from([0.4, 0.5, 0.6, 0.7, 0.99]), min_size=1, max_size=300))
+@example([0.4] * 100 + [0.5, 0.6])
 def test_few_confidences_are_a_bin_each(values):
     """However often each occurs, no two share a bin."""
     bins = confidence_bins(np.array(values), 15)
