@@ -1,9 +1,9 @@
-"""Draw the README's picture: the log loss of runs beside what they must beat, as one SVG file.
+"""Draw the README's figure: log loss of runs and of reference models, as one SVG file.
 
-    python docs/picture.py quickstart baseline --out docs/picture.svg
+    python docs/picture.py baseline --out docs/picture.svg
 
-The runs are compared on the rows that all of them predicted. The file carries its own colours for
-light and dark pages and loads nothing.
+The runs are compared on the rows that all of them predicted. The file has colours for light and
+dark pages and loads nothing.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from tiewise.runs.folder import open_run
 from tiewise.runs.tables import read_folds, read_oof
 
 NAMES = {
-    "quickstart": "quickstart: a small encoder",
-    "baseline": "baseline: counted features",
-    "length_only": "lengths only",
+    "quickstart": "quickstart: small language model",
+    "baseline": "baseline: feature model",
+    "length_only": "length only",
     "class_prior": "class prior",
-    "bayes": "the truth (simulated data)",
+    "bayes": "Bayes (simulated data)",
 }
 DARK = {
     "--ink": "#e6edf3",
@@ -65,7 +65,7 @@ def score_shared(names: list[str], artifacts_dir: Path) -> dict[str, RunScores]:
 
 
 def as_table(found: dict[str, RunScores]) -> pd.DataFrame:
-    """Return a line per predictor: the runs, best first, then the references, the truth last."""
+    """Return a line per predictor: the runs, best first, then the references, Bayes last."""
     runs = sorted(found.items(), key=lambda each: each[1].scores.log_loss.value)
     baselines = runs[0][1].baselines
     order = sorted(baselines, key=lambda name: (name == "bayes", baselines[name].log_loss.value))
