@@ -61,18 +61,21 @@ NO_CALIBRATION = Calibration("none")
 
 @dataclass(frozen=True)
 class CalibrationResult(Result):
-    """Gain of each calibration method, and the calibration that was adopted."""
+    """Effect of each calibration method, and the calibration that was adopted."""
 
     adopted: Calibration
     """Fitted on all rows; `NO_CALIBRATION` when no method helps."""
 
-    gains: dict[str, Interval]
-    """By method: log loss before minus after, on groups that it was not fitted on."""
+    differences: dict[str, Interval]
+    """By method: log loss after minus before, on groups that it was not fitted on; negative is
+    better."""
 
     probs: FloatArray
     """Probabilities (n, 3): cross-fitted if a method was adopted, otherwise uncalibrated."""
 
     n_groups: int
+    confidence_level: float
+    """Level of the intervals, corrected for the number of methods."""
 
     @property
     def is_worth_it(self) -> bool:
@@ -80,21 +83,24 @@ class CalibrationResult(Result):
         return self.adopted.method != "none"
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the decision and the gains for JSON, without the probabilities."""
-        found = {"is_worth_it": self.is_worth_it, "adopted": self.adopted, "gains": self.gains}
-        return to_json(found)  # type: ignore[no-any-return]
+        """Return the decision and the differences for JSON, without the probabilities."""
+        names = ("is_worth_it", "adopted", "differences", "confidence_level")
+        return to_json({name: getattr(self, name) for name in names})  # type: ignore[no-any-return]
 
     def __str__(self) -> str:
         verdict = (
-            f"adopted: {self.adopted.method}"
+            f"{self.adopted.method} is adopted"
             if self.is_worth_it
-            else "none adopted (no significant gain)"
+            else "none is adopted, because none is clearly better"
         )
-        gains = [
-            f"{method:12}{gain:+.4f} in log loss, on groups not used in the fit"
-            for method, gain in self.gains.items()
-        ]
-        return "\n".join([f"calibration: {verdict}{few_groups_mark(self.n_groups)}", *gains])
+        lines = [f"calibration: {verdict}{few_groups_mark(self.n_groups)}"]
+        if self.differences:
+            level = f"{self.confidence_level:.1%} intervals"
+            lines.append(
+                f"log loss after minus before, on other groups; {level}; negative is better"
+            )
+        lines += [f"{method:12}{change:+.4f}" for method, change in self.differences.items()]
+        return "\n".join(lines)
 
 
 def fit_temperature(labels: npt.ArrayLike, logits: npt.ArrayLike) -> float:
@@ -170,14 +176,14 @@ def calibrate(
     symmetric: bool = False,
     **options: Unpack[BootstrapOptions],
 ) -> CalibrationResult:
-    """Cross-fit each method over groups and adopt the best one if its gain is significant.
+    """Cross-fit each method over groups and adopt the best one if it is clearly better.
 
-    A method is never tested on a group that it was fitted on: the interval of its gain, clustered
-    by group and Bonferroni-corrected for the number of methods, must be above zero.
+    A method is never tested on a group that it was fitted on: the interval of the difference of log
+    loss, clustered by group and Bonferroni-corrected for the number of methods, must be below zero.
 
     >>> verdict = calibrate([0, 1, 2] * 40, np.zeros((120, 3)))
     >>> print(str(verdict).splitlines()[0])
-    calibration: none adopted (no significant gain)
+    calibration: none is adopted, because none is clearly better
     """
     labels = check_labels(labels)
     values = _check_logits(logits, len(labels))
@@ -185,22 +191,22 @@ def calibrate(
     before = NO_CALIBRATION.apply(values)
     codes = group_codes(groups, len(labels))
     n_groups = int(codes.max()) + 1
+    options["confidence_level"] = level = 1 - (1 - confidence_level) / len(METHODS)
     if n_groups < 2:
-        return CalibrationResult(NO_CALIBRATION, {}, before, n_groups)
+        return CalibrationResult(NO_CALIBRATION, {}, before, n_groups, level)
     names = codes if groups is None else groups
     folds = fold_by_group(names, labels, min(N_SPLITS, n_groups), seed=options.get("seed", 0))
     fitted = {method: _cross_fit(labels, values, folds, method, symmetric) for method in METHODS}
-    options["confidence_level"] = 1 - (1 - confidence_level) / len(METHODS)
-    gains = {
-        method: compare(labels, before, after, groups=groups, **options)
+    differences = {
+        method: compare(labels, after, before, groups=groups, **options)
         for method, after in fitted.items()
     }
-    significant = {method: gain.value for method, gain in gains.items() if gain.low > 0}
-    if not significant:
-        return CalibrationResult(NO_CALIBRATION, gains, before, n_groups)
-    best = max(significant, key=lambda method: significant[method])
+    better = {method: change.value for method, change in differences.items() if change.high < 0}
+    if not better:
+        return CalibrationResult(NO_CALIBRATION, differences, before, n_groups, level)
+    best = min(better, key=lambda method: better[method])
     adopted = fit_calibration(labels, values, method=best, symmetric=symmetric)
-    return CalibrationResult(adopted, gains, fitted[best], n_groups)
+    return CalibrationResult(adopted, differences, fitted[best], n_groups, level)
 
 
 def _check_logits(logits: npt.ArrayLike, n_rows: int | None = None) -> FloatArray:

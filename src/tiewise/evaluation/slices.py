@@ -224,8 +224,10 @@ def join_rows(pairs: pd.DataFrame, oof: pd.DataFrame) -> pd.DataFrame:
 
 
 def format_p(p_value: float) -> str:
-    """Format a p-value, for example "p 0.040"."""
-    return "p not defined" if np.isnan(p_value) else f"p {p_value:.3f}"
+    """Format a p-value, for example "p 0.040" or "p <0.001"."""
+    if np.isnan(p_value):
+        return "p not defined"
+    return "p <0.001" if p_value < 0.001 else f"p {p_value:.3f}"
 
 
 def adjust_holm(p_values: npt.ArrayLike) -> FloatArray:

@@ -313,11 +313,11 @@ def _judge_calibration(data: ReportData) -> str:
     log_probs = np.log(np.clip(tables.probs_of(oof), 1e-12, 1))
     is_symmetric = data.run.config.predict.swap
     verdict = calibrate(oof["label"], log_probs, groups=oof["group"], symmetric=is_symmetric)
-    best = max(verdict.gains, key=lambda method: verdict.gains[method].value)
-    gain = f"{show(verdict.gains[best])} nats per pair."
+    best = min(verdict.differences, key=lambda method: verdict.differences[method].value)
+    change = f"changes the log loss by {show(verdict.differences[best])}; negative is better."
     if verdict.is_worth_it:
-        return f"Calibration by {verdict.adopted.method} would gain {gain}"
-    return f"No calibration is shown to help; the best of three methods gains {gain}"
+        return f"Calibration by {verdict.adopted.method} {change}"
+    return f"No calibration is clearly better; the best of three methods {change}"
 
 
 def _choose_slices(slices: Slices) -> tuple[list[SliceScores], list[str]]:

@@ -129,8 +129,8 @@ def test_overconfidence_is_corrected():
     verdict = calibrate(labels, logits, groups=groups)
     assert verdict.is_worth_it
     np.testing.assert_allclose(verdict.adopted.scale, 0.5, rtol=0.2)
-    assert verdict.gains["temperature"].low > 0
-    assert f"adopted: {verdict.adopted.method}" in str(verdict)
+    assert verdict.differences["temperature"].high < 0
+    assert f"{verdict.adopted.method} is adopted" in str(verdict)
 
 
 def test_wrong_tie_rate_is_corrected():
@@ -150,22 +150,24 @@ def test_calibrated_models_are_not_changed():
         adopted += verdict.is_worth_it
         if not verdict.is_worth_it:
             np.testing.assert_array_equal(verdict.probs, softmax(logits, axis=1))
-            assert "none adopted" in str(verdict)
+            assert "none is adopted" in str(verdict)
     assert adopted <= 2
 
 
-def test_gain_is_paired_and_corrected():
-    """The gain is that of the returned probabilities, at the Bonferroni level of three methods."""
+def test_difference_is_paired_and_corrected():
+    """It is that of the returned probabilities, at the Bonferroni level of three methods."""
     labels, logits, groups = grouped_rows(400, 3, sharpness=3)
     verdict = calibrate(labels, logits, groups=groups)
     expected = compare(
         labels,
-        softmax(logits, axis=1),
         verdict.probs,
+        softmax(logits, axis=1),
         groups=groups,
         confidence_level=1 - 0.05 / 3,
     )
-    assert verdict.gains[verdict.adopted.method] == expected
+    assert verdict.differences[verdict.adopted.method] == expected
+    assert verdict.confidence_level == 1 - 0.05 / 3
+    assert "98.3% intervals; negative is better" in str(verdict)
 
 
 def test_three_candidates_are_rarely_adopted_by_chance(monkeypatch):
@@ -208,12 +210,12 @@ def test_single_group_is_not_calibrated():
     labels, logits, _ = grouped_rows(100, 6, sharpness=4)
     verdict = calibrate(labels, logits, groups=["only"] * 100)
     assert not verdict.is_worth_it
-    assert verdict.gains == {}
+    assert verdict.differences == {}
 
 
 def test_verdict_converts_to_json():
-    """The decision, the map and the gain of each method."""
+    """The decision, the map, and the difference of each method with its level."""
     verdict = calibrate(*grouped_rows(100, 7)[:2])
     value = verdict.to_dict()
     assert json.loads(json.dumps(value, allow_nan=False)) == value
-    assert value["gains"].keys() == {"temperature", "bias", "vector"}
+    assert value["differences"].keys() == {"temperature", "bias", "vector"}

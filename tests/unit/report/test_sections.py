@@ -76,7 +76,7 @@ def test_helpful_calibration_is_named(data):
         return odds / odds.sum(axis=1, keepdims=True)
 
     overconfident = change_predictions(data, sharpen)
-    assert "would gain" in sections.build_calibration(overconfident).text
+    assert "changes the log loss by −" in sections.build_calibration(overconfident).text
 
 
 def test_position_bias_has_its_sign(data):
