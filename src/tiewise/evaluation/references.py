@@ -31,6 +31,13 @@ COMPARED: tuple[Metric, ...] = ("log_loss", "accuracy")
 LENGTH_COLUMNS = ["n_chars_prompt", "n_chars_a", "n_chars_b"]
 BAYES_COLUMNS = ["bayes_a", "bayes_b", "bayes_tie"]
 _INVERSE_PENALTY = 0.1
+_HEADLINE = "length_only"
+"""Reference that the first line of the printed scores names."""
+_WORDS = {
+    "better": "Better than the lengths of the responses alone",
+    "worse": "Worse than the lengths of the responses alone",
+    "no clear difference": "No clear difference from the lengths of the responses alone",
+}
 
 Model = Callable[[pd.DataFrame, pd.DataFrame], FloatArray]
 """From training rows and rows to predict to probabilities (n, 3)."""
@@ -62,18 +69,32 @@ class RunScores(Result):
         found = super().to_dict()
         return {**found.pop("scores"), **found}
 
-    def beats(self, name: str) -> bool:
-        """Whether the log loss is below that of the reference, by an interval without zero."""
-        return self.differences[name]["log_loss"].high < 0
+    def verdict(self, name: str) -> str:
+        """Say whether the log loss is better or worse than that of a reference.
+
+        It is neither if the interval of the difference holds zero.
+        """
+        difference = self.differences[name]["log_loss"]
+        if difference.high < 0:
+            return "better"
+        return "worse" if difference.low > 0 else "no clear difference"
 
     def __str__(self) -> str:
-        columns = [self.scores, *self.baselines.values()]
-        table = [["", "this run", *self.baselines], *tabulate(columns)]
-        lines = [self.scores.describe()]
-        lines += [f"{row[0]:22}" + "".join(f"{cell:25}" for cell in row[1:]) for row in table]
-        for name, metrics in self.differences.items():
-            verdict = "beats" if self.beats(name) else "does not beat"
-            lines.append(f"{verdict} {name}: {metrics['log_loss']:+.4f} in log loss")
+        lines = [
+            self.scores.describe(),
+            *(f"{name:22}{score}" for name, score in tabulate([self.scores])),
+        ]
+        lines += [
+            "",
+            f"{'log loss of references':49}{'this run minus the reference; negative is better'}",
+        ]
+        for name, reference in self.baselines.items():
+            difference = f"{self.differences[name]['log_loss']:+.4f}"
+            label = f"{name.replace('_', ' '):22}{reference.log_loss:.4f}"
+            lines.append(f"{label:49}{difference:30}{self.verdict(name)}")
+        if _HEADLINE in self.differences:
+            difference = f"{self.differences[_HEADLINE]['log_loss']:+.4f}"
+            lines.insert(0, f"{_WORDS[self.verdict(_HEADLINE)]}: log loss {difference}")
         lines += [f"{name}: omitted, {reason}" for name, reason in self.omitted.items()]
         lines += [str(part) for part in (self.human_agreement, self.position_bias) if part]
         counts = {name.removeprefix("n_").replace("_", " "): n for name, n in self.counts.items()}

@@ -1,5 +1,6 @@
 """Tests of reference models and of the scores of a run next to them."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 
 from tiewise.data.labels import PROB_COLUMNS, swap_probs
 from tiewise.errors import ScoresError
+from tiewise.evaluation.intervals import Interval
 from tiewise.evaluation.references import (
     LENGTH_COLUMNS,
     count_rows,
@@ -146,7 +148,7 @@ def test_run_scores_match_evaluate(tables):
     uniform = np.full((200, 3), 1 / 3)
     expected = compare(labels, probs, uniform, groups=oof["group"], n_resamples=FEW)
     assert run.differences["uniform"]["log_loss"] == expected
-    assert run.beats("uniform")
+    assert run.verdict("uniform") == "better"
 
 
 def test_rows_are_matched_by_id(tables):
@@ -206,17 +208,35 @@ def test_other_judges_can_be_references(tables):
         oof, folds, others={"judge": oof[PROB_COLUMNS].to_numpy()}, n_resamples=FEW
     )
     assert run.differences["judge"]["log_loss"].value == 0
-    assert not run.beats("judge")
+    assert run.verdict("judge") == "no clear difference"
 
 
-def test_run_scores_print_with_intervals(tables):
-    """One column per reference, one verdict each, and the reason for those omitted."""
+def test_run_scores_fit_hundred_columns(tables):
+    """Scores with intervals, then a line per reference with its verdict, then those omitted."""
     oof, folds = tables
     run = evaluate_tables(oof, folds.drop(columns="n_chars_a"), n_resamples=FEW)
-    text = str(run)
-    assert "beats uniform: -" in text
-    assert "length_only: omitted, there is no column n_chars_a" in text
-    assert text.splitlines()[2].count("[") == 3
+    lines = str(run).splitlines()
+    assert max(map(len, lines)) <= 100
+    assert all(
+        line.count("[") == 1 for line in lines if line.startswith(("log loss  ", "accuracy"))
+    )
+    uniform = next(line for line in lines if line.startswith("uniform"))
+    assert uniform.count("[") == 2
+    assert uniform.endswith("better")
+    assert "length_only: omitted, there is no column n_chars_a" in lines
+
+
+def test_headline_compares_with_lengths(tables):
+    """The first line says whether the run is better than the lengths, worse, or neither."""
+    oof, folds = tables
+    run = evaluate_tables(oof, folds, n_resamples=FEW)
+    words = {-1: "Better than the len", 0: "No clear difference", 1: "Worse than the lengths"}
+    for sign, expected in words.items():
+        difference = Interval(sign, sign - 0.5, sign + 0.5)
+        differences = {**run.differences, "length_only": {"log_loss": difference}}
+        text = str(dataclasses.replace(run, differences=differences))
+        assert text.startswith(expected)
+        assert f": log loss {difference:+.4f}" in text.splitlines()[0]
 
 
 def test_html_is_escaped(tables):
