@@ -98,10 +98,10 @@ def minimums(session: nox.Session) -> None:
 
 @nox.session
 def integration(session: nox.Session) -> None:
-    """Run the tests that need torch on a CPU, with small pretrained models."""
+    """Run the tests that need torch or all extras on a CPU, and inputs that once failed."""
     install_with_torch(session, "test", small_weights=True)
     options = (*PARALLEL_FILES, *session.posargs)
-    session.run("pytest", "tests/integration", *options, env=SINGLE_THREAD)
+    session.run("pytest", "tests/integration", "tests/cases", *options, env=SINGLE_THREAD)
 
 
 @nox.session
@@ -254,11 +254,10 @@ def fuzz(session: nox.Session) -> None:
 
 
 def run_unit(session: nox.Session, *, examples: int = 8) -> None:
-    """Install the package without torch; run the unit tests, doctests and cases."""
+    """Install the package without torch and run the unit tests and doctests."""
     session.install(*PINNED, ".", *nox.project.dependency_groups(PROJECT, "test"))
     environment = SINGLE_THREAD | {"TIEWISE_EXAMPLES": str(examples)}
-    tests = ("tests/unit", "tests/cases")
-    session.run("pytest", *tests, *PARALLEL, *session.posargs, env=environment)
+    session.run("pytest", "tests/unit", *PARALLEL, *session.posargs, env=environment)
 
 
 def install_with_torch(session: nox.Session, *groups: str, small_weights: bool = False) -> None:

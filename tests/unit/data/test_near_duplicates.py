@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import string
 import sys
+from functools import cache
 
 import pytest
 from hypothesis import given
@@ -24,6 +25,7 @@ def asked(prompts, **columns):
     return build_pairs({"id": range(n), **texts, "response_b": [["y"]] * n, **columns})
 
 
+@cache
 def shingles(text):
     """Return the set of five-character pieces, as an independent computation."""
     return {text[start : start + 5] for start in range(max(1, len(text) - 4))}
@@ -118,12 +120,12 @@ def test_threshold_limits_merging(prompts):
     assert len(set(loose)) <= len(set(strict)) <= pairs["group"].nunique()
 
 
-@pytest.mark.parametrize("threshold", [0.2, 0.3, 0.5, 0.65, 0.8, 0.9, 1.0])
+@pytest.mark.parametrize("threshold", [0.2, 0.5, 0.65, 0.8, 1.0])
 def test_merging_equals_all_comparisons(threshold):
     """At every threshold at least 99 % of the groups are those of a comparison of all pairs."""
     n_equal = n_rows = n_merged = 0
-    for seed in range(4):
-        pairs = asked(related_texts(150, seed=seed))
+    for seed in range(3):
+        pairs = asked(related_texts(100, seed=seed))
         expected = merge_by_all_comparisons(pairs, threshold)
         found = merge_near_duplicates(pairs, threshold=threshold).tolist()
         n_equal += sum(one == other for one, other in zip(found, expected, strict=True))
@@ -186,19 +188,19 @@ def count_comparisons(monkeypatch, prompts):
 @pytest.mark.parametrize("n_own", [35, 60, 24])
 def test_comparisons_grow_with_the_rows(monkeypatch, n_own):
     """Prompts of one template are compared with at most 32 others each, and split once."""
-    for n in (150, 300):
+    for n in (100, 200):
         counts = count_comparisons(monkeypatch, templated_texts(n, n_own=n_own))
         assert counts["_split"] == n
         assert counts["share_of"] <= 32 * n
 
 
 def test_copies_in_a_template_are_found():
-    """Copies with one word changed are merged, among hundreds of prompts of one template."""
-    texts = templated_texts(300, n_own=40)
+    """Copies with one word changed are merged, among two hundred prompts of one template."""
+    texts = templated_texts(200, n_own=40)
     copies = [f"{text} please" for text in texts[:50]]
     near = merge_near_duplicates(asked(texts + copies))
-    assert (near[300:] == near[:50]).mean() > 0.98
-    assert len(set(near)) >= 298
+    assert (near[200:] == near[:50]).mean() > 0.98
+    assert len(set(near)) >= 198
 
 
 def test_long_work_shows_a_bar(monkeypatch):

@@ -87,7 +87,7 @@ def test_intervals_are_clustered(tables):
 
 @pytest.mark.parametrize("name", ["observed", "observed_controlled"])
 def test_intervals_match_refitted_resamples(tables, name):
-    """Half widths are 1.96 standard deviations of the fits to 120 bootstrap samples of groups."""
+    """Half widths are 1.96 standard deviations of the fits to 50 bootstrap samples of groups."""
     pairs, oof, _ = tables
     board = getattr(rank_models(pairs, oof), name)
     found = dict(zip(board.models, board.strengths, strict=True))
@@ -96,7 +96,7 @@ def test_intervals_match_refitted_resamples(tables, name):
     rows_of = np.arange(1500).reshape(300, 5)
     generator = np.random.default_rng(1)
     refitted = []
-    for _ in range(120):
+    for _ in range(50):
         rows = rows_of[generator.integers(0, 300, 300)].ravel()
         outcomes = np.eye(3)[oof["label"].to_numpy()[rows]]
         drawn = Contests(codes[0][rows], codes[1][rows], outcomes, (gap[0] - gap[1])[rows], 4)
@@ -104,8 +104,8 @@ def test_intervals_match_refitted_resamples(tables, name):
         refitted.append(fit_davidson(drawn.with_prior(), is_controlled=is_controlled).strengths)
     widths = [(found[model].high - found[model].low) / 2 for model in SKILL.index]
     ratios = widths / (1.96 * np.std(refitted, axis=0))
-    np.testing.assert_allclose(ratios, 1, atol=0.25)
-    assert ratios.mean() == pytest.approx(1, abs=0.12)
+    np.testing.assert_allclose(ratios, 1, atol=0.3)
+    assert ratios.mean() == pytest.approx(1, abs=0.15)
 
 
 def test_length_control_exposes_length_judge(tables):
