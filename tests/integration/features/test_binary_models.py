@@ -165,3 +165,19 @@ def test_chosen_trees_are_a_stage(winner: BinaryModel) -> None:
     stages = list(islice(winner.trees.staged_log_odds(tables[0]), 400))
     assert n_trees % 10 == 0
     assert len(stages) == n_trees + 1
+
+
+def test_trees_alone_learn_which_side_wins() -> None:
+    """Blended from trees only, the odd model negates when swapped and prefers the winner.
+
+    B wins as often as A, so trees that ignore which order they see learn nothing.
+    """
+    rows = binary_models._Rows(FEATURES, (LABELS == 0).astype(float), np.ones(len(LABELS)), True)
+    rows = rows.take(np.flatnonzero(LABELS < 2))
+    logistic = binary_models._fit_logistic(rows, 1.0)
+    trees = binary_models._fit_trees(rows, 30, 0)
+    model = BinaryModel(logistic, trees, Settings(1.0, 30, (0.0, 1.0, 0.0), None), True)
+    log_odds = model.log_odds(rows.features)
+    assert np.array_equal(log_odds, -model.log_odds(mirrored(rows.features)))
+    assert np.abs(log_odds).max() > 0.1
+    assert ((log_odds > 0) == (rows.outcomes == 1)).mean() > 0.8

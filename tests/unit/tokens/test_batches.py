@@ -171,3 +171,10 @@ def test_pack_and_split_keep_the_rows(lengths, layout, data):
     for parts in (pack(lengths, rows, 120, layout), split(lengths, rows, 3, layout)):
         assert sorted(row for part in parts for row in part) == rows.tolist()
         assert all(len(part) for part in parts)
+
+
+@pytest.mark.parametrize("layout", ["packed", "sorted", "padded"])
+def test_batches_are_filled_to_the_budget(layout):
+    """Rows that use the budget exactly share a batch; with one token less they do not."""
+    assert len(plan_batches([5, 5], max_tokens=10, layout=layout)) == 1
+    assert len(plan_batches([5, 5], max_tokens=9, layout=layout)) == 2

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tiewise.tokens import ragged
-from tiewise.tokens.ragged import gather, offsets_of, ranges
+from tiewise.tokens.ragged import Ragged, gather, offsets_of, ranges
 
 spans = st.lists(st.tuples(st.integers(0, 1000), st.integers(0, 9)), max_size=30)
 
@@ -32,3 +32,12 @@ def test_gather_equals_indexing(spans, chunk):
         found = gather(values, starts, lengths)
     assert found.tolist() == ranges(starts, lengths).tolist()
     assert found.dtype == np.int32
+
+
+def test_taken_texts_keep_their_original_lengths():
+    """The tokens before the bound follow their text, also when it is repeated."""
+    texts = Ragged(np.arange(6, dtype=np.int32), np.array([0, 1, 3, 6]), np.array([10, 20, 30]))
+    taken = texts.take(np.array([2, 0, 2]))
+    assert taken.n_original.tolist() == [30, 10, 30]
+    assert taken.values.tolist() == [3, 4, 5, 0, 3, 4, 5]
+    assert taken.offsets.tolist() == [0, 3, 4, 7]
