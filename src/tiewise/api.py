@@ -389,8 +389,7 @@ def compare_runs(
     artifacts: str | Path | None = None,
 ) -> Any:
     """Compare each run with the last one named, on the rows that the two share."""
-    from tiewise.judges import comparison
-    from tiewise.judges.labelled_predictions import load_run_predictions
+    from tiewise.judges.labelled_predictions import compare_with_reference, load_run_predictions
 
     if len(runs) < 2:
         raise ConfigError(f"{len(runs)} run is named; expected two or more, the reference last.")
@@ -398,7 +397,7 @@ def compare_runs(
         raise ConfigError("--data is only used with --by-slice; leave it out, or add --by-slice.")
     files = _as_files(data)
     *judged, reference = [load_run_predictions(open_run(run, artifacts), files) for run in runs]
-    return comparison.compare_with_reference(judged, reference, by_slice=by_slice)
+    return compare_with_reference(judged, reference, by_slice=by_slice)
 
 
 def predict_file(

@@ -32,7 +32,7 @@ from tiewise.errors import RunError
 from tiewise.evaluation.paired import PairedDifferences
 from tiewise.evaluation.references import RunScores
 from tiewise.files import digest_json, read_json, write_json
-from tiewise.judges.comparison import compare_runs, read_shared
+from tiewise.judges.labelled_predictions import compare_runs
 from tiewise.runs.fold_lock import begin_fold, check_fingerprint
 from tiewise.runs.folder import RunFolder, name_run, open_run
 from tiewise.runs.references import score_finished_folds
@@ -43,6 +43,7 @@ from tiewise.runs.tables import (
     read_data,
     read_folds,
     read_oof,
+    read_shared,
     save_data,
     save_folds,
     save_scored,

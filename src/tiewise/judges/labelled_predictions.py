@@ -1,4 +1,4 @@
-"""Predictions of labelled pairs, from a run or from a file of any judge, ready to be evaluated."""
+"""Predictions of labelled pairs, from a run or a file of any judge: read, evaluate, compare."""
 
 from __future__ import annotations
 
@@ -14,12 +14,13 @@ import pandas as pd
 from tiewise.config import DataConfig
 from tiewise.data.formats import read_many
 from tiewise.data.formats.cells import ONE_HOT_COLUMNS, is_missing, parse_number, shown
-from tiewise.data.formats.parsed import ParsedRecord
+from tiewise.data.formats.opening import ParsedRecord
 from tiewise.data.formats.sources import open_source
 from tiewise.data.ids import read_id
 from tiewise.data.labels import PROB_COLUMNS
 from tiewise.errors import RunError, ScoresError
 from tiewise.evaluation.metrics import find_ids
+from tiewise.evaluation.paired import PairedDifferences, compare_many
 from tiewise.evaluation.references import RunScores, evaluate_tables
 from tiewise.evaluation.rewardbench import RewardBenchScores, score_rewardbench
 from tiewise.runs.dataset import assign_folds, load_dataset, reread_pairs
@@ -152,3 +153,33 @@ def _read_row(where: str, entry: ParsedRecord, names: dict[str, str]) -> dict[st
             raise ScoresError(f"{theirs} of {where}, is not numeric: {shown(cell)}.")
         row[ours] = number
     return row
+
+
+def compare_runs(first: RunFolder, second: RunFolder, **options: Any) -> PairedDifferences:
+    """Compare the out-of-fold predictions of two runs; differences are the first minus the second.
+
+    `options` are those of :func:`compare_with_reference`.
+    """
+    return compare_with_reference(
+        [load_run_predictions(first)], load_run_predictions(second), **options
+    )
+
+
+def compare_with_reference(
+    predictions: Sequence[LabelledPredictions],
+    reference: LabelledPredictions,
+    *,
+    by_slice: bool = False,
+    **options: Any,
+) -> PairedDifferences:
+    """Compare predictions with those of a reference, each on the rows that both predicted.
+
+    `by_slice` also compares slices of the rows; RunError is raised if the reference has no texts.
+    `options` are `confidence_level`, `n_resamples`, `seed`, as for :func:`tiewise.compare`.
+    """
+    names = [one.name for one in (*predictions, reference)]
+    if len(names) > 2 and len(set(names)) < len(names):
+        raise RunError(f"runs are {', '.join(names)}; name each run once, the reference last.")
+    tables = {one.name: one.oof for one in predictions}
+    texts = reference.texts() if by_slice else None
+    return compare_many(tables, reference.oof, name=reference.name, pairs=texts, **options)

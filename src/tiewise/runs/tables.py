@@ -149,3 +149,25 @@ def _read_table(path: Path, json_path: Path) -> pd.DataFrame:
         return pd.read_parquet(path)
     except (OSError, ValueError) as error:
         raise RunError(f"{path} cannot be read: {error}. Fit the run again.") from error
+
+
+def read_shared(runs: Sequence[RunFolder]) -> list[pd.DataFrame]:
+    """Return the predictions of several runs for the rows that all predicted, in one order.
+
+    RunError is raised when they share no row, or their labels differ.
+    """
+    tables = [read_oof(run).set_index("id", drop=False).rename_axis(None) for run in runs]
+    shared = tables[0].index
+    for run, table in zip(runs[1:], tables[1:], strict=True):
+        shared = shared[shared.isin(table.index)]
+        if not len(shared):
+            raise RunError(
+                f"{runs[0].name} and {run.name} have no row in common. Name runs of the same data."
+            )
+    chosen = [table.loc[shared].reset_index(drop=True) for table in tables]
+    for run, table in zip(runs[1:], chosen[1:], strict=True):
+        if not chosen[0]["label"].equals(table["label"]):
+            raise RunError(
+                f"{runs[0].name} and {run.name} have different labels. Name runs of the same data."
+            )
+    return chosen

@@ -13,8 +13,8 @@ from tiewise.data.pairs import swap_pairs
 from tiewise.data.simulation.simulate import simulate
 from tiewise.errors import RunError
 from tiewise.judges.blending import blend_runs, fit_weights, load_mixture, mix
-from tiewise.judges.comparison import compare_runs
 from tiewise.judges.kinds import open_judge
+from tiewise.judges.labelled_predictions import compare_runs
 from tiewise.runs.folder import open_run
 from tiewise.runs.references import score_finished_folds
 from tiewise.runs.tables import read_oof

@@ -5,9 +5,13 @@ import pytest
 from run_folders import simulated_run, write_run
 from tiewise.data.labels import PROB_COLUMNS
 from tiewise.errors import RunError
-from tiewise.judges.comparison import compare_runs, compare_with_reference, read_shared
-from tiewise.judges.labelled_predictions import LabelledPredictions, load_run_predictions
-from tiewise.runs.tables import read_folds, read_oof
+from tiewise.judges.labelled_predictions import (
+    LabelledPredictions,
+    compare_runs,
+    compare_with_reference,
+    load_run_predictions,
+)
+from tiewise.runs.tables import read_folds, read_oof, read_shared
 
 
 @pytest.fixture(scope="module")

@@ -14,8 +14,15 @@ from pathlib import Path
 from typing import TextIO
 
 from tiewise.data.formats.hub import data_suffix
-from tiewise.data.formats.opening import DAMAGE, damaged, open_text
-from tiewise.data.formats.parsed import NOT_UTF8, Opened, ParsedRecord, check_columns
+from tiewise.data.formats.opening import (
+    DAMAGE,
+    NOT_UTF8,
+    Opened,
+    ParsedRecord,
+    check_columns,
+    damaged,
+    open_text,
+)
 from tiewise.data.parse import repair_text
 from tiewise.errors import PairsError
 

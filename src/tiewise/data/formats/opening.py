@@ -1,5 +1,6 @@
-"""Open files as text: unpacked, in the encoding of their byte order mark, else UTF-8.
+"""Open files as text, and the records of a file before its format is known.
 
+Files are unpacked and read in the encoding of their byte order mark, else as UTF-8.
 The first bytes decide, not the name: a file that was unpacked on its way keeps its old name.
 """
 
@@ -11,14 +12,17 @@ import gzip
 import io
 import lzma
 import zlib
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO, TextIO
+from typing import Any, BinaryIO, NamedTuple, TextIO
 
 import pyarrow as pa
 
 from tiewise.errors import PairsError
 
+NOT_UTF8 = "is not UTF-8; convert the file to UTF-8"
+_MAX_SHOWN = 10
 _ENCODINGS = (
     (codecs.BOM_UTF32_LE, "utf-32"),
     (codecs.BOM_UTF32_BE, "utf-32"),
@@ -37,6 +41,27 @@ _FOREIGN = (
 )
 DAMAGE = (EOFError, OSError, zlib.error, lzma.LZMAError, pa.ArrowException)
 """Errors of a compressed file that is cut off or damaged."""
+
+
+class ParsedRecord(NamedTuple):
+    """A record, and the reason why it cannot be read, if there is one."""
+
+    values: dict[str, Any]
+    problem: str | None = None
+
+
+Opened = tuple[tuple[str, ...], Iterator[ParsedRecord]]
+"""Columns, and records with exactly these columns."""
+
+
+def check_columns(where: object, columns: Sequence[str]) -> tuple[str, ...]:
+    """Return the columns; PairsError if one occurs twice or holds a zero byte."""
+    if any("\x00" in name for name in columns):
+        raise PairsError(f"{where} looks like UTF-16 without a byte order mark; write UTF-8")
+    repeated = sorted(name for name, n in Counter(columns).items() if n > 1)
+    if repeated:
+        raise PairsError(f"{where}: the columns {', '.join(repeated[:_MAX_SHOWN])} occur twice")
+    return tuple(columns)
 
 
 def open_text(path: Path, newline: str | None = None) -> TextIO:

@@ -17,7 +17,7 @@ import pandas as pd
 from tiewise.data.folds import derive_groups, merge_groups
 from tiewise.data.formats.cells import ONE_HOT_COLUMNS, Row, is_missing, read_labels
 from tiewise.data.formats.layout import Layout, find_layout
-from tiewise.data.formats.parsed import ParsedRecord
+from tiewise.data.formats.opening import ParsedRecord
 from tiewise.data.formats.records import FORMATS, find_format, find_unread, read_record
 from tiewise.data.formats.sources import Source, open_source
 from tiewise.data.ids import ID_COLUMNS, as_integer, is_plain, read_id

@@ -17,9 +17,17 @@ import pandas as pd
 
 from tiewise.data.formats.delimited import open_csv
 from tiewise.data.formats.hub import COMPRESSIONS, SUFFIXES, data_suffix, fetch_files
-from tiewise.data.formats.opening import DAMAGE, check_content, damaged, open_text
+from tiewise.data.formats.opening import (
+    DAMAGE,
+    NOT_UTF8,
+    Opened,
+    ParsedRecord,
+    check_columns,
+    check_content,
+    damaged,
+    open_text,
+)
 from tiewise.data.formats.parquet import read_arrow, read_parquet
-from tiewise.data.formats.parsed import NOT_UTF8, Opened, ParsedRecord, check_columns
 from tiewise.data.parse import repair_text
 from tiewise.errors import PairsError
 
