@@ -193,7 +193,7 @@ def rank(
 def evaluate(
     run: flags.AnyRunName = None,
     *,
-    data: flags.Files = (),
+    data: flags.MovedFiles = (),
     predictions: flags.Predictions = None,
     by_slice: flags.Switch = False,
     calibrate: flags.Switch = False,
@@ -230,7 +230,7 @@ def compare(
     runs: flags.RunNames,
     *,
     by_slice: flags.Switch = False,
-    data: flags.Files = (),
+    data: flags.MovedFiles = (),
     artifacts: flags.Artifacts = None,
     json: flags.Json = False,
 ) -> None:
@@ -252,7 +252,7 @@ def compare(
 def leaderboard(
     run: flags.AnyRunName = None,
     *,
-    data: flags.Files = (),
+    data: flags.MovedFiles = (),
     predictions: flags.Predictions = None,
     artifacts: flags.Artifacts = None,
     json: flags.Json = False,
@@ -278,7 +278,7 @@ def leaderboard(
 def report(
     run: flags.RunName,
     *,
-    data: flags.Files = (),
+    data: flags.MovedFiles = (),
     out: flags.OptionalOutput = None,
     artifacts: flags.Artifacts = None,
 ) -> None:

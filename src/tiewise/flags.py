@@ -54,6 +54,8 @@ DataFormat = Annotated[
     _arg(metavar="NAME", help="Name of the format; detected from the columns by default."),
 ]
 Files = Annotated[tuple[str, ...], _arg(metavar="FILE [FILE ...]")]
+MovedFiles = Annotated[tuple[str, ...], tyro.conf.UseAppendAction, tyro.conf.arg(metavar="FILE")]
+"""Files of commands whose runs are named without a flag; each --data names one."""
 DataFiles = Annotated[tuple[str, ...], tyro.conf.Positional, _arg(metavar="FILE [FILE ...]")]
 Predictions = Annotated[
     Path | None,

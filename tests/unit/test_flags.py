@@ -81,6 +81,23 @@ def test_common_spellings_are_accepted(word, name, value):
 
 
 @pytest.mark.parametrize(
+    ("words", "given"),
+    [
+        ("compare --data moved.csv a b", {"runs": ("a", "b"), "data": ("moved.csv",)}),
+        ("compare a b --data x.csv --data y.csv", {"runs": ("a", "b"), "data": ("x.csv", "y.csv")}),
+        ("evaluate --data moved.csv a", {"run": "a", "data": ("moved.csv",)}),
+        ("report --data moved.csv a", {"run": "a", "data": ("moved.csv",)}),
+        ("leaderboard --data moved.csv a", {"run": "a", "data": ("moved.csv",)}),
+    ],
+)
+def test_names_of_runs_are_not_data(words, given):
+    """Each --data takes one file, so that a run may follow it."""
+    commands = {command.__name__: command for command in COMMANDS}
+    call = flags.parse_words(commands, words.split(), description="")
+    assert {name: call.keywords[name] for name in given} == given
+
+
+@pytest.mark.parametrize(
     ("words", "expected"),
     [
         ("evalute first", "evalute is not a command. Did you mean evaluate?"),
