@@ -24,7 +24,7 @@ from tiewise.judges.streaming import StreamReport, predict_stream
 from tiewise.runs.calibration import read_calibration
 from tiewise.runs.environment import is_first_process
 from tiewise.runs.folder import RunFolder
-from tiewise.runs.teachers import open_teacher
+from tiewise.runs.teachers import find_training_rows, open_teacher
 
 _log = logging.getLogger(__name__)
 
@@ -109,7 +109,7 @@ def predict_file(
     }
     # Opened for the first chunk that has no shard, after the output is locked.
     judge = functools.cache(lambda: open_judge(run, cache_dir=cache_dir, device=options.device))
-    tally = Tally()
+    tally, is_training_row = Tally(), find_training_rows(run, folds)
 
     def prepare(table: pd.DataFrame) -> pd.DataFrame:
         tally.add(table)
@@ -117,6 +117,7 @@ def predict_file(
 
     def predict(pairs: pd.DataFrame) -> pd.DataFrame:
         _refuse_changed(files, before)
+        tally.n_training_rows += int(is_training_row(pairs).sum())
         return judge().predict(pairs, swap=options.swap)
 
     report = predict_stream(
@@ -127,6 +128,12 @@ def predict_file(
         prepare=prepare,
         overwrite=overwrite,
     )
+    if tally.n_training_rows:
+        _log.warning(
+            "%s: %d rows are training rows of %s, so their probabilities are too confident to be "
+            "evaluated. --out-of-fold takes for each row the folds that were not trained on it.",
+            data_path, tally.n_training_rows, run.name,
+        )  # fmt: skip
     return FilePrediction(report, len(folds), tally.describe() if report.is_joined else {})
 
 
@@ -183,7 +190,8 @@ class Tally:
 
     `n_degenerate` rows have identical or blank responses. Of the `n_swapped` rows scored in both
     orders, `n_flips` changed their most probable class; `bias` is the sum over these of
-    P(first shown wins) - P(second shown wins), averaged over both orders.
+    P(first shown wins) - P(second shown wins), averaged over both orders. `n_training_rows` counts
+    rows that a fold of the run was trained on.
     """
 
     n_rows: int = 0
@@ -192,6 +200,7 @@ class Tally:
     n_swapped: int = 0
     n_flips: int = 0
     bias: float = 0.0
+    n_training_rows: int = 0
 
     def add(self, table: pd.DataFrame) -> None:
         """Count the rows of a table of predictions."""
@@ -217,6 +226,7 @@ class Tally:
             "n_rows": self.n_rows,
             "n_truncated": self.n_truncated,
             "n_degenerate": self.n_degenerate,
+            "n_training_rows": self.n_training_rows,
         }
         if self.n_swapped:
             facts["n_swapped"] = self.n_swapped

@@ -9,7 +9,7 @@ every row with that table, by the digest of its texts in either order.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -97,6 +97,18 @@ def open_teacher(run: RunFolder, folds: Sequence[int]) -> Teacher:
             )
     scores = {str(fold): digest_file(run.fold(fold).scores_path) for fold in folds}
     return Teacher(run.name, digest_json(scores)[:_N_DIGITS], flags.shape[1], unseen)
+
+
+def find_training_rows(run: RunFolder, folds: Sequence[int]) -> Callable[[pd.DataFrame], BoolArray]:
+    """Return a function of pairs: which of them were training rows of these folds, shape (n,).
+
+    It finds none where the training rows are not known, as of a blend.
+    """
+    try:
+        teacher = open_teacher(run, folds)
+    except RunError:
+        return lambda pairs: np.zeros(len(pairs), dtype=bool)
+    return lambda pairs: np.asarray(~teacher.find_unseen(pairs)[:, list(folds)].all(axis=1))
 
 
 def read_teachers(paths: Iterable[Path | str]) -> dict[str, Teacher]:

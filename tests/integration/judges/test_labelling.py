@@ -81,6 +81,19 @@ def test_own_rows_are_out_of_fold(folder):
     assert labelled["label"].tolist() == PAIRS["label"].tolist()
 
 
+@pytest.mark.parametrize(("name", "n_training_rows"), [("train.parquet", 90), ("pool.parquet", 0)])
+def test_predicted_training_rows_are_counted(folder, capsys, name, n_training_rows):
+    """Predictions of rows that a fold was trained on are announced with their number."""
+    data_dir, _ = folder
+    files = ["--data", str(data_dir / name), "--out", str(data_dir / "probs.csv"), "--overwrite"]
+    run = ["--run", "teacher", "--artifacts", str(data_dir), "--json"]
+    assert main(["predict", *run, *files]) == 0
+    captured = capsys.readouterr()
+    assert json.loads(captured.out)["facts"]["n_training_rows"] == n_training_rows
+    warned = f"{n_training_rows} rows are training rows of teacher" in captured.err
+    assert warned == (n_training_rows > 0)
+
+
 def test_new_rows_use_all_folds(folder):
     """Rows that no fold was trained on are labelled by all chosen folds, with or without winner."""
     unlabelled = POOL.assign(label=pd.array([pd.NA] * len(POOL), dtype="Int8"), winner=pd.NA)

@@ -63,7 +63,7 @@ def test_first_response_always_wins():
     tally.add(make_table(np.stack([first, first])))
     assert tally.describe() == pytest.approx(
         {
-            "n_rows": 4, "n_truncated": 2, "n_degenerate": 2,
+            "n_rows": 4, "n_truncated": 2, "n_degenerate": 2, "n_training_rows": 0,
             "n_swapped": 4, "flip_rate": 1.0, "position_bias": 1.0,
         }
     )  # fmt: skip
@@ -74,4 +74,9 @@ def test_one_order_has_no_bias():
     table = tabulate_one_order(np.zeros((3, 3))).assign(is_degenerate=False, n_truncated=0)
     tally = Tally()
     tally.add(table)
-    assert tally.describe() == {"n_rows": 3, "n_truncated": 0, "n_degenerate": 0}
+    assert tally.describe() == {
+        "n_rows": 3,
+        "n_truncated": 0,
+        "n_degenerate": 0,
+        "n_training_rows": 0,
+    }
