@@ -111,7 +111,7 @@ def make_fit(preset_name: str, *, is_short: bool = False) -> Command:
         elif not fitted:
             show(f"{done.path}: nothing to do, every requested fold is finished.")
         else:
-            show(f"{scores}\nRun {done.name} is in {done.path}.")
+            show(f"{scores}\nRun {done.name} is in {done.path}. Next: tiewise report {done.name}")
 
     defaults = dict(fit.__kwdefaults__ or {})
     for name, section in flags.sections_of(load_preset(preset_name), is_short=is_short).items():

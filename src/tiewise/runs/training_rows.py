@@ -132,6 +132,9 @@ def load_training_rows(config: DataConfig, *, fallback: Fallback = "sample") -> 
     """Read the rows of a run and the extra rows, and find the training rows of each fold."""
     dataset = load_dataset(config, fallback=fallback)
     table = assign_folds(dataset, config)
+    names_read = ", ".join(source.rpartition(" ")[0] for source in dataset.sources)
+    n_groups = table["group"].nunique()
+    _log.info("Data: %s; %d pairs in %d prompt groups", names_read, len(table), n_groups)
     pairs, extra = dataset.pairs, dataset.pairs.head(0)
     paths = [file for path in config.extra_data for file in fetch_files(path)]
     described: dict[str, Any] = {"digest": dataset.digest, "sources": list(dataset.sources)}

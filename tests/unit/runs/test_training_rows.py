@@ -152,3 +152,17 @@ def test_other_groups_are_included() -> None:
     extra = pd.DataFrame({"prompt": [["r"]], "group": ["3"]})
     assert not find_leaking_rows(pairs, [0, 1], extra, 2).any()
     assert find_leaking_rows(pairs, [0, 1], extra.head(0), 2).shape == (0, 2)
+
+
+@pytest.mark.parametrize("data", [["named.parquet"], []])
+def test_log_names_the_data(tmp_path, monkeypatch, caplog, data):
+    """The first line says which file is read, or that the sample is, and counts its rows."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("TIEWISE_DATA", raising=False)
+    write_pairs(PAIRS.head(20), tmp_path / "named.parquet")
+    config = config_from_dict({"data": {"data": data, "n_splits": 2}}).data
+    with caplog.at_level(logging.INFO, "tiewise"):
+        rows = load_training_rows(config)
+    name = "named.parquet; 20 pairs" if data else "embedded sample of 1500 rows; 1500 pairs"
+    n_groups = rows.table["group"].nunique()
+    assert caplog.messages[0] == f"Data: {name} in {n_groups} prompt groups"
