@@ -195,7 +195,6 @@ def test_impossible_fit_is_refused(here, capsys, flags):
 
 
 REFUSED = {
-    "": "subcommand",
     "nonsense": "nonsense",
     "evaluate": "Give a run",
     "evaluate nowhere": "Existing runs: base",
