@@ -13,27 +13,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from fp64 import read_csv
+from streamed import cut, predict, predict_and_wait
 from tiewise.errors import FilesError, PairsError, RunError
 from tiewise.judges.streaming import SUFFIXES, predict_stream, write_table
 
 TABLES = st.integers(1, 40).map(
     lambda n: pd.DataFrame({"id": np.arange(n), "length": np.arange(n) % 7})
 )
-
-
-def predict(pairs: pd.DataFrame) -> pd.DataFrame:
-    """Return probabilities that depend only on the row."""
-    weights = np.stack([pairs["length"] + 1, pairs["length"] * 0 + 2, pairs["length"] * 0 + 3], 1)
-    probs = weights / weights.sum(axis=1, keepdims=True)
-    return pd.DataFrame(
-        {"id": pairs["id"], "prob_a": probs[:, 0], "prob_b": probs[:, 1], "prob_tie": probs[:, 2]}
-    )
-
-
-def cut(table: pd.DataFrame, size: int) -> list:
-    """Return functions that return the chunks of a table."""
-    starts = range(0, len(table), size)
-    return [lambda start=start: table.iloc[start : start + size] for start in starts]
 
 
 def read(path) -> pd.DataFrame:
@@ -174,25 +160,13 @@ def test_shard_of_another_job_is_not_joined(tmp_path):
     assert not (tmp_path / "out.csv.shards").exists()
 
 
-def in_another_process(path, data_length, ready, go_on):
-    """Predict into `path`; say when the first chunk is being predicted, and wait before it ends."""
-
-    def wait_and_predict(pairs):
-        ready.set()
-        assert go_on.wait(60)
-        return predict(pairs)
-
-    table = pd.DataFrame({"id": np.arange(4), "length": np.full(4, data_length)})
-    predict_stream(cut(table, 1), path, wait_and_predict, fingerprint={"data": data_length})
-
-
 @pytest.mark.parametrize("suffix", SUFFIXES)
 def test_second_command_is_refused(tmp_path, suffix):
     """While a process writes an output, another cannot; the first ends whole and leaves nothing."""
     path = tmp_path / f"out{suffix}"
     context = multiprocessing.get_context("spawn")
     ready, go_on = context.Event(), context.Event()
-    first = context.Process(target=in_another_process, args=(path, 5, ready, go_on))
+    first = context.Process(target=predict_and_wait, args=(path, 5, ready, go_on))
     first.start()
     assert ready.wait(60)
     table = pd.DataFrame({"id": np.arange(9), "length": np.arange(9)})
