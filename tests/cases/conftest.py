@@ -8,6 +8,8 @@ import pytest
 from tiewise.cli import main
 
 DATA = Path(__file__).parent / "data"
+N_ROWS = 10
+FIT = ("fit", "--preset", "baseline", "--n-splits", "2", "--folds", "all")
 
 
 class Ended(NamedTuple):
@@ -27,6 +29,24 @@ class Ended(NamedTuple):
 def case():
     """Return a function that gives the path of an input, such as ``01-question-column/a.jsonl``."""
     return lambda name: DATA / name
+
+
+@pytest.fixture(scope="session")
+def fitted(tmp_path_factory):
+    """Fit the runs `told` and `other`, with seeds 0 and 5, to the same few rows.
+
+    The runs are in `art`. Their data are `here/train.csv`, which is named as seen from `here`.
+    """
+    folder = tmp_path_factory.mktemp("fitted")
+    (folder / "here").mkdir()
+    lines = (DATA / "07-report-without-texts/train.csv").read_text().splitlines(keepends=True)
+    (folder / "here" / "train.csv").write_text("".join(lines[: N_ROWS + 1]))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder / "here")
+        patch.setenv("TIEWISE_ARTIFACTS", str(folder / "art"))
+        for run, seed in (("told", "0"), ("other", "5")):
+            assert main([*FIT, "--data", "train.csv", "--run", run, "--seed", seed]) == 0
+    return folder
 
 
 @pytest.fixture

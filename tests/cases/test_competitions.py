@@ -13,10 +13,10 @@ LMSYS = ["id", "winner_model_a", "winner_model_b", "winner_tie"]
 
 @pytest.fixture(scope="module")
 def artifacts(tmp_path_factory, request):
-    """Fit a run to the case's data."""
+    """Fit a run to a few rows of the case's data."""
     folder = tmp_path_factory.mktemp("fitted")
     data = request.path.parent / "data" / DATA / "train.parquet"
-    fit = ("fit", "--preset", "baseline", "--n-splits", "2", "--folds", "all", "--run", "wsdmcase")
+    fit = ("fit", "--preset", "baseline", "--n-splits", "2", "--limit", "10", "--run", "wsdmcase")
     assert main([*fit, "--data", str(data), "--artifacts", str(folder)]) == 0
     return folder
 

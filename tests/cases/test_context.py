@@ -295,7 +295,7 @@ def test_unread_columns_change_nothing(name):
 def test_audit_and_fit_list_unread_columns(case, tiewise, tmp_path):
     """Both name the columns, also of several files."""
     table = frame(prompt=QUESTIONS, tone=["dry"] * 3, margin=[1, 2, 3])
-    table = pd.concat([table] * 8, ignore_index=True)
+    table = pd.concat([table] * 2, ignore_index=True)
     table.to_json("t.jsonl", orient="records", lines=True)
     table.rename(columns={"tone": "mood"}).to_parquet("u.parquet")
     assert read_many(["t.jsonl", "u.parquet"]).attrs["unread"] == ["tone", "margin", "mood"]

@@ -13,34 +13,22 @@ from tiewise.runs.folder import open_run
 
 DATA = "05-stale-shards"
 IN_PREDICT = "tiewise.judges.kinds:FeatureJudge.predict"
-FIT = ("fit", "--preset", "baseline", "--n-splits", "2")
-
-
-@pytest.fixture(scope="module")
-def fitted(tmp_path_factory, request):
-    """Fit two runs to the case's data, with different seeds."""
-    from tiewise.cli import main
-
-    folder = tmp_path_factory.mktemp("fitted")
-    data = request.path.parent / "data" / DATA / "train.csv"
-    for run, seed in (("shards1", 0), ("shards2", 5)):
-        flags = ("--data", data, "--seed", seed, "--run", run, "--artifacts", folder)
-        assert main([str(word) for word in (*FIT, "--folds", "all", *flags)]) == 0
-    return folder
+CHUNK_ROWS = "8"  # four shards
 
 
 @pytest.fixture
 def here(fitted, tmp_path, case):
     """Copy the runs and the inputs to the temporary folder."""
-    shutil.copytree(fitted, tmp_path / "artifacts")
-    for name in ("first.csv", "second.csv", "train.csv"):
+    shutil.copytree(fitted / "art", tmp_path / "artifacts")
+    for name in ("first.csv", "second.csv"):
         shutil.copy(case(f"{DATA}/{name}"), tmp_path)
     return tmp_path
 
 
 def predict(run, data, out, *flags):
-    """Return the words of a prediction with one row per shard."""
-    return ("predict", "--run", run, "--data", data, "--out", out, "--chunk-rows", "1", *flags)
+    """Return the words of a prediction in several shards."""
+    words = ("--run", run, "--data", data, "--out", out, "--chunk-rows", CHUNK_ROWS)
+    return ("predict", *words, *flags)
 
 
 def names(folder):
@@ -50,8 +38,8 @@ def names(folder):
 
 def test_two_predictions_to_one_output(here, tiewise):
     """Case 05: the second is refused; what a stopped one leaves is not taken by another run."""
-    first = Paused(here, IN_PREDICT, *predict("shards1", "first.csv", "out.csv"))
-    second = tiewise(*predict("shards1", "first.csv", "out.csv"))
+    first = Paused(here, IN_PREDICT, *predict("told", "first.csv", "out.csv"))
+    second = tiewise(*predict("told", "first.csv", "out.csv"))
     assert second.status == 2
     assert f"out.csv is being written now, locked by process {first.id} " in second.errors
     assert first.release() == 0
@@ -59,7 +47,7 @@ def test_two_predictions_to_one_output(here, tiewise):
     assert len(read_csv(here / "out.csv")) == len(read_csv(here / "first.csv"))
 
     for out in ("out.csv", "clean.csv"):
-        words = predict("shards2", "second.csv", out, "--overwrite")
+        words = predict("other", "second.csv", out, "--overwrite")
         assert tiewise(*words).status == 0
     assert (here / "out.csv").read_bytes() == (here / "clean.csv").read_bytes()
 
@@ -75,10 +63,10 @@ def test_leftover_shards_are_not_joined(here, tiewise, fingerprint):
         (folder / f"shard-{number:06d}-{digest_bytes(data)}.parquet").write_bytes(data)
     if fingerprint:
         (folder / fingerprint).write_text("{")
-    ended = tiewise(*predict("shards2", "second.csv", "out.csv"))
+    ended = tiewise(*predict("other", "second.csv", "out.csv"))
     assert ended.status == 0
     assert "3 shards without a valid fingerprint.json" in ended.errors
-    assert tiewise(*predict("shards2", "second.csv", "clean.csv")).status == 0
+    assert tiewise(*predict("other", "second.csv", "clean.csv")).status == 0
     assert (here / "out.csv").read_bytes() == (here / "clean.csv").read_bytes()
 
 
@@ -87,7 +75,7 @@ def test_input_is_not_the_output(here, tiewise):
     (here / "link.csv").symlink_to("first.csv")
     before = (here / "first.csv").read_bytes()
     for out in ("first.csv", here / "first.csv", "link.csv"):
-        ended = tiewise(*predict("shards1", "first.csv", out, "--overwrite"))
+        ended = tiewise(*predict("told", "first.csv", out, "--overwrite"))
         assert ended.status == 2
         assert "is the input; expected another file" in ended.errors
     assert (here / "first.csv").read_bytes() == before
@@ -95,7 +83,7 @@ def test_input_is_not_the_output(here, tiewise):
 
 def test_summary_waits_for_the_lock(here, tiewise, monkeypatch):
     """The scores of a run are written under its lock, so two summaries do not mix their files."""
-    run, save, locked = open_run("shards1", here / "artifacts"), references.save_scored, []
+    run, save, locked = open_run("told", here / "artifacts"), references.save_scored, []
 
     def save_and_look(folder, *args):
         locked.append((folder, is_locked(folder.lock_path)))
@@ -110,21 +98,21 @@ def test_summary_waits_for_the_lock(here, tiewise, monkeypatch):
 def test_folds_of_two_fits_are_refused(here, tiewise):
     """A folder with folds of different configurations is refused by name, by every command."""
     runs = here / "artifacts" / "runs"
-    shutil.rmtree(runs / "shards1" / "fold1")
-    shutil.copytree(runs / "shards2" / "fold1", runs / "shards1" / "fold1")
+    shutil.rmtree(runs / "told" / "fold1")
+    shutil.copytree(runs / "other" / "fold1", runs / "told" / "fold1")
     for words in (
-        ("evaluate", "shards1"),
-        ("evaluate", "shards1", "--by-slice"),
-        ("evaluate", "shards1", "--calibrate"),
-        ("report", "shards1"),
-        ("leaderboard", "shards1"),
-        ("compare", "shards1", "shards2"),
-        ("blend", "shards1", "shards2"),
-        predict("shards1", "first.csv", "out.csv"),
-        predict("shards1", "first.csv", "out.parquet", "--out-of-fold"),
+        ("evaluate", "told"),
+        ("evaluate", "told", "--by-slice"),
+        ("evaluate", "told", "--calibrate"),
+        ("report", "told"),
+        ("leaderboard", "told"),
+        ("compare", "told", "other"),
+        ("blend", "told", "other"),
+        predict("told", "first.csv", "out.csv"),
+        predict("told", "first.csv", "out.parquet", "--out-of-fold"),
     ):
         ended = tiewise(*words)
         assert ended.status == 2
         assert "holds folds of different fits: config.train.seed is 5 for fold 1" in ended.errors
-    shutil.rmtree(runs / "shards1" / "fold0")  # now all folds are of another fit than the run
-    assert tiewise("evaluate", "shards1").status == 2
+    shutil.rmtree(runs / "told" / "fold0")  # now all folds are of another fit than the run
+    assert tiewise("evaluate", "told").status == 2

@@ -1,5 +1,6 @@
 """Runs in folders that cannot be written, and runs and data that were moved."""
 
+import json
 import os
 import shutil
 import stat
@@ -9,25 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tiewise.cli import main
-
-TRAIN = "07-report-without-texts/train.csv"
-FIT = ("fit", "--preset", "baseline", "--n-splits", "2", "--folds", "all")
 CAPABILITIES = ("--bounding-set", "--inh-caps")
-
-
-@pytest.fixture(scope="module")
-def fitted(tmp_path_factory, request):
-    """Fit two runs in the folder `here`, to a file that is named as seen from there."""
-    folder = tmp_path_factory.mktemp("fitted")
-    (folder / "here").mkdir()
-    shutil.copy(request.path.parent / "data" / TRAIN, folder / "here")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder / "here")
-        patch.setenv("TIEWISE_ARTIFACTS", str(folder / "art"))
-        for run, seed in (("told", "0"), ("other", "1")):
-            assert main([*FIT, "--data", "train.csv", "--run", run, "--seed", seed]) == 0
-    return folder
 
 
 @pytest.fixture
@@ -36,6 +19,12 @@ def folder(fitted, tmp_path, tiewise, monkeypatch):
     shutil.copytree(fitted, tmp_path, dirs_exist_ok=True)
     monkeypatch.setenv("TIEWISE_ARTIFACTS", str(tmp_path / "art"))
     return tmp_path
+
+
+@pytest.fixture
+def empty_figures(monkeypatch):
+    """Write reports without drawing, which takes most of their time."""
+    monkeypatch.setattr("tiewise.report.page.to_svg", lambda draw, name: b"<svg></svg>")
 
 
 def contents(folder):
@@ -56,6 +45,7 @@ def test_report_without_texts(folder, tiewise):
     assert tiewise("report", "told", "--data", "here/train.csv").errors == ""
 
 
+@pytest.mark.usefixtures("empty_figures")
 @pytest.mark.parametrize("change", ["other rows", "other order", "not pairs", "a folder"])
 def test_changed_texts_are_not_used(folder, tiewise, monkeypatch, change):
     """Data that are no longer those of the run give no texts, and are refused by --data."""
@@ -101,36 +91,86 @@ def test_reading_writes_nothing(folder, tiewise, words):
     assert contents(folder / "art") == before
 
 
-@pytest.mark.skipif(not shutil.which("setpriv"), reason="needs setpriv, as root ignores modes")
-def test_read_only_run(folder):
-    """Case 14: a run that cannot be written is scored, compared and used; report asks for --out."""
-    art = shutil.move(folder / "art", folder / "mounted")
-    modes = {path: path.stat().st_mode for path in (Path(art), *Path(art).rglob("*"))}
+OBEDIENT = (
+    READING[0],
+    READING[4],
+    READING[5],
+    READING[6],
+    ("report", "told"),
+    ("predict", "--run", "told", "--data", "here/train.csv", "--out", "drop/out.csv"),
+)
+RUN_ALL = """
+import contextlib, io, json, sys
+from tiewise.cli import main
+ended = []
+for words in json.load(sys.stdin):
+    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()) as to:
+        status = main(words)
+    ended.append((status, to.getvalue()))
+print(json.dumps(ended))
+"""
+
+
+@pytest.fixture(scope="module")
+def obedient(fitted, tmp_path_factory):
+    """Run commands in one process to which the modes of files apply, also when root tests.
+
+    The runs cannot be written, and the folder `drop` can be written and not listed. Return the
+    folder of all, and the status and messages of each command.
+    """
+    if not shutil.which("setpriv"):
+        pytest.skip("needs setpriv, as root ignores modes")
+    folder = shutil.copytree(fitted, tmp_path_factory.mktemp("obedient"), dirs_exist_ok=True)
+    (folder / "drop").mkdir()
+    art = folder / "art"
+    modes = {path: path.stat().st_mode for path in (folder / "drop", art, *art.rglob("*"))}
     for path, mode in modes.items():
         path.chmod(mode & ~(stat.S_IWUSR | stat.S_IWGRP | stat.S_IWOTH))
+    (folder / "drop").chmod(0o300)
     try:
-        for words in (READING[0], READING[4], READING[5], READING[6]):
-            ended = run_obedient(words, art)
-            assert ended.returncode == 0, ended.stderr
-        assert (folder / "page.html").stat().st_size > 10_000
-        refused = run_obedient(("report", "told"), art)
-        assert refused.returncode == 2
-        assert "told cannot be written: Permission denied. Name another place" in refused.stderr
-        assert "--out report.html" in refused.stderr
+        return folder, dict(zip(OBEDIENT, run_obedient(folder), strict=True))
     finally:
         for path, mode in modes.items():
             path.chmod(mode)
 
 
-def run_obedient(words, art):
-    """Run a command as a user to whom the modes of files apply."""
+def run_obedient(folder):
+    """Run the commands in a folder, without the capabilities of root; return how they ended."""
     lists = [f"{name}=-dac_override,-dac_read_search" for name in CAPABILITIES]
     prefix = ["setpriv", *lists] if os.geteuid() == 0 else []
-    command = [*prefix, sys.executable, "-m", "tiewise", *words]
-    variables = {**os.environ, "TIEWISE_ARTIFACTS": str(art)}
-    return subprocess.run(command, capture_output=True, text=True, env=variables, check=False)
+    variables = {**os.environ, "TIEWISE_ARTIFACTS": str(folder / "art")}
+    done = subprocess.run(
+        [*prefix, sys.executable, "-c", RUN_ALL],
+        input=json.dumps(OBEDIENT), capture_output=True, text=True, cwd=folder, env=variables,
+        check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "Traceback" not in done.stderr
+    return json.loads(done.stdout)
 
 
+def test_read_only_run(obedient):
+    """Case 14: a run that cannot be written is scored, compared and used; report asks for --out."""
+    folder, ended = obedient
+    for words in (READING[0], READING[4], READING[5], READING[6]):
+        assert ended[words][0] == 0, ended[words]
+    assert (folder / "page.html").stat().st_size > 10_000
+    status, errors = ended["report", "told"]
+    assert status == 2
+    assert "told cannot be written: Permission denied. Name another place" in errors
+    assert "--out report.html" in errors
+
+
+def test_folder_that_cannot_be_listed(obedient):
+    """A file that is written whole in a folder without read permission is a success."""
+    folder, ended = obedient
+    assert ended[OBEDIENT[-1]][0] == 0, ended[OBEDIENT[-1]]
+    assert [path.name for path in (folder / "drop").iterdir()] == ["out.csv"]
+    rows = (folder / "here" / "train.csv").read_text().splitlines()
+    assert len((folder / "drop" / "out.csv").read_text().splitlines()) == len(rows)
+
+
+@pytest.mark.usefixtures("empty_figures")
 @pytest.mark.parametrize("place", ["renamed", "linked", "inside", "copied"])
 def test_moved_run(folder, tiewise, monkeypatch, place):
     """A run is the same wherever its folder is, and by whichever path it is named."""
@@ -154,6 +194,7 @@ def test_moved_run(folder, tiewise, monkeypatch, place):
     assert tiewise("report", name, "--out", folder / "page.html").status == 0
 
 
+@pytest.mark.usefixtures("empty_figures")
 def test_out_of_report_is_a_page(folder, tiewise):
     """The page goes to an .html file only, so no data file is replaced by mistake."""
     ended = tiewise("report", "told", "--out", "here/train.csv")
@@ -163,20 +204,3 @@ def test_out_of_report_is_a_page(folder, tiewise):
     assert tiewise("report", "told").status == 0
     page = folder / "art" / "runs" / "told" / "report.html"
     assert page.read_bytes() == (folder / "new" / "page.html").read_bytes()
-
-
-@pytest.mark.skipif(not shutil.which("setpriv"), reason="needs setpriv, as root ignores modes")
-def test_folder_that_cannot_be_listed(folder):
-    """A file that is written whole in a folder without read permission is a success."""
-    out_dir = folder / "drop"
-    out_dir.mkdir()
-    out_dir.chmod(0o300)
-    try:
-        words = ("--run", "told", "--data", "here/train.csv", "--out", "drop/out.csv")
-        ended = run_obedient(("predict", *words), folder / "art")
-        assert ended.returncode == 0, ended.stderr
-        assert "Traceback" not in ended.stderr
-    finally:
-        out_dir.chmod(0o700)
-    assert [path.name for path in out_dir.iterdir()] == ["out.csv"]
-    assert len((out_dir / "out.csv").read_text().splitlines()) > 50

@@ -1,6 +1,7 @@
 """Predictions are joined with their pairs by one rule for ids, from a file of any format."""
 
 import datetime
+import itertools
 import json
 import shutil
 import uuid
@@ -31,6 +32,16 @@ SPELLINGS = {
     "float32": np.array([1000, 2], np.float32),
     "nullable": pd.array([1000, 2], "Int64"),
 }
+TEXTS = {"text", "text of floats", "text of R", "exponents"}
+DIFFERENT_IN_CSV = ("integers", "floats", "text of R", "exponents", "decimals")
+JOINED = [
+    *(("csv", *both) for both in itertools.product(DIFFERENT_IN_CSV, repeat=2)),
+    *(
+        ("parquet", *both)
+        for both in itertools.product(SPELLINGS, repeat=2)
+        if {"integers", "text"} & set(both) or TEXTS.issuperset(both)
+    ),
+]
 
 
 def pairs_frame(ids):
@@ -45,10 +56,8 @@ def predictions_frame(ids, names=PROB_COLUMNS):
     return pd.DataFrame({"id": ids, **dict(zip(names, PROBS.T, strict=True))})
 
 
-@pytest.mark.parametrize("ours", SPELLINGS)
-@pytest.mark.parametrize("theirs", SPELLINGS)
-@pytest.mark.parametrize("suffix", ["csv", "parquet"])
-def test_ids_of_any_type_are_joined(tmp_path, ours, theirs, suffix):
+@pytest.mark.parametrize(("suffix", "ours", "theirs"), JOINED)
+def test_ids_of_any_type_are_joined(tmp_path, suffix, ours, theirs):
     """An integer is the same id in every type and spelling, on either side."""
     data, judged = tmp_path / f"data.{suffix}", tmp_path / f"judged.{suffix}"
     for frame, path in (
@@ -179,34 +188,32 @@ def test_wrong_prediction_is_named(tmp_path, line, message):
         load_file_predictions([tmp_path / "data.csv"], tmp_path / "judged.csv")
 
 
-def test_null_text_is_predicted(case, tiewise):
+def test_null_text_is_predicted(case, fitted, tiewise, monkeypatch):
     """A null of an unlabelled file is a missing turn in every format, and is predicted."""
-    words = ("--preset", "baseline", "--fold", "0", "--run", "nullcase")
-    assert tiewise("fit", "--data", case("11-null-response/train.csv"), *words).status == 0
+    monkeypatch.setenv("TIEWISE_ARTIFACTS", str(fitted / "art"))
     Path("shards").mkdir()
     shutil.copy(case("11-null-response/null.parquet"), "shards/part-0.parquet")
     files = [case(f"11-null-response/null.{suffix}") for suffix in ("parquet", "jsonl", "csv")]
     tables = []
     for place, data in enumerate([*files, "shards"]):
         out = f"{place}.csv"
-        assert tiewise("predict", "--run", "nullcase", "--data", data, "--out", out).status == 0
+        assert tiewise("predict", "--run", "told", "--data", data, "--out", out).status == 0
         tables.append(pd.read_csv(out, dtype={"id": str}))
         assert len(tables[-1]) == 10
         pd.testing.assert_frame_equal(tables[-1], tables[0])
 
 
-def test_messages_name_no_other_flag(case, tiewise, tmp_path):
+def test_messages_name_no_other_flag(fitted, tiewise, tmp_path, monkeypatch):
     """What `predict` says about a wrong row names no flag that it does not take."""
-    words = ("--preset", "baseline", "--fold", "0", "--run", "wrong")
-    assert tiewise("fit", "--data", case("11-null-response/train.csv"), *words).status == 0
+    monkeypatch.setenv("TIEWISE_ARTIFACTS", str(fitted / "art"))
     (tmp_path / "t.csv").write_text("id,prompt,response_a,response_b\n1,p,a\n2,p,a,b\n")
-    found = tiewise("predict", "--run", "wrong", "--data", "t.csv", "--out", "o.csv")
+    found = tiewise("predict", "--run", "told", "--data", "t.csv", "--out", "o.csv")
     assert found.status == 2
     assert "row 0 (id=1): has 3 fields" in found.errors
     assert "tiewise convert with --on-error skip" in found.errors
     convert = ("convert", "t.csv", "--unlabelled", "--on-error", "skip", "--out", "rest.csv")
     assert tiewise(*convert).status == 0
-    assert tiewise("predict", "--run", "wrong", "--data", "rest.csv", "--out", "o.csv").status == 0
+    assert tiewise("predict", "--run", "told", "--data", "rest.csv", "--out", "o.csv").status == 0
 
 
 def test_header_is_written_once(tmp_path):
