@@ -313,3 +313,24 @@ def test_float32_rounding_is_accepted():
     """A softmax in float32 sums to one only within its precision."""
     probs = np.array([GOOD] * 3, dtype=np.float32) * np.float32(1 + 1e-6)
     assert check_probs(probs, 3).dtype == np.float32
+
+
+@pytest.mark.parametrize("excess", [5e-5, -5e-5])
+def test_rounded_rows_are_accepted(excess):
+    """A sum within 1e-4 of one is a rounded row; it is returned as it is."""
+    probs = np.array([[0.5, 0.25, 0.25 + excess]])
+    assert np.array_equal(check_probs(probs, 1), probs)
+
+
+@pytest.mark.parametrize("excess", [2e-4, -2e-4])
+def test_wrong_sums_are_refused(excess):
+    """A sum further than 1e-4 from one is named with its row."""
+    with pytest.raises(ScoresError, match=r"sum to 1 within 0.0001 in 1 rows, the first at row 0"):
+        check_probs(np.array([[0.5, 0.25, 0.25 + excess]]), 1)
+
+
+def test_half_precision_has_its_own_tolerance():
+    """Rows of float16 sum to one within the precision of float16."""
+    probs = np.array([[0.3335, 0.3335, 0.3335]], dtype=np.float16)
+    assert abs(probs.astype(float).sum() - 1) > 1e-4
+    assert check_probs(probs, 1).dtype == np.float16
