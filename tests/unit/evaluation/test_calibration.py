@@ -130,6 +130,9 @@ def test_overconfidence_is_corrected():
     assert verdict.is_worth_it
     np.testing.assert_allclose(verdict.adopted.scale, 0.5, rtol=0.2)
     assert verdict.differences["temperature"].high < 0
+    better = {name: change.value for name, change in verdict.differences.items() if change.high < 0}
+    assert len(better) > 1
+    assert verdict.adopted.method == min(better, key=lambda name: better[name])
     assert f"{verdict.adopted.method} is adopted" in str(verdict)
 
 
