@@ -337,3 +337,17 @@ def test_judged_turn_must_exist():
     record = sources()["mt_bench"] | {"turn": 2}
     with pytest.raises(PairsError, match="row 0: turn is 2 in a conversation of 1 turns"):
         read_pairs(pd.DataFrame([record]))
+
+
+def test_system_text_given_twice_counts_once():
+    """Two columns with the same system text put it before the prompt once."""
+    row = {"prompt": "Ask", "chosen": "Yes.", "rejected": "No.", "system": "Be brief."}
+    pairs = read_pairs(pd.DataFrame([row | {"system_prompt": "Be brief."}]))
+    assert pairs["prompt"].tolist() == [["Be brief.\n\nAsk"]]
+
+
+def test_parts_of_a_prompt_are_text():
+    """An instruction that is a list cannot be joined with an input of text."""
+    row = {"instruction": ["Ask", "Say"], "input": "this", "chosen": "Yes.", "rejected": "No."}
+    with pytest.raises(PairsError, match="instruction and input are not both text"):
+        read_pairs(pd.DataFrame([row]))

@@ -218,3 +218,14 @@ def test_no_readable_row_is_an_error(tmp_path, tiewise, command):
     assert found.status == 2
     assert "no row can be read" in found.errors
     assert "id=1" in found.errors
+
+
+def test_blank_lines_are_no_rows(tmp_path):
+    """Lines without a field, between rows and at the end, are passed over."""
+    header = "id,prompt,response_a,response_b,winner\n"
+    rows = ["1,Ask,Yes.,No.,model_a\n", "2,Say,Hi.,Ho.,model_b\n"]
+    (tmp_path / "blank.csv").write_text(header + "\n" + rows[0] + "\n\n" + rows[1] + "\n")
+    (tmp_path / "plain.csv").write_text(header + "".join(rows))
+    found, expected = (tw.read_pairs(tmp_path / name) for name in ("blank.csv", "plain.csv"))
+    pd.testing.assert_frame_equal(found, expected)
+    assert len(found) == 2

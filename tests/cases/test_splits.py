@@ -116,3 +116,11 @@ def test_folder_is_data_of_every_command(write, tiewise):
     refused = tiewise("convert", folder, "--out", "all.parquet")
     assert refused.status == 2
     assert "several tables" in refused.errors
+
+
+@pytest.mark.parametrize(
+    "name", [".train.csv", "_train.csv", ".cache/train.csv", "_logs/train.csv"]
+)
+def test_hidden_files_are_no_tables(name):
+    """Files and folders whose names begin with a dot or an underscore are passed over."""
+    assert choose_files([name, "train.csv"], [".csv"]) == ["train.csv"]

@@ -116,3 +116,12 @@ def test_texts_are_whole(prompt, chosen, rejected):
     if pairs.attrs["repaired"]:
         responses = [prompt + response for response in responses]
     assert (pairs["prompt"][0], responses) == ([prompt], [chosen, rejected])
+
+
+def test_response_of_the_prompt_alone_is_kept():
+    """A response that is only the prompt is a response, not a repeated prompt."""
+    rows = [{"prompt": "Say it again", "chosen": "Say it again\n", "rejected": "Say it again now"}]
+    pairs = read_pairs(pd.DataFrame(rows))
+    assert sorted([*pairs["response_a"], *pairs["response_b"]]) == [
+        ["Say it again\n"], ["Say it again now"],
+    ]  # fmt: skip

@@ -230,9 +230,12 @@ def test_headline_compares_with_lengths(tables):
     """The first line says whether the run is better than the lengths, worse, or neither."""
     oof, folds = tables
     run = evaluate_tables(oof, folds, n_resamples=FEW)
-    words = {-1: "Better than the len", 0: "No clear difference", 1: "Worse than the lengths"}
-    for sign, expected in words.items():
-        difference = Interval(sign, sign - 0.5, sign + 0.5)
+    words = {
+        -1.0: "Better than the len", -0.1: "No clear difference", 0.1: "No clear difference",
+        1.0: "Worse than the lengths",
+    }  # fmt: skip
+    for value, expected in words.items():
+        difference = Interval(value, value - 0.5, value + 0.5)
         differences = {**run.differences, "length_only": {"log_loss": difference}}
         text = str(dataclasses.replace(run, differences=differences))
         assert text.startswith(expected)

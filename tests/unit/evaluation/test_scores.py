@@ -221,3 +221,13 @@ def test_unknown_metric_is_refused():
     """The message lists the known metrics."""
     with pytest.raises(ScoresError, match="decisive_accuracy"):
         compare([0], [[1.0, 0, 0]], [[1.0, 0, 0]], metric="f1")
+
+
+def test_compared_decisive_accuracy_leaves_out_ties():
+    """The paired difference is that of the two scores, which do not count ties."""
+    generator = np.random.default_rng(0)
+    labels = generator.integers(0, 3, 60)
+    first, second = (generator.dirichlet(np.ones(3), 60) for _ in range(2))
+    found = compare(labels, first, second, metric="decisive_accuracy", n_resamples=99)
+    one, other = (evaluate(labels, p, n_resamples=99).decisive_accuracy for p in (first, second))
+    assert found.value == pytest.approx(one.value - other.value)
