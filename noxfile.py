@@ -7,9 +7,11 @@ Sessions that need torch install it under ``constraints.txt``, which pins the te
 from __future__ import annotations
 
 import fnmatch
+import shutil
 import subprocess
 import sys
 import tarfile
+import tempfile
 import zipfile
 from collections.abc import Collection
 from pathlib import Path
@@ -42,16 +44,7 @@ SDIST_UNWANTED = (
     "artifacts/*", "docs/_build/*", "*.ipynb", "src/*.parquet", "docs/*.parquet",
     "benchmarks/*.parquet", "*.safetensors", ".nox/*",
 )  # fmt: skip
-FIRST_COMMANDS = (
-    ("simulate --n 100 --out train.csv --overwrite", 0, ""),
-    ("audit train.csv", 0, ""),
-    ("fit --preset baseline --data train.csv --run first --overwrite", 0, ""),
-    ("evaluate first", 0, ""),
-    ("predict --run first --data train.csv --out probs.csv --overwrite", 0, ""),
-    ("report first", 2, "pip install 'tiewise[plot]'"),
-    ("fit --preset quickstart --data train.csv --run second", 2, "pip install 'tiewise[train]'"),
-)
-"""Commands to run without extras: arguments, exit status, and a part of the message."""
+INTEGRATION = ("tests/integration", "tests/cases", "tests/newcomer")
 PARALLEL = ("-n", "auto")
 PARALLEL_FILES = (*PARALLEL, "--dist", "loadfile", "--no-loadscope-reorder")
 """Tests of a file share fixtures, and the slowest files come first (see their conftest.py)."""
@@ -101,7 +94,7 @@ def integration(session: nox.Session) -> None:
     """Run the tests that need torch or all extras on a CPU, and inputs that once failed."""
     install_with_torch(session, "test", small_weights=True)
     options = (*PARALLEL_FILES, *session.posargs)
-    session.run("pytest", "tests/integration", "tests/cases", *options, env=SINGLE_THREAD)
+    session.run("pytest", *INTEGRATION, *options, env=SINGLE_THREAD)
 
 
 @nox.session
@@ -184,7 +177,7 @@ def gpu_train(session: nox.Session) -> None:
 
 @nox.session
 def package(session: nox.Session) -> None:
-    """Build wheel and sdist, check their files, and use the wheel in an empty environment."""
+    """Build wheel and sdist, check their files, and run tests/newcomer with the wheel alone."""
     session.install(*PINNED, "build", "hatchling", "virtualenv")
     out = Path(session.create_tmp()).resolve()
     for old in out.glob("tiewise-*"):
@@ -195,15 +188,8 @@ def package(session: nox.Session) -> None:
     with tarfile.open(sdist) as archive:
         names = {name.partition("/")[2] for name in archive.getnames()}
     check_contents(session, names, SDIST_WANTED, SDIST_UNWANTED)
-    empty = out / "empty"
-    session.run("python", "-m", "virtualenv", "--clear", str(empty))
-    python = str(empty / "bin" / "python")
-    session.run(python, "-m", "pip", "install", "-q", "-c", CONSTRAINTS, str(wheel), external=True)
-    session.chdir(out)
-    code = "import tiewise as tw; print(tw.__version__, tw.score('Say hi', 'Hi!', 'No.'))"
-    session.run(python, "-c", code, external=True)
-    for arguments, status, message in FIRST_COMMANDS:
-        run_first_command(session, str(empty / "bin" / "tiewise"), arguments, status, message)
+    with tempfile.TemporaryDirectory() as place:
+        run_as_newcomer(session, wheel, Path(place))
 
 
 @nox.session
@@ -235,14 +221,17 @@ def check_contents(
         session.error(f"The archive lacks {missing} and contains {surplus}.")
 
 
-def run_first_command(
-    session: nox.Session, tiewise: str, arguments: str, status: int, message: str
-) -> None:
-    """Run a command and check its exit status and its message."""
-    command = (tiewise, *arguments.split())
-    output = session.run(*command, external=True, silent=True, success_codes=[status])
-    if message not in output:
-        session.error(f"tiewise {arguments} does not name {message!r}:\n{output}")
+def run_as_newcomer(session: nox.Session, wheel: Path, place: Path) -> None:
+    """Install the wheel in an empty environment outside the checkout; run tests/newcomer there."""
+    session.run("python", "-m", "virtualenv", str(place / "venv"))
+    python = str(place / "venv" / "bin" / "python")
+    install = (python, "-m", "pip", "install", "-q", "-c", str(Path(CONSTRAINTS).resolve()))
+    shutil.copytree("tests/newcomer", place / "newcomer")
+    with session.chdir(place):
+        session.run(*install, str(wheel), "pytest", external=True)
+        session.run(python, "-m", "pytest", "newcomer/test_missing_extras.py", external=True)
+        session.run(*install, f"{wheel}[plot,audit]", external=True)
+        session.run(python, "-m", "pytest", "newcomer", *session.posargs, external=True)
 
 
 def fuzz(session: nox.Session) -> None:
