@@ -39,8 +39,8 @@ from benchmarks.midsize import (
 )
 from benchmarks.rounds import alternate, compared
 from tiewise.models.attention import collate
-from tiewise.models.scoring import score_rows, take_rows
-from tiewise.tokens.rows import TokenRows
+from tiewise.models.scoring import score_rows
+from tiewise.tokens.rows import TokenRows, take_rows
 
 BATCH_SIZE = 8
 N_RESPONSES = 6

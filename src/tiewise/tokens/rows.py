@@ -6,7 +6,10 @@ of a field is its turns, with the special token `turn` between them and `missing
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import dataclasses
+import hashlib
+import itertools
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -130,6 +133,41 @@ def assemble_strings(strings: Ragged, template: Template) -> TokenRows:
     _write_constant(values, offsets[:-1], special.begin)
     _write_constant(values, offsets[1:] - len(special.end), special.end)
     return TokenRows(values, offsets, strings.n_original - kept)
+
+
+def find_distinct(rows: TokenRows) -> tuple[IntArray, IntArray]:
+    """Return `representatives`, int64 `(m,)`, and `inverse`, int64 `(n,)`, of n rows.
+
+    The representatives are one row for each distinct content, by length, then by digest. Row i has
+    the content of row ``representatives[inverse[i]]``.
+    """
+    keys = [
+        (len(row), hashlib.blake2b(row, digest_size=16).digest()) for row in _row_contents(rows)
+    ]
+    first = {key: position for position, key in reversed(list(enumerate(keys)))}
+    ordered = sorted(first)
+    place = {key: position for position, key in enumerate(ordered)}
+    representatives = np.array([first[key] for key in ordered], dtype=np.int64)
+    return representatives, np.array([place[key] for key in keys], dtype=np.int64)
+
+
+def _row_contents(rows: TokenRows) -> Iterator[bytes]:
+    for start, stop in itertools.pairwise(rows.offsets.tolist()):
+        types = b"" if rows.type_ids is None else rows.type_ids[start:stop].tobytes()
+        yield rows.values[start:stop].tobytes() + types
+
+
+def take_rows(rows: TokenRows, indices: IntArray) -> TokenRows:
+    """Return some rows, in the order of `indices`."""
+    lengths = rows.lengths[indices]
+    tokens = ranges(rows.offsets[indices], lengths)
+    return dataclasses.replace(
+        rows,
+        values=rows.values[tokens],
+        offsets=offsets_of(lengths),
+        n_truncated=rows.n_truncated[indices],
+        type_ids=None if rows.type_ids is None else rows.type_ids[tokens],
+    )
 
 
 def _stream_lengths(field: Turns) -> IntArray:

@@ -17,7 +17,8 @@ from tiewise.data.labels import PROB_COLUMNS, swap_probs
 from tiewise.data.pairs import build_pairs, swap_pairs
 from tiewise.data.simulation.simulate import simulate
 from tiewise.errors import ConfigError, ModelError, NumericsError
-from tiewise.models.scoring import find_distinct, predict_pairs, score_rows, take_rows
+from tiewise.models.scoring import predict_pairs, score_rows
+from tiewise.tokens.rows import find_distinct, take_rows
 from tiny_models import make_rows
 
 DECODERS = ("tiny", "tiny-llama")
