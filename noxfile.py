@@ -194,8 +194,8 @@ def package(session: nox.Session) -> None:
 
 @nox.session
 def docs(session: nox.Session) -> None:
-    """Build the pages and the reference from docstrings; a warning is an error."""
-    session.install(*PINNED, ".", *nox.project.dependency_groups(PROJECT, "docs"))
+    """Build the pages, execute the notebook page, and treat each warning as an error."""
+    session.install(*PINNED, ".[plot]", *nox.project.dependency_groups(PROJECT, "docs"))
     session.run("sphinx-build", "-W", "--keep-going", "-E", "-q", "docs", "docs/_build/html")
     session.log("docs/_build/html/index.html")
 

@@ -31,10 +31,26 @@ project = "tiewise"
 author = "The tiewise authors"
 version = release = tiewise.__version__
 
-extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.viewcode", "numpydoc"]
-exclude_patterns = ["_build"]
-source_suffix = {".md": "markdown", ".rst": "restructuredtext"}
+extensions = [
+    "myst_nb",
+    "sphinx_design",
+    "sphinx_copybutton",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.viewcode",
+    "numpydoc",
+]
+exclude_patterns = ["_build", "*.ipynb"]
+source_suffix = {".md": "myst-nb", ".rst": "restructuredtext"}
 myst_heading_anchors = 3
+myst_enable_extensions = ["colon_fence"]
+copybutton_prompt_text = "$ "  # copies commands without their output
+
+# Pages with a kernel in their front matter are executed, every time: a cache would not notice that
+# the package has changed.
+nb_execution_mode = "force"
+nb_execution_in_temp = True
+nb_execution_raise_on_error = True
+nb_execution_timeout = 120  # seconds for a cell
 
 autodoc_member_order = "bysource"
 # scikit-learn adds these methods to estimators; their docstrings refer to its own pages.

@@ -13,7 +13,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 NOTEBOOKS = ("analysis.md",)
-"""Pages that the session `notebook` executes."""
+"""Pages that are executed when the site is built."""
 PAGES = tuple(
     path
     for path in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
