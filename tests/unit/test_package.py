@@ -9,6 +9,7 @@ import sys
 import pytest
 
 import tiewise
+from tiewise import errors
 from tiewise.data.simulation.simulate import simulate
 
 WITH_TORCH = ("tiewise.models.", "tiewise.training.", "tiewise.serving.export")
@@ -96,6 +97,15 @@ def test_public_name_has_docstring(name):
     """Every name in ``__all__`` exists and has a docstring."""
     value = getattr(tiewise, name)
     assert value.__doc__
+
+
+def test_every_error_is_public():
+    """Each error class is a name of `tiewise`, and its docstring says when it is raised."""
+    classes = [value for value in vars(errors).values() if isinstance(value, type)]
+    assert errors.RunError in classes
+    for error in classes:
+        assert getattr(tiewise, error.__name__) is error
+        assert error is errors.TiewiseError or error.__doc__.startswith("Raised when ")
 
 
 def test_no_module_hides_a_public_name():
