@@ -15,8 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from tiewise.config import RunConfig, load_preset, override
 from tiewise.errors import ConfigError, missing_extra
 from tiewise.files import refuse_existing
-from tiewise.runs.folder import RunFolder, default_artifacts
-from tiewise.runs.folder import open_run as open_run_folder
+from tiewise.runs.folder import RunFolder, as_run, default_artifacts
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -47,7 +46,7 @@ class Run(RunFolder):
 
     @property
     def oof(self) -> pd.DataFrame:
-        """Out-of-fold predictions: id, fold, label, prob_a, prob_b, prob_tie and more."""
+        """Out-of-fold predictions in the order of the data; see :func:`tiewise.read_oof`."""
         from tiewise.runs.tables import read_oof
 
         return read_oof(self)
@@ -85,14 +84,25 @@ class Run(RunFolder):
 def open_run(run: str | Path | RunFolder, artifacts: str | Path | None = None) -> Run:
     """Open a run by its name, or by the path of its folder.
 
+    Parameters
+    ----------
+    run
+        Name of a run in `artifacts`, path of a run folder, or a run, which is returned as it is.
+    artifacts
+        Folder of runs and caches; None means the environment variable ``TIEWISE_ARTIFACTS``, else
+        ``artifacts`` in the current folder.
+
+    Returns
+    -------
+    Run
+
     Raises
     ------
     RunError
         If there is no such run; the message lists the existing runs.
     """
-    if not isinstance(run, RunFolder):
-        run = open_run_folder(run, _artifacts_dir(artifacts))
-    return Run(run.path, run.config)
+    opened = as_run(run, artifacts)
+    return Run(opened.path, opened.config)
 
 
 def fit(

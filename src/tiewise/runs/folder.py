@@ -235,6 +235,16 @@ def open_run(name_or_path: str | Path, artifacts_dir: Path) -> RunFolder:
     raise RunError(f"There is no run {name_or_path} in {artifacts_dir / 'runs'}. {listed}")
 
 
+def as_run(run: str | Path | RunFolder, artifacts: str | Path | None = None) -> RunFolder:
+    """Return a run as it is, or open it by its name or path, in `artifacts` or the default folder.
+
+    RunError is raised when there is no such run.
+    """
+    if isinstance(run, RunFolder):
+        return run
+    return open_run(run, default_artifacts() if artifacts is None else Path(artifacts))
+
+
 def read_object(path: Path) -> dict[str, Any]:
     """Return the JSON object in a file of a run; RunError when there is none."""
     try:

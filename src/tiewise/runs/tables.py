@@ -16,7 +16,7 @@ import pandas as pd
 from tiewise.data.labels import LOGIT_COLUMNS, PROB_COLUMNS
 from tiewise.errors import RunError
 from tiewise.files import digest_file, write_json, write_parquet
-from tiewise.runs.folder import RunFolder, ScoredFolder, read_object
+from tiewise.runs.folder import RunFolder, ScoredFolder, as_run, read_object
 
 _OTHER_DATA = "Choose another --run name, or give the data that the run was started with."
 
@@ -57,9 +57,31 @@ def pairs_digest(description: Mapping[str, Any]) -> str:
     return str(description.get("pairs_digest", description["digest"]))
 
 
-def read_folds(run: RunFolder) -> pd.DataFrame:
-    """Return ``folds.parquet``: id, fold, label, group and text lengths of each row."""
-    return _read_table(run.folds_path, run.data_path)
+def read_folds(run: str | Path | RunFolder, artifacts: str | Path | None = None) -> pd.DataFrame:
+    """Return the fold of each row of a run's data, in the order of the data.
+
+    Parameters
+    ----------
+    run
+        A run, its name, or the path of its folder.
+    artifacts
+        Folder of the runs; None means the environment variable ``TIEWISE_ARTIFACTS``, else
+        ``artifacts``.
+
+    Returns
+    -------
+    DataFrame
+        A row per pair: ``id``, ``fold`` (the fold that holds the pair out, from 0), ``label``
+        (0 A, 1 B, 2 tie), ``group`` (prompt group), and ``n_chars_prompt``, ``n_chars_a``,
+        ``n_chars_b``, the lengths of the texts in characters.
+
+    Raises
+    ------
+    RunError
+        If there is no such run, or the file is damaged.
+    """
+    opened = as_run(run, artifacts)
+    return _read_table(opened.folds_path, opened.data_path)
 
 
 def read_rows(run: RunFolder) -> pd.DataFrame:
@@ -72,17 +94,37 @@ def read_fold_oof(fold: ScoredFolder) -> pd.DataFrame:
     return _read_table(fold.oof_path, fold.scores_path)
 
 
-def read_oof(run: RunFolder) -> pd.DataFrame:
-    """Return the out-of-fold predictions of all finished folds.
+def read_oof(run: str | Path | RunFolder, artifacts: str | Path | None = None) -> pd.DataFrame:
+    """Return the out-of-fold predictions of all finished folds, in the order of the data.
 
-    They come from the run's ``oof.parquet`` if it has exactly the finished folds, else from the
-    folds. RunError means that no fold is finished, or a file is damaged.
+    Parameters
+    ----------
+    run, artifacts
+        As in :func:`tiewise.read_folds`.
+
+    Returns
+    -------
+    DataFrame
+        A row per pair of a finished fold: ``id``, ``fold``, ``label`` (0 A, 1 B, 2 tie), ``group``
+        (prompt group), ``prob_a``, ``prob_b``, ``prob_tie`` (in [0, 1], they sum to 1),
+        ``logit_a``, ``logit_b``, ``logit_tie``; of a language model that scored both orders also
+        ``prob_*_given`` and ``prob_*_swapped``, both in A and B of the pair, and ``n_tokens``,
+        ``n_truncated``.
+
+    Raises
+    ------
+    RunError
+        If there is no such run, no fold is finished, or a file is damaged.
     """
-    finished = run.finished_folds()
-    run.check_folds(finished)
-    if not finished or is_joined(run):
-        return _read_table(run.oof_path, run.scores_path)
-    return join_folds(run, finished)
+    opened = as_run(run, artifacts)
+    finished = opened.finished_folds()
+    opened.check_folds(finished)
+    if not finished or is_joined(opened):
+        table = _read_table(opened.oof_path, opened.scores_path)
+    else:
+        table = join_folds(opened, finished)
+    positions = pd.Index(read_folds(opened)["id"]).get_indexer(pd.Index(table["id"]))
+    return table.iloc[np.argsort(positions, kind="stable")].reset_index(drop=True)
 
 
 def join_folds(run: RunFolder, folds: Sequence[int]) -> pd.DataFrame:

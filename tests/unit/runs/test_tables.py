@@ -5,6 +5,8 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tiewise.config import load_preset
 from tiewise.errors import RunError
@@ -15,6 +17,7 @@ from tiewise.runs.tables import (
     check_predictions,
     digest_predictions,
     is_joined,
+    join_folds,
     pairs_digest,
     read_data,
     read_fold_oof,
@@ -102,10 +105,10 @@ def test_flipped_bit_is_found(run, position):
     save_scored(run.fold(0), table, {})
     save_scored(run, table, {})
     for path, read, folder in [
+        (run.oof_path, read_oof, run),
+        (run.fold(0).oof_path, read_fold_oof, run.fold(0)),
         (run.folds_path, read_folds, run),
         (run.rows_path, read_rows, run),
-        (run.fold(0).oof_path, read_fold_oof, run.fold(0)),
-        (run.oof_path, read_oof, run),
     ]:
         pd.testing.assert_frame_equal(read(folder), table)
         damaged = bytearray(path.read_bytes())
@@ -124,6 +127,7 @@ def test_unreadable_table_is_reported(run):
 
 def test_predictions_are_of_finished_folds(run):
     """Joined or not, exactly the finished folds are read."""
+    save_folds(run, pd.DataFrame({"id": [0, 1], "fold": [0, 1]}))
     with pytest.raises(RunError, match="is missing"):
         read_oof(run)
     finish(run, 0)
@@ -136,6 +140,33 @@ def test_predictions_are_of_finished_folds(run):
     save_scored(run, read_oof(run), {})
     run.fold(0).scores_path.unlink()
     assert read_oof(run)["fold"].tolist() == [1]
+
+
+@given(order=st.permutations(range(12)), n_folds=st.integers(1, 3), joined=st.booleans())
+def test_predictions_are_in_data_order(tmp_path_factory, order, n_folds, joined):
+    """Predictions of the finished folds are in the order of the data, whatever the folds are."""
+    folder = tmp_path_factory.mktemp("artifacts")
+    run = start_run(folder, TINY, name="r")
+    table = pd.DataFrame({"id": order, "fold": [i % 3 for i in range(12)]})
+    save_folds(run, table)
+    for fold in range(n_folds):
+        save_scored(run.fold(fold), table[table["fold"] == fold], {})
+    if joined:
+        save_scored(run, join_folds(run, range(n_folds)), {})
+    expected = table[table["fold"] < n_folds].reset_index(drop=True)
+    pd.testing.assert_frame_equal(read_oof(run), expected)
+
+
+@pytest.mark.parametrize("read", [read_oof, read_folds])
+def test_run_has_three_spellings(run, tmp_path, monkeypatch, read):
+    """A table is read by run, by path and by name, in the default folder or the one given."""
+    save_folds(run, pd.DataFrame({"id": [0], "fold": [0]}))
+    finish(run, 0)
+    monkeypatch.setenv("TIEWISE_ARTIFACTS", str(tmp_path))
+    for table in (read(run.path), read(str(run.path)), read("r"), read("r", str(tmp_path))):
+        pd.testing.assert_frame_equal(table, read(run))
+    with pytest.raises(RunError, match=r"no run r in .*Existing runs|no run r in .*no runs yet"):
+        read("r", tmp_path / "elsewhere")
 
 
 def test_same_predictions_keep_their_file(run):
@@ -152,6 +183,7 @@ def test_same_predictions_keep_their_file(run):
 
 def test_changed_member_is_refused(run):
     """A blend refuses a member with other predictions, or without any."""
+    save_folds(run, pd.DataFrame({"id": [0], "fold": [0]}))
     finish(run, 0)
     save_scored(run, read_oof(run), {})
     digests = digest_predictions([run])
