@@ -40,11 +40,22 @@ class Interval:
 
     NaN means not defined: a share of no rows has no value, and a single group has a value but no
     interval. A value that is NaN within an interval is only known to be below the high end.
+
+    Examples
+    --------
+    >>> gap = Interval(-0.25, -0.5, -0.125)
+    >>> float(gap), f"{gap:.3f}", gap.excludes_zero
+    (-0.25, '-0.250 [-0.500, -0.125]', True)
     """
 
     value: float
+    """The estimate; ``float(interval)`` returns it."""
+
     low: float
+    """Lower end of the interval."""
+
     high: float
+    """Upper end of the interval."""
 
     @property
     def excludes_zero(self) -> bool:
@@ -60,6 +71,9 @@ class Interval:
         """Return value, low and high for JSON; None where not defined."""
         return {name: to_json(end) for name, end in vars(self).items()}
 
+    def __float__(self) -> float:
+        return float(self.value)
+
     def __format__(self, specification: str) -> str:
         specification = specification or ".4f"
         if math.isnan(self.value):
@@ -69,6 +83,10 @@ class Interval:
 
     def __str__(self) -> str:
         return format(self)
+
+    def _repr_html_(self) -> str:
+        value, bracket, ends = str(self).partition(" [")
+        return f"<strong>{html.escape(value)}</strong>{html.escape(bracket + ends)}"
 
 
 @dataclass(frozen=True)
@@ -84,6 +102,16 @@ class Result:
 
     def _repr_html_(self) -> str:
         return f"<pre>{html.escape(str(self))}</pre>"
+
+
+def show_table(caption: str, table: pd.DataFrame) -> str:
+    """Return a table of texts as HTML for a notebook, below a caption; both are escaped.
+
+    >>> "&lt;b&gt;" in show_table("<b>", pd.DataFrame({"value": [1]}))
+    True
+    """
+    rows = table.to_html(index=False, border=0, escape=True, justify="left")
+    return f"<p>{html.escape(caption)}</p>\n{rows}"
 
 
 def to_json(value: Any) -> Any:

@@ -6,6 +6,7 @@ A metric is a sum over rows wherever possible, because sums can be resampled tho
 from __future__ import annotations
 
 import math
+from difflib import get_close_matches
 from functools import partial
 from typing import Any
 
@@ -14,7 +15,9 @@ import numpy.typing as npt
 import pandas as pd
 from scipy.stats import rankdata, t
 
+from tiewise.data.formats.cells import ONE_HOT_COLUMNS
 from tiewise.data.ids import id_key
+from tiewise.data.labels import PROB_COLUMNS
 from tiewise.errors import ScoresError
 from tiewise.evaluation.intervals import (
     FloatArray,
@@ -26,6 +29,9 @@ from tiewise.evaluation.intervals import (
 )
 
 N_CLASSES = 3
+
+COLUMN_NAMES = (PROB_COLUMNS, ONE_HOT_COLUMNS, ("a", "b", "tie"))
+"""Names of P(A), P(B), P(tie) in a table: ours, those of a Kaggle submission, and the classes."""
 
 MAX_BINS = 15
 MIN_GROUPS_PER_BIN = 10
@@ -48,13 +54,15 @@ def check_labels(labels: npt.ArrayLike) -> IntArray:
     return numbers.astype(np.int64)
 
 
-def check_probs(probs: npt.ArrayLike, n_rows: int, name: str = "probs") -> npt.NDArray[Any]:
+def check_probs(
+    probs: npt.ArrayLike | pd.DataFrame, n_rows: int, name: str = "probs"
+) -> npt.NDArray[Any]:
     """Return `probs` as floating-point probabilities (n_rows, 3), or raise ScoresError.
 
     They are not renormalised. Every row must sum to one within 1e-4, or the precision of float16;
-    the message names the rows.
+    the message names the rows. The columns of a table are found by name.
     """
-    values = np.asarray(probs)
+    values = _named_columns(probs, name) if isinstance(probs, pd.DataFrame) else np.asarray(probs)
     if values.shape != (n_rows, N_CLASSES):
         raise ScoresError(
             f"{name} has shape {values.shape}; expected ({n_rows}, 3), the columns P(A), P(B), "
@@ -80,6 +88,31 @@ def check_probs(probs: npt.ArrayLike, n_rows: int, name: str = "probs") -> npt.N
             "rounded, divide each row by its sum first."
         )
     return values
+
+
+def _named_columns(table: pd.DataFrame, name: str) -> npt.NDArray[Any]:
+    """Return P(A), P(B), P(tie) of a table, in any order of its columns; others are not read.
+
+    Columns without names, numbered from 0, are in this order already.
+    """
+    columns: list[Any] = list(table.columns)
+    if columns == list(range(len(columns))):
+        return table.to_numpy()
+    for names in COLUMN_NAMES:
+        if set(names) <= set(columns):
+            return table[list(names)].to_numpy()
+    listed = ", ".join(map(str, columns))
+    unknown = {str(each).lower(): each for each in columns if each not in PROB_COLUMNS}
+    missing = [known for known in PROB_COLUMNS if known not in columns]
+    hints = [
+        f"Rename {unknown[close]} to {known}."
+        for known in missing
+        for close in get_close_matches(known, unknown, n=1)
+    ]
+    raise ScoresError(
+        f"columns of {name} are {listed}; expected {', '.join(PROB_COLUMNS)} in any order "
+        f"(or {', '.join(COLUMN_NAMES[1])}). {[*hints, f'{missing[0]} is missing.'][0]}"
+    )
 
 
 def find_ids(wanted: pd.Series, ids: pd.Series, *, name: str) -> IntArray:

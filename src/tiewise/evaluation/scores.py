@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 
 from tiewise.errors import ScoresError
 from tiewise.evaluation.intervals import (
@@ -25,6 +26,7 @@ from tiewise.evaluation.intervals import (
     few_groups_mark,
     group_rows,
     mean_of_sums,
+    show_table,
     weighted_mean,
 )
 from tiewise.evaluation.metrics import (
@@ -117,6 +119,15 @@ class Scores(Result):
             [self.describe(), *(f"{name:22}{score}" for name, score in tabulate([self]))]
         )
 
+    def to_frame(self) -> pd.DataFrame:
+        """Return a row per score, indexed by its name, with the columns ``value, low, high``."""
+        ends = {name: vars(getattr(self, name)) for name in METRICS}
+        return pd.DataFrame.from_dict(ends, orient="index").rename_axis("score")
+
+    def _repr_html_(self) -> str:
+        columns = ["score", f"value [{self.confidence_level:.0%} interval]"]
+        return show_table(self.describe(), pd.DataFrame(tabulate([self]), columns=columns))
+
     def describe(self) -> str:
         """Describe in one line the rows scored and how the intervals were made."""
         return (
@@ -135,7 +146,7 @@ def tabulate(scores: Sequence[Scores]) -> list[list[str]]:
 
 def evaluate(
     labels: npt.ArrayLike,
-    probs: npt.ArrayLike,
+    probs: npt.ArrayLike | pd.DataFrame,
     *,
     groups: npt.ArrayLike | None = None,
     confidence_level: float = 0.95,
@@ -149,7 +160,9 @@ def evaluate(
     labels
         0 (A), 1 (B) or 2 (tie), (n,).
     probs
-        P(A), P(B), P(tie), (n, 3); each row sums to 1 within 1e-4. Never renormalised.
+        P(A), P(B), P(tie), (n, 3); each row sums to 1 within 1e-4. Never renormalised. Of a
+        DataFrame the columns ``prob_a, prob_b, prob_tie`` are read, or else Kaggle's
+        ``winner_model_a, winner_model_b, winner_tie``, or else ``a, b, tie``, in any order.
     groups
         Group of each row, (n,); rows of one group are resampled together. None: each row is a
         group.
@@ -168,13 +181,17 @@ def evaluate(
     Raises
     ------
     ScoresError
-        Labels or probabilities are invalid; the message names the rows.
+        Labels or probabilities are invalid, or a DataFrame has other columns; the message names
+        the rows or the columns.
 
     Examples
     --------
     >>> scores = evaluate([0, 1, 2, 0], [[1 / 3, 1 / 3, 1 / 3]] * 4)
     >>> round(scores.log_loss.value, 4), scores.n, scores.has_few_groups
     (1.0986, 4, True)
+    >>> table = pd.DataFrame({"prob_tie": [0.2] * 4, "prob_b": [0.3] * 4, "prob_a": [0.5] * 4})
+    >>> evaluate([0, 1, 2, 0], table).accuracy.value
+    0.5
     """
     labels = check_labels(labels)
     probs = check_probs(probs, len(labels))
@@ -207,8 +224,8 @@ def evaluate(
 
 def compare(
     labels: npt.ArrayLike,
-    probs_1: npt.ArrayLike,
-    probs_2: npt.ArrayLike,
+    probs_1: npt.ArrayLike | pd.DataFrame,
+    probs_2: npt.ArrayLike | pd.DataFrame,
     *,
     groups: npt.ArrayLike | None = None,
     metric: Metric = "log_loss",
@@ -223,7 +240,7 @@ def compare(
     labels
         0 (A), 1 (B) or 2 (tie), (n,).
     probs_1, probs_2
-        P(A), P(B), P(tie) of each model, (n, 3).
+        P(A), P(B), P(tie) of each model, (n, 3), as in :func:`evaluate`.
     groups
         Group of each row, (n,); None: each row is a group.
     metric
@@ -260,7 +277,11 @@ def compare(
 
 
 def paired_terms(
-    labels: IntArray, probs_1: npt.ArrayLike, probs_2: npt.ArrayLike, *, metric: Metric
+    labels: IntArray,
+    probs_1: npt.ArrayLike | pd.DataFrame,
+    probs_2: npt.ArrayLike | pd.DataFrame,
+    *,
+    metric: Metric,
 ) -> tuple[FloatArray, FloatArray]:
     """Return the difference of two models in each row, and 1 if the row counts: float64 (n,).
 

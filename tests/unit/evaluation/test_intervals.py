@@ -1,6 +1,7 @@
 """Tests of intervals and of the bootstrap over groups that they come from."""
 
 import math
+import re
 
 import numpy as np
 import pandas as pd
@@ -270,6 +271,21 @@ def test_interval_takes_number_format():
     """The format specification applies to each of the three numbers."""
     assert f"{Interval(1 / 3, 0.25, 0.5):.2f}" == "0.33 [0.25, 0.50]"
     assert str(Interval(1.0, 0.5, 1.5)) == "1.0000 [0.5000, 1.5000]"
+
+
+@given(st.floats(-5, 5), st.floats(0, 3))
+def test_interval_converts_to_float(value, half):
+    """`float` returns the value, also within NumPy and pandas; HTML has the printed numbers."""
+    interval = Interval(value, value - half, value + half)
+    assert float(interval) == value
+    assert np.array([interval], dtype=float).tolist() == [value]
+    assert pd.Series([interval]).astype(float).tolist() == [value]
+    assert re.sub("<.*?>", "", interval._repr_html_()) == str(interval)
+
+
+def test_unknown_value_is_escaped():
+    """A value that is only known to be below the high end has no markup in HTML."""
+    assert "&lt; 0.05" in Interval(math.nan, 0, 0.05)._repr_html_()
 
 
 @pytest.mark.parametrize("level", [0, 1, 95, -0.1, math.nan])

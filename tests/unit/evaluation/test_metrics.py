@@ -15,6 +15,7 @@ from strategies import scored_rows
 from tiewise.errors import ScoresError
 from tiewise.evaluation.intervals import group_rows
 from tiewise.evaluation.metrics import (
+    COLUMN_NAMES,
     area_components,
     brier_scores,
     check_labels,
@@ -307,6 +308,34 @@ def test_invalid_probabilities_are_refused(probs, message):
     """Nothing is renormalised or clipped silently."""
     with pytest.raises(ScoresError, match=message):
         check_probs(probs, 2)
+
+
+@given(
+    names=st.sampled_from(COLUMN_NAMES), order=st.permutations(range(4)), seed=st.integers(0, 99)
+)
+def test_columns_are_found_by_name(names, order, seed):
+    """Any order of the columns of a table, and further columns, give the same probabilities."""
+    probs = np.random.default_rng(seed).dirichlet(np.ones(3), 5)
+    table = pd.DataFrame(probs, columns=list(names)).assign(group=1)
+    np.testing.assert_array_equal(check_probs(table.iloc[:, order], 5), probs)
+    np.testing.assert_array_equal(check_probs(pd.DataFrame(probs), 5), probs)
+
+
+@pytest.mark.parametrize(
+    ("columns", "message"),
+    [
+        (["prob_a", "prob_b", "prob_ties"], "Rename prob_ties to prob_tie"),
+        (["Prob_A", "prob_b", "prob_tie"], "Rename Prob_A to prob_a"),
+        (["prob_a", "prob_b", "neither"], "prob_tie is missing"),
+        (["p1", "p2", "p3"], "columns of probs are p1, p2, p3; expected prob_a, prob_b, prob_tie"),
+        ([2, 1, 0], "columns of probs are 2, 1, 0"),
+        (["prob_a", "winner_model_b", "tie"], "expected prob_a, prob_b, prob_tie in any order"),
+    ],
+)
+def test_unknown_columns_are_refused(columns, message):
+    """A table without the three columns is not read by position; the message suggests a name."""
+    with pytest.raises(ScoresError, match=message):
+        check_probs(pd.DataFrame([[0.5, 0.25, 0.25]], columns=columns), 1)
 
 
 def test_float32_rounding_is_accepted():

@@ -6,6 +6,7 @@ import math
 import warnings
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -14,6 +15,7 @@ from sklearn import metrics as sklearn_metrics
 
 from strategies import scored_rows
 from tiewise.errors import ScoresError
+from tiewise.evaluation.intervals import Interval
 from tiewise.evaluation.scores import METRICS, compare, evaluate
 
 FEW = 19  # resamples, where the test is not about the interval
@@ -47,6 +49,19 @@ def test_row_order_and_group_names_do_not_matter(rows, random):
     first = evaluate(labels, probs, groups=groups, n_resamples=FEW)
     second = evaluate(labels[order], probs[order], groups=renamed[order], n_resamples=FEW)
     assert first.to_dict() == second.to_dict()
+
+
+@given(scored_rows(), st.permutations(["prob_a", "prob_b", "prob_tie"]))
+def test_column_order_does_not_matter(rows, order):
+    """Tables with their columns in any order give the scores and differences of the arrays."""
+    labels, probs, groups = rows
+    table = pd.DataFrame(probs, columns=["prob_a", "prob_b", "prob_tie"])[order]
+    options = {"groups": groups, "n_resamples": FEW}
+    by_name = evaluate(labels, table, **options)
+    assert by_name.to_dict() == evaluate(labels, probs, **options).to_dict()
+    uniform = np.full_like(probs, 1 / 3)
+    difference = compare(labels, table, uniform, **options)
+    assert difference.to_dict() == compare(labels, probs, uniform, **options).to_dict()
 
 
 @given(scored_rows())
@@ -167,7 +182,12 @@ def test_scores_print_as_text_and_html():
     scores = evaluate([0, 1, 2, 0], [[0.4, 0.3, 0.3]] * 4)
     assert "log loss" in str(scores)
     assert len(str(scores).splitlines()) == 1 + len(METRICS)
-    assert html.escape(str(scores)) in scores._repr_html_()
+    table, shown = scores.to_frame(), scores._repr_html_()
+    assert html.escape(scores.describe()) in shown
+    for name, ends in table.to_dict("index").items():
+        assert Interval(**ends).to_dict() == scores.to_dict()[name]
+        assert html.escape(f"{Interval(**ends):.4f}") in shown
+    assert list(table.index) == list(METRICS)
 
 
 def test_seed_decides_intervals():
