@@ -1,8 +1,9 @@
 """Figures of the report: matplotlib drawings, saved as SVG and adapted to the page.
 
-Text remains text, so that it can be searched. The colours are those of Okabe and Ito (2008), Color
-Universal Design; in the page each is a CSS variable, so that one drawing fits light, dark and
-paper.
+Every ``draw_*`` draws on `axes`, or on new ones if None, and returns them. A figure has one panel,
+narrow enough to be read on a phone: the page arranges several next to each other. Text remains
+text, so that it can be searched. The colours are those of Okabe and Ito (2008), Color Universal
+Design; in the page each is a CSS variable, so that one drawing fits light, dark and paper.
 """
 
 from __future__ import annotations
@@ -24,7 +25,6 @@ from tiewise.report.text import label_text
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 INK, MUTED, LINE, PAPER = "#1b1f24", "#66707b", "#dde2e8", "#ffffff"
 BLUE, VERMILLION, GREEN = "#0072b2", "#d55e00", "#009e73"
@@ -37,12 +37,15 @@ VARIABLES = {
 _SERIES = (BLUE, VERMILLION, GREEN, PURPLE, ORANGE, SKY)
 _MARKERS = ("o", "s", "^", "D", "v", "P")
 _STYLE_PATH = Path(__file__).with_name("templates") / "figures.mplstyle"
-_WIDTH = 7.0  # inches
+_WIDTH = 4.2  # inches: about the width of a phone in portrait
+_REM_PER_INCH = 7.0  # in the page: letters of 13 pixels at most
 _MAX_LABEL = 28  # characters of a name at an axis
+_LOG_LOSS = "log loss (nats per pair; lower is better)"
+_OUTCOME_TITLES = {"A": "A preferred", "B": "B preferred", "tie": "tie"}
 _DASHED: dict[str, Any] = {"color": MUTED, "linewidth": 0.8, "linestyle": (0, (4, 3))}
 
 
-def to_svg(draw: Callable[[], Figure], *, name: str = "figure") -> bytes:
+def to_svg(draw: Callable[[], Axes], *, name: str = "figure") -> bytes:
     """Call a drawing function in the style of the report and return its figure as an SVG file.
 
     Equal figures give equal bytes. The user's own matplotlib settings neither matter nor change.
@@ -57,70 +60,68 @@ def to_svg(draw: Callable[[], Figure], *, name: str = "figure") -> bytes:
         warnings.filterwarnings("ignore", message="Glyph .* missing from")
         mpl.rcParams["svg.hashsalt"] = name  # so that ids differ between the figures of a page
         metadata = dict.fromkeys(("Date", "Creator", "Format", "Type"))
-        draw().savefig(target, format="svg", metadata=metadata)
+        figure: Any = draw().figure  # for its type also a SubFigure, which has no savefig
+        figure.savefig(target, format="svg", metadata=metadata)
     return target.getvalue()
 
 
 def embed_svg(svg: bytes, *, alt: str) -> str:
     """Return the SVG file of a figure as an element of an HTML page, described by `alt`.
 
-    The element has no size, so that CSS scales it, and CSS variables in place of colours.
+    The element has a largest width and no size, so that CSS scales it, and CSS variables in place
+    of colours.
     """
     text = svg.decode()
     start, inner = text[text.index("<svg") :].split(">", 1)
+    width = float(re.search(r' width="([\d.]+)pt"', start)[1]) / 72  # type: ignore[index]
     start = re.sub(r' (?:width|height|version)="[^"]*"', "", start)
     inner = re.sub(r"<metadata>.*?</metadata>", "", inner, flags=re.DOTALL)
     inner = re.sub(r'<g id="[^"]*"', "<g", inner)  # not referenced, and repeated between figures
     for color, variable in VARIABLES.items():
         inner = inner.replace(f": {color}", f": var({variable})")
-    return f'{start} role="img" aria-label="{html.escape(alt)}">{inner}'
+    style = f"max-width:{width * _REM_PER_INCH:.1f}rem"
+    return f'{start} role="img" aria-label="{html.escape(alt)}" style="{style}">{inner}'
 
 
-def draw_log_loss(table: pd.DataFrame) -> Figure:
+def draw_log_loss(table: pd.DataFrame, axes: Axes | None = None) -> Axes:
     """Draw the log loss of the run and of the references: ``name, value, low, high, is_run``."""
-    figure = _new_figure(0.5 + 0.42 * len(table))
-    axes = figure.subplots()
+    axes = axes or _new_axes(0.6 + 0.3 * len(table))
     places = np.arange(len(table))[::-1]
     is_run = table["is_run"].to_numpy(bool)
     for chosen, color, fill, marker in ((is_run, BLUE, BLUE, "o"), (~is_run, MUTED, PAPER, "D")):
         style = {"color": color, "markerfacecolor": fill, "marker": marker}
         _draw_intervals(axes, table[chosen], places[chosen], is_horizontal=True, **style)
-    columns = (table[name] for name in ("name", "value", "low", "high"))
-    labels = [  # an em space: HTML would drop ordinary spaces
-        f"{label_text(name, _MAX_LABEL)}\u2003{Interval(*ends):.3f}"
-        for name, *ends in zip(*columns, strict=True)
-    ]
-    axes.set_yticks(places, labels)
+    axes.set_yticks(places, [label_text(name, _MAX_LABEL) for name in table["name"]])
     axes.set_ylim(-0.6, len(table) - 0.4)
-    axes.set_xlabel("log loss (nats per pair; lower is better)")
+    axes.set_xlabel(_LOG_LOSS)
     axes.grid(axis="x")
-    return figure
+    return axes
 
 
-def draw_reliability(table: pd.DataFrame) -> Figure:
-    """Draw a reliability diagram per outcome from :func:`tiewise.report.tables.reliability`."""
-    figure = _new_figure(2.75)
-    panels = figure.subplots(1, 3, sharex=True, sharey=True)
+def draw_reliability(table: pd.DataFrame, outcome: str, axes: Axes | None = None) -> Axes:
+    """Draw the reliability diagram of A, B or tie from :func:`tiewise.report.tables.reliability`.
+
+    The diagrams of one table have the same limits, so that they can be compared.
+    """
+    axes = axes or _new_axes(2.6, width=2.6)
+    place = list(_OUTCOME_TITLES).index(outcome)
     limit = min(1.0, table[["predicted", "value", "high"]].max().max() * 1.06)
-    titles = {"A": "A preferred", "B": "B preferred", "tie": "tie"}
-    for axes, outcome, color, marker in zip(panels, titles, _SERIES, _MARKERS, strict=False):
-        points = table[table["outcome"] == outcome].sort_values("predicted")
-        axes.plot([0, 1], [0, 1], **_DASHED)
-        _draw_line(axes, points, points["predicted"], color=color, marker=marker)
-        axes.set(xlim=(0, limit), ylim=(0, limit), aspect="equal", xlabel="predicted probability")
-        axes.set_title(titles[outcome])
-        axes.tick_params(labelleft=True, labelbottom=True)
-        axes.grid()
-    panels[0].set_ylabel("share of pairs")
-    return figure
+    points = table[table["outcome"] == outcome].sort_values("predicted")
+    axes.plot([0, 1], [0, 1], **_DASHED)
+    style = {"color": _SERIES[place], "marker": _MARKERS[place]}
+    _draw_line(axes, points, points["predicted"], **style)
+    axes.set(xlim=(0, limit), ylim=(0, limit), aspect="equal")
+    axes.set(xlabel="predicted probability", ylabel="share of pairs")
+    axes.set_title(_OUTCOME_TITLES[outcome])
+    axes.grid()
+    return axes
 
 
-def draw_confusion(table: pd.DataFrame) -> Figure:
+def draw_confusion(table: pd.DataFrame, axes: Axes | None = None) -> Axes:
     """Draw shares of each row and counts of :func:`tiewise.report.tables.confusion`."""
     from matplotlib.patches import Rectangle
 
-    figure = _new_figure(2.3)
-    axes = figure.subplots()
+    axes = axes or _new_axes(2.4, width=3.4)
     counts = table.to_numpy()
     shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
     for row, column in np.ndindex(3, 3):
@@ -138,15 +139,16 @@ def draw_confusion(table: pd.DataFrame) -> Figure:
     axes.set(xlim=(-0.5, 2.5), ylim=(2.5, -0.5), xlabel="most probable", ylabel="label")
     axes.spines[:].set_visible(False)
     axes.tick_params(length=0)
-    return figure
+    return axes
 
 
 def draw_learning(
-    histories: Mapping[int, pd.DataFrame], held_out: Mapping[int, Interval]
-) -> Figure:
+    histories: Mapping[int, pd.DataFrame],
+    held_out: Mapping[int, Interval],
+    axes: Axes | None = None,
+) -> Axes:
     """Draw the training loss of each fold over rows, and the log loss of its held-out rows."""
-    figure = _new_figure(3.0)
-    axes = figure.subplots()
+    axes = axes or _new_axes(2.8)
     most = max(history["rows"].sum() for history in histories.values())
     for position, (fold, history) in enumerate(histories.items()):
         color, marker = _SERIES[position % len(_SERIES)], _MARKERS[position % len(_MARKERS)]
@@ -165,17 +167,16 @@ def draw_learning(
     transform = axes.get_xaxis_transform()  # data horizontally, share of the axes vertically
     axes.text(right, 0.02, "held out", color=MUTED, rotation=90, transform=transform)
     axes.grid(axis="y")
-    _legend_above(axes, n_columns=6)
-    return figure
+    _legend_above(axes)
+    return axes
 
 
-def draw_slices(table: pd.DataFrame, overall: float) -> Figure:
+def draw_slices(table: pd.DataFrame, overall: float, axes: Axes | None = None) -> Axes:
     """Draw the log loss of each slice (``Slices.to_frame``); `overall` is that of all rows."""
     families, headers = pd.factorize(table["family"])
     places = 1 + np.arange(len(table)) + 1.4 * families
     firsts = np.unique(families, return_index=True)[1]
-    figure = _new_figure(0.6 + 0.19 * (places.max() + 1))
-    axes = figure.subplots()
+    axes = axes or _new_axes(0.6 + 0.19 * (places.max() + 1))
     axes.axvline(overall, **_DASHED)
     is_different = table["is_different"].to_numpy(bool)
     for chosen, fill in ((is_different, BLUE), (~is_different, PAPER)):
@@ -187,44 +188,57 @@ def draw_slices(table: pd.DataFrame, overall: float) -> Figure:
     for tick in axes.yaxis.get_major_ticks()[len(places) :]:
         tick.label1.set_fontweight("bold")
         tick.tick1line.set_visible(False)
-    axes.set(ylim=(places.max() + 0.8, -0.8), xlabel="log loss (nats per pair; lower is better)")
+    axes.set(ylim=(places.max() + 0.8, -0.8), xlabel=_LOG_LOSS)
     axes.set_xlim(_slice_limits(table))
     axes.grid(axis="x")
-    return figure
+    return axes
 
 
-def draw_length_gap(table: pd.DataFrame) -> Figure:
-    """Draw votes, predictions and log loss from :func:`tiewise.report.tables.length_gap`."""
-    figure = _new_figure(3.0)
-    lead, loss = figure.subplots(1, 2)
+def draw_length_lead(table: pd.DataFrame, axes: Axes | None = None) -> Axes:
+    """Draw votes and predictions by length from :func:`tiewise.report.tables.length_gap`."""
+    axes = axes or _new_axes(2.7, width=3.3)
+    axes.axhline(0, color=MUTED, linewidth=0.7)
+    _draw_by_length(axes, table, "observed lead", label="votes", color=INK, marker="o")
+    _draw_by_length(axes, table, "predicted lead", label="model", color=BLUE, marker="s")
+    axes.set_ylabel("lead of A (share of A − share of B)")
+    _finish_by_length(axes)
+    return axes
+
+
+def draw_length_loss(table: pd.DataFrame, axes: Axes | None = None) -> Axes:
+    """Draw the log loss by length from :func:`tiewise.report.tables.length_gap`."""
+    axes = axes or _new_axes(2.7, width=3.3)
     prefix = "log loss of "
-    references = [name for name in table["quantity"].unique() if name.startswith(prefix)]
-    lines = [
-        (lead, "observed lead", "votes", INK, "o"),
-        (lead, "predicted lead", "model", BLUE, "s"),
-        *((loss, name, name.removeprefix(prefix), MUTED, "D") for name in references),
-        (loss, "log loss", "model", BLUE, "s"),
-    ]
-    for axes, quantity, label, color, marker in lines:
-        points = table[table["quantity"] == quantity].sort_values("ratio")
-        at = points["ratio"] * (1.02 if label == "model" else 0.98)  # the lines do not overlap
-        _draw_line(axes, points, at, color=color, marker=marker, label=label)
-    lead.axhline(0, color=MUTED, linewidth=0.7)
-    lead.set_ylabel("lead of A (share of A minus share of B)")
-    loss.set_ylabel("log loss (nats per pair)")
-    for axes in (lead, loss):
-        axes.set_xscale("log", base=2)
-        axes.xaxis.set_major_formatter("{x:g}×")
-        axes.set_xlabel("length of A over length of B")
-        _legend_above(axes)
-        axes.grid(axis="y")
-    return figure
+    for name in table["quantity"].unique():
+        if name.startswith(prefix):
+            label = name.removeprefix(prefix)
+            _draw_by_length(axes, table, name, label=label, color=MUTED, marker="D")
+    _draw_by_length(axes, table, "log loss", label="model", color=BLUE, marker="s")
+    axes.set_ylabel("log loss (nats per pair)")
+    _finish_by_length(axes)
+    return axes
 
 
-def _new_figure(height: float) -> Figure:
+def _draw_by_length(axes: Axes, table: pd.DataFrame, quantity: str, **style: Any) -> None:
+    points = table[table["quantity"] == quantity].sort_values("ratio")
+    # The lines of the model and of the others do not overlap.
+    at = points["ratio"] * (1.02 if style["label"] == "model" else 0.98)
+    _draw_line(axes, points, at, **style)
+
+
+def _finish_by_length(axes: Axes) -> None:
+    axes.set_xscale("log", base=2)
+    axes.xaxis.set_major_formatter(lambda x, _: f"{x:g}×" if x >= 1 else f"1/{1 / x:g}×")
+    axes.set_xlabel("length of A over length of B")
+    _legend_above(axes)
+    axes.grid(axis="y")
+
+
+def _new_axes(height: float, *, width: float = _WIDTH) -> Axes:
+    """Return the axes of a new figure, which pyplot does not show by itself; sizes in inches."""
     from matplotlib.figure import Figure
 
-    return Figure(figsize=(_WIDTH, height))
+    return Figure(figsize=(width, height)).subplots()
 
 
 def _draw_intervals(

@@ -55,7 +55,8 @@ def write_report(
     data = gather(run, pairs)
     parts = [build(data) for build in _BUILDERS]
     written = [part for part in parts if isinstance(part, Section)]
-    drawn = {part.name: to_svg(part.draw, name=part.name) for part in written if part.draw}
+    panels = [panel for part in written for panel in part.panels]
+    drawn = {panel.name: to_svg(panel.draw, name=panel.name) for panel in panels}
     config = flatten(run.config.to_dict())
     defaults = flatten(type(run.config)().to_dict())
     content = {
@@ -63,7 +64,7 @@ def write_report(
         "n_rows": len(data.oof),
         "sections": written,
         "omissions": [part for part in parts if isinstance(part, Omission)],
-        "figures": {part.name: _embed(drawn[part.name], part) for part in written if part.draw},
+        "figures": {panel.name: _embed(drawn[panel.name], panel.alt) for panel in panels},
         "config": config,
         "changed": {name for name, value in config.items() if defaults[name] != value},
         "environment": flatten(read_json_object(run.path / "env.json")),
@@ -135,12 +136,11 @@ def _write_files(run: RunFolder, files: dict[str, bytes]) -> Path:
     return path
 
 
-def _embed(svg: bytes, section: Section) -> Any:
-    """Return the figure of a section as an element of the page."""
+def _embed(svg: bytes, alt: str) -> Any:
+    """Return a figure as an element of the page."""
     from markupsafe import Markup
 
-    element = embed_svg(svg, alt=f"{section.title}. {section.text}")
-    return Markup(element)  # noqa: S704 - XML in which ElementTree has escaped every text
+    return Markup(embed_svg(svg, alt=alt))  # noqa: S704 - XML with every text escaped
 
 
 def _find_texts(oof: pd.DataFrame, pairs: pd.DataFrame, run: RunFolder) -> pd.DataFrame:

@@ -24,7 +24,7 @@ from tiewise.report.text import SCORE_NAMES, SHARES, excerpt, label_text, negate
 from tiewise.runs.folder import RunFolder
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+    from matplotlib.axes import Axes
 
 MAX_SLICES = 16  # shown per attribute
 N_CASES = 20
@@ -44,13 +44,22 @@ _MAX_TURNS = 6
 
 
 @dataclass(frozen=True)
+class Panel:
+    """One drawing of a figure."""
+
+    name: str  # of its file
+    draw: Callable[[], Axes]
+    alt: str  # description for those who do not see it
+
+
+@dataclass(frozen=True)
 class Section:
     """One section of the report."""
 
-    name: str  # anchor in the page, and name of the figure's file
+    name: str  # anchor in the page
     title: str
     text: str
-    draw: Callable[[], Figure] | None = None
+    panels: list[Panel] = field(default_factory=list)
     caption: str = ""
     table: pd.DataFrame | None = None  # texts; the first column names the row
     is_table_open: bool = False
@@ -95,7 +104,7 @@ def build_scores(data: ReportData) -> Section:
         "scores",
         "Scores",
         _compare_with_references(data.scores),
-        lambda: figures.draw_log_loss(losses),
+        [Panel("scores", lambda: figures.draw_log_loss(losses), _describe_losses(losses))],
         "Log loss with 95 % intervals by bootstrap over prompt groups. Hollow: references, fitted "
         "on the same folds. Bayes, for simulated data: the true probabilities, the optimum.",
         pd.DataFrame({"score": list(SCORE_NAMES.values()), **columns}),
@@ -112,7 +121,7 @@ def build_calibration(data: ReportData) -> Section:
         "Calibration",
         f"Expected calibration error (ECE, L1) {show(data.scores.scores.ece)}; debiased RMS error "
         f"{show(data.scores.scores.rms_calibration_error)}. {_judge_calibration(data)}",
-        lambda: figures.draw_reliability(table),
+        [_reliability_panel(table, outcome) for outcome in tables.OUTCOMES],
         "Reliability diagrams: pairs in bins of equal size by predicted probability, and the share "
         "of pairs with that outcome, with 95 % intervals. Dashed: perfect calibration.",
         tables.to_texts(table),
@@ -123,11 +132,12 @@ def build_confusion(data: ReportData) -> Section:
     """Count pairs by label and most probable outcome."""
     table = tables.confusion(data.oof)
     recall = np.diag(table) / table.sum(axis=1).clip(lower=1)
+    text = "Recall by class: " + ", ".join(f"{name} {x:.0%}" for name, x in recall.items()) + "."
     return Section(
         "confusion",
         "Confusion matrix",
-        "Recall by class: " + ", ".join(f"{name} {x:.0%}" for name, x in recall.items()) + ".",
-        lambda: figures.draw_confusion(table),
+        text,
+        [Panel("confusion", lambda: figures.draw_confusion(table), f"Confusion matrix. {text}")],
         "Rows: labels; columns: the most probable outcome. Shares add up to 100 % per row.",
         tables.to_texts(table.rename_axis("label").reset_index()),
     )
@@ -155,9 +165,16 @@ def build_length(data: ReportData) -> Section | Omission:
         "length",
         title,
         text,
-        lambda: figures.draw_length_gap(table),
-        "Left: lead of A by relative length. Where votes and model agree, the model weighs length "
-        "as people do. Right: log loss by relative length, of the model and of length only.",
+        [
+            Panel("length-lead", lambda: figures.draw_length_lead(table), f"Lead of A. {text}"),
+            Panel(
+                "length-loss",
+                lambda: figures.draw_length_loss(table),
+                "Log loss of the model and of length only, by the relative length of A and B.",
+            ),
+        ],
+        "First: lead of A by relative length. Where votes and model agree, the model weighs length "
+        "as people do. Second: log loss by relative length, of the model and of length only.",
         tables.to_texts(table),
     )
 
@@ -203,12 +220,13 @@ def build_slices(data: ReportData) -> Section | Omission:
         "p (Holm)": ["" if np.isnan(row.p_holm) else f"{row.p_holm:.3f}" for row in chosen],
         "accuracy": [show(row.accuracy, "accuracy") for row in chosen],
     }
-    overall = data.scores.scores.log_loss.value
+    overall, text = data.scores.scores.log_loss.value, _name_different(slices)
+    alt = f"Log loss by slice. {text}"
     return Section(
         "slices",
         "Slices",
-        _name_different(slices),
-        lambda: figures.draw_slices(table, overall),
+        text,
+        [Panel("slices", lambda: figures.draw_slices(table, overall), alt)],
         "Log loss of each slice with its 95 % interval and number of pairs; dashed: all pairs. "
         "Filled: differs from all other pairs after Holm's correction. Intervals from fewer than "
         f"{FEW_GROUPS} prompt groups are rough and may leave the figure.",
@@ -242,7 +260,13 @@ def build_training(data: ReportData) -> Section | Omission:
         title,
         f"{len(held_out)} of {run.config.data.n_splits} folds are finished. Their held-out log "
         f"loss is between {min(losses):.3f} and {max(losses):.3f}.",
-        lambda: figures.draw_learning(histories, held_out),
+        [
+            Panel(
+                "training",
+                lambda: figures.draw_learning(histories, held_out),
+                "Training loss by the number of training rows, and held-out log loss, by fold.",
+            )
+        ],
         "Lines: training loss, per step (faint) and smoothed. Markers on the right: log loss of "
         "the held-out rows with 95 % intervals.",
         pd.DataFrame(shown),
@@ -277,6 +301,24 @@ def show_turns(turns: list[str | None]) -> list[str | None]:
     texts = [None if turn is None else excerpt(turn, limit) for turn in shown]
     n_more = len(turns) - len(shown)
     return [*texts, f"[… {n_more:,} more turns left out …]"] if n_more else texts
+
+
+def _describe_losses(losses: pd.DataFrame) -> str:
+    shown = (
+        f"{name} {value:.3f}" for name, value in zip(losses["name"], losses["value"], strict=True)
+    )
+    return f"Log loss: {', '.join(shown)}."
+
+
+def _reliability_panel(table: pd.DataFrame, outcome: str) -> Panel:
+    points = table[table["outcome"] == outcome]
+    gap = (points["value"] - points["predicted"]).abs().max()
+    return Panel(
+        f"calibration-{outcome.lower()}",
+        lambda: figures.draw_reliability(table, outcome),
+        f"Reliability diagram of {outcome}: the share of pairs with this outcome differs from the "
+        f"predicted probability by at most {gap:.3f} in {len(points)} bins.",
+    )
 
 
 def _tile(metric: str, interval: Interval) -> tuple[str, str, str]:

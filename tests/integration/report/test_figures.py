@@ -7,6 +7,7 @@ import matplotlib as mpl
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.figure import Figure
 
 from run_folders import simulated_tables
 from tiewise.evaluation.intervals import Interval
@@ -43,8 +44,12 @@ def draw(label="label"):
     return figures.draw_log_loss(log_losses([label, "uniform"]))
 
 
-def tick_labels(figure):
-    return [label.get_text() for label in figure.axes[0].get_yticklabels()]
+def tick_labels(axes):
+    return [label.get_text() for label in axes.get_yticklabels()]
+
+
+def legend(axes):
+    return [text.get_text() for text in axes.get_legend().get_texts()]
 
 
 def test_colours_become_css_variables():
@@ -110,26 +115,32 @@ def test_name_is_drawn_as_it_is(name):
     assert any(name[:20] in (element.text or "") for element in root.iter())
 
 
-def test_log_loss_has_values_and_intervals():
-    """Each value is written next to its name."""
-    figure = figures.draw_log_loss(log_losses(["this run", "uniform"]))
-    assert [text.split("\u2003") for text in tick_labels(figure)] == [
-        ["this run", "0.900 [0.800, 1.000]"],
-        ["uniform", "0.900 [0.800, 1.000]"],
-    ]
+def test_given_axes_are_used():
+    """A drawing can be a part of the user's own figure."""
+    axes = Figure().subplots()
+    assert figures.draw_log_loss(log_losses(["this run", "uniform"]), axes) is axes
+    assert tick_labels(axes) == ["this run", "uniform"]
 
 
-def test_each_outcome_has_a_panel():
-    """The reliability diagrams are those of A, B and tie."""
-    figure = figures.draw_reliability(tables.reliability(simulated_tables(100)[2]))
-    titles = [axes.get_title(loc="left") or axes.get_title() for axes in figure.axes]
+def test_reliability_diagrams_are_comparable():
+    """The diagrams of A, B and tie have titles and the same limits."""
+    table = tables.reliability(simulated_tables(100)[2])
+    drawn = [figures.draw_reliability(table, outcome) for outcome in tables.OUTCOMES]
+    titles = [axes.get_title() or axes.get_title(loc="left") for axes in drawn]
     assert titles == ["A preferred", "B preferred", "tie"]
+    assert len({axes.get_xlim() + axes.get_ylim() for axes in drawn}) == 1
+
+
+def test_element_has_a_largest_width():
+    """On a wide screen the letters of a figure are not larger than those of the text."""
+    root = ElementTree.fromstring(embed_svg(to_svg(draw), alt=""))
+    assert root.attrib["style"] == "max-width:29.4rem"
 
 
 def test_absent_class_has_an_empty_row():
     """A class without rows has shares of 0 %."""
     table = pd.DataFrame([[3, 1, 0], [2, 5, 0], [0, 0, 0]], index=list("ABt"), columns=list("ABt"))
-    shown = [text.get_text() for text in figures.draw_confusion(table).axes[0].texts]
+    shown = [text.get_text() for text in figures.draw_confusion(table).texts]
     assert shown[0] == "75%\n3"
     assert shown[6:] == ["0%\n0"] * 3
 
@@ -137,21 +148,20 @@ def test_absent_class_has_an_empty_row():
 def test_each_fold_has_a_line():
     """A finished fold also has a marker for its held-out log loss."""
     history = pd.DataFrame({"rows": [10, 10, 10], "loss": [1.0, 0.9, 0.8]})
-    figure = figures.draw_learning({0: history, 3: history}, {0: Interval(0.9, 0.8, 1.0)})
-    labels = [text.get_text() for text in figure.axes[0].get_legend().get_texts()]
-    assert labels == ["fold 0", "fold 3"]
-    assert len(figure.axes[0].containers) == 1
+    axes = figures.draw_learning({0: history, 3: history}, {0: Interval(0.9, 0.8, 1.0)})
+    assert legend(axes) == ["fold 0", "fold 3"]
+    assert len(axes.containers) == 1
 
 
 def test_slices_are_below_their_attribute():
     """Names and counts are in the order of the table, with a header per attribute."""
-    figure = figures.draw_slices(slices(), 0.7)
-    places = dict(zip(tick_labels(figure), figure.axes[0].get_yticks(), strict=True))
+    axes = figures.draw_slices(slices(), 0.7)
+    places = dict(zip(tick_labels(axes), axes.get_yticks(), strict=True))
     assert sorted(places, key=places.get) == [
         *("turns", "slice 0 (100)", "slice 1 (100)"),
         *("language", "slice 2 (100)", "slice 3 (100)"),
     ]
-    assert figure.axes[0].yaxis_inverted()
+    assert axes.yaxis_inverted()
 
 
 def test_value_without_interval_is_drawn():
@@ -164,7 +174,7 @@ def test_wide_interval_does_not_set_limits():
     """The value of a tiny slice is in the figure; the ends of its interval need not be."""
     table = slices()
     table.loc[0, ["n_groups", "low", "high"]] = [3, -50.0, 50.0]
-    least, most = figures.draw_slices(table, 0.7).axes[0].get_xlim()
+    least, most = figures.draw_slices(table, 0.7).get_xlim()
     assert least < table["value"].min()
     assert most < 2
 
@@ -173,9 +183,9 @@ def test_length_panels_have_legends():
     """Both panels name their lines, and the second its unit."""
     _, folds, oof = simulated_tables(300)
     uniform = {"length only": np.full((len(oof), 3), 1 / 3)}
-    lead, loss = figures.draw_length_gap(tables.length_gap(oof, folds, uniform)).axes
-    named = [[text.get_text() for text in axes.get_legend().get_texts()] for axes in (lead, loss)]
-    assert named == [["votes", "model"], ["length only", "model"]]
+    table = tables.length_gap(oof, folds, uniform)
+    lead, loss = figures.draw_length_lead(table), figures.draw_length_loss(table)
+    assert [legend(lead), legend(loss)] == [["votes", "model"], ["length only", "model"]]
     assert "nats" in loss.get_ylabel()
 
 
@@ -183,4 +193,5 @@ def test_equal_lengths_can_be_drawn():
     """All pairs are in one bin."""
     _, folds, oof = simulated_tables(100)
     table = tables.length_gap(oof, folds.assign(n_chars_a=5, n_chars_b=5))
-    assert to_svg(lambda: figures.draw_length_gap(table))
+    assert to_svg(lambda: figures.draw_length_lead(table))
+    assert to_svg(lambda: figures.draw_length_loss(table))
