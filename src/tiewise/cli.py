@@ -1,16 +1,14 @@
 """The command line: parse flags, call the package, print the result.
 
 Results go to standard output, messages and progress to standard error. With ``--json`` standard
-output holds one JSON object and nothing else. Exit status: 0 done; 2 an error that the caller can
-correct; 130 or 143 interrupted, continue with ``--resume``; 1 a bug in tiewise, with its traceback.
+output holds one JSON object and nothing else. :mod:`tiewise.console` lists the exit statuses.
 """
 
 from __future__ import annotations
 
 import json as json_module
-import logging
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -19,17 +17,11 @@ import tyro
 from tiewise import __version__, api, flags
 from tiewise.config import load_preset
 from tiewise.console import run_command, show
-from tiewise.errors import ConfigError, PairsError
-from tiewise.files import refuse_existing
+from tiewise.errors import ConfigError
+from tiewise.files import read_text, refuse_existing
 from tiewise.runs.folder import default_artifacts
 
-Command = Callable[..., None]
 DEFAULT_PRESET = "quickstart"
-_LEVELS = {
-    "--quiet": logging.WARNING, "-q": logging.WARNING, "--verbose": logging.DEBUG,
-    "-v": logging.DEBUG,
-}  # fmt: skip
-"""Flags of every command, and the lowest level of the messages that are shown."""
 _DESCRIPTION = """Predict which of two chatbot responses a person prefers: P(A), P(B), P(tie).
 
 A first run:
@@ -45,14 +37,13 @@ Every command takes --help (fit also --help-all), --quiet or -q (warnings and er
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit status."""
     words = list(sys.argv[1:] if arguments is None else arguments)
-    levels = {_LEVELS[word] for word in words if word in _LEVELS}
-    words = [word for word in words if word not in _LEVELS]
+    words, level = flags.take_level(words)
     if words == ["--version"]:
         return run_command(lambda: show(f"tiewise {__version__}"))
-    return run_command(lambda: _parse_and_run(words), level=min(levels, default=logging.INFO))
+    return run_command(lambda: _parse_and_run(words), level=level)
 
 
-def make_fit(preset_name: str, *, is_short: bool = False) -> Command:
+def make_fit(preset_name: str, *, is_short: bool = False) -> flags.Command:
     """Return the command ``fit``, its flags with the defaults of a preset.
 
     `is_short` leaves the rare flags out, for a help that fits one screen.
@@ -185,7 +176,7 @@ def rank(
         responses: Files of two or more responses.
         run: Name or folder of a run; by default the small model shipped with the package.
     """
-    texts = [_read_text(path) for path in (prompt, *responses)]
+    texts = [read_text(path) for path in (prompt, *responses)]
     ranking = api.rank(texts[0], texts[1:], run=run, device=device, artifacts=artifacts)
     _show_result(ranking, is_json=json)
 
@@ -486,6 +477,29 @@ def demo(
     serve(None if run is None else api.open_run(run, artifacts).path, port=port, announce=show)
 
 
+def runs(
+    action: flags.RunsAction = "list",
+    names: flags.RunNamesOrNone = (),
+    *,
+    artifacts: flags.Artifacts = None,
+    json: flags.Json = False,
+) -> None:
+    """List the runs, describe one (show), or remove some (rm).
+
+    For example:
+      tiewise runs
+      tiewise runs show first
+      tiewise runs rm first second
+
+    Args:
+        action: What to do.
+        names: Names of runs: one to show, one or more to remove.
+    """
+    from tiewise.runs.listing import act_on_runs
+
+    _show_result(act_on_runs(action, names, artifacts or default_artifacts()), is_json=json)
+
+
 def doctor(*, artifacts: flags.Artifacts = None, json: flags.Json = False) -> None:
     """Describe this machine and list the presets, with the estimated speed of each here.
 
@@ -498,9 +512,9 @@ def doctor(*, artifacts: flags.Artifacts = None, json: flags.Json = False) -> No
     _show_result(examine(artifacts or default_artifacts()), is_json=json)
 
 
-COMMANDS: tuple[Command, ...] = (
+COMMANDS: tuple[flags.Command, ...] = (
     predict, rank, evaluate, compare, leaderboard, report, blend, audit, simulate, convert, export,
-    push, demo, doctor,
+    push, demo, runs, doctor,
 )  # fmt: skip
 
 
@@ -524,10 +538,3 @@ def _show_result(result: Any, *, is_json: bool, path: Path | None = None) -> Non
 
 def _print_json(value: Any) -> None:
     show(json_module.dumps(value, allow_nan=False))
-
-
-def _read_text(path: Path) -> str:
-    try:
-        return path.read_text("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise PairsError(f"{path}: not UTF-8: {error}. Convert the file.") from error

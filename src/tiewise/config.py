@@ -10,14 +10,13 @@ from __future__ import annotations
 import dataclasses
 import tomllib
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
-from tiewise.errors import ConfigError
+from tiewise.errors import ConfigError, did_you_mean
 from tiewise.files import digest_json
 
 PRESETS = ("quickstart", "smollm2-135m", "gemma2-9b", "notebook", "tiny", "baseline")
@@ -205,9 +204,8 @@ def load_preset(name: str) -> RunConfig:
     elif name.endswith(".toml") and Path(name).is_file():
         content = Path(name).read_bytes()
     else:
-        hint = "".join(f" Did you mean {close}?" for close in get_close_matches(name, PRESETS, n=1))
         expected = f"expected one of {', '.join(PRESETS)}, or a TOML file"
-        raise ConfigError(f"--preset is {name!r}; {expected}.{hint}")
+        raise ConfigError(f"--preset is {name!r}; {expected}.{did_you_mean(name, PRESETS)}")
     try:
         values = tomllib.loads(content.decode("utf-8"))
     except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
@@ -259,7 +257,8 @@ def override(config: RunConfig, **fields: Any) -> RunConfig:
     for name, value in fields.items():
         section = next((section for section in values.values() if name in section), None)
         if section is None:
-            raise ConfigError(f"{name} is not a field of the configuration.")
+            hint = did_you_mean(name, [known for part in values.values() for known in part])
+            raise ConfigError(f"{name} is not a field of the configuration.{hint}")
         is_list = isinstance(section[name], tuple) and isinstance(value, str)
         section[name] = (value,) if is_list else value
     return config_from_dict(values)
@@ -281,6 +280,34 @@ def defining_fields(config: RunConfig) -> dict[str, Any]:
     return {
         section: {k: v for k, v in fields.items() if k not in OPERATIONAL.get(section, ())}
         for section, fields in config.to_dict().items()
+    }
+
+
+def closest_preset(config: RunConfig) -> tuple[str, list[str]]:
+    """Return the preset that a configuration differs least from, and the fields that differ.
+
+    Presets with the same backbone come first. A blend is called so.
+
+    Examples
+    --------
+    >>> closest_preset(override(load_preset("quickstart"), n_epochs=3))
+    ('quickstart', ['n_epochs'])
+    """
+    if config.model.backbone == BLEND:
+        return BLEND, []
+    own = _flatten(config)
+    changed = {
+        name: [field for field, value in _flatten(load_preset(name)).items() if own[field] != value]
+        for name in PRESETS
+    }
+    best = min(PRESETS, key=lambda name: ("backbone" in changed[name], len(changed[name])))
+    return best, changed[best]
+
+
+def _flatten(config: RunConfig) -> dict[str, Any]:
+    """Return the fields that decide the result, without sections."""
+    return {
+        name: value for part in defining_fields(config).values() for name, value in part.items()
     }
 
 
@@ -335,9 +362,16 @@ def _describe(error: ValidationError) -> str:
     first = error.errors()[0]
     place = [str(part) for part in first["loc"]]
     if first["type"] == "unexpected_keyword_argument":
-        return f"{'.'.join(place)} is not a field of the configuration."
+        return f"{'.'.join(place)} is not a field of the configuration.{_suggest_key(place)}"
     expected = first["msg"].removeprefix("Input should be ")
     if expected.startswith(("greater", "less")):
         expected = f"a number {expected}"
     name = f"--{place[1].replace('_', '-')}" if len(place) > 1 else ".".join(place)
     return f"{name} is {first['input']!r}; expected {expected}."
+
+
+def _suggest_key(place: list[str]) -> str:
+    """Suggest a section, or a field with its section, that is spelled like a key."""
+    sections = RunConfig().to_dict()
+    fields = [f"{section}.{name}" for section, part in sections.items() for name in part]
+    return did_you_mean(".".join(place), [*sections, *fields])

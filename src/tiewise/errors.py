@@ -1,5 +1,8 @@
 """Errors of the package: a message says what is wrong, what was expected and how to correct it."""
 
+from collections.abc import Iterable
+from difflib import get_close_matches
+
 
 class TiewiseError(ValueError):
     """Base of all errors that a caller can correct.
@@ -81,6 +84,19 @@ class DeviceError(TiewiseError):
 
     The message names the extra to install, such as ``pip install 'tiewise[train]'``.
     """
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """Return a sentence that suggests the most similar of some names, with a space before it.
+
+    It is empty if none is similar. Upper and lower case are the same.
+
+    >>> did_you_mean("frist", ["first", "second"]), did_you_mean("x", ["first"])
+    (' Did you mean first?', '')
+    """
+    names = {name.casefold(): name for name in known}
+    found = get_close_matches(word.casefold(), names, n=1)
+    return f" Did you mean {names[found[0]]}?" if found else ""
 
 
 def missing_extra(what: str, error: ModuleNotFoundError, extra: str = "train") -> DeviceError:

@@ -37,8 +37,7 @@ def atomic_path(path: Path | str) -> Iterator[Path]:
     if not path.name:
         raise FilesError(f"output path is {path}, a folder; expected a file.")
     path.parent.mkdir(parents=True, exist_ok=True)
-    name = f"{_TEMPORARY}{os.getpid()}-{uuid.uuid4().hex[:8]}{path.suffix}"
-    temporary = path.with_name(name)
+    temporary = temporary_path(path)
     try:
         yield temporary
         if temporary.is_dir():
@@ -51,6 +50,11 @@ def atomic_path(path: Path | str) -> Iterator[Path]:
             _flush(path.parent)
     finally:
         remove(temporary)
+
+
+def temporary_path(path: Path) -> Path:
+    """Return an unused path in the folder of `path` with the same suffix."""
+    return path.with_name(f"{_TEMPORARY}{os.getpid()}-{uuid.uuid4().hex[:8]}{path.suffix}")
 
 
 @contextlib.contextmanager
@@ -92,6 +96,14 @@ def read_json(path: Path | str) -> Any:
         return json.loads(Path(path).read_bytes())
     except RecursionError as error:
         raise ValueError("JSON is nested too deeply") from error
+
+
+def read_text(path: Path | str) -> str:
+    """Read a text file; FilesError when it is not UTF-8."""
+    try:
+        return Path(path).read_text("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise FilesError(f"{path}: not UTF-8: {error}. Convert the file.") from error
 
 
 def write_parquet(path: Path | str, table: pd.DataFrame) -> None:

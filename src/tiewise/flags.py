@@ -11,20 +11,25 @@ import dataclasses
 import functools
 import inspect
 import io
+import logging
 import types
 from collections.abc import Callable, Mapping, Sequence
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import tyro
 
 from tiewise.config import RunConfig, config_from_dict
-from tiewise.errors import ConfigError
+from tiewise.errors import ConfigError, did_you_mean
 
 Command = Callable[..., None]
 _SWAP = {"--swap": ["--swap", "True"], "--no-swap": ["--swap", "False"]}
 """Spellings of a flag of predict with three values: yes, no, as the run was configured."""
+_LEVELS = {
+    "--quiet": logging.WARNING, "-q": logging.WARNING, "--verbose": logging.DEBUG,
+    "-v": logging.DEBUG,
+}  # fmt: skip
+"""Flags of every command, and the lowest level of the messages that are shown."""
 _FRAME = "│╰─╯ "
 
 
@@ -77,6 +82,8 @@ Run = Annotated[str | None, _arg(metavar="RUN")]
 RequiredRun = Annotated[str, _arg(metavar="RUN")]
 RunName = Annotated[str, tyro.conf.Positional, _arg(metavar="RUN")]
 RunNames = Annotated[tuple[str, ...], tyro.conf.Positional, _arg(metavar="RUN [RUN ...]")]
+RunsAction = Annotated[Literal["list", "show", "rm"], tyro.conf.Positional]
+RunNamesOrNone = Annotated[tuple[str, ...], tyro.conf.Positional, _arg(metavar="[RUN ...]")]
 AnyRunName = Annotated[
     str | None, tyro.conf.Positional, _arg(metavar="[RUN]", help="Name or folder of a run.")
 ]
@@ -142,6 +149,12 @@ def expand_words(words: Sequence[str]) -> list[str]:
     return words
 
 
+def take_level(words: Sequence[str]) -> tuple[list[str], int]:
+    """Remove the flags that set how much is said; return the other words and the lowest level."""
+    levels = [_LEVELS[word] for word in words if word in _LEVELS]
+    return [word for word in words if word not in _LEVELS], min(levels, default=logging.INFO)
+
+
 def find_preset(words: Sequence[str]) -> str | None:
     """Find the preset before the other flags are parsed, since it sets their defaults."""
     preset = None
@@ -183,7 +196,7 @@ def parse_words(
 
 def _check_command(words: Sequence[str], names: Sequence[str]) -> None:
     if words and not words[0].startswith("-") and words[0] not in names:
-        hint = "".join(f" Did you mean {name}?" for name in get_close_matches(words[0], names, n=1))
+        hint = did_you_mean(words[0], names)
         raise ConfigError(f"{words[0]} is not a command.{hint}\nCommands: {', '.join(names)}")
 
 

@@ -184,26 +184,27 @@ def skip_with_cuda(line):
 
 @pytest.mark.parametrize("flags", REFUSED_FITS)
 def test_impossible_fit_is_refused(here, capsys, flags):
-    """Exit status 2 and a message about the error; no traceback, and no adapter is written."""
+    """Exit status 2 and a message about the error; no traceback, and no run folder is left."""
     skip_with_cuda(flags)
-    before = sorted(path for path in here.rglob("adapter/*"))
+    runs_dir = here / "artifacts" / "runs"
+    before = sorted(runs_dir.iterdir())
     assert run(*FIT, "--run", "new", *flags.split()) == 2
     captured = capsys.readouterr()
     assert REFUSED_FITS[flags] in captured.err + captured.out
     assert "Traceback" not in captured.err
-    assert sorted(path for path in here.rglob("adapter/*")) == before
+    assert sorted(runs_dir.iterdir()) == before
 
 
 REFUSED = {
     "nonsense": "nonsense",
     "evaluate": "Give a run",
-    "evaluate nowhere": "Existing runs: base",
+    "evaluate nowhere": "`tiewise runs` lists them",
     "evaluate train.csv": "There is no run train.csv",
     "evaluate base --data train.csv": "leave it out",
     "evaluate --by-slice": "Give a run",
     "evaluate base --by-slice --predictions train.csv": "Give a run",
     "evaluate base --by-slice --data one_class.csv": "not the data that base",
-    "evaluate nowhere --calibrate": "Existing runs: base",
+    "evaluate nowhere --calibrate": "`tiewise runs` lists them",
     "evaluate base --calibrate --by-slice": "exclude one another",
     "predict --run base --data test.csv --out new.csv --out-of-fold --swap": "leave out",
     "leaderboard --data train.csv": "Give a run",
@@ -217,7 +218,7 @@ REFUSED = {
     "compare base base --data nowhere.csv": "leave it out",
     "evaluate base --calibrate --data train.csv": "leave it out",
     "compare base base base": "name each run once",
-    "compare base nowhere": "Existing runs: base",
+    "compare base nowhere": "`tiewise runs` lists them",
     "audit": "no file to read",
     "audit nowhere.csv": "there is no such file",
     "audit folder.csv": "folder.csv holds no file",
@@ -241,7 +242,7 @@ REFUSED = {
     "predict --run base --data noise.csv --out new.csv": "no known format",
     "predict --run base --data test.csv --out train.csv": "--overwrite",
     "predict --run base --data test.csv --out new.xyz": ".xyz",
-    "predict --run nowhere --data test.csv --out new.csv": "Existing runs: base",
+    "predict --run nowhere --data test.csv --out new.csv": "`tiewise runs` lists them",
     "predict --data test.csv": "--out",
     "predict --run base --data test.csv --out new.csv --swap --no-swap": "exclude each other",
     "predict --run base --data test.csv --out new.csv --chunk-rows 0": "--chunk-rows is 0",
@@ -251,8 +252,12 @@ REFUSED = {
     "predict --run moved --data test.csv --out new.csv": "was fitted on",
     "rank --prompt train.csv --responses train.csv": "at least two responses",
     "rank --prompt noise.csv --responses train.csv train.csv": "not UTF-8",
-    "report nowhere": "Existing runs: base",
-    "export nowhere --out new.csv": "Existing runs: base",
+    "runs show nowhere": "`tiewise runs` lists them",
+    "runs rm base nowhere": "`tiewise runs` lists them",
+    "runs rm folder.csv": "There is no run folder.csv",
+    "runs base": "invalid choice",
+    "report nowhere": "`tiewise runs` lists them",
+    "export nowhere --out new.csv": "`tiewise runs` lists them",
     "export base": "--out",
     "export base --out train.csv": "--overwrite",
     "export base --out new.csv --fold 3": "fold 3 is not finished (finished: 0)",

@@ -82,8 +82,13 @@ class TestChecks:
     @pytest.mark.parametrize(
         ("values", "message"),
         [
-            ({"train": {"batch_sise": 4}}, "train.batch_sise is not a field"),
-            ({"trein": {}}, "trein is not a field"),
+            (
+                {"train": {"batch_sise": 4}},
+                "train.batch_sise is not a field of .* Did you mean train.batch_size",
+            ),
+            ({"n_epochs": 2}, "Did you mean train.n_epochs"),
+            ({"model": {"max_lenght": 4}}, "Did you mean template.max_length"),
+            ({"trein": {}}, "trein is not a field of .* Did you mean train"),
             ({"train": 3}, "train is 3; expected a dictionary"),
             ({"train": {"batch_size": "many"}}, "--batch-size is 'many'; expected a valid integer"),
             ({"train": {"batch_size": 0}}, "--batch-size is 0; expected a number greater than or"),
@@ -135,7 +140,7 @@ class TestChecks:
 
     def test_override_of_unknown_field(self):
         """Overriding names a field that no section has."""
-        with pytest.raises(ConfigError, match="n_epoch is not a field"):
+        with pytest.raises(ConfigError, match="Did you mean n_epochs"):
             override(load_preset("tiny"), n_epoch=3)
 
 

@@ -13,7 +13,6 @@ bit for bit.
 from __future__ import annotations
 
 import contextlib
-import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -33,7 +32,7 @@ from tiewise.evaluation.paired import PairedDifferences
 from tiewise.evaluation.references import RunScores
 from tiewise.files import digest_json, read_json, write_json
 from tiewise.judges.labelled_predictions import compare_runs
-from tiewise.runs.fold_lock import begin_fold, check_fingerprint
+from tiewise.runs.fold_lock import begin_fold, check_fingerprint, remove_run
 from tiewise.runs.folder import RunFolder, name_run, open_run
 from tiewise.runs.references import score_finished_folds
 from tiewise.runs.tables import (
@@ -310,5 +309,6 @@ def _fit(rows: pd.DataFrame, log_probs: Any, is_fitted: Any) -> Any:
 def _remove_blend(name: str, artifacts_dir: Path) -> None:
     path = artifacts_dir / "runs" / name
     with contextlib.suppress(RunError):
-        if open_run(path, artifacts_dir).config.model.backbone == BLEND:
-            shutil.rmtree(path)
+        found = open_run(path, artifacts_dir)
+        if found.config.model.backbone == BLEND:
+            remove_run(found)

@@ -1,4 +1,4 @@
-"""Lock a fold to one process, and check that a resumed fit has the same configuration and data.
+"""Lock folds to one process, check that a resumed fit has the same inputs, and remove runs.
 
 A fold's fingerprint, written before the first step, states every input by its SHA-256 or value. Of
 the processes of a distributed fit, only rank 0 locks, checks and writes.
@@ -18,7 +18,7 @@ import pandas as pd
 
 from tiewise.config import first_difference
 from tiewise.errors import RunError
-from tiewise.files import file_lock, remove, write_json
+from tiewise.files import file_lock, remove, temporary_path, write_json
 from tiewise.runs.environment import is_first_process
 from tiewise.runs.folder import FoldFolder, RunFolder, claim_run, read_object
 from tiewise.runs.tables import save_scored
@@ -45,15 +45,24 @@ def begin_fold(run: RunFolder, fold: int, save: Callable[[RunFolder], None]) -> 
     """Lock a fold inside the block, after the run got its configuration and, by `save`, its rows.
 
     Other processes start no fold meanwhile: of two that start one new run with different
-    configurations, the second is refused.
+    configurations, the second is refused. A new run is removed again if the block fails before the
+    first checkpoint.
     """
-    with contextlib.ExitStack() as stack:
-        if is_first_process():
+    if not is_first_process():
+        yield
+        return
+    is_new = not run.config_path.is_file()
+    try:
+        with contextlib.ExitStack() as stack:
             with file_lock(run.lock_path, wait=True):
                 claim_run(run)
                 stack.enter_context(lock_fold(run.fold(fold)))
                 save(run)
-        yield
+            yield
+    except BaseException:
+        if is_new:
+            _discard_run(run)
+        raise
 
 
 @contextlib.contextmanager
@@ -67,18 +76,22 @@ def lock_fold(fold: FoldFolder) -> Iterator[None]:
         yield
         return
     with contextlib.ExitStack() as stack:
-        try:
-            stack.enter_context(file_lock(fold.lock_path))
-        except BlockingIOError as error:
-            raise RunError(
-                f"{fold.path} is being fitted now, {error.strerror}. Wait until it ends, or choose "
-                "another --run name."
-            ) from error
+        _enter_lock(stack, fold, "Wait until it ends, or choose another --run name.")
         try:
             yield
         except BaseException:
             release_fold(fold)
             raise
+
+
+def remove_run(run: RunFolder) -> None:
+    """Remove the folder of a run; RunError while a process fits one of its folds.
+
+    Links in the folder are removed, not followed. If the process is interrupted, the run can be
+    removed again.
+    """
+    with _lock_run(run):
+        _remove_locked(run)
 
 
 def clear_fold(run: RunFolder, fold: int) -> None:
@@ -130,3 +143,44 @@ def release_fold(fold: FoldFolder) -> None:
     if not fold.is_finished and not any(fold.checkpoints_dir.glob("*")):
         fold.fingerprint_path.unlink(missing_ok=True)
         fold.history_path.unlink(missing_ok=True)
+
+
+def _enter_lock(stack: contextlib.ExitStack, fold: FoldFolder, hint: str) -> None:
+    """Lock a fold until the stack ends; RunError while another process has the lock."""
+    try:
+        stack.enter_context(file_lock(fold.lock_path))
+    except BlockingIOError as error:
+        raise RunError(f"{fold.path} is being fitted now, {error.strerror}. {hint}") from error
+
+
+@contextlib.contextmanager
+def _lock_run(run: RunFolder) -> Iterator[None]:
+    """Lock a run and all its folds inside the block; no process can start another fold."""
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(file_lock(run.lock_path, wait=True))
+        for path in sorted(run.path.glob("fold*/.lock")):
+            _enter_lock(stack, FoldFolder(path.parent), "Wait until it ends, or stop it.")
+        yield
+
+
+def _discard_run(run: RunFolder) -> None:
+    """Remove a run that nothing can be continued from, unless another process fits it."""
+    with contextlib.suppress(RunError, OSError), _lock_run(run):
+        if not run.is_started:
+            _remove_locked(run)
+
+
+def _remove_locked(run: RunFolder) -> None:
+    """Remove the folder of a run whose locks this process has."""
+    kept = {run.config_path, run.lock_path}  # to the end: with these it is a run
+    for path in run.path.iterdir():
+        if path.is_dir() and not path.is_symlink():
+            lock_path = FoldFolder(path).lock_path
+            for inner in path.iterdir():
+                if inner != lock_path:
+                    remove(inner)
+        elif path not in kept:
+            remove(path)
+    emptied = temporary_path(run.path)
+    run.path.rename(emptied)  # in one step: another process that starts such a run makes a new one
+    remove(emptied)

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from tiewise.config import RunConfig, config_from_dict, defining_fields, first_difference
-from tiewise.errors import RunError
+from tiewise.errors import RunError, did_you_mean
 from tiewise.files import file_lock, is_locked, read_json, write_json
 from tiewise.runs.environment import describe_environment, is_first_process, read_launch
 
@@ -105,6 +105,11 @@ class RunFolder(ScoredFolder):
     def is_written_here(self) -> bool:
         """Whether this process writes the folder: the first of a launch does."""
         return is_first_process()
+
+    @property
+    def config_path(self) -> Path:
+        """The configuration; a folder without it is no run."""
+        return self.path / "config.json"
 
     @property
     def folds_path(self) -> Path:
@@ -208,14 +213,13 @@ def claim_run(run: RunFolder) -> None:
     A run that is not started loses its tables, so it can get other rows too. The caller has the
     lock of the run and is the first process of a launch.
     """
-    config_path = run.path / "config.json"
-    if config_path.is_file() and (run.is_started or run.is_in_use):
+    if run.config_path.is_file() and (run.is_started or run.is_in_use):
         _check_same_config(open_run(run.path, Path()), run.config)
     else:
         for path in (run.data_path, run.folds_path, run.rows_path):  # of a start that failed
             path.unlink(missing_ok=True)
         write_json(run.path / "env.json", describe_environment())
-        write_json(config_path, run.config.to_dict())
+        write_json(run.config_path, run.config.to_dict())
 
 
 def open_run(name_or_path: str | Path, artifacts_dir: Path) -> RunFolder:
@@ -230,9 +234,11 @@ def open_run(name_or_path: str | Path, artifacts_dir: Path) -> RunFolder:
         if config_path.is_file():
             config = config_from_dict(read_object(config_path), source=str(config_path))
             return RunFolder(folder, config)
-    known = sorted(path.parent.name for path in (artifacts_dir / "runs").glob("*/config.json"))
-    listed = f"Existing runs: {', '.join(known)}." if known else "It has no runs yet."
-    raise RunError(f"There is no run {name_or_path} in {artifacts_dir / 'runs'}. {listed}")
+    runs_dir = artifacts_dir / "runs"
+    known = sorted(path.parent.name for path in runs_dir.glob("*/config.json"))
+    listed = " `tiewise runs` lists them." if known else " It has no runs yet."
+    hint = did_you_mean(str(name_or_path), known)
+    raise RunError(f"There is no run {name_or_path} in {runs_dir}.{hint}{listed}")
 
 
 def as_run(run: str | Path | RunFolder, artifacts: str | Path | None = None) -> RunFolder:

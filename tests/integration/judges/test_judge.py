@@ -120,5 +120,5 @@ def test_damaged_export_is_refused(saved, tmp_path):
 
 def test_unknown_name_lists_runs(saved):
     """The message names the runs in the artifacts folder."""
-    with pytest.raises(RunError, match="Existing runs: done"):
+    with pytest.raises(RunError, match="`tiewise runs` lists them"):
         load(saved, "missing")

@@ -32,13 +32,15 @@ def test_name_stays_in_artifacts(tmp_path, name):
         start_run(tmp_path, TINY, name=name)
 
 
-def test_unknown_run_lists_existing(tmp_path):
-    """The message lists the existing runs, or says that there are none."""
+def test_unknown_run_suggests_existing(tmp_path):
+    """The message suggests the run that was meant, or says that there is none."""
     with pytest.raises(RunError, match="no runs yet"):
         open_run("first", tmp_path)
     start_run(tmp_path, TINY, name="first")
-    with pytest.raises(RunError, match="Existing runs: first"):
+    with pytest.raises(RunError, match=r"Did you mean first\? `tiewise runs` lists them"):
         open_run("frist", tmp_path)
+    with pytest.raises(RunError, match=r"runs\. `tiewise runs` lists them"):
+        open_run("another", tmp_path)
 
 
 def test_other_configuration_is_refused(tmp_path):
