@@ -172,6 +172,39 @@ def test_history_precedes_the_prompt(history):
         assert pairs["prompt"][1:].tolist() == [[question] for question in QUESTIONS[1:]]
 
 
+def exchanges(*answers):
+    """Return a record of each side's exchanges, with these answers to "Hi" and "Sky?"."""
+    turns = dict.fromkeys(("response_a", "response_b"), list(answers))
+    return {"id": 1, "prompt": ["Hi", "Sky?"][-len(answers) :], **turns, "winner": "tie"}
+
+
+@pytest.mark.parametrize(
+    ("record", "prompt", "response"),
+    [
+        (exchanges("Yo", "blue"), ["Hi", "Sky?"], ["Yo", "blue"]),
+        (exchanges("Hey", "blue"), ["Hi", "Hi", "Sky?"], ["Yo", "Hey", "blue"]),
+        (exchanges("blue"), ["Hi", "Sky?"], ["Yo", "blue"]),
+        (exchanges("Yo") | {"prompt": ["Hi"]}, ["Hi", "Hi"], ["Yo", "Yo"]),
+    ],
+    ids=["whole", "other answers", "lacking", "same question again"],
+)
+def test_history_that_is_there_counts_once(record, prompt, response):
+    """Exchanges that begin prompt and both responses, before a last turn, are not repeated."""
+    pairs = read_pairs(pd.DataFrame([record | {"history": [["Hi", "Yo"]]}]), format="kaggle")
+    assert pairs["prompt"][0] == prompt
+    assert pairs["response_a"][0] == pairs["response_b"][0] == response
+
+
+def test_history_in_one_response_is_added_to_both():
+    """Where only one response begins with the earlier answers, both sides get the exchanges."""
+    record = exchanges("Yo", "blue") | {"response_b": ["Hey", "red"], "history": [["Hi", "Yo"]]}
+    for each in (record, record | {"response_a": ["Hey", "red"], "response_b": ["Yo", "blue"]}):
+        pairs = read_pairs(pd.DataFrame([each]), format="kaggle")
+        assert pairs["prompt"][0] == ["Hi", "Hi", "Sky?"]
+        assert pairs["response_a"][0] == ["Yo", *each["response_a"]]
+        assert pairs["response_b"][0] == ["Yo", *each["response_b"]]
+
+
 @pytest.mark.parametrize("history", ["We spoke.", [["Hi"]], [3], "[('Hi', 'Yo')]", {"a": 1}])
 def test_other_histories_are_refused(history):
     """A history that is neither messages nor exchanges is refused by row."""
