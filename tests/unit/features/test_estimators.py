@@ -7,6 +7,7 @@ import itertools
 import numpy as np
 import pytest
 from hypothesis import given
+from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.linear_model import LogisticRegression
 
 from strategies import tables
@@ -173,3 +174,50 @@ def test_zero_trees_are_a_constant() -> None:
     constant = fit_trees(ROWS, CROSSED, ONES, n_trees=0).log_odds(ROWS)
     assert np.allclose(1 / (1 + np.exp(-constant)), CROSSED.mean(), atol=0.01)
     assert fit_trees(ROWS, CROSSED, ONES, n_trees=5).log_odds(ROWS[:0]).shape == (0,)
+
+
+def test_trees_have_their_settings(trees: Trees) -> None:
+    """They are scikit-learn's own trees with these settings, so shallow and slow learners."""
+    settings = {
+        "learning_rate": 0.05,
+        "max_iter": 20,
+        "max_leaf_nodes": 12,
+        "min_samples_leaf": 40,
+        "l2_regularization": 20.0,
+        "max_features": 0.1,
+        "early_stopping": False,
+        "random_state": 0,
+    }
+    assert trees.model is not None
+    assert trees.model.get_params() == HistGradientBoostingClassifier(**settings).get_params()
+
+
+def test_penalty_of_logistic_regression() -> None:
+    """Without a penalty it is 0.1, and each weight is pulled to zero by its part of it."""
+    default = fit_logistic(TABLE, OUTCOMES, WEIGHTS)
+    assert np.array_equal(
+        default.weights, fit_logistic(TABLE, OUTCOMES, WEIGHTS, penalty=0.1).weights
+    )
+    clipped = np.clip((TABLE - default.centre) / default.scale, -4, 4)
+    shares = WEIGHTS / WEIGHTS.sum()
+    probs = 1 / (1 + np.exp(-default.log_odds(TABLE)))
+    assert np.allclose(clipped.T @ (shares * (OUTCOMES - probs)), 0.1 * default.weights, atol=1e-5)
+    assert np.isclose(shares @ probs, shares @ OUTCOMES, atol=1e-5)
+
+
+def test_nearly_constant_column_keeps_its_scale() -> None:
+    """A column whose deviation is below 1e-9 is not divided by it."""
+    table = np.column_stack([TABLE[:, 0], np.r_[np.zeros(199), 1e-9], np.r_[np.zeros(199), 1e-4]])
+    scale = fit_logistic(table, OUTCOMES, np.ones(200)).scale
+    assert scale[1] == 1
+    assert scale[2] < 1e-4
+
+
+def test_one_outcome_gives_its_smoothed_odds() -> None:
+    """Half a row of each outcome is added: three rows that won have the odds 3.5 to 0.5."""
+    constant = fit_trees(ROWS[:3], ONES[:3], ONES[:3], n_trees=5)
+    assert constant.model is None
+    assert np.isclose(constant.constant, np.log(3.5 / 0.5))
+    weighted = fit_trees(ROWS[:3], np.zeros(3), 2 * ONES[:3], n_trees=5)
+    assert np.isclose(weighted.constant, np.log(0.5 / 6.5))
+    assert next(iter(weighted.staged_log_odds(ROWS[:2]))).tolist() == [weighted.constant] * 2
