@@ -53,8 +53,12 @@ class TestStepRows:
         """A step after the last raises IndexError; an impossible number is named."""
         with pytest.raises(IndexError):
             StepRows(10, 5, 1, seed=0)[2]
-        with pytest.raises(ConfigError, match="batch_size is 0"):
-            StepRows(10, 0, 1, seed=0)
+        for name in ("n_rows", "batch_size", "n_epochs", "seed"):
+            numbers = {"n_rows": 1, "batch_size": 1, "n_epochs": 0, "seed": 0}
+            assert len(StepRows(**numbers)) == 0
+            least = numbers[name]
+            with pytest.raises(ConfigError, match=f"{name} is {least - 1}; .* at least {least}"):
+                StepRows(**numbers | {name: least - 1})
 
 
 class TestPlanStep:
@@ -123,6 +127,9 @@ class TestPlanStep:
             plan_batches([1, 0], max_tokens=1, layout="sorted")
         with pytest.raises(ConfigError, match="max_tokens is 0"):
             plan_batches([1], max_tokens=0, layout="sorted")
+        for name in ("n_processes", "n_micro_batches"):
+            with pytest.raises(ConfigError, match=f"{name} is (0|-1); expected at least 1"):
+                plan_step([1], micro_batch_tokens=1, layout="sorted", **{name: -1})
 
 
 class TestPlanBatches:

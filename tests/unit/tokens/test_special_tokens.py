@@ -80,3 +80,64 @@ def test_three_tokens_are_refused():
     assert choose_special_tokens(four, spell, pad="<pad>").pad == 1
     with pytest.raises(TemplateError, match="has 3 token"):
         choose_special_tokens({"</s>": 2, "<x>": 5, "<pad>": 1}, spell, pad="<pad>")
+
+
+CANDIDATES = [
+    # missing: the mask where there is one; end and slot: the first that ends a text.
+    (["<s>", "</s>", "<x>", "<y>", "<mask>"], "<s>", "</s>", "<x>", "<mask>"),
+    (["<s>", "</s>", "<x>", "<y>", "[MASK]"], "<s>", "</s>", "<x>", "[MASK]"),
+    (["<bos>", "<eos>", "<x>", "<y>", "<z>"], "<bos>", "<eos>", "<x>", "<y>"),
+    (["[CLS]", "[SEP]", "<x>", "<y>", "<z>"], "[CLS]", "[SEP]", "<x>", "<y>"),
+    (["<|startoftext|>", "<|endoftext|>", "<x>", "<y>", "<z>"], "<|startoftext|>", "<|endoftext|>",
+     "<x>", "<y>"),
+    (["<x>", "<y>", "<sep>", "<z>", "</s>"], "<sep>", "<sep>", "<x>", "<y>"),
+    (["<x>", "<y>", "</s>", "<z>", "<eos>"], "</s>", "</s>", "<x>", "<y>"),
+    (["<x>", "<y>", "<eos>", "<z>", "<|endoftext|>"], "<eos>", "<eos>", "<x>", "<y>"),
+    (["<x>", "<y>", "<|endoftext|>", "<z>"], "<|endoftext|>", "<|endoftext|>", "<x>", "<y>"),
+    (["[SEP]", "<sep>", "<x>", "<y>", "<z>"], "[SEP]", "[SEP]", "<sep>", "<x>"),
+    (["<w>", "<x>", "<y>", "<z>"], "<w>", "<w>", "<x>", "<y>"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("tokens", "opening", "end", "turn", "missing"), CANDIDATES)
+def test_known_tokens_come_first(tokens, opening, end, turn, missing):
+    """Tokens that pretraining used for a role are preferred, then those with the lowest ids."""
+    reserved = {token: 10 + position for position, token in enumerate(tokens)}
+    special = choose_special_tokens(reserved, spell)
+    assert special.begin == ()
+    assert special.prompt[0] == reserved[opening]
+    slot = end if opening in ("<s>", "<bos>", "[CLS]", "<|startoftext|>") else opening
+    assert special.response_a[0] == special.response_b[0] == reserved[slot]
+    assert (special.end, special.turn, special.missing) == (
+        (reserved[end],),
+        (reserved[turn],),
+        (reserved[missing],),
+    )
+    assert special.type_ids is None
+
+
+def test_chatml_tokens():
+    """Qwen and SmolLM2: their own turn tokens, and a token of theirs for a missing turn."""
+    special = choose_special_tokens(SMOLLM, spell, pad="<|im_end|>")
+    assert (special.begin, special.prompt[0], special.response_b[0]) == ((), 1, 1)
+    assert (special.turn, special.missing, special.pad) == ((2,), (16,), 3)
+    qwen = {"<|endoftext|>": 0, "<|im_start|>": 1, "<|im_end|>": 2, "<|object_ref_start|>": 9}
+    special = choose_special_tokens(qwen | {"<x>": 4}, spell, pad="<|endoftext|>")
+    assert (special.end, special.missing, special.pad) == ((0,), (9,), 4)
+
+
+def test_bert_tokens():
+    """BERT: slots are [SEP], a turn is [unused1] or any other, a missing turn is [MASK]."""
+    special = choose_special_tokens(BERT, spell, pad="[PAD]")
+    assert (special.response_a[0], special.turn, special.missing) == (102, (2,), (103,))
+    assert special.pad == 0
+    without = {token: number for token, number in BERT.items() if token != "[unused1]"}
+    assert choose_special_tokens(without | {"<x>": 7}, spell, pad="[PAD]").turn == (7,)
+
+
+def test_padding_is_used_for_nothing_else():
+    """The padding token is chosen for no other role, even if it has the lowest id."""
+    reserved = {"<pad>": 0, "<w>": 1, "<x>": 2, "<y>": 3}
+    special = choose_special_tokens(reserved, spell, pad="<pad>")
+    assert (special.end, special.turn, special.missing, special.pad) == ((1,), (2,), (3,), 0)
+    assert choose_special_tokens(reserved, spell, pad="<gone>").pad == 3

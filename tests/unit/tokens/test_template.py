@@ -13,6 +13,7 @@ from tiewise.errors import TemplateError
 from tiewise.tokens.special_tokens import SpecialTokens
 from tiewise.tokens.template import (
     Template,
+    build_template,
     fill_in_order,
     notebook_template,
     share_budget,
@@ -162,6 +163,72 @@ class TestTemplate:
             Template(SPECIAL, truncation="left")
         with pytest.raises(TemplateError, match="not a template"):
             Template.from_dict({"max_length": 5})
+
+
+class Named:
+    """A tokenizer of which only the names and ids of special tokens matter."""
+
+    def __init__(self, special, **vocabulary):
+        self.special, self.vocabulary = special, vocabulary
+        self.reserved = {"<pad>": 0, "<w>": 1, "<x>": 2, "<y>": 3}
+
+    def encode(self, text):
+        return [100 + len(text)]
+
+
+class TestBuild:
+    """Templates of a backbone's tokenizer."""
+
+    @pytest.mark.parametrize(
+        ("special", "expected"),
+        [
+            ({"bos_token": "b", "eos_token": "e", "pad_token": "p"}, (10, 11, 12)),
+            ({"cls_token": "c", "sep_token": "s", "pad_token": "p"}, (13, 14, 12)),
+            (
+                {"bos_token": "b", "cls_token": "c", "eos_token": "e", "sep_token": "s"},
+                (10, 11, 11),
+            ),
+        ],
+    )
+    def test_notebook_takes_the_tokenizers_roles(self, special, expected):
+        """Begin and end of a text, or those of an encoder; without padding, the end pads."""
+        tokenizer = Named(special, b=10, e=11, p=12, c=13, s=14)
+        template = build_template(tokenizer, name="notebook", max_length=77, truncation="right")
+        begin, end, pad = expected
+        assert template == notebook_template(begin=begin, end=end, pad=pad, max_length=77)
+
+    def test_notebook_knows_the_usual_names(self):
+        """Without roles, tokens of the usual names are taken."""
+        template = build_template(
+            Named({}, **{"<bos>": 4, "<eos>": 5, "<pad>": 6}), name="notebook"
+        )
+        tokens = template.special_tokens
+        assert (tokens.begin, tokens.end, tokens.pad) == ((4,), (5,), 6)
+        assert template.max_length == 2048
+
+    @pytest.mark.parametrize("gone", ["<bos>", "<eos>"])
+    def test_notebook_needs_begin_and_end(self, gone):
+        """A tokenizer without one of them is refused; a padding token cannot replace it."""
+        vocabulary = {"<bos>": 4, "<eos>": 5, "<pad>": 6}
+        del vocabulary[gone]
+        with pytest.raises(TemplateError, match="one that begins and one that ends a text"):
+            build_template(Named({}, **vocabulary), name="notebook")
+
+    def test_options_reach_the_template(self):
+        """Length and truncation are those given; the defaults are 2,048 and balanced."""
+        tokenizer = Named({"pad_token": "<pad>"})
+        template = build_template(tokenizer, max_length=99, truncation="right")
+        assert (template.name, template.max_length, template.truncation) == ("fields", 99, "right")
+        assert template.cut == "middle"
+        assert template.special_tokens.pad == 0
+        default = build_template(tokenizer)
+        assert (default.max_length, default.truncation) == (2048, "balanced")
+
+    def test_notebook_defaults(self):
+        """The notebook keeps the first 1,024 ids, delimiters included."""
+        template = notebook_template(begin=1, end=2, pad=0)
+        assert (template.max_length, template.truncation, template.cut) == (1024, "right", "right")
+        assert template.budget == 1022
 
 
 class TestReadSegments:

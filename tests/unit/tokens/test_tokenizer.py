@@ -5,7 +5,7 @@ import json
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tokenizers import Tokenizer
+from tokenizers import AddedToken, Tokenizer, models, pre_tokenizers
 
 from small_tokenizers import FAMILIES, byte_level, gemma_like, word_piece
 from strategies import clean_text
@@ -37,6 +37,32 @@ def test_special_tokens_are_reserved():
     assert {"[CLS]", "[unused1]"} <= set(word_piece().reserved)
     assert "[UNK]" not in word_piece().reserved
     assert "<|im_start|>" in byte_level().reserved
+
+
+@pytest.mark.parametrize(
+    ("name", "is_reserved"),
+    [
+        *[(f"<{word}0>", True) for word in ("unused", "reserved_", "extra_id_", "special-")],
+        *[("<|anything|>", True), ("[unused_3]", True), ("[control_8]", True), ("<mask>", True)],
+        *[("[MASK]", True), ("<2mass>", True), ("[@BOS@]", True)],
+        *[("<table>", False), ("    ", False), ("[unused_x]", False), ("x<|a|>", False)],
+    ],
+)
+def test_unmarked_tokens_are_reserved_by_name(name, is_reserved):
+    """Added tokens without the mark "special" are reserved where their name says so."""
+    tokenizer = Tokenizer.from_str(gemma_like().state)
+    tokenizer.add_tokens([AddedToken(name, normalized=False, special=False)])
+    assert (name in TextTokenizer(tokenizer.to_str()).reserved) == is_reserved
+
+
+def test_words_that_can_be_typed_are_not_reserved():
+    """A token marked as special that its own text, alone or in a word, encodes to is ordinary."""
+    tokenizer = Tokenizer(models.WordLevel({"[UNK]": 0, "stop": 1, "</s>": 2}, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    tokenizer.add_special_tokens(["stop", "</s>"])
+    plain = TextTokenizer(tokenizer.to_str())
+    assert plain.encode("stop </s>") == [1, 2]
+    assert plain.reserved == {}
 
 
 def test_notebook_parses_special_tokens():
@@ -90,9 +116,17 @@ class TestLoading:
         declared = {"eos_token": {"content": "<|im_end|>"}, "model_max_length": 5}
         (tmp_path / "special_tokens_map.json").write_text(json.dumps(declared))
         config = {"pad_token": "<|im_end|>", "bos_token": None, "add_bos_token": True}
+        config |= {"tokenizer_class": "GPT2Tokenizer"}
         (tmp_path / "tokenizer_config.json").write_text(json.dumps(config))
         expected = {"eos_token": "<|im_end|>", "pad_token": "<|im_end|>"}
         assert load_tokenizer(tmp_path).special == expected
+
+    def test_configuration_overrides_the_map(self, tmp_path):
+        """Where both files name a role, tokenizer_config.json decides, as in transformers."""
+        (tmp_path / "tokenizer.json").write_text(byte_level().state)
+        (tmp_path / "special_tokens_map.json").write_text('{"eos_token": "<|endoftext|>"}')
+        (tmp_path / "tokenizer_config.json").write_text('{"eos_token": "<|im_end|>"}')
+        assert load_tokenizer(tmp_path).special == {"eos_token": "<|im_end|>"}
 
     def test_missing_file_is_refused(self, tmp_path):
         """The message says how to write the fast tokenizer of a backbone."""
