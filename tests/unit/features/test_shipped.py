@@ -112,3 +112,9 @@ def test_scoring_imports_numpy_only() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_extreme_log_odds_stay_finite() -> None:
+    """Odds beyond the range of floats are certain, and do not overflow."""
+    probs = join_log_odds(np.array([2000.0, -2000.0, 0.0]), np.array([0.0, -3000.0, 3000.0]))
+    assert np.allclose(probs, [[0.5, 0, 0.5], [0, 1, 0], [0, 0, 1]], atol=1e-12)

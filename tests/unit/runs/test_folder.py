@@ -2,13 +2,14 @@
 
 import json
 from dataclasses import replace
+from datetime import UTC, datetime
 
 import pytest
 
-from tiewise.config import load_preset
+from tiewise.config import defining_fields, load_preset
 from tiewise.errors import ConfigError, RunError
 from tiewise.files import write_json
-from tiewise.runs.fold_lock import check_fingerprint
+from tiewise.runs.fold_lock import check_fingerprint, lock_fold
 from tiewise.runs.folder import default_artifacts, open_run, start_run
 
 TINY = load_preset("tiny")
@@ -129,3 +130,126 @@ def test_artifacts_follow_environment(monkeypatch):
     assert str(default_artifacts()) == "artifacts"
     monkeypatch.setenv("TIEWISE_ARTIFACTS", "elsewhere")
     assert str(default_artifacts()) == "elsewhere"
+
+
+class TestChooseFolds:
+    """The finished folds that a command uses."""
+
+    @pytest.fixture
+    def run(self, tmp_path):
+        """Start a run with folds 0, 2 and 4 finished."""
+        run = start_run(tmp_path, TINY, name="r")
+        for fold in (4, 0, 2):
+            write_json(run.fold(fold).scores_path, {})
+        return run
+
+    def test_named_or_finished(self, run):
+        """All finished folds are chosen unless some are named; each once, ascending."""
+        assert run.choose_folds() == run.finished_folds() == [0, 2, 4]
+        assert run.choose_folds([4, 0, 4]) == [0, 4]
+
+    @pytest.mark.parametrize(("folds", "named"), [([3, 1, 0], 1), ([0, 9], 9)])
+    def test_unfinished_fold_is_named(self, run, folds, named):
+        """The first fold that is not finished is named, with those that are."""
+        message = rf"fold {named} is not finished \(finished: 0, 2, 4\)\. .*--resume"
+        with pytest.raises(RunError, match=message):
+            run.choose_folds(folds)
+
+    @pytest.mark.parametrize("folds", [None, []])
+    def test_no_fold(self, run, tmp_path, folds):
+        """A run without a finished fold, or a choice of none, is refused."""
+        empty = start_run(tmp_path, TINY, name="empty")
+        with pytest.raises(RunError, match=r"empty: no fold is finished\. Continue"):
+            empty.choose_folds(folds)
+        with pytest.raises(RunError, match="no fold is finished"):
+            run.choose_folds([])
+
+    def test_one_fold(self, run, tmp_path):
+        """One fold is chosen by name, or because it is the only finished one."""
+        assert run.choose_fold(2) == 2
+        with pytest.raises(RunError, match="folds 0, 2, 4 are finished; name one with --fold"):
+            run.choose_fold()
+        single = start_run(tmp_path, TINY, name="single")
+        write_json(single.fold(3).scores_path, {})
+        assert single.choose_fold() == 3
+
+    def test_folds_of_other_fits(self, run):
+        """Inputs that one of the folds before has differently are refused, and named."""
+        write_json(run.fold(0).fingerprint_path, {"fold": 0, "data": "d", "init_from": "x"})
+        inner = {"data": "d", "backbone": {"sha256": "b"}}
+        write_json(run.fold(2).fingerprint_path, {"fold": 2, "init_from": "y", **inner})
+        assert run.choose_folds() == [0, 2, 4]  # fold 4 has no fingerprint, as copied results
+        write_json(run.fold(4).fingerprint_path, inner | {"backbone": {"sha256": "c"}})
+        with pytest.raises(RunError, match=r"backbone\.sha256 is c for fold 4, and b for the run"):
+            run.choose_folds()
+        assert run.choose_folds([0, 2]) == [0, 2]
+
+    def test_folds_of_another_configuration(self, run):
+        """A fold whose fingerprint states another configuration than the run's is refused."""
+        own = defining_fields(TINY)
+        write_json(run.fold(0).fingerprint_path, {"config": own})
+        run.check_folds([0])
+        other = own | {"train": own["train"] | {"seed": 7}}
+        write_json(run.fold(2).fingerprint_path, {"config": other})
+        with pytest.raises(RunError, match=r"config\.train\.seed is 7 for fold 2, and 0 for"):
+            run.check_folds([0, 2])
+
+
+def test_paths_of_a_run(tmp_path):
+    """The layout that artifacts/README.md shows."""
+    run = start_run(tmp_path, TINY, name="r")
+    fold = run.fold(1)
+    found = [run.lock_path, run.oof_path, run.scores_path, run.folds_path, run.rows_path]
+    found += [run.data_path, run.mixture_path, fold.fingerprint_path, fold.checkpoints_dir]
+    found += [fold.adapter_dir, fold.history_path, fold.oof_path, fold.lock_path]
+    names = ".lock oof.parquet scores.json folds.parquet rows.parquet data.json mixture.json"
+    names += " fold1/fingerprint.json fold1/checkpoints fold1/adapter fold1/history.jsonl"
+    names += " fold1/oof.parquet fold1/.lock"
+    assert [path.relative_to(tmp_path / "runs/r").as_posix() for path in found] == names.split()
+
+
+def test_run_is_started_or_in_use(tmp_path):
+    """A run is started with its first fingerprint, and in use while a fold is locked."""
+    run = start_run(tmp_path, TINY, name="r")
+    write_json(run.path / "other" / "fingerprint.json", {})
+    run.fold(0).path.mkdir()
+    assert not run.is_started
+    assert not run.is_in_use
+    with lock_fold(run.fold(0)):
+        assert run.is_in_use
+        assert not run.is_started
+        other = replace(TINY, train=replace(TINY.train, seed=1))
+        with pytest.raises(RunError, match=r"train\.seed was 0 and is now 1"):
+            start_run(tmp_path, other, name="r")
+    assert not run.is_in_use
+    check_fingerprint(run.fold(3), {}, resume=False)
+    assert run.is_started
+
+
+def test_start_that_failed_leaves_no_tables(tmp_path):
+    """A run that is claimed again before its start loses data, folds and rows."""
+    run = start_run(tmp_path, TINY, name="r")
+    paths = (run.data_path, run.folds_path, run.rows_path)
+    for path in paths:
+        path.write_text("old")
+    run.oof_path.write_text("kept")
+    start_run(tmp_path, TINY, name="r")
+    assert not any(path.exists() for path in paths)
+    assert run.oof_path.exists()
+
+
+def test_unnamed_runs_sort_by_time(tmp_path):
+    """A name begins with the time in UTC: year to second."""
+    name = start_run(tmp_path, TINY).name
+    begun = datetime.strptime(name.split("-")[0], "%Y%m%dT%H%M%S").replace(tzinfo=UTC)
+    assert abs((datetime.now(UTC) - begun).total_seconds()) < 60
+
+
+def test_run_opens_from_inside(tmp_path, monkeypatch):
+    """The current folder, and the one above it, are runs too."""
+    run = start_run(tmp_path, TINY, name="r")
+    run.fold(0).path.mkdir()
+    monkeypatch.chdir(run.path)
+    assert open_run(".", tmp_path).path.resolve() == run.path.resolve()
+    monkeypatch.chdir(run.fold(0).path)
+    assert open_run("..", tmp_path).name == "r"
