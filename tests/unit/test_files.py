@@ -9,10 +9,14 @@ import textwrap
 from pathlib import Path
 
 import filelock
+import pandas as pd
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tiewise import files
+from tiewise.errors import FilesError
 from tiewise.files import (
     atomic_folder,
     atomic_path,
@@ -20,10 +24,14 @@ from tiewise.files import (
     digest_file,
     digest_json,
     file_lock,
+    is_locked,
     read_json,
+    refuse_existing,
+    remove,
     remove_temporaries,
     write_bytes,
     write_json,
+    write_parquet,
 )
 
 
@@ -188,3 +196,133 @@ def test_lock_is_optional(tmp_path, monkeypatch):
     assert entered == ["once"]
     with pytest.raises(ValueError, match="of the block"), file_lock(tmp_path / "lock"):
         raise ValueError("of the block")
+
+
+def test_files_of_a_folder_reach_the_disk(tmp_path, monkeypatch):
+    """Each file of a folder is flushed, at any depth, before the folder gets its name."""
+    flushed, replaced = [], []
+    monkeypatch.setattr(files, "_flush", lambda path: flushed.append(path.name))
+    replace = Path.replace
+
+    def record(self, target):
+        replaced.append(len(flushed))
+        return replace(self, target)
+
+    monkeypatch.setattr(Path, "replace", record)
+    with atomic_folder(tmp_path / "f") as temporary:
+        (temporary / "inner").mkdir()
+        (temporary / "inner" / "a").touch()
+        (temporary / "b").touch()
+    assert sorted(flushed[:3]) == ["a", "b", "inner"]
+    assert flushed[3:] == [temporary.name, tmp_path.name]
+    assert replaced == [4]
+
+
+def test_temporary_path_is_in_place(tmp_path):
+    """It has the suffix of the file and is in its folder, which is created."""
+    path = tmp_path / "new" / "deep" / "a.parquet"
+    with atomic_path(path) as temporary:
+        assert (temporary.parent, temporary.suffix) == (path.parent, ".parquet")
+        assert temporary.name.startswith(f".tiewise-tmp-{os.getpid()}-")
+        temporary.touch()
+    for folder in (".", "/"):
+        with pytest.raises(FilesError, match="a folder; expected a file"), atomic_path(folder):
+            pass
+
+
+def test_two_temporaries_differ(tmp_path):
+    """Two writers of one file in one process do not share a temporary file."""
+    with atomic_path(tmp_path / "a") as one, atomic_path(tmp_path / "a") as other:
+        assert one != other
+        one.write_text("1")
+        other.write_text("2")
+    assert (tmp_path / "a").read_text() == "1"
+
+
+def test_existing_output_is_refused(tmp_path):
+    """A file or folder that exists is replaced with `overwrite` only."""
+    refuse_existing(tmp_path / "new", overwrite=False)
+    refuse_existing(tmp_path, overwrite=True)
+    with pytest.raises(FilesError, match=r"exists already\. Name another file, or add --overwrite"):
+        refuse_existing(tmp_path, overwrite=False)
+
+
+def test_remove_keeps_the_target_of_a_link(tmp_path):
+    """A link to a folder is removed alone; a path that does not exist is left out."""
+    (tmp_path / "target").mkdir()
+    (tmp_path / "target" / "kept").touch()
+    (tmp_path / "link").symlink_to(tmp_path / "target")
+    remove(tmp_path / "link")
+    remove(tmp_path / "gone")
+    assert [path.name for path in tmp_path.rglob("*")] == ["target", "kept"]
+    remove(tmp_path / "target")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_json_is_readable_utf8(tmp_path):
+    """JSON files are indented, keep letters of all scripts, and end with a line break."""
+    write_json(tmp_path / "a.json", {"b": ["é"], "a": None})
+    assert (
+        tmp_path / "a.json"
+    ).read_bytes() == '{\n  "b": [\n    "é"\n  ],\n  "a": null\n}\n'.encode()
+    assert read_json(tmp_path / "a.json") == {"b": ["é"], "a": None}
+
+
+def test_digests_are_sha256():
+    """Digests are those of sha256sum, in 64 hex digits; NaN has none."""
+    assert digest_bytes(b"").startswith("e3b0c44298fc1c14")
+    assert digest_json({"b": 1, "a": 2}) == digest_bytes(b'{"a": 2, "b": 1}')
+    with pytest.raises(ValueError, match="JSON"):
+        digest_json([float("nan")])
+
+
+def test_tables_have_no_index(tmp_path):
+    """A parquet file has the columns of the table, and not its index."""
+    write_parquet(tmp_path / "t.parquet", pd.DataFrame({"a": [1, 2]}, index=[7, 9]))
+    assert pq.read_schema(tmp_path / "t.parquet").names == ["a"]
+
+
+def test_free_locks(tmp_path):
+    """A lock that was never used, or was released, is free; looking at it creates no file."""
+    path = tmp_path / "lock"
+    assert not is_locked(path)
+    assert not path.exists()
+    with file_lock(path):
+        assert is_locked(path)
+        assert path.read_text().startswith(f"process {os.getpid()} on ")
+    assert not is_locked(path)
+    assert path.exists()
+
+
+def test_unknown_owner_of_a_lock(tmp_path):
+    """A lock whose file does not name its owner is of another process."""
+    with file_lock(tmp_path / "lock"):
+        (tmp_path / "lock").write_text("")
+        with pytest.raises(BlockingIOError, match="locked by another process"):
+            enter(tmp_path / "lock")
+
+
+@pytest.mark.parametrize(
+    ("name", "error", "is_kept"),
+    [
+        (".tiewise-tmp-1-aaaaaaaa", None, True),
+        (".tiewise-tmp-1-aaaaaaaa", PermissionError, True),
+        (".tiewise-tmp-1-aaaaaaaa", ProcessLookupError, False),
+        (".tiewise-tmp-x-aaaaaaaa", None, False),
+        (f".tiewise-tmp-{2**80}-aaaaaaaa", OverflowError, False),
+        ("tiewise-tmp-1-aaaaaaaa", ProcessLookupError, True),
+    ],
+)
+def test_temporaries_of_dead_writers_are_removed(tmp_path, monkeypatch, name, error, is_kept):
+    """Files of processes that run, also another user's, and of other names are kept."""
+
+    def kill(pid, sent):
+        assert sent == 0
+        if error:
+            raise error
+
+    monkeypatch.setattr(os, "kill", kill)
+    (tmp_path / "inner").mkdir()
+    (tmp_path / "inner" / name).touch()
+    assert remove_temporaries(tmp_path) == (not is_kept)
+    assert (tmp_path / "inner" / name).exists() == is_kept

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import os
+from dataclasses import replace
+
 import numpy as np
+import pandas as pd
 import pytest
 
 from tiewise.config import DataConfig
+from tiewise.data.folds import fold_by_group, fold_by_id, fold_by_position
 from tiewise.data.formats import write_pairs
 from tiewise.data.pairs import COLUMNS
 from tiewise.data.simulation.simulate import simulate
 from tiewise.errors import PairsError
-from tiewise.runs.dataset import assign_folds, load_dataset
+from tiewise.files import digest_file
+from tiewise.runs.dataset import assign_folds, find_data, load_dataset
 
 PAIRS = simulate(60)[list(COLUMNS)]
 
@@ -55,3 +61,97 @@ def test_repeated_ids_are_refused(path):
     dataset.pairs.loc[7, "id"] = dataset.pairs["id"][3]
     with pytest.raises(PairsError, match=rf"id={PAIRS['id'][3]} occurs more than once"):
         assign_folds(dataset, DataConfig(n_splits=3))
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    """Go to an empty folder, without data in the environment."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("TIEWISE_DATA", raising=False)
+    for name in ("one.csv", "two.csv"):
+        (tmp_path / name).touch()
+    return tmp_path
+
+
+def test_data_are_looked_for_in_order(here, monkeypatch):
+    """Named files come first, then those of the environment, then data/train.csv."""
+    assert find_data(DataConfig()) == []
+    (here / "data").mkdir()
+    assert find_data(DataConfig()) == []
+    (here / "data" / "train.csv").touch()
+    assert find_data(DataConfig()) == ["data/train.csv"]
+    monkeypatch.setenv("TIEWISE_DATA", f"two.csv{os.pathsep}{os.pathsep}one.csv")
+    assert find_data(DataConfig()) == ["two.csv", "one.csv"]
+    assert find_data(DataConfig(data=("one.csv",))) == ["one.csv"]
+
+
+@pytest.mark.parametrize("is_named", [True, False])
+def test_missing_file_is_named(here, monkeypatch, is_named):
+    """A file that does not exist is an error that says where data are looked for."""
+    monkeypatch.setenv("TIEWISE_DATA", "gone.csv")
+    with pytest.raises(PairsError, match=r"gone\.csv: there is no such file\. .*data/train\.csv"):
+        find_data(DataConfig(data=("one.csv", "gone.csv") if is_named else ()))
+
+
+def test_hub_paths_in_the_environment(here, monkeypatch):
+    """The separator of paths does not split hf:// from its name, and nothing is looked up first."""
+    asked = []
+    monkeypatch.setattr(
+        "tiewise.runs.dataset.fetch_files", lambda path: asked.append(path) or [path]
+    )
+    monkeypatch.setenv("TIEWISE_DATA", f"hf://datasets/a/b{os.pathsep}one.csv")
+    assert find_data(DataConfig()) == asked == ["hf://datasets/a/b", "one.csv"]
+
+
+def test_fold_rules(path):
+    """Rows are assigned by the rule of the configuration; with one fold all are in it."""
+    dataset = load_dataset(DataConfig(data=(path,)))
+    pairs = dataset.pairs
+
+    def folds(**fields):
+        return assign_folds(dataset, replace(DataConfig(n_splits=3), **fields))["fold"].tolist()
+
+    assert folds(fold_rule="position") == fold_by_position(60, 3).tolist()
+    assert folds(fold_rule="id") == fold_by_id(pairs["id"], 3).tolist()
+    for seed in (0, 5):
+        expected = fold_by_group(pairs["group"], pairs["label"], 3, seed=seed).tolist()
+        assert folds(data_seed=seed) == expected
+    assert folds(data_seed=5) != folds()
+    assert folds(n_splits=1) == [0] * 60
+
+
+def test_columns_of_the_table_of_folds(path):
+    """Lengths of the texts follow; pair and vote only where people voted on a pair twice."""
+    dataset = load_dataset(DataConfig(data=(path,)))
+    table = assign_folds(dataset, DataConfig(n_splits=2))
+    columns = ["id", "fold", "label", "group", "n_chars_prompt", "n_chars_a", "n_chars_b"]
+    assert table.columns.tolist() == columns
+    twice = pd.concat([dataset.pairs, dataset.pairs.head(1).assign(id="again")], ignore_index=True)
+    table = assign_folds(replace(dataset, pairs=twice), DataConfig(n_splits=2))
+    assert table.columns.tolist() == [*columns, "pair", "vote"]
+    assert table["pair"].iloc[0] == table["pair"].iloc[-1]
+
+
+def test_counts_of_a_file(tmp_path, path):
+    """Rows read, rejected, repaired and left out are counted; a limit above the rows keeps all."""
+    table = pd.read_csv(path)
+    table.loc[3, [name for name in table if name.startswith("winner_")]] = 0
+    table.to_csv(tmp_path / "gap.csv", index=False)
+    config = DataConfig(data=(str(tmp_path / "gap.csv"),), on_error="skip", limit=100)
+    dataset = load_dataset(config)
+    counts = {"n_read": 59, "n_rejected": 1, "n_repaired": 0, "n_left_out_by_limit": 0}
+    assert dataset.counts == counts
+    assert len(dataset.pairs) == 59
+    assert dataset.sources == (f"gap.csv {digest_file(tmp_path / 'gap.csv')}",)
+    with pytest.raises(PairsError, match=r"row 3 \(id=3\): winner_model_a"):
+        load_dataset(replace(config, on_error="raise"))
+    assert len(load_dataset(replace(config, on_error="raise"), labelled=False).pairs) == 60
+
+
+def test_sample_without_files(here):
+    """Without any file the embedded sample is read: always the same 1,500 rows."""
+    one, two = load_dataset(DataConfig()), load_dataset(DataConfig(limit=1500))
+    assert one.pairs.equals(two.pairs)
+    assert len(one.pairs) == 1500
+    assert one.sources == two.sources
+    assert one.sources[0].startswith("embedded sample of 1500 rows ")
