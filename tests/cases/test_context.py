@@ -174,7 +174,7 @@ def test_history_precedes_the_prompt(history):
 
 def exchanges(*answers):
     """Return a record of each side's exchanges, with these answers to "Hi" and "Sky?"."""
-    turns = dict.fromkeys(("response_a", "response_b"), list(answers))
+    turns = {name: list(answers) for name in ("response_a", "response_b")}
     return {"id": 1, "prompt": ["Hi", "Sky?"][-len(answers) :], **turns, "winner": "tie"}
 
 
