@@ -1,31 +1,27 @@
-"""Sphinx: pages in Markdown, the reference from docstrings.
+"""Sphinx: pages in Markdown, the reference from code and docstrings.
 
-The reference lists every name of ``tiewise/__init__.pyi``, by the module it comes from, so no
-public name can be missing there.
+The pages in ``reference`` are made from the parser, the configuration and the public names, so no
+command, flag, field or name can be missing there.
 """
 
-import re
+import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
 import tiewise
 
 HERE = Path(__file__).parent
-TITLES = {
-    "data.formats": "Reading and writing",
-    "data.parse": "Cells",
-    "data.pairs": "Pairs",
-    "data.labels": "Labels",
-    "data.folds": "Folds",
-    "evaluation.scores": "Scores",
-    "evaluation.intervals": "Intervals",
-    "evaluation.position": "Position bias",
-    "evaluation.calibration": "Calibration",
-    "judges.serving": "Judging",
-    "api": "Fitting and runs",
-    "runs.tables": "Tables of a run",
-    "errors": "Errors",
-}
+sys.path.insert(0, str(HERE))
+
+from reference_pages.commands import write_commands  # noqa: E402 - found in the folder above
+from reference_pages.configuration import write_configuration  # noqa: E402
+from reference_pages.objects import (  # noqa: E402
+    list_names,
+    resolve_public_name,
+    show_signature,
+    write_objects,
+)
 
 project = "tiewise"
 author = "The tiewise authors"
@@ -42,8 +38,9 @@ extensions = [
 exclude_patterns = ["_build", "*.ipynb"]
 source_suffix = {".md": "myst-nb", ".rst": "restructuredtext"}
 myst_heading_anchors = 3
-myst_enable_extensions = ["colon_fence"]
+myst_enable_extensions = ["colon_fence", "deflist"]
 copybutton_prompt_text = "$ "  # copies commands without their output
+smartquotes = False  # they would turn the dashes of --flag into one
 
 # Pages with a kernel in their front matter are executed, every time: a cache would not notice that
 # the package has changed.
@@ -58,33 +55,31 @@ autodoc_default_options = {
     "exclude-members": "get_metadata_routing, set_fit_request, set_predict_request, "
     "set_predict_proba_request, set_score_request"
 }
-autodoc_typehints = "none"  # the docstrings say shape, dtype and range
+python_use_unqualified_type_names = True
 numpydoc_show_class_members = False
+numpydoc_xref_param_type = True
+numpydoc_xref_aliases = {name: f"tiewise.{name}" for part in list_names().values() for name in part}
+numpydoc_xref_ignore = "all"
 
 html_theme = "furo"
 html_title = f"tiewise {version}"
 html_copy_source = False
+html_show_copyright = False
 
 
 def write_reference() -> None:
-    """Write ``reference.rst``: a section for each module that public names come from."""
-    stub = Path(tiewise.__file__).with_suffix(".pyi").read_text("utf-8")
-    names: dict[str, list[str]] = {}
-    for module, name in re.findall(r"^from \.([\w.]+) import \w+ as (\w+)$", stub, re.MULTILINE):
-        names.setdefault(module, []).append(name)
-    order = [*(module for module in TITLES if module in names), *sorted(set(names) - set(TITLES))]
-    parts = ["Reference", "=========", "", "Everything is a name of ``tiewise``.", ""]
-    for module in order:
-        title = TITLES.get(module) or module.rpartition(".")[2].replace("_", " ").capitalize()
-        parts += [title, "-" * len(title), ""]
-        for name in names[module]:
-            is_class = isinstance(getattr(tiewise, name), type)
-            parts.append(f".. auto{'class' if is_class else 'function'}:: tiewise.{name}")
-            parts += ["   :members:", "   :show-inheritance:"] if is_class else []
-            parts.append("")
-    (HERE / "reference.rst").write_text("\n".join(parts), "utf-8")
+    """Write the folder ``reference`` again."""
+    folder = HERE / "reference"
+    shutil.rmtree(folder, ignore_errors=True)
+    for name in ("commands", "python"):
+        (folder / name).mkdir(parents=True)
+    write_commands(folder / "commands")
+    write_configuration(folder)
+    write_objects(folder / "python")
 
 
 def setup(app: Any) -> None:
-    """Write what is made."""
+    """Write the reference, and link types in signatures to their pages."""
     write_reference()
+    app.connect("autodoc-process-signature", show_signature)
+    app.connect("missing-reference", resolve_public_name)

@@ -1,0 +1,128 @@
+"""Write the reference of the Python functions and classes: one page for each public name."""
+
+from __future__ import annotations
+
+import inspect
+import re
+import sys
+from enum import Enum
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from sphinx.util.typing import stringify_annotation
+
+import tiewise
+
+HEADINGS = {
+    "api": "Fitting and runs",
+    "runs": "Fitting and runs",
+    "judges": "Judging",
+    "features": "Judging",
+    "data.parse": "Reading and writing",
+    "data.formats": "Reading and writing",
+    "data": "Data",
+    "evaluation": "Scores",
+    "report": "Figures and reports",
+    "errors": "Errors",
+}
+"""Heading of the names that a module, or the modules of a folder, define; in the page's order."""
+INTRODUCTION = """Python
+======
+
+Every name below is a name of ``tiewise``, usually imported as ``tw``. ``import tiewise`` takes a
+fraction of a second: a name is loaded when it is first used, and torch only by what fits or runs a
+language model.
+"""
+
+
+def list_names() -> dict[str, list[str]]:
+    """Return the public names below their headings, from the stub file."""
+    stub = Path(tiewise.__file__).with_suffix(".pyi").read_text("utf-8")
+    names: dict[str, list[str]] = {heading: [] for heading in [*HEADINGS.values(), "More"]}
+    for module, name in re.findall(r"^from \.([\w.]*) import \w+ as (\w+)$", stub, re.MULTILINE):
+        heading = HEADINGS.get(module) or HEADINGS.get(module.partition(".")[0])
+        names[heading or "More"].append(name)
+    return {heading: found for heading, found in names.items() if found}
+
+
+def write_objects(folder: Path) -> None:
+    """Write ``index.rst`` and one page for each public name to a folder."""
+    parts = [INTRODUCTION]
+    for title, names in list_names().items():
+        parts += [f"{title}\n{'-' * len(title)}\n", ".. list-table::\n   :widths: 30 70\n"]
+        parts += [f"   * - :doc:`tw.{name} <{name}>`\n     - {summarise(name)}" for name in names]
+        parts.append("\n.. toctree::\n   :hidden:\n")
+        parts += [f"   {name}" for name in names]
+        parts.append("")
+    (folder / "index.rst").write_text("\n".join(parts), "utf-8")
+    for name in (name for names in list_names().values() for name in names):
+        (folder / f"{name}.rst").write_text(describe_object(name), "utf-8")
+
+
+def summarise(name: str) -> str:
+    """Return the first sentence of a name's docstring."""
+    text = inspect.getdoc(getattr(tiewise, name)) or ""
+    return " ".join(text.partition("\n\n")[0].split())
+
+
+def describe_object(name: str) -> str:
+    """Return the page of a public name: a directive that prints its docstring."""
+    kept = getattr(tiewise, name)
+    title = f"tiewise.{name}"
+    lines = [title, "=" * len(title), ""]
+    if isinstance(kept, ModuleType):
+        lines += [f".. automodule:: {kept.__name__}", "   :members:"]
+    elif isinstance(kept, type):
+        lines += [f".. autoclass:: tiewise.{name}", "   :members:", "   :show-inheritance:"]
+    else:
+        lines.append(f".. autofunction:: tiewise.{name}")
+    return "\n".join([*lines, ""])
+
+
+def show_signature(
+    app: Any, what: str, name: str, kept: Any, options: Any, arguments: Any, returned: Any
+) -> tuple[str, str] | None:
+    """Return arguments and result with their types as the source spells them."""
+    del app, name, options, returned
+    if arguments is None or (isinstance(kept, type) and issubclass(kept, Enum)):
+        return None
+    signature = inspect.signature(kept)
+    names = vars(sys.modules[kept.__module__])
+    parameters = [
+        parameter.replace(annotation=_Spelled(parameter.annotation, names))
+        for parameter in signature.parameters.values()
+        if not (what == "method" and parameter.name in {"self", "cls"})
+    ]
+    shown = str(signature.replace(parameters=parameters, return_annotation=signature.empty))
+    result = "" if what == "class" else repr(_Spelled(signature.return_annotation, names))
+    return shown, result
+
+
+class _Spelled:
+    """An annotation whose representation is its source: no modules, and aliases written out."""
+
+    def __init__(self, annotation: Any, names: dict[str, Any]) -> None:
+        text = annotation if isinstance(annotation, str) else inspect.formatannotation(annotation)
+        text = re.sub(r"(?<![\w.])(\w+)", lambda found: _expand(found[1], names), text)
+        text = re.sub(r"numpy\.ndarray\[.*numpy\.dtype\[(.*?)\]\]", r"NDArray[\1]", text)
+        self.text = re.sub(r"\b([a-z]\w*\.)+(?=\w)", "", text)
+
+    def __repr__(self) -> str:
+        return self.text
+
+
+def _expand(name: str, names: dict[str, Any]) -> str:
+    """Return what an alias such as ``OnError`` is short for; other names stay."""
+    value = names.get(name)
+    is_alias = getattr(value, "__args__", None) and not isinstance(value, type)
+    return stringify_annotation(value, "smart").replace("~", "") if is_alias else name
+
+
+def resolve_public_name(app: Any, env: Any, node: Any, contnode: Any) -> Any:
+    """Link a type such as ``Interval`` in a signature to the page of ``tiewise.Interval``."""
+    name = str(node.get("reftarget", "")).rpartition(".")[2]
+    if node.get("refdomain") != "py" or name not in tiewise.__all__:
+        return None
+    domain, place = env.get_domain("py"), node.get("refdoc")
+    return domain.resolve_xref(env, place, app.builder, "obj", f"tiewise.{name}", node, contnode)
