@@ -1,4 +1,5 @@
 from .api import Run as Run
+from .api import audit as audit
 from .api import fit as fit
 from .api import open_run as open_run
 from .data.folds import derive_groups as derive_groups

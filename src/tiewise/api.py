@@ -20,7 +20,7 @@ from tiewise.runs.folder import RunFolder, as_run, default_artifacts
 if TYPE_CHECKING:
     import pandas as pd
 
-    from tiewise.data.audit import Audit
+    from tiewise.evaluation.audit import Audit
     from tiewise.evaluation.calibration import CalibrationResult
     from tiewise.evaluation.references import RunScores
     from tiewise.judges.labelled_predictions import LabelledPredictions
@@ -202,7 +202,7 @@ def fit_config(
 
 
 def audit(
-    data: Files,
+    data: Files | pd.DataFrame,
     *,
     data_format: str | None = None,
     labelled: bool = True,
@@ -211,32 +211,63 @@ def audit(
     max_length: int = 1024,
     artifacts: str | Path | None = None,
 ) -> Audit:
-    """Read files and report rows, classes, unusual rows and the leakage of each fold rule.
+    """Check data: findings in words, worst first, then counts, leakage of fold rules and lengths.
+
+    The same as ``tiewise audit``. Rows that cannot be read are left out and counted.
 
     Parameters
     ----------
     data
-        One file or several, joined.
+        One file or several, joined; or a table that :func:`tiewise.read_pairs` reads.
     data_format
-        Name of the files' format; detected from the columns when None.
+        Name of the format; detected from the columns when None.
     labelled
-        Whether the files have winners.
+        Whether the data have winners.
     n_splits
         Number of folds to try each rule with, at least 2.
     backbone
         Also count tokens with this backbone's tokenizer, and those that `max_length` cuts.
     max_length
         Tokens a row may hold, at least 1.
+    artifacts
+        Folder of caches; None means the environment variable ``TIEWISE_ARTIFACTS``, else
+        ``artifacts``.
+
+    Returns
+    -------
+    Audit
+        ``findings``, a list of objects with ``severity`` (high, medium or low) and ``text``; and
+        the figures by section, as ``rows``, ``classes``, ``repeats``, ``leakage``. It prints as
+        text; ``to_dict()`` is for JSON.
+
+    Raises
+    ------
+    PairsError
+        If there is no such file, no format fits, or no row can be read.
+    ConfigError
+        If `n_splits` or `max_length` is out of range.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> texts = {"prompt": [["2+2?"]], "response_a": [["4"]], "response_b": [["5"]]}
+    >>> found = audit(pd.DataFrame({"id": [7], **texts, "winner": ["model_a"]}))
+    >>> found.findings[0]
+    Finding(severity='high', text='Response B never wins: check the column of the winners.')
     """
-    from tiewise.data.audit import audit_pairs
-    from tiewise.data.formats import read_many
+    from tiewise.data.formats import read_many, read_pairs
+    from tiewise.evaluation.audit import audit_pairs
     from tiewise.tokens.template import fill_in_order, share_budget
 
     if n_splits < 2:
         raise ConfigError(f"--n-splits is {n_splits}; expected at least 2.")
     if max_length < 1:
         raise ConfigError(f"--max-length is {max_length}; expected at least 1.")
-    pairs = read_many(_as_files(data), format=data_format, labelled=labelled, on_error="skip")
+    options: Any = {"format": data_format, "labelled": labelled, "on_error": "skip"}
+    if isinstance(data, str | Path | Sequence):
+        pairs = read_many(_as_files(data), **options)
+    else:
+        pairs = read_pairs(data, **options)
     if backbone is None:
         return audit_pairs(pairs, n_splits=n_splits)
     lengths = _count_tokens(pairs, backbone, _artifacts_dir(artifacts) / "cache")

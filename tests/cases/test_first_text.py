@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 
 import tiewise as tw
 from strategies import clean_text
-from tiewise.data.audit import audit_pairs
 from tiewise.data.first_text import first_user_text, normalise
 from tiewise.data.near_duplicates import merge_near_duplicates
 from tiewise.data.pairs import build_pairs, pair_digests, row_digests
 from tiewise.evaluation.agreement import name_votes
+from tiewise.evaluation.audit import audit_pairs
 
 INVISIBLE = "\u200b\u200c\u200d\u2060\ufeff\u00ad\u200e\u202a\ufe0f"
 

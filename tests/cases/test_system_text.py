@@ -10,12 +10,12 @@ from pandas.testing import assert_frame_equal
 
 import tiewise as tw
 from strategies import any_text, clean_text, conversations
-from tiewise.data.audit import audit_pairs
 from tiewise.data.first_text import first_texts
 from tiewise.data.formats import read_chunks, read_many, write_pairs, write_preference
 from tiewise.data.formats.cells import join_messages, split_messages
 from tiewise.data.pairs import build_pairs, swap_pairs
 from tiewise.errors import PairsError
+from tiewise.evaluation.audit import audit_pairs
 from tiewise.runs.training_rows import find_leaking_rows
 
 CLOCK = "04-system-clock/clock.jsonl"

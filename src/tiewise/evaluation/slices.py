@@ -32,6 +32,9 @@ from tiewise.evaluation.metrics import check_labels, check_probs, find_ids, log_
 MAX_MODEL_PAIRS = 20
 """Number of model pairs that have a slice: the most frequent ones."""
 
+UNKNOWN_LANGUAGE = "other Latin script"
+"""Guess for a prompt in Latin letters without common words of a known language."""
+
 _MAX_READ = 2000  # characters; enough to guess a language
 _SCRIPTS = {
     "Japanese": re.compile("[\u3040-\u30ff]"),
@@ -293,7 +296,7 @@ def guess_language(turns: Sequence[str | None]) -> str:
     words = [word.lower() for word in _WORD.findall(text)]
     hits = {language: sum(w in known for w in words) for language, known in _WORDS_OF.items()}
     best = max(hits, key=lambda language: hits[language])
-    return best if hits[best] else "other Latin script"
+    return best if hits[best] else UNKNOWN_LANGUAGE
 
 
 def _is_blank(turns: Sequence[str | None]) -> bool:

@@ -1,11 +1,12 @@
-"""Audit a pairs table: counts, repeated texts, leakage of each fold rule, lengths."""
+"""Audit a pairs table: findings in words, counts, repeated texts, leakage, lengths."""
 
 from __future__ import annotations
 
 import html
+import textwrap
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -24,16 +25,18 @@ from tiewise.data.pairs import (
     text_lengths,
 )
 from tiewise.errors import FoldError
+from tiewise.evaluation.findings import SEVERITIES, Finding, find_problems
 
 Figures = dict[str, int | float]
 _N_LARGEST, _MAX_SHOWN = 5, 48
+_LINE = 100  # characters of a line
 _CLASSES = {"A": Winner.A, "B": Winner.B, "tie": Winner.TIE}
 _LEVELS = {"median": 0.5, "90th percentile": 0.9, "maximum": 1.0}
 
 
 @dataclass(frozen=True)
 class Audit:
-    """Figures of a data set by section, printed as a table.
+    """Findings about a data set in words, then its figures by section.
 
     Counts are numbers of rows unless the name says otherwise; shares are in [0, 1].
     """
@@ -52,7 +55,8 @@ class Audit:
     largest: Figures
     """Rows of the largest prompt groups, by group and the beginning of the prompt."""
     leakage: Figures
-    """By fold rule: share of the held-out rows with rows of their group in the training set."""
+    """By fold rule: share of the held-out rows with rows of their group in the training set;
+    `random` is its expectation where each row is assigned to a fold at random."""
     characters: Figures
     """Characters of each text and of the row: median, 90th percentile, maximum."""
     tokens: Figures
@@ -60,19 +64,33 @@ class Audit:
     of a text's tokens that it cuts."""
     omitted: dict[str, str]
     """Figures that are not available, and the reason; and the columns that are not read."""
+    findings: list[Finding] = field(default_factory=list)
+    """Problems and what to do about them, worst first."""
 
-    def to_dict(self) -> dict[str, dict[str, Any]]:
-        """Return every section as a dictionary that JSON can hold."""
-        return asdict(self)
+    def to_dict(self) -> dict[str, Any]:
+        """Return findings and sections as dictionaries and lists that JSON can hold."""
+        sections = asdict(self)
+        return {"findings": sections.pop("findings"), **sections}
 
     def __str__(self) -> str:
-        """Return the sections as a table of plain text."""
-        lines = []
-        for section, figures in self.to_dict().items():
+        """Return the findings, then the sections as a table of plain text."""
+        sections = self.to_dict()
+        del sections["findings"]
+        lines = ["findings", *(self._describe_findings() or ["  none"])]
+        for section, figures in sections.items():
             width = max(map(len, figures), default=0)
             lines += [section] if figures else []
             lines += [f"  {name:<{width}}  {_formatted(value)}" for name, value in figures.items()]
         return "\n".join(lines)
+
+    def _describe_findings(self) -> list[str]:
+        width = max(map(len, SEVERITIES))
+        lines = []
+        for finding in self.findings:
+            first, further = f"  {finding.severity:{width}}  ", " " * (width + 4)
+            text = " ".join(finding.text.split())
+            lines += textwrap.wrap(text, _LINE, initial_indent=first, subsequent_indent=further)
+        return lines
 
     def _repr_html_(self) -> str:
         return f"<pre>{html.escape(str(self))}</pre>"
@@ -102,21 +120,21 @@ def audit_pairs(
     unread = ", ".join(pairs.attrs.get("unread", []))
     omitted = {"columns not read": unread} if unread else {}
     words = sorted(pairs["winner"].dropna().unique())
-    return Audit(
-        rows=_count_rows(pairs),
-        classes={
+    figures: dict[str, Figures] = {
+        "rows": _count_rows(pairs),
+        "classes": {
             **{name: int((pairs["label"] == label).sum()) for name, label in _CLASSES.items()},
             "unlabelled": int(pairs["label"].isna().sum()),
         },
-        winners={word: int((pairs["winner"] == word).sum()) for word in words},
-        missing=_count_missing(pairs),
-        repeats=_count_repeats(pairs),
-        largest=_largest_groups(pairs),
-        leakage=_measure_leakage(pairs, n_splits, seed, omitted),
-        characters=_quantiles(text_lengths(pairs).to_numpy()),
-        tokens=_describe_tokens(token_lengths, kept_tokens, omitted),
-        omitted=omitted,
-    )
+        "winners": {word: int((pairs["winner"] == word).sum()) for word in words},
+        "missing": _count_missing(pairs),
+        "repeats": _count_repeats(pairs),
+        "largest": _largest_groups(pairs),
+        "leakage": _measure_leakage(pairs, n_splits, seed, omitted),
+        "characters": _quantiles(text_lengths(pairs).to_numpy()),
+        "tokens": _describe_tokens(token_lengths, kept_tokens, omitted),
+    }
+    return Audit(**figures, omitted=omitted, findings=find_problems(pairs, figures))
 
 
 def leak_share(groups: npt.ArrayLike, folds: npt.ArrayLike) -> float:
@@ -127,6 +145,18 @@ def leak_share(groups: npt.ArrayLike, folds: npt.ArrayLike) -> float:
     """
     n_folds = pd.Series(np.asarray(folds)).groupby(np.asarray(groups)).transform("nunique")
     return float((n_folds > 1).mean()) if len(n_folds) else 0.0
+
+
+def random_leak_share(groups: npt.ArrayLike, n_splits: int) -> float:
+    """Return the expected :func:`leak_share` when each row is assigned to a fold at random.
+
+    A row of a group of m rows leaks unless the m - 1 others are in its own fold.
+
+    >>> random_leak_share(["p", "p", "q", "r"], 2)
+    0.25
+    """
+    sizes = pd.Series(np.asarray(groups)).value_counts().to_numpy()
+    return float((sizes * (1 - float(n_splits) ** (1 - sizes))).sum() / max(sizes.sum(), 1))
 
 
 def _count_rows(pairs: pd.DataFrame) -> Figures:
@@ -201,7 +231,7 @@ def _measure_leakage(
         "id": lambda: fold_by_id(pairs["id"], n_splits),
         "group": lambda: fold_by_group(pairs["group"], pairs["label"], n_splits, seed=seed),
     }
-    figures: Figures = {}
+    figures: Figures = {"random": random_leak_share(pairs["group"], n_splits)}
     for name, rule in rules.items():
         try:
             folds = rule()

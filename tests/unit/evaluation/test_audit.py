@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from strategies import pairs_tables
-from tiewise.data.audit import audit_pairs, leak_share
 from tiewise.data.folds import fold_by_group, fold_by_position, split
 from tiewise.data.pairs import TEXT_COLUMNS, build_pairs, swap_pairs
+from tiewise.evaluation.audit import audit_pairs, leak_share
 from tiewise.tokens.template import fill_in_order, share_budget
 
 
