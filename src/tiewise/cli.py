@@ -31,7 +31,8 @@ A first run:
 
 Every command takes --help (fit also --help-all), --quiet or -q (warnings and errors only) and
 --verbose or -v (also messages of the libraries). --version prints the version; the flag
---tyro-print-completion {bash,zsh,tcsh} prints a completion script. NO_COLOR turns colours off."""
+--tyro-print-completion {bash,zsh,tcsh} prints a script that completes commands and flags, for bash
+also presets, runs and files. NO_COLOR turns colours off."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -456,12 +457,7 @@ def push(
         show(f"{folder} is at {url}")
 
 
-def demo(
-    *,
-    run: flags.Run = None,
-    port: int = 7860,
-    artifacts: flags.Artifacts = None,
-) -> None:
+def demo(*, run: flags.Run = None, port: int = 7860, artifacts: flags.Artifacts = None) -> None:
     """Start a local web page to try a judge.
 
     For example:

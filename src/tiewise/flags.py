@@ -14,12 +14,14 @@ import io
 import logging
 import types
 from collections.abc import Callable, Mapping, Sequence
+from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import tyro
 
-from tiewise.config import RunConfig, config_from_dict
+from tiewise.config import PRESETS, RunConfig, config_from_dict
+from tiewise.console import show
 from tiewise.errors import ConfigError, did_you_mean
 
 Command = Callable[..., None]
@@ -30,6 +32,8 @@ _LEVELS = {
     "-v": logging.DEBUG,
 }  # fmt: skip
 """Flags of every command, and the lowest level of the messages that are shown."""
+_COMPLETION = "--tyro-print-completion"
+_SHELLS = ("bash", "zsh", "tcsh")
 _FRAME = "│╰─╯ "
 
 
@@ -188,13 +192,32 @@ def parse_words(
                 shown, args=words, prog="tiewise", description=description
             )
     except SystemExit as stop:
+        if words[:2] == [_COMPLETION, "bash"]:
+            show(_complete_names(commands))
         if not stop.code:
             raise
         raise ConfigError(_without_frame(printed.getvalue())) from None
     return call
 
 
+def _complete_names(commands: Mapping[str, Command]) -> str:
+    """Return the part of the completion script for bash that completes presets and runs."""
+    kinds = (RunName, RunNames, RunNamesOrNone, AnyRunName)
+    of_runs = [
+        name
+        for name, command in commands.items()
+        if any(hint in kinds for hint in get_type_hints(command, include_extras=True).values())
+    ]
+    script = (resources.files("tiewise") / "completion.bash").read_text("utf-8")
+    lists = {"@PRESETS@": r"\n".join(PRESETS), "@COMMANDS@": r"\n".join(commands)}
+    for place, names in (lists | {"@OF_RUNS@": " ".join(of_runs)}).items():
+        script = script.replace(place, names)
+    return script
+
+
 def _check_command(words: Sequence[str], names: Sequence[str]) -> None:
+    if words[:1] == [_COMPLETION] and list(words[1:]) not in [[name] for name in _SHELLS]:
+        raise ConfigError(f"{_COMPLETION} needs one of {', '.join(_SHELLS)}.")
     if words and not words[0].startswith("-") and words[0] not in names:
         hint = did_you_mean(words[0], names)
         raise ConfigError(f"{words[0]} is not a command.{hint}\nCommands: {', '.join(names)}")

@@ -461,20 +461,6 @@ print(json.dumps([found, sorted({"torch", "pandas", "gradio"} & set(sys.modules)
     assert heavy == []
 
 
-COMPLETE = """
-tiewise --tyro-print-completion bash > complete.sh && source complete.sh
-COMP_LINE="$*"; COMP_POINT=${#COMP_LINE}; COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1))
-_tyro_tiewise && echo "${COMPREPLY[@]}"
-"""
-
-
-@pytest.mark.parametrize(("typed", "completed"), [("aud", "audit"), ("audit --js", "--json")])
-def test_bash_completes_commands_and_flags(folder, typed, completed):
-    """The completion script, sourced by bash, completes commands and flags."""
-    done = shell(f"set -- tiewise {typed}\n{COMPLETE}", folder)
-    assert completed in done.stdout.decode().split(), done.stderr
-
-
 @pytest.mark.parametrize("no_color", ["", "1"])
 def test_no_color_gives_plain_help(folder, no_color):
     """On a terminal the help has bold text; with NO_COLOR it is plain."""
