@@ -251,3 +251,53 @@ def test_order_of_a_pair_is_not_in_its_digest():
     other = one_pair(response_a=[["x"]], response_b=[["z"]])
     digests = [pair_digests(table)[0] for table in (one, swap_pairs(one), other)]
     assert digests[0] == digests[1] != digests[2]
+
+
+@pytest.mark.parametrize(("rest", "is_valid"), [(9e-7, True), (-9e-7, True), (2e-6, False)])
+def test_soft_labels_sum_to_one_closely(rest, is_valid):
+    """The sum may differ from 1 by less than a millionth; 0 is a probability and a weight."""
+    soft = {"prob_a": [0.0], "prob_b": [0.5], "prob_tie": [0.5 + rest], "weight": [0.0]}
+    if is_valid:
+        assert one_pair(**soft)["weight"].tolist() == [0.0]
+    else:
+        with pytest.raises(PairsError, match="sum 1"):
+            one_pair(**soft)
+
+
+def test_groups_and_systems_are_checked():
+    """A table without a group in a row, or whose prompt lacks its system text, is refused."""
+    pairs = one_pair(prompt=[["Be brief.\n\nHi"]], system=["Be brief."])
+    check_pairs(pairs)
+    with pytest.raises(PairsError, match="group is missing"):
+        check_pairs(pairs.assign(group=pd.array([None], dtype="string")))
+    for system in ("Be", "Hi", "Be brief.\n"):
+        with pytest.raises(PairsError, match="system must begin the prompt"):
+            one_pair(prompt=[["Be brief.\n\nHi"]], system=[system])
+    with pytest.raises(PairsError, match="system must begin the prompt"):
+        one_pair(prompt=[[]], system=["Be brief."])
+
+
+def test_empty_words_are_missing():
+    """An empty name is none, and a winner without a label gives it, and the reverse."""
+    pairs = one_pair(model_a=[""], language=["en"], winner=["tie"])
+    assert pairs["model_a"].isna().all()
+    assert pairs.loc[0, ["language", "label"]].tolist() == ["en", 2]
+    assert one_pair(winner=[""], label=[1])["winner"].tolist() == ["model_b"]
+
+
+def test_large_integers_stay_text():
+    """Integers of up to 18 digits are numbers, longer ones text, and missing ids make all text."""
+    assert as_ids(["9" * 18, "-1", "0"]).tolist() == [10**18 - 1, -1, 0]
+    for other in ("1" * 19, "-0", "+1", "1.0", " 1"):
+        assert as_ids([other, "2"]).tolist() == [other, "2"]
+    assert as_ids([1, None]).isna().tolist() == [False, True]
+
+
+def test_digests_of_composed_texts():
+    """Invisible characters and the code points of accents count only where texts are compared."""
+    one, other = one_pair(prompt=[["Caf\u00e9"]]), one_pair(prompt=[["Cafe\u0301\u200b"]])
+    assert row_digests(one) != row_digests(other)
+    assert row_digests(one, composed=True) == row_digests(other, composed=True)
+    assert pair_digests(one) == pair_digests(other)
+    assert row_digests(one_pair(prompt=[[None]])) != row_digests(one_pair(prompt=[[""]]))
+    assert len(row_digests(one)[0]) == 32

@@ -171,3 +171,110 @@ def test_cut_tokens_are_shares(lengths, max_length):
     assert found["right, truncated rows"] == found["balanced, truncated rows"] == n_over
     assert all(0 <= share <= 1 for share in shares)
     assert (shares == {0.0}) == (n_over == 0)
+
+
+REPEATED = [
+    (["Be brief.\n\nQ1"], ["a"], ["b"]),
+    (["q1"], ["b"], ["a", "c"]),
+    (["Q1"], ["a"], ["d"]),
+    (["Caf\u00e9"], ["e"], ["f"]),
+    (["Cafe\u0301"], ["e"], ["f"]),
+    (["", "Q2", "Q3"], [None, "", "g"], ["g", "g", "g"]),
+    ([" "], ["\u200bh"], ["h"]),
+    ([None], [" ", ""], [None, " "]),
+]
+
+
+def test_repeats_are_counted():
+    """Each kind of repetition has its own figure; the two columns of responses count as one."""
+    pairs = pairs_of(
+        [*REPEATED, REPEATED[0]],
+        system=["Be brief.", *[None] * 7, "Be brief."],
+        winner=["tie (bothbad)", "tie", *["model_b"] * 5, None, None],
+        label=[2, 2, 1, 1, 1, 1, 1, None, None],
+    )
+    found = audit_pairs(pairs, n_splits=2)
+    assert found.repeats == {
+        "prompt groups": 4,
+        "rows with a shared prompt group": 8,
+        "rows with a repeated prompt": 4,
+        "rows with a repeated response": 7,
+        "rows with all texts repeated": 4,
+        "rows equal but for code points": 2,
+        "rows without a user text": 2,
+    }
+    assert (found.rows["system text"], found.rows["several turns"]) == (2, 1)
+    assert (found.rows["turn mismatches"], found.rows["identical responses"]) == (2, 0)
+    assert (found.rows["degenerate"], found.rows["duplicate ids"]) == (1, 0)
+    assert found.classes == {"A": 0, "B": 5, "tie": 2, "unlabelled": 2}
+    assert found.winners == {"model_b": 5, "tie": 1, "tie (bothbad)": 1}
+    assert found.missing == {
+        "prompt, missing turn": 1,
+        "prompt, blank": 2,
+        "response_a, missing turn": 1,
+        "response_a, blank": 1,
+        "response_b, missing turn": 1,
+        "response_b, blank": 1,
+    }
+
+
+def test_largest_groups_come_first():
+    """Five groups are named, by size and then by name; a group of one row is none of them."""
+    sizes = {"g": 2, "f": 3, "e": 2, "d": 2, "c": 2, "b": 4, "a": 1}
+    rows = [
+        ([f"{name}{'x' * 60}"], ["y"], ["z"]) for name, size in sizes.items() for _ in range(size)
+    ]
+    groups = [name for name, size in sizes.items() for _ in range(size)]
+    found = audit_pairs(pairs_of(rows, group=groups), n_splits=2).largest
+    assert list(found.items()) == [
+        (f"{name} {name}{'x' * 47}", sizes[name]) for name in ("b", "f", "c", "d", "e")
+    ]
+    alone = audit_pairs(pairs_of(rows[:2], group=["p", "q"]), n_splits=2)
+    assert alone.largest == {}
+
+
+def test_lengths_are_quantiles():
+    """The median, the 90th percentile and the maximum are lengths that occur."""
+    rows = [(["x" * n], ["y"], ["zz"]) for n in range(1, 21)]
+    found = audit_pairs(pairs_of(rows), n_splits=2).characters
+    assert [found[f"prompt, {level}"] for level in ("median", "90th percentile", "maximum")] == [
+        11,
+        19,
+        20,
+    ]
+    assert (found["response_b, median"], found["row, maximum"]) == (2, 23)
+
+
+def test_lost_response_had_tokens():
+    """Only a response that had tokens can be lost; what a rule cuts is a share of the column."""
+    lengths = [[2, 2, 0], [2, 2, 1], [4, 0, 3]]
+    kept = {"rule": [[2, 2, 0], [2, 2, 0], [1, 0, 3]]}
+    pairs = pairs_of([(["Hi"], ["x"], ["y"])] * 3)
+    found = audit_pairs(pairs, n_splits=2, token_lengths=lengths, kept_tokens=kept)
+    assert found.tokens["rule, rows without response_b"] == 1
+    assert found.tokens["rule, truncated rows"] == 2
+    assert found.tokens["rule, share cut of prompt"] == pytest.approx(3 / 8)
+    assert found.tokens["rule, share cut of response_a"] == 0
+    assert "truncation" not in found.omitted
+
+
+def test_seed_reaches_the_folds():
+    """Leaks of near-duplicates depend on seed and number of folds; shares have three digits."""
+    story = "Write a story about a lighthouse keeper who finds a map, in about {} hundred words."
+    texts = [story.format(n) if n < 2 else f"question {n}" for n in range(13)]
+    pairs = pairs_of([([text], ["a"], ["b"]) for text in texts])
+    shares = [
+        audit_pairs(pairs, n_splits=n_splits, seed=seed).leakage["group, near-duplicates"]
+        for n_splits, seed in ((2, 0), (2, 1), (3, 0), (3, 1))
+    ]
+    assert shares == pytest.approx([0, 2 / 13, 2 / 13, 0])
+    text = str(audit_pairs(pairs, n_splits=2, seed=0))
+    assert "  group                   0.000\n" in text
+
+
+def test_unread_columns_are_named():
+    """The columns that were not read are listed, in their order."""
+    pairs = pairs_of(ROWS)
+    assert "columns not read" not in audit_pairs(pairs, n_splits=2).omitted
+    pairs.attrs["unread"] = ["tone", "margin"]
+    assert audit_pairs(pairs, n_splits=2).omitted["columns not read"] == "tone, margin"
