@@ -10,15 +10,8 @@ from tiewise.data.formats import read_pairs, write_pairs, write_preference, writ
 from tiewise.data.pairs import build_pairs
 from tiewise.errors import PairsError
 
-KAGGLE = [
-    "id",
-    "prompt",
-    "response_a",
-    "response_b",
-    "winner_model_a",
-    "winner_model_b",
-    "winner_tie",
-]
+TEXTS = ["prompt", "response_a", "response_b"]
+KAGGLE = ["id", *TEXTS, "winner_model_a", "winner_model_b", "winner_tie"]
 
 
 def table(**columns):
