@@ -1,5 +1,7 @@
 from .api import Run as Run
 from .api import audit as audit
+from .api import calibrate as calibrate
+from .api import compare_runs as compare_runs
 from .api import fit as fit
 from .api import open_run as open_run
 from .data.folds import derive_groups as derive_groups

@@ -22,7 +22,9 @@ if TYPE_CHECKING:
 
     from tiewise.evaluation.audit import Audit
     from tiewise.evaluation.calibration import CalibrationResult
+    from tiewise.evaluation.paired import PairedDifferences
     from tiewise.evaluation.references import RunScores
+    from tiewise.evaluation.slices import Slices
     from tiewise.judges.labelled_predictions import LabelledPredictions
 
 Files = str | Path | Sequence[str | Path]
@@ -62,6 +64,23 @@ class Run(RunFolder):
         from tiewise.runs.references import evaluate_finished_folds
 
         return evaluate_finished_folds(self)
+
+    def slices(self, *, data: Files = ()) -> Slices:
+        """Score parts of the data, such as one language, each compared with all other rows.
+
+        Parameters
+        ----------
+        data
+            Where the run's data are now, if not where they were.
+
+        Returns
+        -------
+        Slices
+            ``to_frame()`` has a row per slice; slices that need texts are left out, with the
+            reason, where the data are not available.
+        """
+        found: Slices = evaluate_run_or_file(self, data, kind="slices")
+        return found
 
     def report(self, *, data: Files = (), out: str | Path | None = None) -> Path:
         """Write report.html and the figures; return the path of the page.
@@ -377,7 +396,7 @@ def evaluate_run_or_file(
         return labelled_predictions.score_rewardbench_file(files, predictions)
     if opened is not None:
         if kind == "calibration":
-            return _calibrate_run(opened)
+            return calibrate(opened)
         judged = labelled_predictions.load_run_predictions(opened, files)
     else:
         assert predictions is not None  # noqa: S101 - checked above
@@ -385,18 +404,47 @@ def evaluate_run_or_file(
     return _evaluate_predictions(judged, kind)
 
 
-def _calibrate_run(run: Run) -> CalibrationResult:
-    """Fit a calibration of a run, and keep it with the run only if it improves log loss."""
+def calibrate(
+    run: str | Path | RunFolder, *, artifacts: str | Path | None = None
+) -> CalibrationResult:
+    """Fit calibrations of a run; keep the best one with the run if it clearly improves log loss.
+
+    The same as ``tiewise evaluate --calibrate``. A calibration that is kept applies to all later
+    predictions of the run.
+
+    Parameters
+    ----------
+    run
+        A run, its name, or the path of its folder.
+    artifacts
+        Folder of the runs; None means the environment variable ``TIEWISE_ARTIFACTS``, else
+        ``artifacts``.
+
+    Returns
+    -------
+    CalibrationResult
+        ``is_worth_it``, whether one is kept; ``adopted``, the calibration; ``differences``, by
+        method the log loss after minus before, on prompt groups that it was not fitted on:
+        negative is better.
+
+    Raises
+    ------
+    RunError
+        If there is no such run, or no fold is finished.
+    """
     from tiewise.files import digest_file
     from tiewise.judges.labelled_predictions import load_run_predictions
     from tiewise.runs.calibration import save_calibration
     from tiewise.runs.tables import is_joined
 
-    if not is_joined(run):
-        summarise(run)
-    oof_sha256 = digest_file(run.oof_path)  # first: if a fit replaces the file, it is not its own
-    result: CalibrationResult = _evaluate_predictions(load_run_predictions(run), "calibration")
-    save_calibration(run, result, oof_sha256=oof_sha256)
+    opened = open_run(run, artifacts)
+    if not is_joined(opened):
+        summarise(opened)
+    oof_sha256 = digest_file(
+        opened.oof_path
+    )  # first: if a fit replaces the file, it is not its own
+    result: CalibrationResult = _evaluate_predictions(load_run_predictions(opened), "calibration")
+    save_calibration(opened, result, oof_sha256=oof_sha256)
     return result
 
 
@@ -410,11 +458,11 @@ def _evaluate_predictions(judged: LabelledPredictions, kind: Kind) -> Any:
 
         return rank_models(judged.texts(), judged.oof)
     if kind == "calibration":
-        from tiewise.evaluation.calibration import calibrate
+        from tiewise.evaluation import calibration
         from tiewise.runs.calibration import log_probs
 
         rows = judged.oof[judged.oof["label"].notna()]
-        return calibrate(
+        return calibration.calibrate(
             rows["label"], log_probs(rows), groups=rows["group"], symmetric=judged.is_symmetric
         )
     from tiewise.judges.labelled_predictions import score_predictions
@@ -428,8 +476,37 @@ def compare_runs(
     by_slice: bool = False,
     data: Files = (),
     artifacts: str | Path | None = None,
-) -> Any:
-    """Compare each run with the last one named, on the rows that the two share."""
+) -> PairedDifferences:
+    """Compare each run with the last one named, paired, on the rows that the two share.
+
+    The same as ``tiewise compare``.
+
+    Parameters
+    ----------
+    runs
+        Two or more runs, each a run, its name, or the path of its folder; the reference is last.
+    by_slice
+        Also compare on each part of the data, such as one language.
+    data
+        Where the runs' data are now, if not where they were; only with `by_slice`.
+    artifacts
+        Folder of the runs; None means the environment variable ``TIEWISE_ARTIFACTS``, else
+        ``artifacts``.
+
+    Returns
+    -------
+    PairedDifferences
+        ``overall`` has a difference per run with ``log_loss`` and ``accuracy``, each an
+        :class:`Interval` of the run minus the reference: a negative difference of log loss is
+        better.
+
+    Raises
+    ------
+    RunError
+        If there is no such run, no fold is finished, or the texts are needed and not available.
+    ScoresError
+        If two runs share no row or have different labels.
+    """
     from tiewise.judges.labelled_predictions import compare_with_reference, load_run_predictions
 
     if len(runs) < 2:

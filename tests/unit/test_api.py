@@ -2,12 +2,85 @@
 
 from __future__ import annotations
 
+import numpy as np
+import pandas as pd
 import pytest
 
 import tiewise as tw
+from run_folders import fit_small, simulated_run
 from tiewise.data.simulation.simulate import simulate
+from tiewise.features import binary_models
+from tiewise.runs.calibration import read_calibration
+from tiewise.runs.tables import save_scored
 
 PAIRS = simulate(60, seed=0)
+
+
+@pytest.fixture(scope="module")
+def artifacts(tmp_path_factory):
+    """Return a folder with two small runs of the feature model."""
+    folder = tmp_path_factory.mktemp("artifacts")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(binary_models, "_MAX_TREES", 5)
+        for seed, name in enumerate(("one", "two")):
+            fit_small(folder, name, seed=seed)
+    return folder
+
+
+def spellings(artifacts, name):
+    """Return a run as a name, as paths, and opened."""
+    path = artifacts / "runs" / name
+    return [name, path, str(path), tw.open_run(path)]
+
+
+def test_predictions_take_every_spelling(artifacts, monkeypatch):
+    """A judge and its one-line forms take a run, its name or its path, here or in `artifacts`."""
+    pairs = PAIRS.head(3)
+    expected = tw.Judge.from_pretrained(artifacts / "runs" / "one").predict(pairs)
+    for run in spellings(artifacts, "one"):
+        pd.testing.assert_frame_equal(tw.predict(pairs, run=run, artifacts=artifacts), expected)
+        judge = tw.Judge.from_pretrained(run, artifacts=artifacts)
+        pd.testing.assert_frame_equal(judge.predict(pairs), expected)
+    monkeypatch.setenv("TIEWISE_ARTIFACTS", str(artifacts))
+    pd.testing.assert_frame_equal(tw.predict(pairs, run="one"), expected)
+    texts = "Say hi", "Hi there!", "No."
+    probs = tw.score(*texts, run="one")
+    np.testing.assert_array_equal(probs, tw.Judge.from_pretrained("one").score(*texts))
+    assert tw.rank(texts[0], texts[1:], run=tw.open_run("one")).order[0] == np.argmax(probs[:2])
+
+
+def test_runs_are_compared_by_every_spelling(artifacts, monkeypatch):
+    """The differences are those of `tw.compare` on the rows of both."""
+    monkeypatch.setenv("TIEWISE_ARTIFACTS", str(artifacts))
+    one, two = tw.read_oof("one"), tw.read_oof("two")
+    expected = tw.compare(one["label"], one, two, groups=one["group"])
+    for run in spellings(artifacts, "two"):
+        [difference] = tw.compare_runs(["one", run]).overall
+        assert float(difference.log_loss) == pytest.approx(float(expected))
+    with pytest.raises(tw.ConfigError, match="expected two or more"):
+        tw.compare_runs(["one"])
+
+
+def test_calibration_is_kept_if_it_helps(tmp_path):
+    """Overconfident predictions get a calibration, which stays with the run."""
+    run, _ = simulated_run(tmp_path, 400)
+    table = pd.read_parquet(run.oof_path)
+    sharp = table[["logit_a", "logit_b", "logit_tie"]].to_numpy() * 4
+    probs = np.exp(sharp - sharp.max(1, keepdims=True))
+    table[["prob_a", "prob_b", "prob_tie"]] = probs / probs.sum(1, keepdims=True)
+    save_scored(run, table, {})
+    result = tw.calibrate(run.name, artifacts=tmp_path)
+    assert result.is_worth_it
+    assert result.differences[result.adopted.method].high < 0
+    assert read_calibration(run) == result.adopted
+
+
+def test_slices_of_run_are_a_table(artifacts):
+    """Each slice has its rows; the largest of an attribute has no more than all of them."""
+    run = tw.open_run("one", artifacts)
+    table = run.slices().to_frame()
+    assert {"turns", "length gap"} <= set(table["family"])
+    assert table["n"].max() <= len(run.oof)
 
 
 def test_audit_takes_file_or_table(tmp_path):

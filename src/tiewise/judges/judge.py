@@ -22,7 +22,7 @@ from tiewise.errors import ModelError, PairsError, missing_extra
 from tiewise.features.feature_model import MODEL_FILE, load_feature_model
 from tiewise.judges.kinds import FeatureJudge, PairJudge, ShippedJudge, open_judge
 from tiewise.judges.response_ranking import Ranking, rank_answers
-from tiewise.runs.folder import default_artifacts, open_run
+from tiewise.runs.folder import RunFolder, default_artifacts, open_run
 
 Text = str | Sequence[str | None]
 _CODE = ["*.py", "*.bin", "*.pt", "*.pth", "*.pkl", "*.pickle", "*.ckpt", "*.joblib"]
@@ -52,7 +52,7 @@ class Judge:
     @classmethod
     def from_pretrained(
         cls,
-        name: str | Path,
+        name: str | Path | RunFolder,
         *,
         artifacts: str | Path | None = None,
         device: str | None = None,
@@ -62,9 +62,9 @@ class Judge:
         Parameters
         ----------
         name
-            A run's name or folder, an exported folder, the adapter folder of a fold, a repository
-            on the Hugging Face hub that ``tiewise push`` wrote, or ``shipped`` for the small model
-            in this package.
+            A run, its name or its folder; an exported folder, the adapter folder of a fold, a
+            repository on the Hugging Face hub that ``tiewise push`` wrote, or ``shipped`` for the
+            small model in this package.
         artifacts
             Folder of runs and caches; None means the environment variable ``TIEWISE_ARTIFACTS``,
             else ``artifacts``.
@@ -86,7 +86,8 @@ class Judge:
         (3,)
         """
         artifacts_dir = default_artifacts() if artifacts is None else Path(artifacts)
-        return cls(str(name), _load(str(name), artifacts_dir, device))
+        name = _name_of(name)
+        return cls(name, _load(name, artifacts_dir, device))
 
     def predict(self, pairs: Any, *, swap: bool | None = None) -> pd.DataFrame:
         """Predict who wins each pair of a table.
@@ -198,9 +199,10 @@ class Judge:
 def predict(
     pairs: Any,
     *,
-    run: str | Path | None = None,
+    run: str | Path | RunFolder | None = None,
     swap: bool | None = None,
     device: str | None = None,
+    artifacts: str | Path | None = None,
 ) -> pd.DataFrame:
     """Predict who wins each pair of a table; see :meth:`Judge.predict`.
 
@@ -212,8 +214,13 @@ def predict(
         See :meth:`Judge.predict`.
     run
         Anything that :meth:`Judge.from_pretrained` loads; None means the model in this package.
-    device
+    device, artifacts
         See :meth:`Judge.from_pretrained`.
+
+    Returns
+    -------
+    DataFrame
+        See :meth:`Judge.predict`.
 
     Examples
     --------
@@ -222,7 +229,7 @@ def predict(
        id  is_degenerate
     0   7          False
     """
-    return _get_judge(run, device).predict(pairs, swap=swap)
+    return _get_judge(run, device, artifacts).predict(pairs, swap=swap)
 
 
 def score(
@@ -230,29 +237,65 @@ def score(
     response_a: Text,
     response_b: Text,
     *,
-    run: str | Path | None = None,
+    run: str | Path | RunFolder | None = None,
     device: str | None = None,
+    artifacts: str | Path | None = None,
 ) -> npt.NDArray[np.float64]:
     """Return P(A wins), P(B wins), P(tie) of one pair; see :meth:`Judge.score`.
 
-    `run` and `device` are those of :func:`predict`.
+    Parameters
+    ----------
+    prompt, response_a, response_b
+        A text, or a list of turns in which None is a missing turn.
+    run, device, artifacts
+        As in :func:`predict`.
+
+    Returns
+    -------
+    float64 array, shape (3,)
+        They sum to 1; swapping the responses swaps the first two exactly.
+
+    Examples
+    --------
+    >>> score("What is 2+2?", "2 + 2 = 4.", "I'm sorry, I can't help with that.").shape
+    (3,)
     """
-    return _get_judge(run, device).score(prompt, response_a, response_b)
+    return _get_judge(run, device, artifacts).score(prompt, response_a, response_b)
 
 
 def rank(
     prompt: Text,
     responses: Sequence[Text],
     *,
-    run: str | Path | None = None,
+    run: str | Path | RunFolder | None = None,
     device: str | None = None,
+    artifacts: str | Path | None = None,
     **options: Any,
 ) -> Ranking:
     """Rank several responses to one prompt; see :meth:`Judge.rank`.
 
-    `run` and `device` are those of :func:`predict`.
+    Parameters
+    ----------
+    prompt
+        A text, or a list of turns.
+    responses
+        Two or more responses, each a text or a list of turns.
+    run, device, artifacts
+        As in :func:`predict`.
+    **options
+        As in :meth:`Judge.rank`.
+
+    Returns
+    -------
+    Ranking
+
+    Examples
+    --------
+    >>> ranking = rank("What is 2+2?", ["I'm sorry, I can't help with that.", "2 + 2 = 4."])
+    >>> ranking.order
+    array([1, 0])
     """
-    return _get_judge(run, device).rank(prompt, responses, **options)
+    return _get_judge(run, device, artifacts).rank(prompt, responses, **options)
 
 
 def pair_responses(prompt: Text, responses: Sequence[Text]) -> pd.DataFrame:
@@ -269,10 +312,16 @@ def arrange_probs(table: pd.DataFrame, n: int) -> npt.NDArray[np.float64]:
     return probs
 
 
-def _get_judge(name: str | Path | None, device: str | None) -> Judge:
+def _name_of(model: str | Path | RunFolder) -> str:
+    return str(model.path if isinstance(model, RunFolder) else model)
+
+
+def _get_judge(
+    model: str | Path | RunFolder | None, device: str | None, artifacts: str | Path | None
+) -> Judge:
     """Return a judge that is loaded once, and again when files of its run have changed."""
-    artifacts_dir = default_artifacts()
-    name = "shipped" if name is None else str(name)
+    artifacts_dir = default_artifacts() if artifacts is None else Path(artifacts)
+    name = "shipped" if model is None else _name_of(model)
     folders = (artifacts_dir / "runs" / name, Path(name))
     files = [path for folder in folders for path in _state_files(folder)]
     states = tuple((str(path), path.stat().st_mtime_ns) for path in files)
