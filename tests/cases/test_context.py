@@ -13,7 +13,7 @@ from pandas.testing import assert_frame_equal
 
 from strategies import clean_text
 from tiewise.data.formats import FORMATS, read_many, read_pairs, write_pairs
-from tiewise.data.formats.records import find_unread
+from tiewise.data.formats.columns import find_unread
 from tiewise.errors import PairsError
 
 FOLDER = "01-question-column"
@@ -111,7 +111,7 @@ def test_unknown_text_is_refused_by_name(name, spell):
 
 def test_labels_next_to_implicit_prompts_are_listed():
     """Words and numbers next to texts that hold their prompts are not taken for a prompt."""
-    further = {"dataset": ["hh"] * 3, "margin": [0.5, -1, 2], "prompt_id": ["a", "b", "c"]}
+    further = {"dataset": ["hh"] * 3, "score": [0.5, -1, 2], "prompt_id": ["a", "b", "c"]}
     texts = {
         side: [f"{question} {answer}" for question, answer in zip(QUESTIONS, answers, strict=True)]
         for side, answers in (("chosen", CHOSEN), ("rejected", REJECTED))
@@ -221,6 +221,7 @@ def sources():
     talk = [said("user", "Sky?"), said("assistant", "blue")]
     arena = {"conversation_a": talk, "conversation_b": talk, "winner": "tie"}
     preference = {"prompt": "Sky?", "chosen": "blue", "rejected": "red"}
+    steer = {"context": talk[:1]}
     words = dict.fromkeys(("label", "model_a", "model_b", "language", "group", "source"))
     return {
         "wsdm": flat,
@@ -230,6 +231,9 @@ def sources():
         "mt_bench": arena | {"question_id": 1, "judge": "j", "turn": 1},
         "preference": preference,
         "rewardbench": preference | {"id": 1, "subset": "s"},
+        "alpaca_eval": {"instruction": "Sky?", "output_1": "x", "output_2": "y", "preference": 2},
+        "helpsteer3": steer | {"response1": "x", "response2": "y", "overall_preference": 1},
+        "nemo_rl": steer | {"completions": [{"rank": n, "completion": str(n)} for n in range(2)]},
     }
 
 
@@ -262,7 +266,7 @@ def test_written_context_reads_back(tmp_path, name, suffix):
     write_pairs(pairs, tmp_path / f"t.{suffix}")
     read = read_pairs(tmp_path / f"t.{suffix}")
     assert_frame_equal(read, pairs)
-    has_history = name not in ("arena", "mt_bench")
+    has_history = name not in ("arena", "mt_bench", "helpsteer3", "nemo_rl")
     assert len(pairs["prompt"][0]) == 1 + has_history
     assert find_unread(name, ["history"]) == ([] if has_history else ["history"])
 
@@ -327,16 +331,16 @@ def test_unread_columns_change_nothing(name):
 
 def test_audit_and_fit_list_unread_columns(case, tiewise, tmp_path):
     """Both name the columns, also of several files."""
-    table = frame(prompt=QUESTIONS, tone=["dry"] * 3, margin=[1, 2, 3])
+    table = frame(prompt=QUESTIONS, tone=["dry"] * 3, topic=[1, 2, 3])
     table = pd.concat([table] * 2, ignore_index=True)
     table.to_json("t.jsonl", orient="records", lines=True)
     table.rename(columns={"tone": "mood"}).to_parquet("u.parquet")
-    assert read_many(["t.jsonl", "u.parquet"]).attrs["unread"] == ["tone", "margin", "mood"]
-    assert "tone, margin, mood" in tiewise("audit", "t.jsonl", "u.parquet").output
+    assert read_many(["t.jsonl", "u.parquet"]).attrs["unread"] == ["tone", "topic", "mood"]
+    assert "tone, topic, mood" in tiewise("audit", "t.jsonl", "u.parquet").output
     done = tiewise(
         "fit", "--preset", "baseline", "--data", "t.jsonl", "--run", "r", "--n-splits", "2"
     )
-    assert "tone, margin" in done.text, done.text
+    assert "tone, topic" in done.text, done.text
 
 
 @pytest.mark.parametrize("name", FORMATS)

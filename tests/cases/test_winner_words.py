@@ -45,7 +45,7 @@ def test_word_and_one_hot_tie_agree():
         read_pairs(table.assign(winner_tie=0, winner_model_a=1))
 
 
-@pytest.mark.parametrize("word", ["inconsistent", "tie (unknown)", "Tie (inconsistent)", "error"])
+@pytest.mark.parametrize("word", ["inconsistent", "tie (unknown)", "ties", "error"])
 def test_other_words_are_refused(word):
     """A word that is not known is refused by row, and the message lists the known ones."""
     texts = {"id": [1], "prompt": ["Sky?"], "response_a": ["blue"], "response_b": ["green"]}

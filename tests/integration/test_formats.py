@@ -60,6 +60,7 @@ def test_several_splits_are_refused():
 
 
 TEXTS = {"id": 7, "prompt": "Sky?"}
+ANSWER = {"role": "assistant", "content": "blue"}
 MORE = {
     "kaggle": TEXTS
     | {"prompt": ["Sky?", None], "response_a": ["blue"], "response_b": [None]}
@@ -69,6 +70,16 @@ MORE = {
     | {"question_id": 81, "judge": "author_2", "turn": 1},
     "rewardbench": TEXTS
     | {"chosen": ["blue", "azure"], "rejected": ["red"], "subset": "Ties", "models": ["m"] * 3},
+    "alpaca_eval": {
+        "instruction": "Sky?",
+        "output_1": "blue",
+        "output_2": "red",
+        "preference": 1.5,
+    },
+    "helpsteer3": {"context": [{"role": "user", "content": "Sky?"}], "response1": "blue"}
+    | {"response2": "red", "domain": "stem", "language": "english", "overall_preference": -2},
+    "nemo_rl": {"context": [{"role": "user", "content": "Sky?"}]}
+    | {"completions": [{"rank": n, "completion": [ANSWER]} for n in range(3)]},
 }
 
 

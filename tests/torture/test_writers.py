@@ -42,6 +42,13 @@ SCALE = {"full": "2000", "quick": "100"}.get(os.environ.get("TIEWISE_TORTURE", "
 N_TABLES = int(os.environ.get("TIEWISE_TABLES", SCALE))
 FLAGS = ("winner_model_a", "winner_model_b", "winner_tie")
 WORDS = ("model_a", "model_b", "tie")
+LETTERS = ("A", "b", "TIE")
+SHAPES = (
+    *("lists", "words", "letters", "flags", "arena", "preference", "messages", "alpaca"),
+    *("helpsteer", "ranked"),
+)
+NO_TIE_SHAPES = ("preference", "messages", "ranked")
+"""Shapes whose records have no positions and no ties."""
 SPELLED = (
     *("NA", "null", "None", "nan", "", " ", "TRUE", "1", "=1+1", "sep=,", "id", "[PAD]", "\ufeffx"),
     *(
@@ -90,38 +97,61 @@ def as_messages(prompt, response):
     return [{"role": "user", "content": prompt}, {"role": "assistant", "content": response}]
 
 
+def plain_record(shape, texts, label, *, spell, spell_degree):
+    """Return a record of three plain texts, without an id."""
+    prompt, *answers = texts
+    flags = dict(zip(FLAGS, [spell(int(label == place)) for place in range(3)], strict=True))
+    by_rank = answers if label == 0 else answers[::-1]
+    talks = [as_messages(prompt, answer) for answer in answers]
+    context = talks[0][:1]
+    completions = [
+        {"rank": rank, "completion": as_messages("", answer)[1:]}
+        for rank, answer in enumerate(by_rank)
+    ]
+    chosen = [as_messages(prompt, answer) for answer in by_rank]
+    outputs = dict(zip(("instruction", "output_1", "output_2"), texts, strict=True))
+    steer = {"context": context, "response1": answers[0], "response2": answers[1]}
+    records = {
+        "words": {**named(texts), "winner": WORDS[label]},
+        "letters": {**named(texts), "winner": LETTERS[label]},
+        "flags": {**named(texts), **flags},
+        "arena": {
+            "winner": WORDS[label], "conversation_a": talks[0], "conversation_b": talks[1],
+        },
+        "alpaca": {**outputs, "preference": (1, 2, 1.5)[label]},
+        "helpsteer": {**steer, "overall_preference": spell_degree((-2, 3, 0)[label])},
+        "ranked": {"context": context, "completions": completions},
+        "messages": {"prompt": prompt, "chosen": chosen[0], "rejected": chosen[1]},
+        "preference": {"prompt": prompt, "chosen": by_rank[0], "rejected": by_rank[1]},
+    }  # fmt: skip
+    return records[shape]
+
+
 @st.composite
 def written_tables(draw):
     """Draw records of a format, and the pairs that they mean: id, texts and label."""
-    shape = draw(st.sampled_from(["lists", "words", "flags", "arena", "preference", "messages"]))
+    shape = draw(st.sampled_from(SHAPES))
     n = draw(st.integers(1, 4))
     spell = spell_flags[draw(st.sampled_from(list(spell_flags)))]
+    spell_degree = draw(st.sampled_from([int, float, str, Decimal]))
     ids = draw(st.lists(id_lists[draw(st.sampled_from(list(id_lists)))], min_size=n, max_size=n))
     model = st.none() | plain_texts.filter(len)
     records, meant = [], []
     for name in ids:
-        label = draw(st.integers(0, 1 if shape in ("preference", "messages") else 2))
-        flags = dict(zip(FLAGS, [spell(int(label == place)) for place in range(3)], strict=True))
+        label = draw(st.integers(0, 1 if shape in NO_TIE_SHAPES else 2))
+        record = {"question_id" if shape == "arena" else "id": name}
         if shape == "lists":
+            flags = [spell(int(label == place)) for place in range(3)]
             cells = [draw(turns) for _ in range(3)]
-            record = {"id": name, **named(cells), "model_a": draw(model), **flags}
+            record |= {
+                **named(cells),
+                "model_a": draw(model),
+                **dict(zip(FLAGS, flags, strict=True)),
+            }
         else:
-            known = [draw(plain_texts.filter(str.strip)) for _ in range(3)]
-            cells = [[text] for text in known]
-            prompt, *answers = known
-            if shape == "words":
-                record = {"id": name, **named(known), "winner": WORDS[label]}
-            elif shape == "flags":
-                record = {"id": name, **named(known), **flags}
-            elif shape == "arena":
-                talks = [as_messages(prompt, answer) for answer in answers]
-                record = {"question_id": name, "winner": WORDS[label]}
-                record |= dict(zip(("conversation_a", "conversation_b"), talks, strict=True))
-            else:
-                chosen, rejected = answers if label == 0 else answers[::-1]
-                if shape == "messages":
-                    chosen, rejected = as_messages(prompt, chosen), as_messages(prompt, rejected)
-                record = {"id": name, "prompt": prompt, "chosen": chosen, "rejected": rejected}
+            texts = [draw(plain_texts.filter(str.strip)) for _ in range(3)]
+            cells = [[text] for text in texts]
+            record |= plain_record(shape, texts, label, spell=spell, spell_degree=spell_degree)
         records.append(record)
         meant.append((id_key(name), cells, label))
     return records, meant, shape
@@ -286,13 +316,14 @@ def outcome(pairs, shape):
     rows = []
     for row in pairs.to_dict("records"):
         cells = [row["prompt"], row["response_a"], row["response_b"]]
-        rows.append(normal(id_key(row["id"]), cells, row["label"], shape))
+        name = str(row["id"]).removesuffix("/0/1") if shape == "ranked" else row["id"]
+        rows.append(normal(id_key(name), cells, row["label"], shape))
     return rows
 
 
 def normal(name, cells, label, shape):
     """Return a row for comparison; a preference has no positions, so the winner comes first."""
-    if shape in ("preference", "messages"):
+    if shape in NO_TIE_SHAPES:
         cells, label = ([cells[0], *cells[1:]] if label == 0 else [cells[0], *cells[:0:-1]]), 0
     return name, cells, label
 

@@ -5,6 +5,7 @@ The order is always A, B, tie = 0, 1, 2.
 
 from __future__ import annotations
 
+import re
 from enum import IntEnum
 from typing import TypeVar
 
@@ -25,6 +26,7 @@ class Winner(IntEnum):
     TIE = 2
 
 
+ONE_HOT_COLUMNS = ("winner_model_a", "winner_model_b", "winner_tie")
 PROB_COLUMNS = ["prob_a", "prob_b", "prob_tie"]
 LOGIT_COLUMNS = ["logit_a", "logit_b", "logit_tie"]
 WINNER_WORDS = {
@@ -35,6 +37,8 @@ WINNER_WORDS = {
     "both_bad": Winner.TIE,
     "bothbad": Winner.TIE,
     "tie (inconsistent)": Winner.TIE,
+    "draw": Winner.TIE,
+    "neither": Winner.TIE,
 }
 """Label of each known word for a winner. "Both bad" counts as a tie, and so does the word of
 MT-bench's split gpt4_pair for a judge that names another winner when A and B are swapped."""
@@ -43,6 +47,12 @@ WORD_OF_WINNER = {Winner.A: "model_a", Winner.B: "model_b", Winner.TIE: "tie"}
 """Word for a winner of which only the label is known."""
 
 _SWAPPED_WINNERS = (Winner.B, Winner.A, Winner.TIE)
+# The prompts of LLM judges ask for [[A]], [[B]] or [[C]], where C is a tie.
+_match_letter = re.compile(
+    r"(?P<open>\[*)"
+    r"(?:(?P<tie>c)|(?:(?:model|response|assistant|answer|output)[ _-]*)?(?P<side>[ab]))"
+    r"(?P<close>\]*)"
+).fullmatch
 
 
 def derive_labels(
@@ -89,13 +99,14 @@ def label_from_winner(winner: str) -> Winner:
     Parameters
     ----------
     winner
-        One of ``model_a, model_b, tie, tie (bothbad), both_bad, bothbad, tie (inconsistent)``, in
-        this spelling.
+        One of ``model_a, model_b, tie, tie (bothbad), both_bad, bothbad, tie (inconsistent), draw,
+        neither``, or ``A``, ``B``, ``C`` (a tie), also as ``[[A]]`` or ``Response A``. Case, white
+        space at the ends, and a space or hyphen in place of ``_`` make no difference.
 
     Returns
     -------
     Winner
-        The label; "both bad" and "tie (inconsistent)" are ties.
+        The label; all but A and B are ties.
 
     Raises
     ------
@@ -107,9 +118,23 @@ def label_from_winner(winner: str) -> Winner:
     >>> label_from_winner("tie (bothbad)")
     <Winner.TIE: 2>
     """
-    if isinstance(winner, str) and winner in WINNER_WORDS:
-        return WINNER_WORDS[winner]
-    raise LabelError(f"winner is {winner!r:.40}; expected one of {', '.join(WINNER_WORDS)}")
+    return WINNER_WORDS[standard_word(winner)]
+
+
+def standard_word(winner: str) -> str:
+    """Return the spelling in `WINNER_WORDS` of a word for a winner; LabelError if it is unknown.
+
+    >>> standard_word("[[A]]"), standard_word("Both bad")
+    ('model_a', 'both_bad')
+    """
+    text = winner.strip().lower() if isinstance(winner, str) else ""
+    for word in (text, re.sub("[ _-]+", "_", text)):
+        if word in WINNER_WORDS:
+            return word
+    letter = _match_letter(text)
+    if letter is not None and len(letter["open"]) == len(letter["close"]):
+        return "tie" if letter["tie"] else f"model_{letter['side']}"
+    raise LabelError(f"winner is {winner!r:.40}; expected one of A, B, {', '.join(WINNER_WORDS)}")
 
 
 def swap_labels(labels: npt.NDArray[_Number]) -> npt.NDArray[_Number]:

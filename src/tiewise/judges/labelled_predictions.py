@@ -13,11 +13,11 @@ import pandas as pd
 
 from tiewise.config import DataConfig
 from tiewise.data.formats import read_many
-from tiewise.data.formats.cells import ONE_HOT_COLUMNS, is_missing, parse_number, shown
+from tiewise.data.formats.cells import is_missing, parse_number, shown
 from tiewise.data.formats.opening import ParsedRecord
 from tiewise.data.formats.sources import open_source
 from tiewise.data.ids import read_id
-from tiewise.data.labels import PROB_COLUMNS
+from tiewise.data.labels import ONE_HOT_COLUMNS, PROB_COLUMNS
 from tiewise.errors import RunError, ScoresError
 from tiewise.evaluation.metrics import find_ids
 from tiewise.evaluation.paired import PairedDifferences, compare_many

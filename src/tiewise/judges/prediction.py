@@ -14,9 +14,8 @@ import numpy as np
 import pandas as pd
 
 from tiewise.data.formats import fetch_files, read_chunks
-from tiewise.data.formats.cells import ONE_HOT_COLUMNS
 from tiewise.data.formats.parquet import write_parquet
-from tiewise.data.labels import PROB_COLUMNS
+from tiewise.data.labels import ONE_HOT_COLUMNS, PROB_COLUMNS
 from tiewise.errors import ConfigError, PairsError
 from tiewise.files import digest_file, refuse_existing
 from tiewise.judges.kinds import open_judge

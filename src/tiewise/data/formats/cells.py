@@ -1,4 +1,4 @@
-"""Read the cells of one record: turns, conversations, words, numbers, winners.
+"""Read the cells of one record: turns, conversations, words, numbers.
 
 One exchange of a conversation is all neighbouring messages on the user's side (also `system` and
 `developer`) and the assistant's answer; messages of one side are joined by an empty line. The text
@@ -20,9 +20,8 @@ import numpy as np
 import pandas as pd
 
 from tiewise.data.formats.sources import parse_json
-from tiewise.data.labels import PROB_COLUMNS, WORD_OF_WINNER, Winner, label_from_winner
 from tiewise.data.parse import Cell, parse_cell, repair_text
-from tiewise.errors import LabelError, PairsError, TiewiseError
+from tiewise.errors import PairsError, TiewiseError
 
 Record = Mapping[str, Any]
 Row = dict[str, Any]
@@ -31,8 +30,6 @@ Row = dict[str, Any]
 Message = dict[str, Any]
 Turns = list[str | None]
 
-ONE_HOT_COLUMNS = ("winner_model_a", "winner_model_b", "winner_tie")
-_FLAGS = {"false": 0, "true": 1}
 _is_decimal_comma = re.compile(r"\s*[+-]?\d+,\d+\s*").fullmatch
 _has_thousands = re.compile(r"\s*[+-]?[1-9]\d{0,2}(,\d{3})+\s*").fullmatch
 _MAX_SHOWN = 40
@@ -265,6 +262,11 @@ def common_prompt(names: Sequence[str], sides: Sequence[Exchanges]) -> Row:
     return {"prompt": sides[0].prompt} | ({} if system is None else {"system": system})
 
 
+def read_words(record: Record, names: Mapping[str, str]) -> Row:
+    """Return columns of words under our names; `names` maps theirs to ours."""
+    return {ours: as_word(record[theirs]) for theirs, ours in names.items() if theirs in record}
+
+
 def read_weight(record: Record) -> Row:
     """Return the column `weight` of a record that has one."""
     if "weight" not in record:
@@ -273,56 +275,6 @@ def read_weight(record: Record) -> Row:
     if weight < 0:
         raise PairsError(f"weight is {weight:g}; expected 0 or more")
     return {"weight": weight}
-
-
-def read_labels(record: Record, *, has_label: bool = False, is_required: bool = True) -> Row:
-    """Return a record's soft labels, and its winner as a word.
-
-    The columns that name the winner (also `label` if `has_label`) must agree; a record with soft
-    labels needs none.
-    """
-    row: Row = _read_soft_labels(record)
-    word = as_word(record.get("winner"))
-    named = [] if word is None else [label_from_winner(word)]
-    cells = [record.get(name) for name in ONE_HOT_COLUMNS]
-    is_blank = all(is_missing(cell) or _as_flag(cell) == 0 for cell in cells)
-    if any(name in record for name in ONE_HOT_COLUMNS) and (is_required or not is_blank):
-        named.append(_one_hot_winner(record))
-    if has_label and not is_missing(record["label"]):
-        label = parse_number(record["label"])
-        if label not in tuple(Winner):
-            raise LabelError(f"label is {shown(record['label'])}; expected 0, 1 or 2")
-        named.append(Winner(int(label)))
-    if len(set(named)) > 1:
-        listed = " and ".join(WORD_OF_WINNER[winner] for winner in named)
-        raise LabelError(f"the columns name {listed} as winners; expected one")
-    if not named and not row and is_required:
-        raise LabelError("winner is missing")
-    return row | {"winner": word or (WORD_OF_WINNER[named[0]] if named else None)}
-
-
-def _read_soft_labels(record: Record) -> Row:
-    probs = {name: as_number(record, name) for name in PROB_COLUMNS if name in record}
-    is_distribution = len(probs) == 3 and abs(sum(probs.values()) - 1) < 1e-6
-    if probs and not (is_distribution and min(probs.values()) >= 0):
-        raise LabelError(f"{', '.join(PROB_COLUMNS)} must be three probabilities with sum 1")
-    return probs
-
-
-def _one_hot_winner(record: Record) -> Winner:
-    cells = [record.get(name) for name in ONE_HOT_COLUMNS]
-    flags = [_as_flag(cell) for cell in cells]
-    if sorted(flags, key=str) != [0, 0, 1]:
-        listed = ", ".join(map(shown, cells))
-        raise LabelError(f"{', '.join(ONE_HOT_COLUMNS)} are {listed}; exactly one must be 1")
-    return Winner(flags.index(1))
-
-
-def _as_flag(cell: object) -> int | None:
-    if isinstance(cell, str) and cell.strip().lower() in _FLAGS:
-        return _FLAGS[cell.strip().lower()]
-    number = parse_number(cell)
-    return int(number) if number in (0, 1) else None
 
 
 def _side_of(message: Message) -> int:

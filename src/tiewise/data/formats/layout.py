@@ -78,7 +78,7 @@ def find_layout(
     if _all(_is_in_brackets, [record.get(name) for record in records for name in responses]):
         lists.update(responses)
     layout = Layout(prompt, responses, tuple(name for name in names if name in lists))
-    if not is_choice or not records:
+    if not (is_choice and responses and records):
         return layout
     named = [name_prompt(record, prompt) for record in records]
     return layout._replace(

@@ -7,37 +7,40 @@ from __future__ import annotations
 
 import functools
 import logging
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import chain, islice
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, TypedDict
 
 import pandas as pd
 
-from tiewise.data.folds import derive_groups, merge_groups
-from tiewise.data.formats.cells import ONE_HOT_COLUMNS, Row, is_missing, read_labels
+from tiewise.data.formats.cells import Row, is_missing
+from tiewise.data.formats.columns import (
+    find_format,
+    find_unread,
+    rename_columns,
+    show_columns_flag,
+    suggest_columns,
+)
 from tiewise.data.formats.layout import Layout, find_layout
 from tiewise.data.formats.opening import ParsedRecord
-from tiewise.data.formats.records import FORMATS, find_format, find_unread, read_record
+from tiewise.data.formats.records import FORMATS, LABEL_COLUMNS, Format, read_record
 from tiewise.data.formats.sources import Source, open_source
-from tiewise.data.ids import ID_COLUMNS, as_integer, is_plain, read_id
-from tiewise.data.labels import PROB_COLUMNS
+from tiewise.data.formats.winners import WinnerColumn, choose_winner_column, read_labels
+from tiewise.data.ids import ID_COLUMNS, as_integer, id_key, is_plain, read_id
 from tiewise.data.pairs import (
     COLUMNS,
-    FURTHER_COLUMNS,
-    FURTHER_WORDS,
-    as_ids,
     build_pairs,
-    check_pairs,
 )
 from tiewise.data.parse import repair_text
-from tiewise.errors import PairsError, TiewiseError
+from tiewise.errors import LabelError, PairsError, TiewiseError
 
 _log = logging.getLogger(__name__)
 OnError = Literal["raise", "skip"]
+Columns = Mapping[str, str] | Sequence[str]
+Winners = Mapping[str, Any] | Sequence[str]
 _MAX_NAMED = 3
 _HEAD_ROWS = 20
-_LABEL_COLUMNS = (ONE_HOT_COLUMNS, ("winner",), tuple(PROB_COLUMNS))
 _UNLABELLED = (
     "For a test file without winners: tiewise predict reads it as it is; give --unlabelled to "
     "other commands and labelled=False to read_pairs."
@@ -48,10 +51,22 @@ _SKIP = (
 )
 
 
+class ReadOptions(TypedDict, total=False):
+    """Options of :func:`read_pairs`."""
+
+    format: str | None
+    columns: Columns
+    winners: Winners
+    labelled: bool | None
+    on_error: OnError
+
+
 def read_pairs(
     path: str | Path | pd.DataFrame | Any,
     *,
     format: str | None = None,  # noqa: A002
+    columns: Columns = (),
+    winners: Winners = (),
     labelled: bool | None = True,
     on_error: OnError = "raise",
 ) -> pd.DataFrame:
@@ -66,6 +81,13 @@ def read_pairs(
         a ``datasets.Dataset``.
     format
         A name in ``FORMATS``; found from the columns when None.
+    columns
+        Our names of columns, and those in the file: ``{"prompt": "question"}`` or, as on the
+        command line, ``["prompt=question,response_a=answer_1"]``.
+    winners
+        Values of the column ``winner``, or else ``label``, for the keys ``a``, ``b`` and ``tie``:
+        ``{"a": 0, "b": 1, "tie": 2}`` or ``["a=0,b=1,tie=2"]``; a list is several values. All other
+        values are errors then. Needed where numbers do not say who won.
     labelled
         False reads files without winners, and ignores the winners of files that have them; None
         reads the winners of the rows that have one.
@@ -78,7 +100,8 @@ def read_pairs(
         A pairs table, one row for each pair in the order of the file. Its ``attrs`` are ``format``,
         the format's name; ``rejected``, a list with one message for each skipped row;
         ``repaired``, the number of rows with lone surrogates in a text or an integer id that was
-        written as a float; and ``unread``, a list of the columns that the format does not read.
+        written as a float; ``unread``, a list of the columns that the format does not read; and
+        ``notes``, a list of what was decided about ids, winners and weights, which is logged too.
 
     Raises
     ------
@@ -86,7 +109,7 @@ def read_pairs(
         When the file, a row of it or, with "skip", every row cannot be read. The message counts
         the rows and names the first.
     """
-    opened = _open(path, format, labelled=labelled, on_error=on_error)
+    opened = _open(path, format, columns, winners, labelled, on_error)
     pairs = _build(opened, enumerate(opened.records))
     if pairs.empty and pairs.attrs["rejected"]:
         raise PairsError(f"{opened.name}: no row can be read as {opened.format}")
@@ -98,6 +121,8 @@ def read_chunks(
     *,
     size: int,
     format: str | None = None,  # noqa: A002
+    columns: Columns = (),
+    winners: Winners = (),
     labelled: bool = True,
     on_error: OnError = "raise",
 ) -> Iterator[Callable[[], pd.DataFrame]]:
@@ -106,74 +131,12 @@ def read_chunks(
     The other arguments and the errors are those of :func:`read_pairs`. For inputs larger than
     memory: a chunk is only parsed when its function is called.
     """
-    opened = _open(path, format, labelled=labelled, on_error=on_error)
+    opened = _open(path, format, columns, winners, labelled, on_error)
     numbered = enumerate(opened.records)
     # `1.0` is the integer 1 only if every id of the file is an integer.
-    are_integral = functools.cache(lambda: all(map(_is_integer, _written_ids(path))))
+    are_integral = functools.cache(lambda: all(map(_is_integer, _written_ids(opened.reopen()))))
     while chunk := list(islice(numbered, size)):
         yield functools.partial(_build, opened, chunk, are_integral)
-
-
-def read_many(
-    paths: Sequence[str | Path],
-    *,
-    format: str | None = None,  # noqa: A002
-    labelled: bool | None = True,
-    on_error: OnError = "raise",
-) -> pd.DataFrame:
-    """Read several files into one pairs table.
-
-    Parameters
-    ----------
-    paths
-        At least one file, each as for :func:`read_pairs`.
-    format, labelled, on_error
-        As for :func:`read_pairs`, for every file.
-
-    Returns
-    -------
-    DataFrame
-        The rows of all files in order. ``source`` names the file of each row that has no source of
-        its own. Groups are united across the files. Where two files use the same id, all ids are
-        ``file:id``. ``attrs`` sum up those of the files.
-    """
-    if not paths:
-        raise PairsError("there is no file to read; name at least one")
-    names, tables = name_files(paths), []
-    for name, path in zip(names, paths, strict=True):
-        table = read_pairs(path, format=format, labelled=labelled, on_error=on_error)
-        tables.append(table.assign(source=table["source"].fillna(name)))
-    joined = pd.concat(align_pairs(_with_unique_ids(names, tables)), ignore_index=True)
-    joined["id"] = as_ids(joined["id"])
-    groups = merge_groups(derive_groups(joined).tolist(), joined["group"])
-    joined["group"] = pd.array(groups, dtype="string")
-    joined.attrs = {
-        "format": " ".join(dict.fromkeys(table.attrs["format"] for table in tables)),
-        "rejected": [
-            f"{name}, {why}"
-            for name, table in zip(names, tables, strict=True)
-            for why in table.attrs["rejected"]
-        ],
-        "repaired": sum(table.attrs["repaired"] for table in tables),
-        "unread": list(dict.fromkeys(name for table in tables for name in table.attrs["unread"])),
-    }
-    check_pairs(joined)
-    return joined
-
-
-def name_files(paths: Sequence[str | Path]) -> list[str]:
-    """Return the files' names, or their whole paths where two names are equal."""
-    names = [Path(path).name for path in paths]
-    return names if len(set(names)) == len(names) else [str(path) for path in paths]
-
-
-def align_pairs(tables: Sequence[pd.DataFrame]) -> list[pd.DataFrame]:
-    """Add the optional columns that any table has to all: weight 1, one-hot soft labels."""
-    names = [name for name in FURTHER_COLUMNS if any(name in table for table in tables)]
-    return [
-        table.assign(**{name: _default(table, name) for name in names if name not in table})
-        for table in tables
-    ]
 
 
 class _Opened(NamedTuple):
@@ -182,18 +145,30 @@ class _Opened(NamedTuple):
     name: str
     format: str
     layout: Layout
+    winner: WinnerColumn | None
     unread: list[str]
+    notes: list[str]
     records: Iterator[ParsedRecord]
+    reopen: Callable[[], Source]
     labelled: bool | None
     on_error: OnError
 
 
 def _open(
-    path: Any, format_name: str | None, *, labelled: bool | None, on_error: OnError
+    path: Any,
+    format_name: str | None,
+    columns: Columns,
+    winners: Winners,
+    labelled: bool | None,
+    on_error: OnError,
 ) -> _Opened:
     if on_error not in ("raise", "skip"):
         raise PairsError(f"on_error is {on_error!r}; expected 'raise' or 'skip'")
-    source = open_source(path)
+
+    def reopen() -> Source:
+        return rename_columns(open_source(path), columns)[0]
+
+    source, replaced = rename_columns(open_source(path), columns)
     head = list(islice(source.records, _HEAD_ROWS))
     first = [entry.values for entry in head if entry.problem is None]
     if format_name is None:
@@ -203,10 +178,26 @@ def _open(
         format_name = find_format(source.name, source.columns, first)
     _check_format(source, format_name, labelled=labelled)
     known = FORMATS[format_name]
-    layout = find_layout(known.plain, source.columns, first, is_choice=known.is_choice)
-    records = chain(head, source.records)
+    winner = None
+    if labelled is not False and not (known.is_choice or known.winner in source.columns):
+        winner = _choose_winner(source, winners, first, reopen)
     unread = find_unread(format_name, source.columns)
-    return _Opened(source.name, format_name, layout, unread, records, labelled, on_error)
+    unread = [name for name in unread if winner is None or name != winner.name]
+    notes = _describe_choices(known, source.columns, winner)
+    for note in notes:
+        _log.info("%s: %s", source.name, note)
+    return _Opened(
+        source.name,
+        format_name,
+        find_layout(known.plain, source.columns, first, is_choice=known.is_choice),
+        winner,
+        [*unread, *replaced],
+        notes,
+        chain(head, source.records),
+        reopen,
+        labelled,
+        on_error,
+    )
 
 
 def _check_format(source: Source, format_name: str, *, labelled: bool | None) -> None:
@@ -219,13 +210,42 @@ def _check_format(source: Source, format_name: str, *, labelled: bool | None) ->
             f"{source.name}: the columns {', '.join(missing)} are missing for the format "
             f"{format_name}; {found}"
         )
-    has_labels = any(set(group) <= set(source.columns) for group in _LABEL_COLUMNS)
+    groups = [*LABEL_COLUMNS, *([(known.winner,)] if known.winner else [])]
+    has_labels = any(set(group) <= set(source.columns) for group in groups)
     if labelled and not (known.is_choice or has_labels):
-        expected = ", or ".join(", ".join(group) for group in _LABEL_COLUMNS)
+        expected = ", or ".join(", ".join(group) for group in groups)
+        unread = find_unread(format_name, source.columns)
+        name = suggest_columns(["winner"], unread)
+        hint = f"\nDid you mean {show_columns_flag(name)}?" if name else ""
         raise PairsError(
-            f"{source.name}: no column names the winner; expected {expected}; {found}\n"
+            f"{source.name}: no column names the winner; expected {expected}; {found}{hint}\n"
             f"{_UNLABELLED}"
         )
+
+
+def _choose_winner(
+    source: Source, winners: Winners, first: Sequence[Row], reopen: Callable[[], Source]
+) -> WinnerColumn:
+    def read_all() -> Iterator[Any]:
+        return (entry.values for entry in reopen().records)
+
+    try:
+        return choose_winner_column(source.columns, winners, first, read_all)
+    except PairsError as error:
+        raise PairsError(f"{source.name}: {error}") from None
+
+
+def _describe_choices(
+    known: Format, columns: Sequence[str], winner: WinnerColumn | None
+) -> list[str]:
+    """Say what the ids, the winners and the weights of a source are, where it does not say so."""
+    has_ids = any(name in known.reads and name in columns for name in ID_COLUMNS)
+    notes = [] if has_ids else ["there is no column id; ids are the row numbers, from 0"]
+    if winner is not None and winner.note:
+        notes.append(winner.note)
+    if "margin" in known.reads and "margin" in columns and "weight" not in columns:
+        notes.append("margin is read as the weight of a row; 0 trains nothing")
+    return notes
 
 
 def _build(
@@ -247,7 +267,7 @@ def _build(
     names = dict.fromkeys(chain(COLUMNS[:4], *rows))
     pairs = build_pairs({name: [row.get(name) for row in rows] for name in names})
     pairs.attrs = {"format": opened.format, "rejected": rejected, "repaired": n_repaired}
-    pairs.attrs["unread"] = list(dict.fromkeys(unread))
+    pairs.attrs |= {"unread": list(dict.fromkeys(unread)), "notes": opened.notes}
     return pairs
 
 
@@ -260,14 +280,26 @@ def _read_rows(entry: ParsedRecord, opened: _Opened, position: int) -> list[Row]
     ]
     labels: Row = {"winner": None} if labelled is False else {}
     if labelled is not False and not known.is_choice:
-        has_label = "label" in known.needs
-        labels = read_labels(entry.values, has_label=has_label, is_required=bool(labelled))
+        labels = _read_winner(entry.values, known, opened)
     for row in rows:
         row.update(labels)
         if is_missing(row["id"]):
             raise PairsError("id is missing")
-        row["id"] = read_id(row["id"])
+        name, part = read_id(row["id"]), row.pop("part", None)
+        row["id"] = name if part is None else f"{id_key(name)}/{part}"
     return rows
+
+
+def _read_winner(record: Row, known: Format, opened: _Opened) -> Row:
+    if opened.winner is not None:
+        is_required = bool(opened.labelled)
+        has_label = "label" in known.needs
+        return read_labels(record, opened.winner, has_label=has_label, is_required=is_required)
+    if known.read_winner and known.winner and not is_missing(record[known.winner]):
+        return known.read_winner(record)
+    if opened.labelled:
+        raise LabelError("winner is missing")
+    return {"winner": None}
 
 
 def _name_row(entry: ParsedRecord, position: int) -> str:
@@ -292,8 +324,7 @@ def _has_no_winner(why: str) -> bool:
     return "winner is missing" in why or "winner_tie are 0, 0, 0;" in why.replace("'", "")
 
 
-def _written_ids(path: Any) -> Iterator[str]:
-    source = open_source(path)
+def _written_ids(source: Source) -> Iterator[str]:
     name = next((name for name in ID_COLUMNS if name in source.columns), "id")
     return (str(entry.values.get(name)) for entry in source.records)
 
@@ -311,21 +342,3 @@ def _repair_ids(rows: list[Row], are_others_integral: Callable[[], bool]) -> int
             row["is_repaired"] |= not is_plain(row["id"])
             row["id"] = integer
     return sum(row.pop("is_repaired") for row in rows)
-
-
-def _with_unique_ids(names: list[str], tables: list[pd.DataFrame]) -> list[pd.DataFrame]:
-    ids = pd.concat([pd.Series(table["id"].astype(str).unique()) for table in tables])
-    if ids.is_unique:
-        return [table.astype({"id": object}) for table in tables]
-    return [
-        table.assign(id=f"{name}:" + table["id"].astype(str))
-        for name, table in zip(names, tables, strict=True)
-    ]
-
-
-def _default(table: pd.DataFrame, name: str) -> Any:
-    if name in PROB_COLUMNS:
-        return (table["label"] == PROB_COLUMNS.index(name)).astype("Float64").astype(float)
-    if name in FURTHER_WORDS:
-        return pd.Series(pd.NA, index=table.index, dtype="string")
-    return pd.Series(1.0, index=table.index)

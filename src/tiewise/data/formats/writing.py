@@ -16,9 +16,9 @@ import pandas as pd
 
 from tiewise.data.first_text import SYSTEM_COLUMN, split_system
 from tiewise.data.folds import derive_groups
-from tiewise.data.formats.cells import ONE_HOT_COLUMNS, Message, join_messages
+from tiewise.data.formats.cells import Message, join_messages
 from tiewise.data.formats.parquet import write_parquet
-from tiewise.data.labels import WORD_OF_WINNER, Winner
+from tiewise.data.labels import ONE_HOT_COLUMNS, WORD_OF_WINNER, Winner
 from tiewise.data.pairs import COLUMNS, FURTHER_COLUMNS, TEXT_COLUMNS, check_pairs
 from tiewise.errors import PairsError
 from tiewise.files import atomic_path

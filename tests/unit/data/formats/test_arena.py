@@ -172,7 +172,7 @@ def test_unlabelled_needs_no_winner():
 @pytest.mark.parametrize(
     ("change", "match"),
     [
-        ({"winner": "A"}, "winner is 'A'"),
+        ({"winner": "D"}, "winner is 'D'"),
         ({"winner": None}, "winner is missing"),
         (
             {"conversation_b": talk("Other", "x")},

@@ -85,6 +85,7 @@ class TestKaggle:
             "rejected": [],
             "repaired": 0,
             "unread": [],
+            "notes": [],
         }
 
     def test_unlabelled_ignores_winners(self, tmp_path):
@@ -423,9 +424,12 @@ class TestHostileFiles:
         ("text", "match"),
         [
             ("", "the file is empty"),
-            ("a,b\n1,2\n", r"no known format has the columns a, b[\s\S]*kaggle: id, prompt"),
+            (
+                "a,b\n1,2\n",
+                r"no known format has the columns a, b[\s\S]*kaggle: prompt, response_a",
+            ),
             ("id,id\n1,2\n", "id occur twice"),
-            (KAGGLE.replace("response_b", "answer_b", 1), "no known format"),
+            (KAGGLE.replace("response_b", "answer_b", 1), "response_b=answer_b"),
         ],
     )
     def test_unknown_columns_are_refused(self, tmp_path, text, match):

@@ -1,0 +1,90 @@
+"""Read several files into one pairs table."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Unpack
+
+import pandas as pd
+
+from tiewise.data.folds import derive_groups, merge_groups
+from tiewise.data.formats.reading import ReadOptions, read_pairs
+from tiewise.data.labels import PROB_COLUMNS
+from tiewise.data.pairs import FURTHER_COLUMNS, FURTHER_WORDS, as_ids, check_pairs
+from tiewise.errors import PairsError
+
+
+def read_many(paths: Sequence[str | Path], **options: Unpack[ReadOptions]) -> pd.DataFrame:
+    """Read several files into one pairs table.
+
+    Parameters
+    ----------
+    paths
+        At least one file, each as for :func:`read_pairs`.
+    **options
+        As for :func:`read_pairs`, for every file.
+
+    Returns
+    -------
+    DataFrame
+        The rows of all files in order. ``source`` names the file of each row that has no source of
+        its own. Groups are united across the files. Where two files use the same id, all ids are
+        ``file:id``. ``attrs`` sum up those of the files.
+    """
+    if not paths:
+        raise PairsError("there is no file to read; name at least one")
+    names, tables = name_files(paths), []
+    for name, path in zip(names, paths, strict=True):
+        table = read_pairs(path, **options)
+        tables.append(table.assign(source=table["source"].fillna(name)))
+    joined = pd.concat(align_pairs(_with_unique_ids(names, tables)), ignore_index=True)
+    joined["id"] = as_ids(joined["id"])
+    groups = merge_groups(derive_groups(joined).tolist(), joined["group"])
+    joined["group"] = pd.array(groups, dtype="string")
+    joined.attrs = {
+        "format": " ".join(dict.fromkeys(table.attrs["format"] for table in tables)),
+        "rejected": [
+            f"{name}, {why}"
+            for name, table in zip(names, tables, strict=True)
+            for why in table.attrs["rejected"]
+        ],
+        "repaired": sum(table.attrs["repaired"] for table in tables),
+        "unread": list(dict.fromkeys(name for table in tables for name in table.attrs["unread"])),
+        "notes": list(dict.fromkeys(note for table in tables for note in table.attrs["notes"])),
+    }
+    check_pairs(joined)
+    return joined
+
+
+def name_files(paths: Sequence[str | Path]) -> list[str]:
+    """Return the files' names, or their whole paths where two names are equal."""
+    names = [Path(path).name for path in paths]
+    return names if len(set(names)) == len(names) else [str(path) for path in paths]
+
+
+def align_pairs(tables: Sequence[pd.DataFrame]) -> list[pd.DataFrame]:
+    """Add the optional columns that any table has to all: weight 1, one-hot soft labels."""
+    names = [name for name in FURTHER_COLUMNS if any(name in table for table in tables)]
+    return [
+        table.assign(**{name: _default(table, name) for name in names if name not in table})
+        for table in tables
+    ]
+
+
+def _with_unique_ids(names: list[str], tables: list[pd.DataFrame]) -> list[pd.DataFrame]:
+    ids = pd.concat([pd.Series(table["id"].astype(str).unique()) for table in tables])
+    if ids.is_unique:
+        return [table.astype({"id": object}) for table in tables]
+    return [
+        table.assign(id=f"{name}:" + table["id"].astype(str))
+        for name, table in zip(names, tables, strict=True)
+    ]
+
+
+def _default(table: pd.DataFrame, name: str) -> Any:
+    if name in PROB_COLUMNS:
+        return (table["label"] == PROB_COLUMNS.index(name)).astype("Float64").astype(float)
+    if name in FURTHER_WORDS:
+        return pd.Series(pd.NA, index=table.index, dtype="string")
+    return pd.Series(1.0, index=table.index)
