@@ -15,9 +15,8 @@ import numpy.typing as npt
 import pandas as pd
 from scipy.stats import rankdata, t
 
-from tiewise.data.formats.cells import ONE_HOT_COLUMNS
 from tiewise.data.ids import id_key
-from tiewise.data.labels import PROB_COLUMNS
+from tiewise.data.labels import ONE_HOT_COLUMNS, PROB_COLUMNS
 from tiewise.errors import ScoresError
 from tiewise.evaluation.intervals import (
     FloatArray,

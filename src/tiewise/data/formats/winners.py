@@ -86,7 +86,7 @@ def choose_winner_column(
             )
         return WinnerColumn(name, _parse_declared(declared), is_declared=True)
     if name is None:
-        return WinnerColumn()
+        return WORDS_ALONE
     if not any(_is_number(record.get(name)) for record in head):
         return WinnerColumn(name)
     keys = {_key_of(cell) for cell in (each.get(name) for each in read_all()) if _is_number(cell)}
@@ -96,8 +96,16 @@ def choose_winner_column(
     return WinnerColumn(name, {"1": Winner.A, "2": Winner.B}, note=note)
 
 
+WORDS_ALONE = WinnerColumn()
+"""The column `winner` where it holds words alone."""
+
+
 def read_labels(
-    record: Record, column: WinnerColumn, *, has_label: bool = False, is_required: bool = True
+    record: Record,
+    column: WinnerColumn = WORDS_ALONE,
+    *,
+    has_label: bool = False,
+    is_required: bool = True,
 ) -> Row:
     """Return a record's soft labels, and its winner as a word.
 

@@ -15,7 +15,6 @@ from tiewise.data.formats.cells import (
     is_missing,
     join_texts,
     parse_number,
-    read_labels,
     read_messages,
     read_transcript,
     read_weight,
@@ -23,6 +22,7 @@ from tiewise.data.formats.cells import (
     spells_messages,
     split_messages,
 )
+from tiewise.data.formats.winners import read_labels
 from tiewise.errors import LabelError, PairsError
 
 FLAGS = ("winner_model_a", "winner_model_b", "winner_tie")
