@@ -31,8 +31,7 @@ A first run:
 
 Every command takes --help (fit also --help-all), --quiet or -q (warnings and errors only) and
 --verbose or -v (also messages of the libraries). --version prints the version; the flag
---tyro-print-completion {bash,zsh,tcsh} prints a script that completes commands and flags, for bash
-also presets, runs and files. NO_COLOR turns colours off."""
+--tyro-print-completion {bash,zsh,tcsh} prints a completion script. NO_COLOR turns colours off."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -103,7 +102,11 @@ def make_fit(preset_name: str, *, is_short: bool = False) -> flags.Command:
         elif not fitted:
             show(f"{done.path}: nothing to do, every requested fold is finished.")
         else:
-            show(f"{scores}\nRun {done.name} is in {done.path}. Next: tiewise report {done.name}")
+            run = done.name if artifacts is None else str(done.path)
+            show(
+                f"{scores}\nRun {done.name} is in {done.path}. Next: tiewise report {run}, or\n"
+                f"tiewise predict --run {run} --data FILE --out probs.csv"
+            )
 
     defaults = dict(fit.__kwdefaults__ or {})
     for name, section in flags.sections_of(load_preset(preset_name), is_short=is_short).items():

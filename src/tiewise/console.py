@@ -10,6 +10,7 @@ import errno
 import logging
 import os
 import sys
+import time
 import unicodedata
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TextIO
@@ -23,6 +24,9 @@ _LESS_MEMORY = (
     "A fit needs less with --quantization nf4, a smaller --micro-batch-tokens or --max-length, or "
     "--checkpointing trainable; scoring with a smaller --score-batch-tokens."
 )
+_FIRST_SECONDS, _MOST_SECONDS = 20.0, 1800.0
+"""Time until the first line about the time left, and the longest time between two."""
+_log = logging.getLogger(__name__)
 _NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
@@ -94,6 +98,60 @@ def progress_bar(total: int, *, name: str, unit: str, **options: Any) -> tqdm[An
     is_silent = os.environ.get("CI") or not logging.getLogger("tiewise").isEnabledFor(logging.INFO)
     disable = True if is_silent else None  # None: shown on terminals only
     return tqdm(total=total, desc=name, unit=unit, file=sys.stderr, disable=disable, **options)
+
+
+class FoldClock:
+    """Log how long a fold takes and how much time is left, from the share of it that is done.
+
+    The first line comes after 20 seconds, each further one after twice the time of the one before,
+    but at least every half hour. `n_later` folds are fitted after this one.
+    """
+
+    def __init__(self, fold: int = 0, n_later: int = 0) -> None:
+        self.fold, self.n_later = fold, n_later
+        self._started = self._base = time.monotonic()
+        self._base_share, self._next = 0.0, _FIRST_SECONDS
+
+    def begin(self, share: float) -> None:
+        """Measure the speed from now, when some share in [0, 1] is done."""
+        self._base, self._base_share = time.monotonic(), share
+
+    def estimate(self, share: float) -> tuple[float, float]:
+        """Return the seconds of a fold, and those left for this and all later folds."""
+        rate = (time.monotonic() - self._base) / (share - self._base_share)
+        per_fold = self._base - self._started + rate
+        return per_fold, (1 - share) * rate + self.n_later * per_fold
+
+    def update(self, share: float) -> None:
+        """Log a line if it is time for one."""
+        elapsed = time.monotonic() - self._started
+        if elapsed < self._next or share <= self._base_share:
+            return
+        self._next = elapsed + min(elapsed, _MOST_SECONDS)
+        per_fold, left = map(describe_seconds, self.estimate(share))
+        named = f" for {self.n_later + 1} folds" if self.n_later else ""
+        line = "fold %d: %.0f%% done; about %s per fold, %s left%s"
+        _log.info(line, self.fold, 100 * share, per_fold, left, named)
+
+    def end(self) -> None:
+        """Log how long the fold took, and the time left for later folds."""
+        seconds = time.monotonic() - self._started
+        rest = f"; about {describe_seconds(seconds * self.n_later)} left for {self.n_later} folds"
+        took = describe_seconds(seconds)
+        _log.info("fold %d took %s%s", self.fold, took, rest if self.n_later else "")
+
+
+def describe_seconds(seconds: float) -> str:
+    """Describe a time in the unit that suits it.
+
+    >>> [describe_seconds(seconds) for seconds in (4.2, 100, 2000, 9000, 2e5)]
+    ['4 s', '100 s', '33 min', '2.5 h', '2.3 days']
+    """
+    for size, limit, unit in ((1, 120, "s"), (60, 120, "min")):
+        if seconds < size * limit:
+            return f"{seconds / size:.0f} {unit}"
+    hours = seconds / 3600
+    return f"{hours:.1f} h" if hours < 48 else f"{hours / 24:.1f} days"
 
 
 def _fail(message: str) -> int:

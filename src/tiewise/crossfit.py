@@ -15,6 +15,7 @@ from pathlib import Path
 import pandas as pd
 
 from tiewise.config import BASELINE, RunConfig, check_config, load_preset
+from tiewise.console import FoldClock
 from tiewise.errors import ConfigError, DeviceError, FoldError, missing_extra
 from tiewise.report.card import write_fold_card
 from tiewise.runs.fold_lock import FoldTask, begin_fold, clear_fold, finish_fold
@@ -74,14 +75,15 @@ def cross_fit(
     _check_labels(rows.table, folds)
     run = name_run(artifacts_dir, config, name=name)
     fitted = []
-    for fold in folds:
-        folder = run.fold(fold)
+    for number, fold in enumerate(folds, start=1):
+        folder, clock = run.fold(fold), FoldClock(fold, len(folds) - number)
         with begin_fold(run, fold, rows.save):
             if overwrite:
                 clear_fold(run, fold)
             train, held_out = rows.of(fold), rows.held_out(fold)
             counts = rows.count_leaks(fold, train, init_from)
-            task = FoldTask(folder, fold, rows.digest, artifacts_dir / "cache", resume, init_from)
+            cache_dir = artifacts_dir / "cache"
+            task = FoldTask(folder, fold, rows.digest, cache_dir, resume, init_from, clock)
             predictions = fit_fold(config, train, held_out, task)
             if predictions is None:  # finished before, or not the first process of a launch
                 continue
@@ -91,6 +93,7 @@ def cross_fit(
             write_fold_card(run, fold, oof, scores)
             finish_fold(folder, oof, scores.to_dict())
         fitted.append(fold)
+        clock.end()
     return run, fitted
 
 

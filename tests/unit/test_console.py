@@ -3,16 +3,24 @@
 import errno
 import io
 import logging
+import math
 import os
 import pty
 import sys
 import termios
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tiewise.console import describe_os_error, printable, progress_bar, run_command, show
+from tiewise.console import (
+    FoldClock,
+    describe_os_error,
+    printable,
+    progress_bar,
+    run_command,
+    show,
+)
 from tiewise.errors import Interrupted, PairsError
 
 
@@ -154,3 +162,53 @@ def test_bar_on_a_terminal(monkeypatch):
 def test_bar_is_silent_elsewhere(monkeypatch, silent):
     """Nothing is written with --quiet, in continuous integration, or to pipes and files."""
     assert draw_bar(monkeypatch, **silent) == "END"
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """Return a list whose item is the time that the clock reads."""
+    now = [100.0]
+    monkeypatch.setattr("tiewise.console.time.monotonic", lambda: now[0])
+    return now
+
+
+@given(
+    st.floats(0, 600), st.floats(0.1, 30), st.integers(20, 5_000), st.integers(0, 9),
+    st.floats(0.3, 1),
+)  # fmt: skip
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_time_left_is_true_at_constant_speed(clock, caplog, setup, step, n_steps, n_later, share):
+    """At constant speed every line has the true times, and their number is moderate."""
+    caplog.clear()
+    caplog.set_level("INFO", logger="tiewise")
+    fold, start = FoldClock(2, n_later), clock[0]
+    total = setup + n_steps * step / share
+    clock[0] += setup
+    for k in range(1, n_steps + 1):
+        clock[0] = start + setup + k * step
+        if k == 1:
+            fold.begin(share / n_steps)
+            continue
+        fold.update(share * k / n_steps)
+        per_fold, left = fold.estimate(share * k / n_steps)
+        assert left == pytest.approx(start + total - clock[0] + n_later * per_fold, abs=1e-3)
+        # The first step is counted as setup and as a step, because it can be slower.
+        assert per_fold == pytest.approx(total + step, abs=1e-3)
+    lines = [record.getMessage() for record in caplog.records]
+    seconds = setup + n_steps * step
+    assert len(lines) <= 1 + max(0, math.log2(max(seconds, 20) / 20)) + seconds / 1800
+    if setup == 0 and step <= 20 and seconds >= 60:
+        assert lines
+    assert all(line.startswith("fold 2: ") and " per fold, " in line for line in lines)
+    assert all((f" for {n_later + 1} folds" in line) == (n_later > 0) for line in lines)
+
+
+def test_end_of_fold_states_time_left(clock, caplog):
+    """After a fold its time is logged, with that of the later folds."""
+    caplog.set_level("INFO", logger="tiewise")
+    for n_later in (4, 0):
+        fold = FoldClock(0, n_later)
+        clock[0] += 30
+        fold.end()
+    lines = [record.getMessage() for record in caplog.records]
+    assert lines == ["fold 0 took 30 s; about 2 min left for 4 folds", "fold 0 took 30 s"]

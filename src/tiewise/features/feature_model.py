@@ -15,6 +15,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from tiewise.config import RunConfig, defining_fields
+from tiewise.console import FoldClock
 from tiewise.data.folds import read_groups
 from tiewise.data.labels import LOGIT_COLUMNS, PROB_COLUMNS
 from tiewise.data.pairs import TEXT_COLUMNS, is_degenerate, row_digests
@@ -33,6 +34,8 @@ from tiewise.runs.environment import is_first_process
 from tiewise.runs.fold_lock import FoldTask, check_fingerprint
 from tiewise.runs.manifest import verify_manifest, write_manifest
 
+_SHARE_OF_FIRST = 0.6
+"""Share of the model of A against B in the time of a fit, measured with 2,000 to 20,000 rows."""
 FloatArray = npt.NDArray[np.float64]
 
 MODEL_FILE = "feature_model.skops"
@@ -80,11 +83,13 @@ def fit_feature_model(
     seed: int = 0,
     soft_weight: float = 1.0,
     features: PairFeatures | None = None,
+    clock: FoldClock | None = None,
 ) -> FeatureModel:
     """Fit the feature model to a labelled pairs table of n rows.
 
     Rows count as in :func:`tiewise.data.targets.make_targets`. `groups`, shape (n,), are the prompt
-    groups, the column ``group`` when None; `features` are those of the rows where they are known.
+    groups, the column ``group`` when None; `features` are those of the rows where they are known;
+    `clock` logs the time left.
 
     >>> from tiewise.data.simulation.simulate import simulate
     >>> pairs = simulate(90)
@@ -97,17 +102,15 @@ def fit_feature_model(
         features = extract_table_features(pairs)
     wins_a, wins_b, ties = targets.probs.T
     decided, may_tie = wins_a + wins_b, 1 - targets.binary_fraction
-    winner, tie = (
-        fit_binary_model(
-            features,
-            part / np.where(whole > 0, whole, 1.0),
-            targets.weights * whole,
-            names,
-            is_odd=is_odd,
-            seed=seed,
+    models = []
+    for part, whole, is_odd in ((wins_a, decided, True), (ties, may_tie, False)):
+        outcomes, weights = part / np.where(whole > 0, whole, 1.0), targets.weights * whole
+        models.append(
+            fit_binary_model(features, outcomes, weights, names, is_odd=is_odd, seed=seed)
         )
-        for part, whole, is_odd in ((wins_a, decided, True), (ties, may_tie, False))
-    )
+        if clock is not None and is_odd:
+            clock.update(_SHARE_OF_FIRST)
+    winner, tie = models
     return FeatureModel(winner, tie, len(pairs))
 
 
@@ -173,7 +176,7 @@ def fit_feature_fold(
     if task.folder.is_finished:
         return None
     seed, share, known = config.train.seed, config.train.soft_weight, _MEMORY.extract(train)
-    model = fit_feature_model(train, seed=seed, soft_weight=share, features=known)
+    model = fit_feature_model(train, seed=seed, soft_weight=share, features=known, clock=task.clock)
     model.save(task.folder.adapter_dir)
     probs = model.predict_features(_MEMORY.extract(held_out))
     logits = pd.DataFrame(np.log(probs), columns=LOGIT_COLUMNS)

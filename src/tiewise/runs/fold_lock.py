@@ -10,13 +10,14 @@ import contextlib
 import json
 import shutil
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from tiewise.config import first_difference
+from tiewise.console import FoldClock
 from tiewise.errors import RunError
 from tiewise.files import file_lock, remove, temporary_path, write_json
 from tiewise.runs.environment import is_first_process
@@ -29,7 +30,7 @@ class FoldTask:
     """One fold to be fitted.
 
     `cache_dir` is the folder of cached tokens and converted weights, and `init_from` the folder of
-    a fold of another run, or of an adapter, to start from.
+    a fold of another run, or of an adapter, to start from. `clock` logs the time left.
     """
 
     folder: FoldFolder
@@ -38,6 +39,7 @@ class FoldTask:
     cache_dir: Path
     resume: bool = False
     init_from: Path | None = None
+    clock: FoldClock = field(default_factory=FoldClock)
 
 
 @contextlib.contextmanager

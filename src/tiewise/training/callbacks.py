@@ -11,7 +11,7 @@ from typing import Any
 import torch
 import transformers
 
-from tiewise.console import progress_bar
+from tiewise.console import FoldClock, progress_bar
 from tiewise.files import write_bytes
 from tiewise.training.steps import StepDataset
 
@@ -102,15 +102,29 @@ class History(transformers.TrainerCallback):
 
 
 class Progress(transformers.TrainerCallback):
-    """Show a progress bar on standard error; see :func:`tiewise.console.progress_bar`."""
+    """Show a progress bar on standard error, and log the time left.
+
+    See :func:`tiewise.console.progress_bar` and :class:`tiewise.console.FoldClock`. All steps
+    together are `training_share` of the fold; scoring the held-out pairs is the rest.
+    """
+
+    def __init__(self, clock: FoldClock, training_share: float = 1.0) -> None:
+        self.clock, self.training_share = clock, training_share
+        self._has_begun = False
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Open the bar."""
         self.bar = progress_bar(state.max_steps, name="fit", unit="step", initial=state.global_step)
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """Advance the bar."""
+        """Advance the bar and the clock; the first step is not measured, it can be slower."""
         self.bar.update()
+        share = self.training_share * state.global_step / state.max_steps
+        if self._has_begun:
+            self.clock.update(share)
+        else:
+            self.clock.begin(share)
+            self._has_begun = True
 
     def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
         """Show the loss."""

@@ -48,10 +48,12 @@ def train_classifier(
     task: FoldTask,
     *,
     fit_digest: str,
+    training_share: float = 1.0,
 ) -> PairClassifier | None:
     """Train a classifier in place, from the newest checkpoint if the task resumes.
 
     Only checkpoints with `fit_digest`, the SHA-256 of the fingerprint of the fit, are resumed from.
+    `training_share`, in [0, 1], is the expected share of the training in the time of the fold.
     Returns the classifier; None on every process but rank 0. Raises NumericsError if
     a loss or gradient is not finite, RunError if memory or disk do not suffice or another process
     has died, and Interrupted, with a checkpoint written, if a signal asked to stop.
@@ -81,8 +83,9 @@ def train_classifier(
         load_trainable_weights(classifier, load_tree(checkpoint / "state")["weights"])
         return classifier if is_first_process() else None
     _check_disk(classifier, folder, len(steps), train_config)
+    progress = Progress(task.clock, training_share)
     with StopOnSignal() as signals, _explain_lost_process():
-        callbacks = [signals, History(folder.history_path, steps), Progress()]
+        callbacks = [signals, History(folder.history_path, steps), progress]
         trainer = StepTrainer(
             classifier, steps, train_config, arguments, callbacks, fit_digest=fit_digest
         )

@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import re
 import shutil
 import signal
 
@@ -62,6 +63,14 @@ def test_micro_batches_do_not_change_fits(fitter, n_micro_batches, layout):
     whole, _ = fitter("whole", configure(n_micro_batches=1, layout="padded", **fields))
     split, _ = fitter("split", configure(n_micro_batches=n_micro_batches, layout=layout, **fields))
     assert_equal_histories(whole, split, 1e-9)
+
+
+def test_time_left_is_logged(fitter, caplog, monkeypatch):
+    """From the second measured step on, the time of a fold and the time left are known."""
+    monkeypatch.setattr("tiewise.console._FIRST_SECONDS", 0.0)
+    with caplog.at_level(logging.INFO, "tiewise"):
+        fitter("timed")
+    assert re.search(r"fold 0: \d+% done; about \d+ s per fold, \d+ s left", caplog.text)
 
 
 def test_checkpointing_does_not_change_fits(fitter, caplog, monkeypatch):
