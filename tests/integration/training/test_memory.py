@@ -145,3 +145,24 @@ def test_sizes_have_readable_units():
     assert str(estimate) == (
         "5.3 GiB (weights 5.0 GiB, training 1 MiB, activations 300 MiB, working 0 MiB)"
     )
+
+
+def test_tenth_of_free_memory_stays_free(cache_dir):
+    """Activations are kept where they need at most 90 % of the memory that is free."""
+    classifier = build_tiny("tiny:0", cache_dir)
+    options = {"n_tokens": 2000, "longest": 500, "optimizer": "adamw_torch"}
+    estimate = estimate_memory(classifier, n_tokens=2000, longest=500, mode="none")
+    needed = estimate.total - estimate.weights
+    for free, mode in ((needed / 0.9 * 1.001, "none"), (needed / 0.9 * 0.999, "trainable")):
+        assert choose_checkpointing(classifier, **options, free=int(free))[0] == mode
+
+
+def test_checkpoints_have_known_moments(cache_dir):
+    """Adam saves two moments of each trained number; of other optimisers none is counted."""
+    classifier = build_tiny("tiny:0", cache_dir, dtype="float32")
+    n_trained = classifier.trainable_summary()["n_trainable"]
+    sizes = [
+        memory.checkpoint_size(classifier, optimizer=name)
+        for name in ("adamw_torch", "adamw_8bit", "sgd")
+    ]
+    assert sizes == [12 * n_trained, 6 * n_trained, 4 * n_trained]

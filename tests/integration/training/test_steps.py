@@ -1,5 +1,7 @@
 """The rows of a step are divided among processes."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -67,3 +69,37 @@ def test_row_weights_are_relative(weights, batch_size):
         rows = steps.rows_of(k)
         shares[rows] = targets.weights[rows] / steps[k].weight * len(rows)
     np.testing.assert_allclose(shares, np.array(weights) / np.mean(weights))
+
+
+def test_idle_micro_batches_are_the_shortest_row():
+    """A process with fewer micro-batches repeats the step's shortest row, without weight."""
+    targets = Targets(np.zeros((3, 3)), np.ones(3), *np.zeros((2, 3)))
+    examples = Examples(make_rows([30, 9, 20]), targets, np.arange(3))
+    config = TrainConfig(batch_size=3, n_epochs=1, micro_batch_tokens=30)
+    steps = [
+        StepDataset(examples, config, layout="packed", process_index=index, n_processes=2)[0]
+        for index in (0, 1)
+    ]
+    n_batches = [len(step.micro_batches) for step in steps]
+    assert n_batches == [1, 1]
+    config = TrainConfig(batch_size=3, n_epochs=1, micro_batch_tokens=1)
+    steps = [
+        StepDataset(examples, config, layout="packed", process_index=index, n_processes=2)[0]
+        for index in (0, 1)
+    ]
+    [idle] = [step for step in steps if step.n_idle]
+    assert idle.micro_batches[-1].tolist() == [1]
+    assert [idle.is_idle(place) for place in (0, 1)] == [False, True]
+
+
+def test_step_data_have_one_process_by_default():
+    """Without weights at all, the weight of a step is its number of rows."""
+    targets = Targets(np.zeros((3, 3)), np.zeros(3), *np.zeros((2, 3)))
+    examples = Examples(make_rows([5, 5, 5]), targets, np.arange(3))
+    config = TrainConfig(batch_size=2, n_epochs=2, micro_batch_tokens=10, seed=4)
+    steps = StepDataset(examples, config, layout="packed")
+    assert [steps[k].weight for k in range(len(steps))] == [2, 1, 2, 1]
+    assert steps[0].n_idle == 0
+    other = StepDataset(examples, replace(config, seed=5), layout="packed")
+    orders = [[part.rows_of(k).tolist() for k in range(4)] for part in (steps, other)]
+    assert orders[0] != orders[1]
