@@ -92,7 +92,7 @@ def minimums(session: nox.Session) -> None:
 @nox.session
 def integration(session: nox.Session) -> None:
     """Run the tests that need torch or all extras on a CPU, and inputs that once failed."""
-    install_with_torch(session, "test", small_weights=True)
+    install_with_torch(session, "test", "serving", small_weights=True)
     options = (*PARALLEL_FILES, *session.posargs)
     session.run("pytest", *INTEGRATION, *options, env=SINGLE_THREAD)
 
@@ -252,7 +252,7 @@ def run_unit(session: nox.Session, *, examples: int = 8) -> None:
 def install_with_torch(session: nox.Session, *groups: str, small_weights: bool = False) -> None:
     """Install the package with every extra under the constraints."""
     wanted = nox.project.dependency_groups(PROJECT, *groups) if groups else ()
-    session.install(*PINNED, ".[train,plot,audit]", *wanted)
+    session.install(*PINNED, ".[train,plot,audit,serve]", *wanted)
     if small_weights:  # without their runtimes, which the tests do not need
         session.install(*PINNED, "--no-deps", *SMALL_WEIGHTS)
 

@@ -25,6 +25,7 @@ from tiewise.judges.response_ranking import Ranking, rank_answers
 from tiewise.runs.folder import RunFolder, default_artifacts, open_run
 
 Text = str | Sequence[str | None]
+SCHEME = "vllm:"
 _CODE = ["*.py", "*.bin", "*.pt", "*.pth", "*.pkl", "*.pickle", "*.ckpt", "*.joblib"]
 _is_hub_name = re.compile(r"\w[\w.-]*/\w[\w.-]*", re.ASCII).fullmatch
 
@@ -56,6 +57,7 @@ class Judge:
         *,
         artifacts: str | Path | None = None,
         device: str | None = None,
+        template_from: str | Path | None = None,
     ) -> Judge:
         """Load a judge.
 
@@ -63,14 +65,18 @@ class Judge:
         ----------
         name
             A run, its name or its folder; an exported folder, the adapter folder of a fold, a
-            repository on the Hugging Face hub that ``tiewise push`` wrote, or ``shipped`` for the
-            small model in this package.
+            repository on the Hugging Face hub that ``tiewise push`` wrote, ``shipped`` for the
+            small model in this package, or ``vllm:http://HOST:PORT`` for a server of vLLM or
+            ``tiewise serve``.
         artifacts
             Folder of runs and caches; None means the environment variable ``TIEWISE_ARTIFACTS``,
             else ``artifacts``.
         device
             `cpu` or `cuda`; None means the device of the fit for a run, and otherwise CUDA where
             there is one.
+        template_from
+            The exported folder that a server has loaded; only for ``vllm:``. If the variable
+            ``TIEWISE_TOKEN`` is set, it is sent as bearer token.
 
         Raises
         ------
@@ -85,6 +91,10 @@ class Judge:
         >>> judge.score("2+2?", "4", "5").shape
         (3,)
         """
+        if str(name).startswith(SCHEME):
+            return cls(str(name), _connect(str(name).removeprefix(SCHEME), template_from))
+        if template_from is not None:
+            raise ModelError(f"template_from is only used with {SCHEME} addresses; leave it out.")
         artifacts_dir = default_artifacts() if artifacts is None else Path(artifacts)
         name = _name_of(name)
         return cls(name, _load(name, artifacts_dir, device))
@@ -339,6 +349,20 @@ def _load_cached(
 ) -> Judge:
     del states
     return Judge.from_pretrained(name, artifacts=artifacts_dir, device=device)
+
+
+def _connect(address: str, template_from: str | Path | None) -> PairJudge:
+    """Return the judge behind the address of a server."""
+    if template_from is None or not address.startswith(("http://", "https://")):
+        raise ModelError(
+            f"{SCHEME}{address}: expected {SCHEME}http://HOST:PORT and template_from, the exported "
+            "folder that the server has loaded."
+        )
+    try:
+        from tiewise.judges.served import ServedJudge
+    except ModuleNotFoundError as error:
+        raise missing_extra("A judge on a server", error, extra="serve") from error
+    return ServedJudge(address, Path(template_from))
 
 
 def _load(name: str, artifacts_dir: Path, device: str | None) -> PairJudge:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import torch
+from scipy.special import log_softmax
 from torch import Tensor, nn
 
 from tiewise.errors import DeviceError, ModelError, RunError
@@ -18,8 +20,10 @@ from tiewise.models.adapters import check_folder, read_config
 from tiewise.models.backbones import resolve_backbone
 from tiewise.models.build import load_classifier
 from tiewise.models.loading import quiet_transformers
-from tiewise.models.scoring import predict_pairs
+from tiewise.models.predictions import Floats
+from tiewise.models.scoring import predict_pairs, score_rows
 from tiewise.runs.environment import own_cuda
+from tiewise.tokens.rows import TokenRows
 from tiewise.tokens.template import Template
 from tiewise.tokens.tokenizer import TextTokenizer, load_tokenizer
 
@@ -45,10 +49,7 @@ class FoldEnsemble:
         """Return the averaged table of :func:`tiewise.models.scoring.predict_pairs`."""
         both_orders = self.swap if swap is None else swap
         tables = []
-        for weights in self.folds:
-            own = dict(self.classifier.named_parameters())
-            for name, value in weights.items():
-                own[name].data.copy_(value)
+        for _ in self._load_each():
             table = predict_pairs(
                 self.classifier,
                 pairs,
@@ -59,6 +60,28 @@ class FoldEnsemble:
             )
             tables.append(table)
         return average_folds(tables)
+
+    def score_rows(self, rows: TokenRows, *, names: Sequence[object]) -> Floats:
+        """Return the logits of n rows of tokens, float64 `(n, 3)`; of several folds, averaged.
+
+        The average is the logarithm of the mean probabilities.
+        """
+        logits = [
+            score_rows(self.classifier, rows, batch_tokens=self.batch_tokens, names=names)
+            for _ in self._load_each()
+        ]
+        if len(logits) == 1:
+            return logits[0]
+        log_probs = [log_softmax(values, axis=1) for values in logits]
+        return np.asarray(np.logaddexp.reduce(log_probs, axis=0) - np.log(len(logits)))
+
+    def _load_each(self) -> Iterator[None]:
+        """Copy the weights of one fold after the other into the classifier."""
+        own = dict(self.classifier.named_parameters())
+        for weights in self.folds:
+            for name, value in weights.items():
+                own[name].data.copy_(value)
+            yield
 
 
 def load_folds(

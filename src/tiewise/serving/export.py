@@ -151,7 +151,9 @@ def export_adapter(
         probs = score_folder(temporary, rows, device)
         drift = float(np.abs(probs - expected).max())
         check_drift(drift, config)
-        facts |= {"drift": drift, "n_checked": len(rows), "example": _shortest(rows, probs)}
+        probes = _list_rows(rows, probs)
+        example = min(probes, key=lambda probe: len(probe["input"]))
+        facts |= {"drift": drift, "n_checked": len(rows), "example": example, "probes": probes}
         write_json(temporary / "template.json", template.to_dict())
         write_json(temporary / "export.json", facts)
         for path in licence_files(backbone_dir):
@@ -205,10 +207,12 @@ def _describe(config: ModelConfig, adapter_dir: Path, backbone_dir: Path) -> dic
     }
 
 
-def _shortest(rows: TokenRows, probs: Floats) -> dict[str, Any]:
-    """Return the shortest row and its probabilities, as an example for people who serve it."""
-    index = int(rows.lengths.argmin())
-    return {"input": rows.row(index).tolist(), "probs": probs[index].tolist()}
+def _list_rows(rows: TokenRows, probs: Floats) -> list[dict[str, Any]]:
+    """Return rows and their probabilities, which a server that loads the folder should repeat."""
+    return [
+        {"input": rows.row(index).tolist(), "probs": probs[index].tolist()}
+        for index in range(len(rows))
+    ]
 
 
 def _write_model(

@@ -1,7 +1,7 @@
 """A local web page to compare responses: both orders of each pair, truncation, and a ranking.
 
 Gradio (the extra ``demo``) draws the page. It is served on 127.0.0.1 behind
-:mod:`tiewise.serving.demo.guard`, sends nothing to other machines and stores nothing.
+:mod:`tiewise.serving.guard`, sends nothing to other machines and stores nothing.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from tiewise.data.labels import PROB_COLUMNS
 from tiewise.errors import ConfigError, PairsError, RunError, TiewiseError
 from tiewise.judges.judge import arrange_probs, pair_responses, predict
 from tiewise.judges.response_ranking import rank_answers
-from tiewise.serving.demo.guard import Guard
+from tiewise.serving.guard import Guard
 
 MAX_CHARS = 40_000
 LETTERS = "ABCDEFGH"

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tiewise.serving.demo.guard import Guard
+from tiewise.serving.guard import Guard
 
 HERE = {"host": "127.0.0.1:7860"}
 

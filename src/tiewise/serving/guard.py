@@ -1,0 +1,122 @@
+"""Protection of a local server against other web pages, and against large or slow requests.
+
+Any page in a browser on the same machine can send requests to a local server. A request is
+therefore refused unless it is addressed to this machine by name (against DNS rebinding), comes from
+the server's own page if it names its origin, is small, and arrives in time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any
+
+HOSTS = ("127.0.0.1", "localhost")
+MAX_BYTES = 256 * 1024
+"""Largest size of a request: several long responses."""
+
+Scope = MutableMapping[str, Any]
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+App = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+
+class Guard:
+    """ASGI middleware that refuses unwanted requests to an application.
+
+    `max_bytes` is the largest size of a request body in bytes, announced or not, and `seconds` the
+    time in which it must arrive. `is_local` says whether only pages of this server on this machine
+    may send requests; a server for other machines has other names.
+    """
+
+    def __init__(
+        self, app: App, *, max_bytes: int = MAX_BYTES, seconds: float = 60, is_local: bool = True
+    ) -> None:
+        self.app, self.max_bytes, self.seconds, self.is_local = app, max_bytes, seconds, is_local
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a request on to the application, or refuse it."""
+        if scope["type"] == "lifespan":
+            await self.app(scope, receive, send)
+            return
+        refusal = find_refusal(scope, self.max_bytes, is_local=self.is_local)
+        if refusal is None and scope["type"] != "http":
+            refusal = (403, "Only HTTP requests are answered.")
+        if refusal is not None:
+            await _refuse(send, *refusal)
+            return
+        try:
+            async with asyncio.timeout(self.seconds):
+                messages = await _read_body(receive, self.max_bytes)
+        except TimeoutError:
+            await _refuse(send, 408, f"The body did not arrive in {self.seconds:g} seconds.")
+            return
+        if messages is None:
+            await _refuse(send, 413, _too_large(self.max_bytes))
+            return
+        await self.app(scope, _replay(messages, receive), send)
+
+
+def find_refusal(scope: Scope, max_bytes: int, *, is_local: bool = True) -> tuple[int, str] | None:
+    """Return status and message for a request that is refused by its headers, else None.
+
+    Examples
+    --------
+    >>> asked = {"headers": [(b"host", b"127.0.0.1:7860"), (b"origin", b"https://evil.example")]}
+    >>> find_refusal(asked, 100)
+    (403, 'Requests from other pages are refused.')
+    >>> find_refusal({"headers": [(b"host", b"127.0.0.1:7860")]}, 100) is None
+    True
+    """
+    headers = {
+        name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]
+    }
+    length = headers.get("content-length", "0")
+    if not length.isdecimal() or int(length) > max_bytes:
+        return 413, _too_large(max_bytes)
+    if not is_local:
+        return None
+    host = headers.get("host", "")
+    if host.rsplit(":", 1)[0] not in HOSTS:
+        return 403, f"The host is not {' or '.join(HOSTS)}."
+    own_origin = f"http://{host}"
+    is_foreign = headers.get("origin", own_origin) != own_origin
+    if is_foreign or headers.get("sec-fetch-site", "none") not in {"none", "same-origin"}:
+        return 403, "Requests from other pages are refused."
+    return None
+
+
+async def _read_body(receive: Receive, max_bytes: int) -> list[Message] | None:
+    """Return the messages of a body; None when it is too large, whatever length it announced."""
+    messages: list[Message] = []
+    n_bytes = 0
+    while not messages or messages[-1].get("more_body", False):
+        messages.append(await receive())
+        n_bytes += len(messages[-1].get("body", b""))
+        if n_bytes > max_bytes:
+            return None
+    return messages
+
+
+def _replay(messages: list[Message], receive: Receive) -> Receive:
+    """Return a function that repeats messages, and then receives further ones."""
+    waiting = iter(messages)
+
+    async def receive_next() -> Message:
+        message = next(waiting, None)
+        return await receive() if message is None else message
+
+    return receive_next
+
+
+def _too_large(max_bytes: int) -> str:
+    return f"The request is too large; at most {max_bytes:,} bytes are read."
+
+
+async def _refuse(send: Send, status: int, message: str) -> None:
+    headers = [(b"content-type", b"application/json"), (b"connection", b"close")]
+    body = json.dumps({"error": {"message": message, "code": status}}).encode()
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})

@@ -1,0 +1,1 @@
+"""The server of ``tiewise serve``: requests, batches, limits."""

@@ -1,0 +1,208 @@
+"""The application of ``tiewise serve``: routes, refusals and metrics."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import secrets
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from concurrent.futures import Future
+from contextlib import asynccontextmanager
+from typing import Annotated, Any, TypeVar
+
+import pandas as pd
+from fastapi import Depends, FastAPI, HTTPException, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from scipy.special import softmax
+from starlette.exceptions import HTTPException as RoutingError
+
+from tiewise import __version__
+from tiewise.data.labels import PROB_COLUMNS
+from tiewise.errors import TiewiseError
+from tiewise.judges.judge import Judge, arrange_probs, pair_responses
+from tiewise.judges.response_ranking import rank_answers
+from tiewise.serving.server.batching import BusyError
+from tiewise.serving.server.engine import Engine, Floats, Limits
+from tiewise.serving.server.schema import (
+    Classified,
+    ClassifyEntry,
+    ClassifyRequest,
+    Health,
+    Judgement,
+    JudgeRequest,
+    PairScore,
+    Place,
+    Probs,
+    refusals,
+)
+
+_LABELS = ("A", "B", "tie")
+_ABOUT = """Which of two or more responses to a prompt would people prefer?
+
+Probabilities of A, B and tie, in both orders. Every refusal is JSON:
+`{"error": {"message", "code"}}`.
+"""
+Result = TypeVar("Result")
+_bearer = HTTPBearer(auto_error=False)
+
+
+def make_app(judge: Judge, *, token: str | None = None, limits: Limits | None = None) -> FastAPI:
+    """Return the application; `token` is the bearer token that requests must have, if any."""
+    limits = limits or Limits()
+    engine = Engine(judge, limits)
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        yield
+        await asyncio.to_thread(engine.close)
+
+    def check_token(
+        given: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)],
+    ) -> None:
+        if token is not None and not (
+            given and secrets.compare_digest(given.credentials.encode(), token.encode())
+        ):
+            raise HTTPException(401, "Send the header Authorization: Bearer TOKEN.")
+
+    app = FastAPI(
+        title="tiewise", version=__version__, description=_ABOUT, lifespan=lifespan,
+        redoc_url=None,
+    )  # fmt: skip
+    _add_metrics(app, engine)
+    _add_refusals(app)
+    guards = [Depends(check_token)] if token else []
+
+    @app.post("/judge", dependencies=guards, responses=refusals(400, 401, 408, 413, 422, 429, 503))
+    async def judge_responses(request: JudgeRequest) -> Judgement:
+        """Compare every two of several responses to a prompt, and rank them."""
+        pairs = pair_responses(request.prompt, request.responses)
+        table = await _wait(
+            lambda: engine.judge_pairs(pairs, both_orders=request.both_orders), limits.seconds
+        )
+        return _describe(judge.name, table, len(request.responses))
+
+    @app.post(
+        "/classify", dependencies=guards, responses=refusals(400, 401, 408, 413, 422, 429, 503)
+    )
+    async def classify(request: ClassifyRequest) -> Classified:
+        """Score rows of ids that the client has built, as vLLM's route of this name does."""
+        engine.check_rows(request.input)
+        logits = await _wait(lambda: engine.score_rows(request.input), limits.seconds)
+        return _classified(judge.name, logits, use_logits=request.use_activation is False)
+
+    @app.get("/health")
+    async def health() -> Health:
+        """Say which judge is served."""
+        return Health(status="ok", model=judge.name, version=__version__)
+
+    return app
+
+
+async def _wait(submit: Callable[[], Future[Result]], seconds: float) -> Result:
+    """Return the result of a queued request; refuse it when the queue is full or it is late."""
+    try:
+        future = submit()
+    except BusyError as error:
+        code = 503 if error.is_closed else 429
+        raise HTTPException(code, str(error), headers={"Retry-After": "1"}) from error
+    try:
+        return await asyncio.wait_for(asyncio.wrap_future(future), seconds)
+    except TimeoutError as error:
+        raise HTTPException(503, f"There was no answer in {seconds:g} seconds.") from error
+
+
+def _describe(name: str, table: pd.DataFrame, n: int) -> Judgement:
+    counts = table.reindex(columns=["n_tokens", "n_truncated"], fill_value=0)
+    found = zip(
+        itertools.combinations(range(n), 2), table[PROB_COLUMNS].to_numpy(float).tolist(),
+        counts.to_numpy(int).tolist(), strict=True,
+    )  # fmt: skip
+    pairs = [
+        PairScore(
+            first=i, second=j, probs=Probs(a=a, b=b, tie=tie), n_tokens=tokens, n_truncated=cut
+        )
+        for (i, j), (a, b, tie), (tokens, cut) in found
+    ]
+    ranking = rank_answers(arrange_probs(table, n))
+    return Judgement(
+        model=name,
+        pairs=pairs,
+        ranking=[
+            Place(
+                response=k, place=ranking.places[k], low=ranking.place_low[k],
+                high=ranking.place_high[k], prob_best=ranking.prob_best[k],
+            )
+            for k in ranking.order.tolist()
+        ],
+    )  # fmt: skip
+
+
+def _classified(name: str, logits: Floats, *, use_logits: bool) -> Classified:
+    values = logits if use_logits else softmax(logits, axis=1)
+    entries = [
+        ClassifyEntry(index=index, label=_LABELS[int(row.argmax())], probs=row.tolist())
+        for index, row in enumerate(values)
+    ]
+    return Classified(model=name, data=entries)
+
+
+def _refuse(code: int, message: str, headers: Any = None) -> JSONResponse:
+    error = {"message": message, "code": code}
+    return JSONResponse({"error": error}, status_code=code, headers=headers)
+
+
+def _add_refusals(app: FastAPI) -> None:
+    """Answer every error with a message in JSON."""
+
+    @app.exception_handler(RoutingError)
+    async def _(_: Request, error: RoutingError) -> Response:
+        return _refuse(error.status_code, str(error.detail), error.headers)
+
+    @app.exception_handler(RequestValidationError)
+    async def _(_: Request, error: RequestValidationError) -> Response:
+        first = error.errors()[0]
+        if first["type"] == "json_invalid":
+            return _refuse(400, f"The body is not JSON: {first['ctx']['error']}.")
+        where = ".".join(str(part) for part in first["loc"] if part != "body") or "the body"
+        return _refuse(422, f"{where}: {first['msg']}.")
+
+    @app.exception_handler(Exception)
+    async def _(_: Request, error: Exception) -> Response:
+        return _refuse(500, f"The server failed with {type(error).__name__}; its log says where.")
+
+    @app.exception_handler(TiewiseError)
+    async def _(_: Request, error: TiewiseError) -> Response:
+        return _refuse(422, str(error))
+
+
+def _add_metrics(app: FastAPI, engine: Engine) -> None:
+    """Count requests by route and status, and time them; serve the numbers at ``/metrics``."""
+    registry = CollectorRegistry()
+    counted = Counter(
+        "tiewise_requests", "Requests by route and status.", ["route", "status"], registry=registry
+    )
+    timed = Histogram(
+        "tiewise_request_seconds", "Seconds until the answer.", ["route"], registry=registry
+    )
+    waiting = Gauge("tiewise_waiting_tokens", "Tokens in the queues.", registry=registry)
+    waiting.set_function(lambda: engine.waiting)
+
+    @app.middleware("http")
+    async def measure(
+        request: Request, answer: Callable[[Request], Awaitable[Response]]
+    ) -> Response:
+        start = time.perf_counter()
+        response = await answer(request)
+        path = getattr(request.scope.get("route"), "path", "other")
+        counted.labels(path, response.status_code).inc()
+        timed.labels(path).observe(time.perf_counter() - start)
+        return response
+
+    @app.get("/metrics", response_class=Response)
+    async def metrics() -> Response:
+        """Return counts and times in the format of Prometheus."""
+        return Response(generate_latest(registry), media_type="text/plain; version=0.0.4")

@@ -1,0 +1,257 @@
+"""Tests of the server and of its client, over real connections on this machine."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import shutil
+import socket
+import threading
+import time
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+import urllib3
+
+import tiewise as tw
+from served import export_tiny, running
+from tiewise.data.simulation.simulate import simulate
+from tiewise.errors import ModelError
+from tiewise.files import read_json, write_json
+from tiewise.judges.judge import Judge
+from tiewise.runs.manifest import write_manifest
+
+HTTP = urllib3.PoolManager(retries=False, timeout=60)
+ASK = {"prompt": "What is 2 + 2?", "responses": ["4", "I can't say.", "Four, as 2 + 2 = 4."]}
+
+
+@pytest.fixture(scope="module")
+def export_dir(cache_dir, tmp_path_factory):
+    """Export a tiny model."""
+    return export_tiny(cache_dir, tmp_path_factory.mktemp("model"))
+
+
+@pytest.fixture(scope="module")
+def server(export_dir):
+    """Serve the export."""
+    with running(export_dir, body_seconds=1, max_bytes=100_000) as (_, address):
+        yield address
+
+
+def post(address, path, body, **headers):
+    """Return the status and the JSON of a response."""
+    data = body if isinstance(body, bytes) else json.dumps(body).encode()
+    headers = {"content-type": "application/json"} | headers
+    answer = HTTP.request("POST", address + path, body=data, headers=headers)
+    return answer.status, json.loads(answer.data)
+
+
+def test_served_judge_equals_export(server, export_dir):
+    """Every column of the predictions agrees with the loaded export, in one order and in both."""
+    pairs = pd.concat([simulate(30, seed=3), simulate(30, seed=3)[:5]], ignore_index=True)
+    local = Judge.from_pretrained(export_dir, device="cpu")
+    served = Judge.from_pretrained(f"vllm:{server}", template_from=export_dir)
+    for swap in (False, True):
+        expected, found = local.predict(pairs, swap=swap), served.predict(pairs, swap=swap)
+        pd.testing.assert_frame_equal(found, expected, rtol=0, atol=1e-5)
+    assert np.ptp(expected["prob_a"]) > 0.05, "the rows must differ"
+    assert served.rank(*ASK.values()).order.tolist() == local.rank(*ASK.values()).order.tolist()
+
+
+def test_probabilities_are_understood(server, export_dir, monkeypatch):
+    """A server that ignores `use_activation` answers with probabilities; they become logits."""
+    served = Judge.from_pretrained(f"vllm:{server}", template_from=export_dir)
+    request = served.model._http.request
+
+    def ask(method, url, *, json):
+        json.pop("use_activation")
+        return request(method, url, json=json)
+
+    monkeypatch.setattr(served.model._http, "request", ask)
+    pairs = simulate(8, seed=1)
+    local = Judge.from_pretrained(export_dir, device="cpu")
+    np.testing.assert_allclose(
+        served.predict_proba(pairs), local.predict_proba(pairs), rtol=0, atol=1e-6
+    )
+
+
+def test_other_export_is_refused(server, cache_dir, tmp_path):
+    """The stored rows of another model do not fit the server's answers."""
+    other = export_tiny(cache_dir, tmp_path, lora_r=8)
+    judge = Judge.from_pretrained(f"vllm:{server}", template_from=other)
+    with pytest.raises(ModelError, match="another model or another export"):
+        judge.predict(simulate(3, seed=0))
+
+
+def test_rounding_server_is_refused(export_dir, tmp_path):
+    """A server that rounds float32 weights to bfloat16 is recognised, and the flag is named."""
+    from transformers import AutoModelForSequenceClassification
+
+    rounded = tmp_path / "rounded"
+    shutil.copytree(export_dir, rounded)
+    model = AutoModelForSequenceClassification.from_pretrained(export_dir, dtype=torch.bfloat16)
+    model.save_pretrained(rounded)
+    write_manifest(rounded)
+    with running(rounded) as (_, address):
+        judge = Judge.from_pretrained(f"vllm:{address}", template_from=export_dir)
+        with pytest.raises(ModelError, match="start it with --dtype float32"):
+            judge.predict(simulate(3, seed=0))
+
+
+def test_judge_route_equals_python(server, export_dir):
+    """`/judge` returns the probabilities and the ranking of `Judge`."""
+    status, found = post(server, "/judge", ASK)
+    assert status == 200
+    judge = Judge.from_pretrained(export_dir, device="cpu")
+    expected = judge.compare_all(*ASK.values())
+    for pair in found["pairs"]:
+        probs = [pair["probs"][name] for name in ("a", "b", "tie")]
+        np.testing.assert_allclose(probs, expected[pair["first"], pair["second"]], atol=1e-6)
+        assert pair["n_tokens"] > 0
+        assert pair["n_truncated"] == 0
+    ranking = judge.rank(*ASK.values())
+    assert [place["response"] for place in found["ranking"]] == ranking.order.tolist()
+    assert [place["place"] for place in found["ranking"]] == sorted(ranking.places.tolist())
+
+
+def test_classify_repeats_the_example(server, export_dir):
+    """`/classify` answers the row of the card with the probabilities of the card."""
+    example = read_json(export_dir / "export.json")["example"]
+    status, found = post(server, "/classify", {"input": [example["input"]], "model": "tiewise"})
+    assert status == 200
+    [entry] = found["data"]
+    np.testing.assert_allclose(entry["probs"], example["probs"], atol=1e-6)
+    assert entry["label"] == ("A", "B", "tie")[int(np.argmax(example["probs"]))]
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "status", "words"),
+    [
+        ("/judge", b"{", 400, "not JSON"),
+        ("/judge", b"\xff", 400, "error"),
+        ("/judge", b"[" * 50_000, 400, "error"),
+        ("/judge", {"prompt": "p", "responses": ["one"]}, 422, "at least 2"),
+        ("/judge", {"prompt": "p", "responses": ["a", 5]}, 422, "valid string"),
+        ("/judge", ASK | {"temperature": 1}, 422, "temperature"),
+        ("/judge", {"prompt": "p" * 200_000, "responses": ["a", "b"]}, 413, "too large"),
+        ("/classify", {"input": "What is 2 + 2?"}, 422, "input"),
+        ("/classify", {"input": [["What is 2 + 2?"]]}, 422, "valid integer"),
+        ("/classify", {"input": [[1, 10**6]]}, 422, "highest is"),
+        ("/classify", {"input": [[1, 2**70]]}, 422, "input"),
+        ("/classify", {"input": [[5] * 97]}, 422, "expected at most 96"),
+        ("/classify", {"input": [[-1]]}, 422, "greater than or equal to 0"),
+        ("/nothing", {}, 404, "Not Found"),
+    ],
+)
+def test_bad_requests_are_refused_in_words(server, path, body, status, words):
+    """Every refusal has a message and its status in JSON."""
+    found, answer = post(server, path, body)
+    assert (found, answer["error"]["code"]) == (status, status)
+    assert words in answer["error"]["message"]
+    assert post(server, "/judge", ASK)[0] == 200, "the server goes on"
+
+
+def test_slow_body_is_refused(server):
+    """A body that does not arrive in time ends with status 408."""
+    host, port = server.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port)), timeout=20) as connection:
+        head = f"POST /judge HTTP/1.1\r\nHost: {host}:{port}\r\nContent-Length: 50\r\n\r\n{{"
+        connection.sendall(head.encode())
+        assert connection.recv(1_000).startswith(b"HTTP/1.1 408")
+
+
+def test_health_and_metrics(server, export_dir):
+    """`/health` names the judge, and `/metrics` counts requests by route and status."""
+    health = json.loads(HTTP.request("GET", f"{server}/health").data)
+    assert health == {"status": "ok", "model": str(export_dir), "version": tw.__version__}
+    post(server, "/judge", ASK)
+    lines = HTTP.request("GET", f"{server}/metrics").data.decode()
+    assert 'tiewise_requests_total{route="/judge",status="200"}' in lines
+    assert "tiewise_waiting_tokens 0.0" in lines
+
+
+def test_token_is_required(monkeypatch):
+    """With a token in the environment only requests that have it are answered."""
+    with running("shipped", token="secret") as (_, address):
+        assert post(address, "/judge", ASK)[0] == 401
+        assert post(address, "/judge", ASK, authorization="Bearer wrong")[0] == 401
+        assert post(address, "/judge", ASK, authorization="Bearer secret")[0] == 200
+        status, answer = post(address, "/classify", {"input": [[1]]}, authorization="Bearer secret")
+        assert (status, "Use /judge" in answer["error"]["message"]) == (422, True)
+
+
+class Clients:
+    """Threads that ask for texts, and between them open connections that they never finish."""
+
+    def __init__(self, address, texts):
+        self.address, self.texts, self.outcomes = address, texts, []
+        self.threads = [threading.Thread(target=self.ask_all, args=(k,)) for k in range(16)]
+
+    def ask_all(self, number):
+        for place in range(13):
+            if (number + place) % 5 == 0:
+                with contextlib.suppress(OSError):
+                    self.leave()
+            self.outcomes.append(self.ask(self.texts[(number * 13 + place) % len(self.texts)]))
+
+    def leave(self):
+        host, port = self.address.removeprefix("http://").split(":")
+        with socket.create_connection((host, int(port)), timeout=20) as connection:
+            head = f"POST /judge HTTP/1.1\r\nHost: {host}:{port}\r\n"
+            connection.sendall(f"{head}Content-Length: 9\r\n\r\n{{".encode())
+
+    def ask(self, text):
+        body = {"prompt": "Which?", "responses": [text, "other"]}
+        try:
+            return text, *post(self.address, "/judge", body)
+        except urllib3.exceptions.HTTPError:
+            return text, "gone", None
+
+
+def test_load_with_killed_connections_and_a_stop(export_dir):
+    """Every request that is accepted is answered once and right, also while the server stops."""
+    judge = Judge.from_pretrained(export_dir, device="cpu")
+    texts = [f"answer {place} " * (1 + place % 9) for place in range(40)]
+    with running(export_dir, max_waiting=6_000) as (process, address):
+        clients = Clients(address, texts)
+        for thread in clients.threads:
+            thread.start()
+        deadline = time.monotonic() + 100
+        while len(clients.outcomes) < 120 and time.monotonic() < deadline:
+            time.sleep(0.01)
+        process.terminate()
+        for thread in clients.threads:
+            thread.join(60)
+    assert len(clients.outcomes) == 16 * 13
+    answered = [(text, found) for text, status, found in clients.outcomes if status == 200]
+    assert len(answered) >= 60
+    expected = {text: judge.score("Which?", text, "other") for text in texts}
+    for text, found in answered:
+        probs = [found["pairs"][0]["probs"][name] for name in ("a", "b", "tie")]
+        np.testing.assert_allclose(probs, expected[text], rtol=0, atol=1e-5)
+    refused = [(status, found) for _, status, found in clients.outcomes if status != 200]
+    assert {status for status, _ in refused} <= {429, 503, "gone"}
+    assert all(found["error"]["message"] for status, found in refused if status != "gone")
+
+
+def test_damaged_export_is_refused(export_dir, tmp_path):
+    """A changed template or tokenizer of the client's folder is noticed before a row is sent."""
+    for name in ("template.json", "tokenizer.json"):
+        copy = tmp_path / name
+        shutil.copytree(export_dir, copy)
+        changed = read_json(copy / name) | {"another": 1}
+        write_json(copy / name, changed)
+        with pytest.raises(ModelError, match=name):
+            Judge.from_pretrained("vllm:http://127.0.0.1:1", template_from=copy)
+
+
+def test_address_without_server_is_named(export_dir, monkeypatch):
+    """The message names the address; without `template_from` it says what is missing."""
+    with pytest.raises(ModelError, match="template_from"):
+        Judge.from_pretrained("vllm:http://127.0.0.1:1")
+    monkeypatch.setattr("tiewise.judges.served._RETRIES", urllib3.Retry(0))
+    judge = Judge.from_pretrained("vllm:http://127.0.0.1:1", template_from=export_dir)
+    with pytest.raises(ModelError, match="/classify does not answer"):
+        judge.predict(simulate(2, seed=0))
