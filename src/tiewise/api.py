@@ -7,7 +7,7 @@ folder of runs and caches; None means the environment variable ``TIEWISE_ARTIFAC
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -630,6 +630,34 @@ def push(
 
     folder = find_model(str(model), _artifacts_dir(artifacts), fold=fold)
     return folder, push_folder(folder, repo, is_public=public)
+
+
+def serve(
+    model: str | Path | None = None,
+    *,
+    host: str = "127.0.0.1",
+    port: int = 8000,
+    device: str | None = None,
+    artifacts: str | Path | None = None,
+    announce: Callable[[str], None],
+) -> None:
+    """Serve a run, an exported folder or the model in this package until a signal ends it."""
+    from tiewise.judges.judge import Judge
+
+    try:
+        from tiewise.serving.server.run import serve as serve_judge
+    except ModuleNotFoundError as error:
+        raise missing_extra("tiewise serve", error, "serve") from error
+    judge = Judge.from_pretrained(model or "shipped", artifacts=artifacts, device=device)
+    serve_judge(
+        judge,
+        host=host,
+        port=port,
+        announce=lambda at: announce(
+            f"{judge.name} is served at {at}/judge and {at}/classify; {at}/docs describes them. "
+            "Stop with Ctrl-C."
+        ),
+    )
 
 
 def _count_tokens(pairs: pd.DataFrame, backbone: str, cache_dir: Path) -> Any:

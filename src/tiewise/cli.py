@@ -476,6 +476,28 @@ def demo(*, run: flags.Run = None, port: int = 7860, artifacts: flags.Artifacts 
     serve(None if run is None else api.open_run(run, artifacts).path, port=port, announce=show)
 
 
+def serve(
+    model: flags.AnyRunName = None,
+    *,
+    host: str = "127.0.0.1",
+    port: int = 8000,
+    device: flags.Device = None,
+    artifacts: flags.Artifacts = None,
+) -> None:
+    """Serve a judge over HTTP: texts at /judge, rows of ids at /classify as vLLM does.
+
+    For example:
+      tiewise serve first
+      tiewise serve exported/ --port 8001
+
+    Args:
+        model: A run or an exported folder; by default the small model shipped with the package.
+        host: Address to listen at; another than 127.0.0.1 needs the variable TIEWISE_TOKEN.
+        port: Port to listen at; 0 takes any free port.
+    """
+    api.serve(model, host=host, port=port, device=device, artifacts=artifacts, announce=show)
+
+
 def runs(
     action: flags.RunsAction = "list",
     names: flags.RunNamesOrNone = (),
@@ -513,7 +535,7 @@ def doctor(*, artifacts: flags.Artifacts = None, json: flags.Json = False) -> No
 
 COMMANDS: tuple[flags.Command, ...] = (
     predict, rank, evaluate, compare, leaderboard, report, blend, audit, simulate, convert, export,
-    push, demo, runs, doctor,
+    push, demo, serve, runs, doctor,
 )  # fmt: skip
 
 

@@ -361,7 +361,7 @@ def _connect(address: str, template_from: str | Path | None) -> PairJudge:
     try:
         from tiewise.judges.served import ServedJudge
     except ModuleNotFoundError as error:
-        raise missing_extra("A judge on a server", error, extra="serve") from error
+        raise missing_extra("A judge on a server", error, "serve") from error
     return ServedJudge(address, Path(template_from))
 
 
