@@ -479,7 +479,7 @@ def demo(*, run: flags.Run = None, port: int = 7860, artifacts: flags.Artifacts 
 def serve(
     model: flags.AnyRunName = None,
     *,
-    host: str = "127.0.0.1",
+    host: flags.Host = "127.0.0.1",
     port: int = 8000,
     device: flags.Device = None,
     artifacts: flags.Artifacts = None,
