@@ -69,6 +69,7 @@ def write_run(
     name: str = "simulated",
     preset: str = "quickstart",
     is_scored: bool = True,
+    digest: str = "d" * 64,
 ) -> RunFolder:
     """Write a finished run with these predictions; computing the scores takes a second."""
     run = start_run(artifacts_dir, load_preset(preset), name=name)
@@ -77,7 +78,7 @@ def write_run(
         oof = oof[[name for name in oof if not name.endswith(("_given", "_swapped"))]]
     save_folds(run, folds)
     source = f"simulated.csv {'d' * 64}"
-    save_data(run, {"digest": "d" * 64, "sources": [source], "counts": {"n_read": len(folds)}})
+    save_data(run, {"digest": digest, "sources": [source], "counts": {"n_read": len(folds)}})
     save_scored(run, oof, evaluate_tables(oof, folds).to_dict() if is_scored else {})
     for fold in range(N_SPLITS):
         write_fold(run, fold, oof[oof["fold"] == fold], has_history=not is_baseline)

@@ -85,6 +85,8 @@ class Run(RunFolder):
     def report(self, *, data: Files = (), out: str | Path | None = None) -> Path:
         """Write report.html and the figures; return the path of the page.
 
+        As the last value of a notebook's cell, the path shows the page.
+
         Parameters
         ----------
         data

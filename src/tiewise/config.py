@@ -311,6 +311,27 @@ def _flatten(config: RunConfig) -> dict[str, Any]:
     }
 
 
+_READ_BY_FEATURE_MODEL = {"model": {"backbone"}, "train": {"seed", "soft_weight"}}
+
+
+def fields_in_use(config: RunConfig) -> dict[str, dict[str, Any]]:
+    """Return the sections of a configuration with the fields that its kind of model reads.
+
+    The feature model and a blend read few of them, and a full fine-tuning has no LoRA settings.
+
+    >>> fields_in_use(load_preset("baseline"))["model"]
+    {'backbone': 'baseline'}
+    """
+    values = config.to_dict()
+    if config.model.tuning == "full":
+        values["model"] = {k: v for k, v in values["model"].items() if not k.startswith("lora_")}
+    if config.model.backbone not in {BASELINE, BLEND}:
+        return values
+    read = _READ_BY_FEATURE_MODEL if config.model.backbone == BASELINE else {"model": {"backbone"}}
+    used = {name: {k: v for k, v in values[name].items() if k in read[name]} for name in read}
+    return {"data": values["data"], **used}
+
+
 def first_difference(before: Any, now: Any, name: str = "") -> tuple[str, Any, Any] | None:
     """Return (name, before, now) of the first place where two nested values differ, or None.
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from tiewise.config import BASELINE, RunConfig, check_config, load_preset
+from tiewise.config import BASELINE, RunConfig, check_config, fields_in_use, load_preset
 from tiewise.console import FoldClock
 from tiewise.errors import ConfigError, DeviceError, FoldError, missing_extra
 from tiewise.report.card import write_fold_card
@@ -137,13 +137,12 @@ def _check_request(
 
 def warn_ignored_options(config: RunConfig) -> None:
     """Log a warning that names the changed fields which the feature model does not read."""
-    read = {"model": {"backbone"}, "train": {"seed", "soft_weight"}}
-    preset, given = load_preset(BASELINE).to_dict(), config.to_dict()
+    used, preset, given = fields_in_use(config), load_preset(BASELINE).to_dict(), config.to_dict()
     ignored = [
         f"--{name.replace('_', '-')}"
         for section in ("template", "model", "train", "predict")
         for name, value in given[section].items()
-        if name not in read.get(section, ()) and value != preset[section][name]
+        if name not in used.get(section, ()) and value != preset[section][name]
     ]
     if ignored:
         _log.warning("The feature model ignores %s.", ", ".join(ignored))

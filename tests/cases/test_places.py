@@ -24,7 +24,9 @@ def folder(fitted, tmp_path, tiewise, monkeypatch):
 @pytest.fixture
 def empty_figures(monkeypatch):
     """Write reports without drawing, which takes most of their time."""
-    monkeypatch.setattr("tiewise.report.page.to_svg", lambda draw, name: b"<svg></svg>")
+    monkeypatch.setattr(
+        "tiewise.report.page.to_svg", lambda draw, name: b'<svg width="72pt"></svg>'
+    )
 
 
 def contents(folder):
@@ -41,7 +43,7 @@ def test_report_without_texts(folder, tiewise):
     assert "The texts of told are not used; name its files with --data: train.csv" in ended.errors
     page = Path(ended.output.strip()).read_text()
     assert "Costliest errors" in page
-    assert page.count("the texts are needed: name the data files of the run with --data") == 2
+    assert page.count("the texts are needed: name the data files of the run with --data") == 3
     assert tiewise("report", "told", "--data", "here/train.csv").errors == ""
 
 

@@ -11,6 +11,7 @@ from tiewise.config import (
     check_config,
     config_from_dict,
     defining_fields,
+    fields_in_use,
     first_difference,
     load_preset,
     override,
@@ -281,6 +282,24 @@ class TestChecks:
         """Overriding names a field that no section has."""
         with pytest.raises(ConfigError, match="Did you mean n_epochs"):
             override(load_preset("tiny"), n_epoch=3)
+
+
+class TestFieldsInUse:
+    """The fields that a kind of model reads."""
+
+    @pytest.mark.parametrize(("name", "has_lora"), [("quickstart", False), ("smollm2-135m", True)])
+    def test_full_tuning_reads_no_lora_settings(self, name, has_lora):
+        """LoRA settings are in use only where adapters are trained."""
+        used = fields_in_use(load_preset(name))["model"]
+        assert ("lora_r" in used, "lora_targets" in used) == (has_lora, has_lora)
+
+    @pytest.mark.parametrize("backbone", ["baseline", "blend"])
+    def test_other_models_read_few_settings(self, backbone):
+        """The feature model and a blend have no template, no adapter and no learning rate."""
+        used = fields_in_use(override(load_preset("quickstart"), backbone=backbone))
+        names = {name for section in used.values() for name in section}
+        assert {"backbone", "fold_rule"} <= names
+        assert not {"max_length", "lora_r", "learning_rate", "swap"} & names
 
 
 def test_field_names_are_unique():

@@ -39,8 +39,8 @@ _MARKERS = ("o", "s", "^", "D", "v", "P")
 _STYLE_PATH = Path(__file__).with_name("templates") / "figures.mplstyle"
 _WIDTH = 4.2  # inches: about the width of a phone in portrait
 _REM_PER_INCH = 7.0  # in the page: letters of 13 pixels at most
-_MAX_LABEL = 28  # characters of a name at an axis
-_LOG_LOSS = "log loss (nats per pair; lower is better)"
+_MAX_LABEL = 25  # characters of a name at an axis
+_LOG_LOSS = "log loss (lower is better)"
 _OUTCOME_TITLES = {"A": "A preferred", "B": "B preferred", "tie": "tie"}
 _DASHED: dict[str, Any] = {"color": MUTED, "linewidth": 0.8, "linestyle": (0, (4, 3))}
 
@@ -216,6 +216,37 @@ def draw_length_loss(table: pd.DataFrame, axes: Axes | None = None) -> Axes:
     _draw_by_length(axes, table, "log loss", label="model", color=BLUE, marker="s")
     axes.set_ylabel("log loss (nats per pair)")
     _finish_by_length(axes)
+    return axes
+
+
+def draw_leaderboard(table: pd.DataFrame, axes: Axes | None = None) -> Axes:
+    """Draw strengths of models: ``model, by, value, low, high``; `by` is votes or predictions."""
+    models = list(dict.fromkeys(table["model"]))
+    axes = axes or _new_axes(0.85 + 0.27 * len(models))
+    for by, color, marker, shift in (("votes", INK, "o", -0.13), ("predictions", BLUE, "s", 0.13)):
+        rows = table[table["by"] == by]
+        at = rows["model"].map(models.index).to_numpy() + shift
+        style = {"color": color, "marker": marker, "label": by}
+        _draw_intervals(axes, rows, at, is_horizontal=True, **style)
+    axes.set_yticks(range(len(models)), [label_text(name, _MAX_LABEL) for name in models])
+    axes.set(ylim=(len(models) - 0.4, -0.6), xlabel="strength (log odds)")
+    axes.grid(axis="x")
+    _legend_above(axes)
+    return axes
+
+
+def draw_differences(table: pd.DataFrame, axes: Axes | None = None) -> Axes:
+    """Draw differences of log loss to a run: ``name, value, low, high, is_different``."""
+    axes = axes or _new_axes(0.7 + 0.27 * len(table))
+    axes.axvline(0, **_DASHED)
+    places = np.arange(len(table))
+    is_different = table["is_different"].to_numpy(bool)
+    for chosen, fill in ((is_different, BLUE), (~is_different, PAPER)):
+        style = {"color": BLUE, "markerfacecolor": fill}
+        _draw_intervals(axes, table[chosen], places[chosen], is_horizontal=True, **style)
+    axes.set_yticks(places, [label_text(name, _MAX_LABEL) for name in table["name"]])
+    axes.set(ylim=(len(table) - 0.4, -0.6), xlabel="difference of log loss (nats per pair)")
+    axes.grid(axis="x")
     return axes
 
 

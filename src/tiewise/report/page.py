@@ -7,41 +7,67 @@ matplotlib escapes the texts of figures, and a Content-Security-Policy forbids s
 from __future__ import annotations
 
 import errno
+import html
 import json
+import logging
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from tiewise.errors import RunError
+from tiewise.errors import RunError, TiewiseError
 from tiewise.evaluation.references import BAYES_COLUMNS
 from tiewise.files import write_bytes
-from tiewise.report import sections
+from tiewise.report import cases, comparisons, sections
+from tiewise.report.content import Omission, ReportData, Section
 from tiewise.report.figures import embed_svg, to_svg
-from tiewise.report.sections import Omission, ReportData, Section
+from tiewise.report.findings import find_results
+from tiewise.report.heading import describe_run, list_settings
 from tiewise.report.text import escape_markdown, flatten
 from tiewise.runs.folder import RunFolder
-from tiewise.runs.references import score_run
+from tiewise.runs.references import find_comparable_runs, score_run, sum_leaks
 from tiewise.runs.tables import read_folds, read_oof
 
 if TYPE_CHECKING:
     import jinja2
 
+if sys.platform == "win32":
+    from pathlib import WindowsPath as _Path
+else:
+    from pathlib import PosixPath as _Path
+
 _BUILDERS = (
     sections.build_scores,
-    sections.build_calibration,
     sections.build_confusion,
-    sections.build_length,
+    sections.build_calibration,
     sections.build_position,
-    sections.build_slices,
+    sections.build_length,
+    comparisons.build_slices,
+    comparisons.build_leaderboard,
+    comparisons.build_runs,
     sections.build_training,
-    sections.build_errors,
+    cases.build_errors,
 )
+_N_OPEN_CASES = 5  # shown without a click
+_MAX_RUNS = 20  # with which a report compares
+_log = logging.getLogger(__name__)
+
+
+class PagePath(_Path):
+    """The path of a report; as the last value of a notebook's cell it shows the page."""
+
+    def _repr_html_(self) -> str | None:
+        if not self.is_file():  # a path made from this one, such as its parent
+            return None
+        page = html.escape(self.read_text("utf-8"))
+        style = "width:100%;height:42rem;border:0"
+        return f'<iframe title="Report of a run" style="{style}" srcdoc="{page}"></iframe>'
 
 
 def write_report(
     run: RunFolder, *, pairs: pd.DataFrame | None = None, out: Path | None = None
-) -> Path:
+) -> PagePath:
     """Write ``report.html`` and ``figures/*.svg`` of a run; return the path of the page.
 
     `pairs` has all ids of the run; without it the sections that show texts are omitted. If `out`
@@ -57,16 +83,14 @@ def write_report(
     written = [part for part in parts if isinstance(part, Section)]
     panels = [panel for part in written for panel in part.panels]
     drawn = {panel.name: to_svg(panel.draw, name=panel.name) for panel in panels}
-    config = flatten(run.config.to_dict())
-    defaults = flatten(type(run.config)().to_dict())
     content = {
-        "run_name": run.name,
-        "n_rows": len(data.oof),
+        "about": describe_run(data),
+        "findings": find_results(data),
         "sections": written,
         "omissions": [part for part in parts if isinstance(part, Omission)],
         "figures": {panel.name: _embed(drawn[panel.name], panel.alt) for panel in panels},
-        "config": config,
-        "changed": {name for name, value in config.items() if defaults[name] != value},
+        "n_open_cases": _N_OPEN_CASES,
+        "settings": list_settings(run),
         "environment": flatten(read_json_object(run.path / "env.json")),
         "inputs": _describe_inputs(run),
         "counts": flatten(data.scores.counts),
@@ -74,9 +98,9 @@ def write_report(
     page = environment.get_template("report.html.jinja").render(content).encode()
     if out is not None:
         write_bytes(out, page)
-        return out
+        return PagePath(out)
     files = {f"figures/{name}.svg": svg for name, svg in drawn.items()} | {"report.html": page}
-    return _write_files(run, files)
+    return PagePath(_write_files(run, files))
 
 
 def gather(run: RunFolder, pairs: pd.DataFrame | None) -> ReportData:
@@ -88,7 +112,23 @@ def gather(run: RunFolder, pairs: pd.DataFrame | None) -> ReportData:
     texts = None if pairs is None else _find_texts(labelled, pairs, run)
     if pairs is not None and set(BAYES_COLUMNS) <= set(pairs) - set(folds):
         folds = folds.merge(pairs[["id", *BAYES_COLUMNS]], on="id", how="left")
-    return ReportData(run, labelled, folds, score_run(run, oof, folds=folds), texts)
+    counts = sum_leaks(run, run.finished_folds())
+    scores = score_run(run, oof, folds=folds, counts=counts)
+    return ReportData(run, labelled, folds, scores, texts, _read_others(run, labelled))
+
+
+def _read_others(run: RunFolder, oof: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """Return the predictions of the newest runs that predicted the same rows, by name."""
+    found: dict[str, pd.DataFrame] = {}
+    for other in find_comparable_runs(run):
+        try:
+            table = read_oof(other)
+        except (TiewiseError, OSError) as error:  # a damaged run does not stop the report
+            _log.warning("%s is not compared: %s", other.path, error)
+            continue
+        if table["id"].isin(oof["id"]).any() and len(found) < _MAX_RUNS:
+            found[other.name] = table
+    return found
 
 
 def make_environment() -> jinja2.Environment:

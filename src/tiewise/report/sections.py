@@ -1,35 +1,19 @@
-"""Sections of the report: for each a sentence, a figure and a table of the numbers.
+"""Sections of the report on scores, calibration, both biases and training.
 
 A builder takes the :class:`ReportData` and returns a :class:`Section`, or an :class:`Omission` with
-the reason. Texts are plain; the template escapes them.
+the reason. Differences are this run minus the other: a negative difference of log loss is better.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
-
-import numpy as np
 import pandas as pd
 
 from tiewise.config import BASELINE
-from tiewise.data.labels import PROB_COLUMNS
-from tiewise.evaluation.calibration import calibrate
 from tiewise.evaluation.intervals import FEW_GROUPS, Interval
 from tiewise.evaluation.references import RunScores, reference_probs
-from tiewise.evaluation.slices import Slices, SliceScores, evaluate_slices
 from tiewise.report import figures, tables
-from tiewise.report.text import SCORE_NAMES, SHARES, excerpt, label_text, negate, show, words_of
-from tiewise.runs.folder import RunFolder
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-
-MAX_SLICES = 16  # shown per attribute
-N_CASES = 20
-MAX_CHARACTERS = 1_600  # of a prompt or a response, over all its turns
-NEEDS_TEXTS = "the texts are needed: name the data files of the run with --data"
+from tiewise.report.content import Omission, Panel, ReportData, Section
+from tiewise.report.text import SCORE_NAMES, SHARES, show, show_difference, words_of
 
 _MEANINGS = {
     "log_loss": "nats per pair; lower is better",
@@ -39,52 +23,10 @@ _MEANINGS = {
     "rms_calibration_error": "0 to 1; lower is better; without the bias of noise",
     "decisive_accuracy": "A or B is right, without ties",
 }
-_MAX_NAMED_SLICES = 3
-_MAX_TURNS = 6
-
-
-@dataclass(frozen=True)
-class Panel:
-    """One drawing of a figure."""
-
-    name: str  # of its file
-    draw: Callable[[], Axes]
-    alt: str  # description for those who do not see it
-
-
-@dataclass(frozen=True)
-class Section:
-    """One section of the report."""
-
-    name: str  # anchor in the page
-    title: str
-    text: str
-    panels: list[Panel] = field(default_factory=list)
-    caption: str = ""
-    table: pd.DataFrame | None = None  # texts; the first column names the row
-    is_table_open: bool = False
-    tiles: list[tuple[str, str, str]] = field(default_factory=list)  # name, value, explanation
-    cases: list[Any] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)  # omitted parts, and why
-
-
-@dataclass(frozen=True)
-class Omission:
-    """A section that cannot be written, and why."""
-
-    title: str
-    reason: str
-
-
-@dataclass(frozen=True)
-class ReportData:
-    """Everything that a report is made of."""
-
-    run: RunFolder
-    oof: pd.DataFrame  # labelled out-of-fold predictions
-    folds: pd.DataFrame
-    scores: RunScores
-    pairs: pd.DataFrame | None  # texts of the rows of `oof`, in the same order
+_SYMMETRIC = (
+    "None: the feature model is symmetric by construction. Exchanging the responses exchanges P(A) "
+    "and P(B) exactly."
+)
 
 
 def build_scores(data: ReportData) -> Section:
@@ -113,26 +55,11 @@ def build_scores(data: ReportData) -> Section:
     )
 
 
-def build_calibration(data: ReportData) -> Section:
-    """Compare predicted probabilities with the shares of the outcomes."""
-    table = tables.reliability(data.oof)
-    return Section(
-        "calibration",
-        "Calibration",
-        f"Expected calibration error (ECE, L1) {show(data.scores.scores.ece)}; debiased RMS error "
-        f"{show(data.scores.scores.rms_calibration_error)}. {_judge_calibration(data)}",
-        [_reliability_panel(table, outcome) for outcome in tables.OUTCOMES],
-        "Reliability diagrams: pairs in bins of equal size by predicted probability, and the share "
-        "of pairs with that outcome, with 95 % intervals. Dashed: perfect calibration.",
-        tables.to_texts(table),
-    )
-
-
 def build_confusion(data: ReportData) -> Section:
     """Count pairs by label and most probable outcome."""
-    table = tables.confusion(data.oof)
-    recall = np.diag(table) / table.sum(axis=1).clip(lower=1)
-    text = "Recall by class: " + ", ".join(f"{name} {x:.0%}" for name, x in recall.items()) + "."
+    table, recall = tables.confusion(data.oof), tables.recall_by_class(data.oof)
+    shown = ", ".join(f"{name} {show(share, 'share')}" for name, share in recall.items())
+    text = f"Share of the pairs of each label whose most probable outcome is the label: {shown}."
     return Section(
         "confusion",
         "Confusion matrix",
@@ -143,38 +70,18 @@ def build_confusion(data: ReportData) -> Section:
     )
 
 
-def build_length(data: ReportData) -> Section | Omission:
-    """Relate votes and predictions to the length of the responses."""
-    title = "Length bias"
-    if not {"n_chars_a", "n_chars_b"} <= set(data.folds.columns):
-        return Omission(title, "folds.parquet has no lengths of the responses")
-    positions = pd.Index(data.folds["id"]).get_indexer(pd.Index(data.oof["id"]))
-    references = reference_probs(data.folds, positions)[0]
-    known = {words_of(k): v for k, v in references.items() if k == "length_only"}
-    table = tables.length_gap(data.oof, data.folds, known)
-    leads = tables.lead_of_longer(data.oof, data.folds)
-    text = (
-        f"The longer response leads by {show(leads['votes'])} in votes and by "
-        f"{show(leads['predictions'])} in predictions."
-    )
-    if "length_only" in data.scores.differences:
-        gain = negate(data.scores.differences["length_only"]["log_loss"])
-        shown = "The gain" if gain.low > 0 else "No gain is shown"
-        text += f" {shown} over a reference that sees only lengths: {show(gain)} nats per pair."
+def build_calibration(data: ReportData) -> Section:
+    """Compare predicted probabilities with the shares of the outcomes."""
+    table, scores = tables.reliability(data.oof), data.scores.scores
     return Section(
-        "length",
-        title,
-        text,
-        [
-            Panel("length-lead", lambda: figures.draw_length_lead(table), f"Lead of A. {text}"),
-            Panel(
-                "length-loss",
-                lambda: figures.draw_length_loss(table),
-                "Log loss of the model and of length only, by the relative length of A and B.",
-            ),
-        ],
-        "First: lead of A by relative length. Where votes and model agree, the model weighs length "
-        "as people do. Second: log loss by relative length, of the model and of length only.",
+        "calibration",
+        "Calibration",
+        f"Expected calibration error (ECE, L1: mean absolute gap over 15 bins) {show(scores.ece)}; "
+        f"debiased root mean square error {show(scores.rms_calibration_error)}. "
+        f"{_judge_calibration(data)}",
+        [_reliability_panel(table, outcome) for outcome in tables.OUTCOMES],
+        "Reliability diagrams: pairs in bins of equal size by predicted probability, and the share "
+        "of pairs with that outcome, with 95 % intervals. Dashed: perfect calibration.",
         tables.to_texts(table),
     )
 
@@ -183,7 +90,7 @@ def build_position(data: ReportData) -> Section | Omission:
     """Measure how the order of the responses changes the predictions."""
     title, bias = "Position bias", data.scores.position_bias
     if bias is None and data.run.config.model.backbone == BASELINE:
-        return Omission(title, "the feature model is symmetric by construction")
+        return Section("position", title, _SYMMETRIC)
     if bias is None:
         return Omission(title, "only one order of the responses was scored")
     flips = [show(rate, "share") for rate in (bias.flip_rate_before, bias.flip_rate_after)]
@@ -203,35 +110,35 @@ def build_position(data: ReportData) -> Section | Omission:
     )
 
 
-def build_slices(data: ReportData) -> Section | Omission:
-    """Score subsets of the pairs, and name those that differ from the rest."""
-    slices = evaluate_slices(data.folds if data.pairs is None else data.pairs, data.oof)
-    chosen, notes = _choose_slices(slices)
-    if not chosen:
-        return Omission("Slices", NEEDS_TEXTS if data.pairs is None else " ".join(notes))
-    table = slices.to_frame()
-    wanted = {(row.family, row.slice) for row in chosen}
-    table = table[[key in wanted for key in zip(table["family"], table["slice"], strict=True)]]
-    shown = {
-        "slice": [_slice_name(row) for row in chosen],
-        "pairs": [f"{row.n:,}" for row in chosen],
-        "log loss": [show(row.log_loss) for row in chosen],
-        "difference to the rest": [show(row.difference) for row in chosen],
-        "p (Holm)": ["" if np.isnan(row.p_holm) else f"{row.p_holm:.3f}" for row in chosen],
-        "accuracy": [show(row.accuracy, "accuracy") for row in chosen],
-    }
-    overall, text = data.scores.scores.log_loss.value, _name_different(slices)
-    alt = f"Log loss by slice. {text}"
+def build_length(data: ReportData) -> Section | Omission:
+    """Relate votes and predictions to the length of the responses."""
+    title, leads = "Length bias", data.leads
+    if leads is None:
+        return Omission(title, "folds.parquet has no lengths of the responses")
+    positions = pd.Index(data.folds["id"]).get_indexer(pd.Index(data.oof["id"]))
+    references = reference_probs(data.folds, positions)[0]
+    known = {words_of(k): v for k, v in references.items() if k == "length_only"}
+    table = tables.length_gap(data.oof, data.folds, known)
+    text = (
+        f"The longer response leads by {show(leads['votes'])} in votes and by "
+        f"{show(leads['predictions'])} in predictions. A lead is the share of wins minus the share "
+        "of losses."
+    )
     return Section(
-        "slices",
-        "Slices",
+        "length",
+        title,
         text,
-        [Panel("slices", lambda: figures.draw_slices(table, overall), alt)],
-        "Log loss of each slice with its 95 % interval and number of pairs; dashed: all pairs. "
-        "Filled: differs from all other pairs after Holm's correction. Intervals from fewer than "
-        f"{FEW_GROUPS} prompt groups are rough and may leave the figure.",
-        pd.DataFrame(shown),
-        notes=notes,
+        [
+            Panel("length-lead", lambda: figures.draw_length_lead(table), f"Lead of A. {text}"),
+            Panel(
+                "length-loss",
+                lambda: figures.draw_length_loss(table),
+                "Log loss of the model and of length only, by the relative length of A and B.",
+            ),
+        ],
+        "First: lead of A by relative length. Where votes and model agree, the model weighs length "
+        "as people do. Second: log loss by relative length, of the model and of length only.",
+        tables.to_texts(table),
     )
 
 
@@ -273,36 +180,6 @@ def build_training(data: ReportData) -> Section | Omission:
     )
 
 
-def build_errors(data: ReportData) -> Section | Omission:
-    """Show the pairs with the highest log loss."""
-    title = "Costliest errors"
-    if data.pairs is None:
-        return Omission(title, NEEDS_TEXTS)
-    worst = tables.costliest_errors(data.oof, N_CASES)
-    texts = data.pairs.set_index("id")
-    cases = [
-        _build_case(rank, row, texts.loc[row["id"]])
-        for rank, row in enumerate(worst.to_dict("records"), 1)
-    ]
-    share = worst["log_loss"].sum() / (len(data.oof) * data.scores.scores.log_loss.value)
-    return Section(
-        "errors",
-        title,
-        f"These {len(cases)} of {len(data.oof):,} pairs make up {share:.1%} of the total log loss. "
-        "Check whether the label or the model is wrong.",
-        cases=cases,
-    )
-
-
-def show_turns(turns: list[str | None]) -> list[str | None]:
-    """Shorten the turns of a prompt or response to `MAX_CHARACTERS` together."""
-    shown = turns[:_MAX_TURNS]
-    limit = MAX_CHARACTERS // max(1, len(shown))
-    texts = [None if turn is None else excerpt(turn, limit) for turn in shown]
-    n_more = len(turns) - len(shown)
-    return [*texts, f"[… {n_more:,} more turns left out …]"] if n_more else texts
-
-
 def _describe_losses(losses: pd.DataFrame) -> str:
     shown = (
         f"{name} {value:.3f}" for name, value in zip(losses["name"], losses["value"], strict=True)
@@ -331,12 +208,14 @@ def _compare_with_references(scores: RunScores) -> str:
     sentences = []
     for name in (BASELINE, "length_only", "class_prior"):
         if name in scores.differences:
-            gain = negate(scores.differences[name]["log_loss"])
-            verb = "Better" if gain.low > 0 else "Not significantly better"
-            sentences.append(f"{verb} than {words_of(name)} by {show(gain)} nats per pair.")
+            verdict = {"better": "Better than", "worse": "Worse than"}.get(
+                scores.verdict(name), "No clear difference from"
+            )
+            difference = show_difference(scores.differences[name]["log_loss"])
+            sentences.append(f"{verdict} {words_of(name)}: log loss {difference}.")
     if "bayes" in scores.differences:
-        gap = scores.differences["bayes"]["log_loss"]
-        sentences.append(f"{show(gap)} above the Bayes optimum.")
+        gap = show_difference(scores.differences["bayes"]["log_loss"])
+        sentences.append(f"From the Bayes optimum: log loss {gap}.")
     people = scores.human_agreement
     if people:
         rough = f", only {people.n_groups} prompt groups" if people.n_groups < FEW_GROUPS else ""
@@ -349,91 +228,16 @@ def _compare_with_references(scores: RunScores) -> str:
 
 def _judge_calibration(data: ReportData) -> str:
     """State whether a calibration helps on prompt groups that it was not fitted on."""
-    oof = data.oof
-    if oof["group"].nunique() < 2:
+    verdict = data.calibration
+    if verdict is None:
         return "A calibration cannot be judged with one prompt group."
-    log_probs = np.log(np.clip(tables.probs_of(oof), 1e-12, 1))
-    is_symmetric = data.run.config.predict.swap
-    verdict = calibrate(oof["label"], log_probs, groups=oof["group"], symmetric=is_symmetric)
     best = min(verdict.differences, key=lambda method: verdict.differences[method].value)
-    change = f"changes the log loss by {show(verdict.differences[best])}; negative is better."
+    change = show_difference(verdict.differences[best])
+    level = f"{verdict.confidence_level:.1%} interval"
     if verdict.is_worth_it:
-        return f"Calibration by {verdict.adopted.method} {change}"
-    return f"No calibration is clearly better; the best of three methods {change}"
-
-
-def _choose_slices(slices: Slices) -> tuple[list[SliceScores], list[str]]:
-    """Return the slices to show, and notes on those that are left out."""
-    notes = [f"Not sliced by {family}: {reason}." for family, reason in slices.omitted.items()]
-    chosen: list[SliceScores] = []
-    for family in dict.fromkeys(row.family for row in slices.rows):
-        members = [row for row in slices.rows if row.family == family]
-        if len(members) == 1:
-            notes.append(f'Not sliced by {family}: all pairs are "{label_text(members[0].slice)}".')
-            continue
-        largest = sorted(members, key=lambda row: -row.n)[:MAX_SLICES]
-        if len(largest) < len(members):
-            notes.append(
-                f"Showing the {MAX_SLICES} largest of {len(members):,} slices by {family}."
-            )
-        chosen += [row for row in members if row in largest]
-    return chosen, notes
-
-
-def _name_different(slices: Slices) -> str:
-    is_different = slices.to_frame()["is_different"]
-    different = [row for row, differs in zip(slices.rows, is_different, strict=True) if differs]
-    text = f"{len(different)} of {len(slices.rows)} slices differ significantly from the rest"
-    largest: dict[str, SliceScores] = {}
-    # Two slices of one attribute differ equally from each other: the smaller one is named.
-    for row in sorted(different, key=lambda row: (-round(abs(row.difference.value), 9), row.n)):
-        largest.setdefault(row.family, row)
-    named = [
-        f"{_slice_name(row)} worse by {show(row.difference)}"
-        if row.difference.value > 0
-        else f"{_slice_name(row)} better by {show(negate(row.difference))}"
-        for row in list(largest.values())[:_MAX_NAMED_SLICES]
-    ]
-    return f"{text}, most of all {'; '.join(named)}." if named else f"{text}."
-
-
-def _slice_name(row: SliceScores) -> str:
-    return f"{row.family}: {label_text(row.slice)}"
-
-
-def _build_case(rank: int, row: Mapping[Any, Any], texts: pd.Series) -> dict[str, Any]:
-    label = tables.OUTCOMES[int(row["label"])]
-    probs = {name: float(row[key]) for name, key in zip(tables.OUTCOMES, PROB_COLUMNS, strict=True)}
-    models = {side: texts[f"model_{side.lower()}"] for side in "AB"}
-    return {
-        "rank": rank,
-        "id": label_text(row["id"]),
-        "log_loss": float(row["log_loss"]),
-        "label": label,
-        "most_probable": max(probs, key=lambda name: probs[name]),
-        "probs": probs,
-        "notes": _case_notes(row, texts),
-        "prompt": show_turns(texts["prompt"]),
-        "responses": [
-            {
-                "name": side,
-                "model": "" if pd.isna(model) else label_text(model),
-                "turns": show_turns(texts[f"response_{side.lower()}"]),
-                "is_chosen": label == side,
-            }
-            for side, model in models.items()
-        ],
-    }
-
-
-def _case_notes(row: Mapping[Any, Any], texts: pd.Series) -> list[str]:
-    notes = [f"fold {int(row['fold'])}"]
-    if row.get("is_degenerate"):
-        notes.append("responses empty or identical")
-    if row.get("n_truncated", 0) > 0:
-        notes.append(f"{int(row['n_truncated']):,} tokens truncated")
-    if pd.notna(texts["winner"]) and "bad" in str(texts["winner"]):
-        notes.append("labelled: both bad")
-    if pd.notna(texts["source"]):
-        notes.append(f"source {label_text(texts['source'])}")
-    return notes
+        method = verdict.adopted.method
+        return f"Calibration by {method} changes the log loss by {change} ({level})."
+    return (
+        f"No calibration is clearly better: the best of {len(verdict.differences)} methods changes "
+        f"the log loss by {change} ({level})."
+    )

@@ -97,6 +97,14 @@ def confusion(oof: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(counts, index=list(OUTCOMES), columns=list(OUTCOMES))
 
 
+def recall_by_class(oof: pd.DataFrame) -> dict[str, Interval]:
+    """Return the share of pairs of each label whose most probable outcome is the label."""
+    labels, bins = np.unique(oof["label"].to_numpy(int), return_inverse=True)
+    is_right = (probs_of(oof).argmax(1) == oof["label"].to_numpy(int)).astype(float)
+    table = bin_means(bins, {"recall": is_right}, oof["group"], is_share=True)
+    return dict(zip([OUTCOMES[label] for label in labels], intervals_of(table), strict=True))
+
+
 def length_gap(
     oof: pd.DataFrame, folds: pd.DataFrame, references: Mapping[str, FloatArray] | None = None
 ) -> pd.DataFrame:

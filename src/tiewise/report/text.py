@@ -100,9 +100,13 @@ def show(interval: Interval, metric: str = "") -> str:
     return format(interval, ".1%" if metric in SHARES else ".3f").replace("-", "−")
 
 
-def negate(interval: Interval) -> Interval:
-    """Return the interval of minus the number."""
-    return Interval(-interval.value, -interval.high, -interval.low)
+def show_difference(interval: Interval, metric: str = "") -> str:
+    """Return a difference with its interval, all three with their signs.
+
+    >>> show_difference(Interval(-0.25, -0.5, 0.0))
+    '−0.250 [−0.500, +0.000]'
+    """
+    return format(interval, "+.1%" if metric in SHARES else "+.3f").replace("-", "−")
 
 
 def words_of(name: str) -> str:

@@ -69,10 +69,10 @@ def evaluate_finished_folds(run: RunFolder) -> RunScores:
 def _score_folds(run: RunFolder) -> tuple[pd.DataFrame, RunScores]:
     finished = run.choose_folds()
     oof = join_folds(run, finished)
-    return oof, score_run(run, oof, counts=_sum_leaks(run, finished))
+    return oof, score_run(run, oof, counts=sum_leaks(run, finished))
 
 
-def _sum_leaks(run: RunFolder, folds: Sequence[int]) -> dict[str, int]:
+def sum_leaks(run: RunFolder, folds: Sequence[int]) -> dict[str, int]:
     """Add up the held-out rows that teachers or starting models have seen."""
     counts = [read_json(run.fold(fold).scores_path).get("counts", {}) for fold in folds]
     found = {name: [own[name] for own in counts if name in own] for name in (LEAKS, START_LEAKS)}
@@ -98,10 +98,11 @@ def predict_by_baseline(run: RunFolder, ids: pd.Series) -> tuple[FloatArray | No
 
 def _newest_oof(run: RunFolder) -> pd.DataFrame | None:
     """Return the predictions of the feature model with most finished folds, the newest of these."""
-    folders = [path.parent for path in run.path.parent.glob("*/scores.json")]
-    found = [other for folder in folders if (other := _open_baseline(run, folder)) is not None]
-    found.sort(key=lambda other: (len(other.finished_folds()), _modified_at(other)))
-    for other in reversed(found):
+    found = [
+        other for other in find_comparable_runs(run) if other.config.model.backbone == BASELINE
+    ]
+    found.sort(key=lambda other: len(other.finished_folds()), reverse=True)
+    for other in found:
         try:
             return read_oof(other)
         except (TiewiseError, OSError) as error:  # for example while another process writes it
@@ -109,14 +110,23 @@ def _newest_oof(run: RunFolder) -> pd.DataFrame | None:
     return None
 
 
-def _open_baseline(run: RunFolder, folder: Path) -> RunFolder | None:
-    """Open a run of the feature model on the same data and folds; None for any other folder."""
+def find_comparable_runs(run: RunFolder) -> list[RunFolder]:
+    """Return the other scored runs in the same folder with the same data and folds, newest first.
+
+    Each of them, like `run`, predicted a row with a model that was not fitted on it.
+    """
+    folders = [path.parent for path in run.path.parent.glob("*/scores.json")]
+    others = (_open_comparable(run, folder) for folder in folders if folder != run.path)
+    found = [other for other in others if other is not None]
+    return sorted(found, key=lambda other: (-_modified_at(other), other.name))
+
+
+def _open_comparable(run: RunFolder, folder: Path) -> RunFolder | None:
     try:
         found = open_run(folder, run.path.parent.parent)
-        is_baseline = found.config.model.backbone == BASELINE and _folds_of(found) == _folds_of(run)
+        return found if _folds_of(found) == _folds_of(run) else None
     except (TiewiseError, OSError):  # a damaged run does not stop the scoring of another
         return None
-    return found if is_baseline else None
 
 
 def _folds_of(run: RunFolder) -> tuple[str, int, int, str]:

@@ -1,5 +1,6 @@
 """The report is complete, loads nothing, and shows texts from data as text."""
 
+import pickle
 import re
 from html.parser import HTMLParser
 
@@ -70,8 +71,8 @@ def hostile(tmp_path_factory):
 def test_page_has_every_section(made):
     """Each section has an anchor and a link, and there are twenty cases."""
     page = Page(made[2])
-    wanted = """scores calibration confusion length position slices training errors
-    configuration"""
+    wanted = """findings scores confusion calibration position length slices leaderboard training
+    errors configuration"""
     assert set(wanted.split()) <= set(page.values("id"))
     assert {f"#{name}" for name in wanted.split()} <= set(page.values("href"))
     assert page.tags.count("article") == 20
@@ -91,11 +92,23 @@ def test_figures_have_descriptions_and_files(made):
     run, _, html = made
     page = Page(html)
     n_figures = page.tags.count("svg")
-    assert n_figures == 9
+    assert n_figures == 10
     labels = [value for tag, name, value in page.attributes if (tag, name) == ("svg", "aria-label")]
     assert len(labels) == n_figures
     assert min(map(len, labels)) > 20
     assert len(list((run.path / "figures").glob("*.svg"))) == n_figures
+
+
+def test_notebook_shows_the_page(made):
+    """The returned path is a path, and a notebook shows its page in a frame of its own."""
+    run, pairs, html = made
+    path = write_report(run, pairs=pairs)
+    assert path == run.path / "report.html"
+    frame = Page(path._repr_html_())
+    assert frame.tags == ["iframe"]
+    assert frame.values("srcdoc") == [html]
+    assert path.parent._repr_html_() is None
+    assert pickle.loads(pickle.dumps(path)) == path
 
 
 def test_ids_are_unique(made):
@@ -168,7 +181,10 @@ def test_feature_model_has_a_report(tmp_path):
     run, pairs = simulated_run(tmp_path, preset="baseline")
     page = Page(write_report(run, pairs=pairs).read_text("utf-8"))
     assert {"scores", "length", "errors", "omitted"} <= set(page.values("id"))
-    assert not {"training", "position"} & set(page.values("id"))
+    assert "training" not in page.values("id")
+    text = "".join(page.text)
+    assert "None: the feature model is symmetric by construction" in text
+    assert "lora" not in text
 
 
 def test_same_run_gives_same_bytes(made):

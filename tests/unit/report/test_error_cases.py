@@ -10,14 +10,8 @@ from run_folders import simulated_tables
 from strategies import turns
 from tiewise.config import RunConfig
 from tiewise.evaluation.references import evaluate_tables
-from tiewise.report.sections import (
-    MAX_CHARACTERS,
-    N_CASES,
-    Omission,
-    ReportData,
-    build_errors,
-    show_turns,
-)
+from tiewise.report.cases import MAX_CHARACTERS, N_CASES, build_errors, show_turns
+from tiewise.report.content import Omission, ReportData
 from tiewise.runs.folder import RunFolder
 
 

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from sklearn.metrics import confusion_matrix, log_loss
+from sklearn.metrics import confusion_matrix, log_loss, recall_score
 
 from run_folders import simulated_tables
 from tiewise.data.labels import PROB_COLUMNS
@@ -60,6 +60,17 @@ def test_confusion_matches_sklearn(simulated):
     oof = simulated[2]
     expected = confusion_matrix(oof["label"].to_numpy(int), probs_of(oof).argmax(1))
     assert tables.confusion(oof).to_numpy().tolist() == expected.tolist()
+
+
+def test_recall_matches_sklearn(simulated):
+    """It is the share of the pairs of a label that are predicted so; absent labels are left out."""
+    oof = simulated[2]
+    found = tables.recall_by_class(oof)
+    labels, predicted = oof["label"].to_numpy(int), probs_of(oof).argmax(1)
+    expected = recall_score(labels, predicted, average=None)
+    assert list(found) == list(OUTCOMES)
+    assert [share.value for share in found.values()] == pytest.approx(expected)
+    assert list(tables.recall_by_class(oof[oof["label"] == 1])) == ["B"]
 
 
 def test_length_bins_sum_to_log_loss(simulated):
