@@ -45,6 +45,18 @@ def build_classifier(
     if dropped := find_dropped_head(backbone_dir):
         _log.info("%s is %s; its head is not used.", config.backbone, dropped)
     network = load_network(config, backbone_dir, device=device, seed=seed)
+    return adapt_network(network, config, backbone_dir, seed=seed, checkpointing=checkpointing)
+
+
+def adapt_network(
+    network: nn.Module,
+    config: ModelConfig,
+    backbone_dir: Path,
+    *,
+    seed: int,
+    checkpointing: Checkpointing = "none",
+) -> PairClassifier:
+    """Return the classifier of a prepared backbone, with new adapters."""
     network = add_adapters(network, config, seed=seed)
     return _finish(PairClassifier(network, config, backbone_dir), checkpointing)
 

@@ -24,6 +24,10 @@ _BLOCK = 96
 _WIDEST_HEAD, _ENOUGH_SHARED_MEMORY = 128, 160 * 1024
 """flex attention's default tiles fit if the head size is at most the first, or if a block of the
 GPU has at least the second in bytes of shared memory."""
+_MOST_VARIANTS = 64
+"""Compiled variants of flex attention in a process. A fit needs about 14: with and without a window,
+gradients, frozen inputs, a pooled layer, a single row. Above torch's own limit of 8, it would compute
+all scores at once, slowly and in much memory."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -278,7 +282,11 @@ def _shared_memory(device: torch.device) -> int | None:
 
 @functools.cache
 def _flex_attention(is_compiled: bool) -> Any:
-    return torch.compile(flex_attention, dynamic=True) if is_compiled else flex_attention
+    if not is_compiled:
+        return flex_attention
+    # torch has no public setting of this limit before 2.13.
+    patch = torch._dynamo.config.patch(recompile_limit=_MOST_VARIANTS)  # noqa: SLF001
+    return patch(torch.compile(flex_attention, dynamic=True))
 
 
 @functools.lru_cache(maxsize=16)

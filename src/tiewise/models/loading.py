@@ -46,6 +46,18 @@ def load_network(
         network, report = _load(config, settings, backbone_dir, device)
     _check_quantized(network, device)
     new_modules = _find_new_modules(network, report, backbone_dir)
+    return prepare_network(network, config, new_modules, device=device, seed=seed)
+
+
+def prepare_network(
+    network: Any,
+    config: ModelConfig,
+    new_modules: list[str],
+    *,
+    device: torch.device | str,
+    seed: int,
+) -> nn.Module:
+    """Freeze a transformers classifier, and give it a new head; see :func:`load_network`."""
     # A second seed: the values that transformers drew depend on its version and on the dtype.
     with seeded(seed):
         reset_head(network, config)

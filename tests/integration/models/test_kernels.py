@@ -1,5 +1,6 @@
 """Attention kernels are compared with a textbook implementation, and with what CUDA is given."""
 
+import functools
 import importlib
 import types
 
@@ -81,6 +82,21 @@ def test_flex_attention_gets_same_problem(problem):
         own = kernels.attend_flex(*tensors, rows, scoring)
     expected = reference(*tensors, rows, scoring)
     torch.testing.assert_close(own, expected, rtol=0, atol=1e-5)
+
+
+def test_variants_stay_compiled():
+    """Above torch's limit of variants of a compiled function, flex attention is compiled too."""
+    tensors = [torch.ones(3, 1, 16) for _ in range(3)]
+    with pytest.MonkeyPatch.context() as patch:
+        compile_eagerly = functools.partial(torch.compile, backend="eager")
+        patch.setattr(torch, "compile", compile_eagerly)
+        compiled = kernels._flex_attention.__wrapped__(is_compiled=True)
+        patch.setattr(kernels, "_flex_attention", lambda _: compiled)
+        strict = torch._dynamo.config.patch(recompile_limit=1, fail_on_recompile_limit_hit=True)
+        with strict, torch.no_grad():
+            for window in (None, 2):
+                attend = kernels.attend_flex(*tensors, Rows((3,), (3,)), Scoring(0.25, None, window))
+                assert attend.shape == (3, 1, 16)
 
 
 @pytest.mark.parametrize(
