@@ -168,6 +168,25 @@ def gpu_test(session: nox.Session) -> None:
 
 
 @nox.session(venv_backend="none")
+def gpu_accept(session: nox.Session) -> None:
+    """Settle the GPU path in at most eight minutes: tests/gpu, and ``benchmarks gpu``."""
+    require_package(session)
+    python = (sys.executable, "-m")
+    commands = {
+        "tests/gpu": ("timeout", "75", *python, "pytest", "tests/gpu"),
+        "benchmarks": (*python, "benchmarks", "gpu", "--json", "gpu.json"),
+    }
+    failed = []
+    for name, command in commands.items():
+        try:
+            session.run(*command, *(session.posargs if name == "benchmarks" else ()), external=True)
+        except nox.command.CommandFailed:
+            failed.append(name)
+    if failed:
+        session.error(f"Failed: {', '.join(failed)}; the output above names the parts.")
+
+
+@nox.session(venv_backend="none")
 def gpu_train(session: nox.Session) -> None:
     """Fit Gemma-2-9b: ``nox -s gpu_train -- --fold 0``."""
     require_package(session)

@@ -3,12 +3,14 @@
 ``python -m benchmarks tokens train predict --quick --json ratios.json``. A ratio is the median over
 rounds in which both ways alternate, in one process and on one thread, with the lowest and highest
 round; ``equal to`` is the largest difference between the numbers that the two ways computed.
+``gpu`` is run alone: it measures what a GPU runs, and exits with the parts that failed.
 """
 
 from __future__ import annotations
 
 import argparse
 import importlib
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +23,17 @@ Row = dict[str, Any]
 def main() -> None:
     """Parse the arguments, run the named benchmarks, print and write their rows."""
     parser = argparse.ArgumentParser(prog="benchmarks", description=__doc__)
-    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(NAMES)}; all")
+    parser.add_argument(
+        "names", nargs="*", metavar="NAME", help=f"of {', '.join(NAMES)}; all; or gpu"
+    )
     parser.add_argument(
         "--quick", action="store_true", help="fewer rounds; under five minutes each"
     )
     parser.add_argument("--json", type=Path, help="also write the rows to this file")
     arguments = parser.parse_args()
+    if arguments.names == ["gpu"]:
+        gpu = importlib.import_module("benchmarks.gpu")
+        sys.exit(gpu.run(arguments.json, is_quick=arguments.quick))
     unknown = set(arguments.names) - set(NAMES)
     if unknown:
         parser.error(f"unknown: {', '.join(sorted(unknown))}; there are {', '.join(NAMES)}")

@@ -53,24 +53,32 @@ def write_backbone(folder: Path, *, n_layers: int = 21, hidden_size: int = 256) 
     """Write the backbone with random weights; the same sizes give the same weights."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        config = Gemma2Config(
-            vocab_size=VOCABULARY,
+        config = make_settings(
             hidden_size=hidden_size,
             intermediate_size=4 * hidden_size,
             num_hidden_layers=n_layers,
             num_attention_heads=hidden_size // 64,
             num_key_value_heads=hidden_size // 128,
             head_dim=64,
-            query_pre_attn_scalar=64,
-            sliding_window=4096,
-            max_position_embeddings=8192,
-            bos_token_id=BEGIN,
-            eos_token_id=END,
-            pad_token_id=PAD,
         )
         with quiet_transformers():
             Gemma2Model(config).save_pretrained(folder)
     return folder
+
+
+def make_settings(*, head_dim: int, vocab_size: int = VOCABULARY, **sizes: int) -> Gemma2Config:
+    """Return the configuration of a Gemma 2 of some size, with the windows of the 9B."""
+    return Gemma2Config(
+        vocab_size=vocab_size,
+        head_dim=head_dim,
+        query_pre_attn_scalar=head_dim,
+        sliding_window=4096,
+        max_position_embeddings=8192,
+        bos_token_id=BEGIN,
+        eos_token_id=END,
+        pad_token_id=PAD,
+        **sizes,
+    )
 
 
 def build_ours(
@@ -87,11 +95,16 @@ def build_ours(
         lora_targets=targets,
         n_frozen_layers=n_frozen_layers,
     )
-    classifier = build_classifier(config, backbone_dir, seed=0)
+    return add_noise(build_classifier(config, backbone_dir, seed=0))
+
+
+def add_noise(classifier: PairClassifier) -> PairClassifier:
+    """Add noise to the trained tensors; the adapters of a new classifier have no effect."""
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
         for _, part in classifier.trainable_parameters():
-            part.add_(0.02 * torch.randn(part.shape, generator=generator, dtype=part.dtype))
+            noise = torch.randn(part.shape, generator=generator, dtype=part.dtype)
+            part.add_(0.02 * noise.to(part.device))
     return classifier
 
 
@@ -109,12 +122,23 @@ def load_theirs(
     if dtype == "float64":
         compute_in_float64(model)
     if is_training:
-        model.config.use_cache = False
-        model.requires_grad_(requires_grad=False)
-        model.enable_input_require_grads()
-        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": True})
+        prepare_theirs(model)
     adapted = PeftModel.from_pretrained(model, adapter_dir, is_trainable=is_training)
     return adapted.train(is_training)
+
+
+def prepare_theirs(model: Any) -> None:
+    """Prepare a model for training as `prepare_model_for_kbit_training` of peft does.
+
+    All layers are checkpointed, the inputs require gradients, and what is not quantized is float32.
+    """
+    model.config.use_cache = False
+    model.requires_grad_(requires_grad=False)
+    for part in model.parameters():
+        if part.dtype in (torch.float16, torch.bfloat16):
+            part.data = part.data.float()
+    model.enable_input_require_grads()
+    model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": True})
 
 
 def compute_in_float64(model: PreTrainedModel) -> None:

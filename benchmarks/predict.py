@@ -97,11 +97,11 @@ def evaluate(model: Any, rows: TokenRows) -> np.ndarray:
     logits = []
     for first in range(0, len(rows), BATCH_SIZE):
         part = range(first, min(first + BATCH_SIZE, len(rows)))
-        batch = collate(rows, part, layout="padded", pad_id=PAD)
+        batch = collate(rows, part, layout="padded", pad_id=PAD, device=model.device)
         batch.pop("lengths")
         with torch.no_grad():
             logits.append(model(**batch).logits)
-    return torch.cat(logits).double().numpy()
+    return torch.cat(logits).double().cpu().numpy()
 
 
 def draw_texts(n: int) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:

@@ -29,6 +29,18 @@ def alternate(
     return seconds[ours], seconds[notebook]
 
 
+def timed(device: str, way: Way) -> tuple[float, Any]:
+    """Return the seconds until the device has finished, and the result."""
+    import torch
+
+    wait = torch.cuda.synchronize if device == "cuda" else lambda: None
+    wait()
+    start = time.perf_counter()
+    result = way()
+    wait()
+    return time.perf_counter() - start, result
+
+
 def compared(
     case: str, ours: list[float], notebook: list[float], *, unit: str, equal_to: float
 ) -> dict[str, Any]:

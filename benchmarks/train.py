@@ -22,13 +22,14 @@ rows. Dropout is off in both, so that the gradients of the timed steps can be co
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -83,13 +84,13 @@ def run(*, is_quick: bool) -> list[dict[str, Any]]:
         return [*rows, compare_memory(backbone_dir)]
 
 
-def draw_steps(n_steps: int) -> list[TokenRows]:
-    """Draw the rows of each step: real lengths, random tokens, cut at 1,024."""
+def draw_steps(n_steps: int, *, max_length: int = MAX_LENGTH) -> list[TokenRows]:
+    """Draw the rows of each step: real lengths, random tokens, cut at `max_length`."""
     generator = np.random.default_rng(0)
     lengths = draw_lengths(n_steps * BATCH_SIZE).sum(1)
     contents = [generator.integers(3, VOCABULARY, length) for length in lengths]
     return [
-        as_rows(contents[start : start + BATCH_SIZE], max_length=MAX_LENGTH)
+        as_rows(contents[start : start + BATCH_SIZE], max_length=max_length)
         for start in range(0, len(contents), BATCH_SIZE)
     ]
 
@@ -105,22 +106,27 @@ def step_ours(
     layout: Layout = "packed",
 ) -> None:
     """Run one step forward and backward."""
-    labels = labels_of(rows)
+    labels = labels_of(rows).to(classifier.device)
     [plan] = plan_step(rows.lengths, micro_batch_tokens=micro_batch_tokens, layout=layout)
     for part in plan:
-        logits = classifier(collate(rows, part, layout=layout, pad_id=PAD))
+        batch = collate(rows, part, layout=layout, pad_id=PAD, device=classifier.device)
+        with classifier.autocast():
+            logits = classifier(batch)
         loss = torch.nn.functional.cross_entropy(logits, labels[part], reduction="sum")
         (loss / len(rows)).backward()
 
 
-def step_theirs(model: Any, rows: TokenRows) -> None:
+def step_theirs(
+    model: Any, rows: TokenRows, *, autocast: Callable[[], Any] = contextlib.nullcontext
+) -> None:
     """Run one step two by two, padded, with the accumulated loss normalised over the step."""
-    labels = labels_of(rows)
+    labels = labels_of(rows).to(model.device)
     for start in range(0, len(rows), 2):
         part = np.arange(start, min(start + 2, len(rows)))
-        batch = collate(rows, part, layout="padded", pad_id=PAD)
+        batch = collate(rows, part, layout="padded", pad_id=PAD, device=model.device)
         inputs = {name: batch[name] for name in ("input_ids", "attention_mask")}
-        loss = model(**inputs, labels=labels[part]).loss
+        with autocast():
+            loss = model(**inputs, labels=labels[part]).loss
         (loss * len(part) / len(rows)).backward()
 
 

@@ -1,34 +1,14 @@
-"""Reference implementation of attention, and random inputs to compare the kernels on."""
+"""Random inputs to compare attention kernels on, and textbook attention as `reference`."""
 
 from __future__ import annotations
 
 import torch
 from hypothesis import strategies as st
 
+from benchmarks.gpu_attention import textbook_attention as reference
 from tiewise.models.kernels import Rows, Scoring
 
-
-def reference(query, key, value, rows, scoring):
-    """Compute attention row by row with a mask and repeated keys."""
-    outputs, query_start, key_start = [], 0, 0
-    for n_queries, n_keys in zip(rows.query_lengths, rows.key_lengths, strict=True):
-        own = query[query_start : query_start + n_queries].transpose(0, 1)
-        group = query.shape[1] // key.shape[1]
-        keys, values = (
-            part[key_start : key_start + n_keys].transpose(0, 1).repeat_interleave(group, 0)
-            for part in (key, value)
-        )
-        scores = own @ keys.mT * scoring.scale
-        if scoring.softcap is not None:
-            scores = scoring.softcap * torch.tanh(scores / scoring.softcap)
-        distance = torch.arange(n_keys - n_queries, n_keys)[:, None] - torch.arange(n_keys)
-        hidden = distance < 0
-        if scoring.window is not None:
-            hidden |= distance >= scoring.window
-        weights = torch.softmax(scores.masked_fill(hidden, -torch.inf), -1)
-        outputs.append((weights @ values).transpose(0, 1))
-        query_start, key_start = query_start + n_queries, key_start + n_keys
-    return torch.cat(outputs)
+__all__ = ["problems", "reference"]
 
 
 @st.composite

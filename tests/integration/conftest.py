@@ -4,7 +4,10 @@ import pytest
 
 from fitting import Fitter
 
-LONGEST = ("test_processes.py", "test_fit.py", "test_streaming.py", "test_backbones.py")
+LONGEST = (
+    "test_processes.py", "test_fit.py", "test_streaming.py", "test_backbones.py",
+    "test_gpu_accept.py",
+)  # fmt: skip
 
 
 def pytest_collection_modifyitems(items):

@@ -16,11 +16,6 @@ pytestmark = pytest.mark.filterwarnings("ignore:.*gradient_checkpointing:FutureW
 MODULES = sorted(path.stem for path in (ROOT / "benchmarks").glob("[a-z]*.py"))
 
 
-@pytest.fixture(autouse=True)
-def _import_from_root(monkeypatch):
-    monkeypatch.syspath_prepend(str(ROOT))
-
-
 @pytest.mark.parametrize("name", MODULES)
 def test_benchmark_can_be_imported(name):
     """Every name that a benchmark imports from the package exists."""

@@ -25,9 +25,9 @@ _WIDEST_HEAD, _ENOUGH_SHARED_MEMORY = 128, 160 * 1024
 """flex attention's default tiles fit if the head size is at most the first, or if a block of the
 GPU has at least the second in bytes of shared memory."""
 _MOST_VARIANTS = 64
-"""Compiled variants of flex attention in a process. A fit needs about 14: with and without a window,
-gradients, frozen inputs, a pooled layer, a single row. Above torch's own limit of 8, it would compute
-all scores at once, slowly and in much memory."""
+"""Limit of compiled variants of flex attention in a process. A fit needs about 14: with and without
+a window, gradients, frozen inputs, a pooled layer, a single row. Above torch's own limit of 8, flex
+attention would no longer be compiled, and compute all scores at once, in much memory."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -95,7 +95,9 @@ def test_variants_stay_compiled():
         strict = torch._dynamo.config.patch(recompile_limit=1, fail_on_recompile_limit_hit=True)
         with strict, torch.no_grad():
             for window in (None, 2):
-                attend = kernels.attend_flex(*tensors, Rows((3,), (3,)), Scoring(0.25, None, window))
+                attend = kernels.attend_flex(
+                    *tensors, Rows((3,), (3,)), Scoring(0.25, None, window)
+                )
                 assert attend.shape == (3, 1, 16)
 
 
