@@ -18,7 +18,7 @@ PAIRS = pd.DataFrame(
         "id": ["x", "y"],
         "prompt": [["Which?"], ["How?"]],
         "response_a": [["The first answer."], ["same"]],
-        "response_b": [["longer, but wrong " * 9], ["same"]],
+        "response_b": [["longer, but wrong " * 40], ["same"]],
     },
     index=[7, 3],
 )
