@@ -47,17 +47,30 @@ def list_names() -> dict[str, list[str]]:
 
 
 def write_objects(folder: Path) -> None:
-    """Write ``index.rst`` and one page for each public name to a folder."""
+    """Write ``index.rst``, a page for each public name, and one for all errors, to a folder."""
     parts = [INTRODUCTION]
     for title, names in list_names().items():
-        parts += [f"{title}\n{'-' * len(title)}\n", ".. list-table::\n   :widths: 30 70\n"]
-        parts += [f"   * - :doc:`tw.{name} <{name}>`\n     - {summarise(name)}" for name in names]
-        parts.append("\n.. toctree::\n   :hidden:\n")
-        parts += [f"   {name}" for name in names]
-        parts.append("")
+        pages = {title.lower(): names} if title == "Errors" else {name: [name] for name in names}
+        for page, content in pages.items():
+            text = "\n".join([_head(page, content), *map(describe_object, content)])
+            (folder / f"{page}.rst").write_text(text, "utf-8")
+        parts += [_underline(title, "-"), ".. list-table::\n   :widths: 30 70\n"]
+        parts += [
+            f"   * - :py:obj:`tw.{name} <tiewise.{name}>`\n     - {summarise(name)}"
+            for name in names
+        ]
+        parts += ["\n.. toctree::\n   :hidden:\n", *(f"   {page}" for page in pages), ""]
     (folder / "index.rst").write_text("\n".join(parts), "utf-8")
-    for name in (name for names in list_names().values() for name in names):
-        (folder / f"{name}.rst").write_text(describe_object(name), "utf-8")
+
+
+def _head(page: str, content: list[str]) -> str:
+    """Return the title of a page."""
+    return _underline(f"tiewise.{page}" if content == [page] else page.capitalize(), "=")
+
+
+def _underline(title: str, mark: str) -> str:
+    """Return a title with a line of marks below."""
+    return f"{title}\n{mark * len(title)}\n"
 
 
 def summarise(name: str) -> str:
@@ -67,17 +80,13 @@ def summarise(name: str) -> str:
 
 
 def describe_object(name: str) -> str:
-    """Return the page of a public name: a directive that prints its docstring."""
+    """Return the directive that prints the docstring of a public name."""
     kept = getattr(tiewise, name)
-    title = f"tiewise.{name}"
-    lines = [title, "=" * len(title), ""]
     if isinstance(kept, ModuleType):
-        lines += [f".. automodule:: {kept.__name__}", "   :members:"]
-    elif isinstance(kept, type):
-        lines += [f".. autoclass:: tiewise.{name}", "   :members:", "   :show-inheritance:"]
-    else:
-        lines.append(f".. autofunction:: tiewise.{name}")
-    return "\n".join([*lines, ""])
+        return f".. automodule:: {kept.__name__}\n   :members:\n"
+    if isinstance(kept, type):
+        return f".. autoclass:: tiewise.{name}\n   :members:\n   :show-inheritance:\n"
+    return f".. autofunction:: tiewise.{name}\n"
 
 
 def show_signature(

@@ -107,8 +107,9 @@ def test_every_public_name_has_a_page(tmp_path):
     objects = pytest.importorskip("reference_pages.objects", reason="needs sphinx")
     objects.write_objects(tmp_path)
     index = (tmp_path / "index.rst").read_text("utf-8")
+    pages = "".join(path.read_text("utf-8") for path in tmp_path.glob("*.rst"))
     for name in tiewise.__all__:
-        assert f":doc:`tw.{name} <{name}>`" in index
-        assert f"tiewise.{name}" in (tmp_path / f"{name}.rst").read_text("utf-8")
+        assert f":py:obj:`tw.{name} <tiewise.{name}>`" in index
+        assert len(re.findall(rf"^\.\. auto\w+:: tiewise\.{name}$", pages, re.MULTILINE)) == 1
         assert len(objects.summarise(name)) > 10, name
     assert "More\n" not in index
