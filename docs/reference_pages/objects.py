@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import functools
+import importlib
 import inspect
 import re
 import sys
+from collections.abc import Iterator
 from enum import Enum
 from pathlib import Path
-from types import ModuleType
+from types import FunctionType, ModuleType
 from typing import Any
 
 from sphinx.util.typing import stringify_annotation
@@ -27,6 +30,9 @@ HEADINGS = {
     "errors": "Errors",
 }
 """Heading of the names that a module, or the modules of a folder, define; in the page's order."""
+RESULTS = (
+    "Classes that functions above return. They are not made by hand, and have no public name.\n"
+)
 INTRODUCTION = """Python
 ======
 
@@ -46,6 +52,43 @@ def list_names() -> dict[str, list[str]]:
     return {heading: found for heading, found in names.items() if found}
 
 
+@functools.cache
+def list_results() -> dict[str, str]:
+    """Return the classes that public functions return without being public: name -> full name."""
+    results: dict[str, str] = {}
+    public = [getattr(tiewise, name) for name in tiewise.__all__]
+    for function in _public_functions():
+        module = sys.modules[function.__module__]
+        for word in re.findall(r"\w+", str(function.__annotations__.get("return", ""))):
+            kept = _find_class(word, module)
+            if kept is not None and kept not in public:
+                results[word] = f"{kept.__module__}.{kept.__qualname__}"
+    return dict(sorted(results.items()))
+
+
+def _public_functions() -> Iterator[FunctionType]:
+    """Yield the public functions, and the methods and properties of public classes."""
+    for name in tiewise.__all__:
+        kept = getattr(tiewise, name)
+        members = vars(kept).values() if isinstance(kept, type) else [kept]
+        for member in members:
+            ways = ("fget", "func", "__func__")  # of properties and class methods
+            function = next((getattr(member, way) for way in ways if hasattr(member, way)), member)
+            if isinstance(function, FunctionType) and not function.__name__.startswith("_"):
+                yield function
+
+
+def _find_class(word: str, module: ModuleType) -> type | None:
+    """Return the class of this package that a word means in a module, or None."""
+    imported = re.search(
+        rf"^ *from (tiewise[\w.]*) import [^\n]*\b{word}\b", inspect.getsource(module), re.MULTILINE
+    )
+    place = importlib.import_module(imported[1]) if imported else module
+    kept = getattr(place, word, None)
+    is_ours = isinstance(kept, type) and kept.__module__.startswith("tiewise.")
+    return kept if is_ours else None
+
+
 def write_objects(folder: Path) -> None:
     """Write ``index.rst``, a page for each public name, and one for all errors, to a folder."""
     parts = [INTRODUCTION]
@@ -60,6 +103,11 @@ def write_objects(folder: Path) -> None:
             for name in names
         ]
         parts += ["\n.. toctree::\n   :hidden:\n", *(f"   {page}" for page in pages), ""]
+    results = list_results()
+    text = "\n".join([_underline("Results", "="), RESULTS, *map(_describe_class, results.values())])
+    (folder / "results.rst").write_text(text, "utf-8")
+    parts += [_underline("Results", "-"), RESULTS, ".. toctree::\n   :hidden:\n\n   results\n"]
+    parts.append("* " + "\n* ".join(f":py:obj:`{full}`" for full in results.values()) + "\n")
     (folder / "index.rst").write_text("\n".join(parts), "utf-8")
 
 
@@ -85,8 +133,12 @@ def describe_object(name: str) -> str:
     if isinstance(kept, ModuleType):
         return f".. automodule:: {kept.__name__}\n   :members:\n"
     if isinstance(kept, type):
-        return f".. autoclass:: tiewise.{name}\n   :members:\n   :show-inheritance:\n"
+        return _describe_class(f"tiewise.{name}")
     return f".. autofunction:: tiewise.{name}\n"
+
+
+def _describe_class(name: str) -> str:
+    return f".. autoclass:: {name}\n   :members:\n   :show-inheritance:\n"
 
 
 def show_signature(
@@ -131,7 +183,8 @@ def _expand(name: str, names: dict[str, Any]) -> str:
 def resolve_public_name(app: Any, env: Any, node: Any, contnode: Any) -> Any:
     """Link a type such as ``Interval`` in a signature to the page of ``tiewise.Interval``."""
     name = str(node.get("reftarget", "")).rpartition(".")[2]
-    if node.get("refdomain") != "py" or name not in tiewise.__all__:
+    target = f"tiewise.{name}" if name in tiewise.__all__ else list_results().get(name)
+    if node.get("refdomain") != "py" or target is None:
         return None
     domain, place = env.get_domain("py"), node.get("refdoc")
-    return domain.resolve_xref(env, place, app.builder, "obj", f"tiewise.{name}", node, contnode)
+    return domain.resolve_xref(env, place, app.builder, "obj", target, node, contnode)

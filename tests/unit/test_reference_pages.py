@@ -113,3 +113,12 @@ def test_every_public_name_has_a_page(tmp_path):
         assert len(re.findall(rf"^\.\. auto\w+:: tiewise\.{name}$", pages, re.MULTILINE)) == 1
         assert len(objects.summarise(name)) > 10, name
     assert "More\n" not in index
+    for full_name in objects.list_results().values():
+        assert f"\n.. autoclass:: {full_name}\n" in pages
+
+
+def test_results_of_functions_are_listed():
+    """Classes that public functions and methods return are found, imported lazily or not."""
+    objects = pytest.importorskip("reference_pages.objects", reason="needs sphinx")
+    assert {"Ranking", "RunScores", "Slices", "RewardBenchScores"} <= set(objects.list_results())
+    assert not set(objects.list_results()) & set(tiewise.__all__)
