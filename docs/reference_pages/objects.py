@@ -27,6 +27,7 @@ HEADINGS = {
     "data": "Data",
     "evaluation": "Scores",
     "report": "Figures and reports",
+    "": "Figures and reports",
     "errors": "Errors",
 }
 """Heading of the names that a module, or the modules of a folder, define; in the page's order."""

@@ -1,3 +1,4 @@
+from . import plot as plot
 from .api import Run as Run
 from .api import audit as audit
 from .api import calibrate as calibrate

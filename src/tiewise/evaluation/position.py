@@ -165,7 +165,7 @@ def measure_position_bias(
     given, swapped = _both_orders(probs, probs_of_swapped)
     before = given, swapped
     after = (given + swap_probs(swapped)) / 2, (swapped + swap_probs(given)) / 2
-    terms = [measure(*orders) for measure in (_leads, _flips) for orders in (before, after)]
+    terms = [measure(*orders) for measure in (lead_of_first, _flips) for orders in (before, after)]
     grouped = group_rows(groups, given, swapped)
     sums = grouped.sums(np.column_stack([*terms, np.ones(len(given))]))
     drawn = bootstrap(sums, mean_of_sums, **options)
@@ -182,7 +182,14 @@ def _both_orders(
     return given, check_probs(probs_of_swapped, len(given), "probs_of_swapped")
 
 
-def _leads(given: npt.NDArray[Any], swapped: npt.NDArray[Any]) -> npt.NDArray[Any]:
+def lead_of_first(given: npt.NDArray[Any], swapped: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Return P(first shown wins) - P(second shown wins) of each pair, averaged over both orders.
+
+    Both are probabilities (n, 3), each in its own order of A and B; the result is (n,), in [-1, 1].
+
+    >>> lead_of_first(np.array([[0.5, 0.25, 0.25]]), np.array([[0.75, 0.0, 0.25]]))
+    array([0.5])
+    """
     # In this order of operations, outputs that are only permuted cancel to exactly zero.
     return np.asarray(((given[:, 0] - given[:, 1]) - (swapped[:, 1] - swapped[:, 0])) / 2)
 

@@ -20,7 +20,7 @@ import numpy as np
 import pandas as pd
 
 from tiewise.errors import RunError
-from tiewise.evaluation.intervals import FEW_GROUPS, Interval
+from tiewise.evaluation.intervals import FEW_GROUPS, FloatArray, Interval
 from tiewise.report.text import label_text
 
 if TYPE_CHECKING:
@@ -109,7 +109,7 @@ def draw_reliability(table: pd.DataFrame, outcome: str, axes: Axes | None = None
     points = table[table["outcome"] == outcome].sort_values("predicted")
     axes.plot([0, 1], [0, 1], **_DASHED)
     style = {"color": _SERIES[place], "marker": _MARKERS[place]}
-    _draw_line(axes, points, points["predicted"], **style)
+    _draw_line(axes, points, points["predicted"], label=_OUTCOME_TITLES[outcome], **style)
     axes.set(xlim=(0, limit), ylim=(0, limit), aspect="equal")
     axes.set(xlabel="predicted probability", ylabel="share of pairs")
     axes.set_title(_OUTCOME_TITLES[outcome])
@@ -139,6 +139,20 @@ def draw_confusion(table: pd.DataFrame, axes: Axes | None = None) -> Axes:
     axes.set(xlim=(-0.5, 2.5), ylim=(2.5, -0.5), xlabel="most probable", ylabel="label")
     axes.spines[:].set_visible(False)
     axes.tick_params(length=0)
+    return axes
+
+
+def draw_position_bias(leads: FloatArray, mean: Interval, axes: Axes | None = None) -> Axes:
+    """Draw the leads (n,) of the response shown first, in [-1, 1], and their mean."""
+    axes = axes or _new_axes(2.8)
+    limit = max(0.1, float(abs(leads).max()))
+    axes.hist(leads, bins=40, range=(-limit, limit), color=BLUE, alpha=0.75, zorder=2)
+    axes.axvline(0, **_DASHED)
+    axes.axvspan(mean.low, mean.high, color=VERMILLION, alpha=0.25, linewidth=0)
+    axes.axvline(mean.value, color=VERMILLION, linewidth=1.5, label=f"mean {mean:.3f}")
+    axes.set(xlabel="lead of the first response, both orders averaged", ylabel="pairs")
+    axes.grid(axis="y")
+    _legend_above(axes)
     return axes
 
 

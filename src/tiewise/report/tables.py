@@ -18,7 +18,8 @@ import pandas as pd
 from tiewise.data.labels import PROB_COLUMNS
 from tiewise.evaluation.intervals import FloatArray, IntArray, Interval, bootstrap, group_rows
 from tiewise.evaluation.metrics import confidence_bins, log_losses
-from tiewise.report.text import show
+from tiewise.evaluation.references import RunScores
+from tiewise.report.text import show, words_of
 
 OUTCOMES = ("A", "B", "tie")
 ENDS = ["value", "low", "high"]
@@ -65,6 +66,19 @@ def bin_means(
     table = pd.DataFrame(ends, index=index, columns=ENDS).reset_index()
     table.insert(2, "n", member.sum(0).astype(int)[table["bin"].to_numpy()])
     return table
+
+
+def log_losses_of(scores: RunScores) -> pd.DataFrame:
+    """Return the log loss of a run, then of its references, lowest first, the Bayes optimum last.
+
+    The columns are ``name, value, low, high, is_run``.
+    """
+    losses = {name: of.log_loss for name, of in scores.baselines.items()}
+    ranked = sorted(losses, key=lambda name: (name == "bayes", losses[name].value))
+    rows = [("this run", scores.scores.log_loss, True)]
+    rows += [(words_of(name), losses[name], False) for name in ranked]
+    lines = [(name, *vars(interval).values(), is_run) for name, interval, is_run in rows]
+    return pd.DataFrame(lines, columns=["name", *ENDS, "is_run"])
 
 
 def reliability(oof: pd.DataFrame) -> pd.DataFrame:
