@@ -47,7 +47,7 @@ smartquotes = False  # they would turn the dashes of --flag into one
 nb_execution_mode = "force"
 nb_execution_in_temp = True
 nb_execution_raise_on_error = True
-nb_execution_timeout = 120  # seconds for a cell
+nb_execution_timeout = 600  # seconds for a cell
 
 autodoc_member_order = "bysource"
 # scikit-learn adds these methods to estimators; their docstrings refer to its own pages.

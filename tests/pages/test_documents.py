@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import runpy
 import shlex
 import shutil
 import subprocess
@@ -15,11 +16,22 @@ import pandas as pd
 import pytest
 import torch
 
-from documents import PAGES, REASONS, ROOT, read_steps
+from documents import (
+    PAGES,
+    REASONS,
+    ROOT,
+    TYPED,
+    find_figures,
+    find_shown,
+    read_steps,
+    type_page,
+)
 from tiewise.cli import main
 from tiewise.data.simulation.simulate import simulate, write_simulation
 
-STEPS = {path.name: read_steps(path.read_text("utf-8")) for path in PAGES}
+ASSUMING = [path.relative_to(ROOT).as_posix() for path in PAGES]
+FROM_EMPTY = [path.relative_to(ROOT).as_posix() for path in TYPED]
+STEPS = {name: read_steps((ROOT / name).read_text("utf-8")) for name in (*ASSUMING, *FROM_EMPTY)}
 SESSIONS = set(re.findall(r"^def (\w+)\(session", (ROOT / "noxfile.py").read_text("utf-8"), re.M))
 SHELL = set("|&;<>$=*")
 ASSUMED = """
@@ -78,7 +90,22 @@ def type_line(line):
     return subprocess.run(words, env=environment, timeout=200, check=False).returncode
 
 
-@pytest.mark.parametrize("page", STEPS)
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("page", FROM_EMPTY)
+def test_page_shows_what_is_printed(page, tmp_path, monkeypatch):
+    """Typed in an empty folder, each step prints what the page shows, apart from numbers.
+
+    Each figure of the page is a file that a step has made, and a copy of it is in the repository.
+    """
+    monkeypatch.setenv("MPLBACKEND", "agg")
+    text = (ROOT / page).read_text("utf-8")
+    type_page(text, tmp_path)
+    for file, image in find_figures(text):
+        assert (tmp_path / file).is_file()
+        assert (ROOT / page).parent.joinpath(image).is_file()
+
+
+@pytest.mark.parametrize("page", ASSUMING)
 def test_page_can_be_followed(folder, page, capfd):
     """Every command and every block of Python succeeds, in order."""
     names = {}
@@ -140,3 +167,67 @@ four = 4
     steps = [(step.text, step.why_not) for step in read_steps(text)]
     expected = [("tiewise one", "kaggle"), ("tiewise two", "gpu"), ("tiewise three", None)]
     assert steps == [*expected, ("four = 4\n", None)]
+
+
+def test_newcomer_types_the_pages():
+    """``tests/newcomer`` repeats the steps of README and tutorial, apart from what is skipped."""
+    typed = runpy.run_path(str(ROOT / "tests/newcomer/test_readme_and_tutorial.py"))
+    for page, name in (("README.md", "README"), ("docs/tutorial.md", "TUTORIAL")):
+        steps = [step for step in STEPS[page] if step.why_not is None]
+        assert tuple(step.text for step in steps if not step.is_code) == typed[name]
+        code = "\n".join(step.text for step in steps if step.is_code)
+        assert code == typed[f"{name}_CODE"]
+
+
+def test_shown_output_is_read():
+    """Output is read below its command, or in a block after code; a command may be continued."""
+    text = """
+```console
+$ tiewise one \\
+    --two
+first
+...
+$ tiewise three
+```
+```python
+print(4)
+```
+
+```text
+4
+```
+"""
+    steps = read_steps(text)
+    assert [step.shown for step in steps] == [("first", "..."), (), ("4",)]
+    assert steps[0].text == "tiewise one \\\n    --two"
+    assert [text[slice(*step.span)] for step in steps] == ["first\n...\n", "", "4\n"]
+
+
+@pytest.mark.parametrize(
+    ("shown", "found"),
+    [
+        (["loss 0.1 [-0.2, 3]", "rows  1"], ["loss 0.5 [+0.25, 12]", "rows 10"]),
+        (["loss 1 [2, 3]", "..."], ["loss 0.5 [+0.25, 12]", "..."]),
+        (["...", "rows 1"], ["...", "rows 10"]),
+        (["..."], ["..."]),
+        (["rows 1"], None),
+        (["loss 1 [2, 3]"], None),
+        (["loss 1 (2, 3)", "..."], None),
+        (["...", "rows 1", "..."], ["...", "rows 10", "..."]),
+        (["...", "rows 1", "...", "loss 1 [2, 3]", "..."], None),
+    ],
+)
+def test_shown_output_is_found(shown, found):
+    """Lines agree apart from numbers and spaces; `...` is any lines; the order is kept."""
+    assert find_shown(tuple(shown), ["loss 0.5 [+0.25, 12]", "rows 10"]) == found
+
+
+def test_shown_output_is_replaced(tmp_path):
+    """The page is returned with today's output; other output, or a failure, is an error."""
+    page = "```console\n$ echo 25 rows\n{}\n```\n"
+    assert type_page(page.format("1 rows"), tmp_path) == page.format("25 rows")
+    assert type_page(page.format("?"), tmp_path) == page.format("25 rows")
+    with pytest.raises(AssertionError, match="but the page shows"):
+        type_page(page.format("25 columns"), tmp_path)
+    with pytest.raises(AssertionError, match="ended with status 3"):
+        type_page("```console\n$ exit 3\n```\n", tmp_path)
