@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from benchmarks.rounds import timed
+from benchmarks.rounds import read_peak, start_peak, timed
 from tiewise.models.kernels import (
     Rows,
     Scoring,
@@ -17,35 +16,52 @@ from tiewise.models.kernels import (
     attend_flash,
     attend_flex,
     can_use_flash,
+    flex_mask,
 )
 
 LENGTHS = {"full": (4096, 1, 1000, 528, 5, 300), "small": (70, 1, 33, 130, 5)}
 WINDOW = {"full": 512, "small": 32}
 TOLERANCE = {torch.float32: 1e-4, torch.float16: 1e-2, torch.bfloat16: 3e-2}
 """Largest error relative to the largest value of the tensor; bfloat16 rounds by 4e-3."""
+HALF, WHOLE = torch.bfloat16, torch.float32
 CASES = (
-    (256, 5.0, "window", False),
-    (256, 5.0, None, False),
-    (256, 5.0, None, True),
-    (128, None, None, False),
-    (64, None, "window", False),
+    (256, 5.0, "window", False, (HALF, WHOLE, torch.float16)),
+    (256, 5.0, None, False, (HALF,)),
+    (256, 5.0, None, True, (HALF,)),
+    (128, None, None, False, (HALF, WHOLE)),
+    (64, None, "window", False, (HALF, WHOLE)),
 )
-"""Head size, soft cap, window, and whether only the last token of each row is a query. The first
-three are the layers of Gemma 2."""
+"""Head size, soft cap, window, whether only the last token of each row is a query, and dtypes. The
+first three are the layers of Gemma 2."""
+N_MASKED = {"full": 16_384, "small": 256}
+"""Tokens of a block mask: as many as are scored in one batch."""
 
 Kernel = Callable[[Tensor, Tensor, Tensor, Rows, Scoring], Tensor]
 
 
 def attention(device: str, size: str) -> Iterator[dict[str, Any]]:
     """Compare outputs and gradients of each kernel, and time its compilation."""
-    dtypes = (torch.bfloat16, torch.float32)
-    for case, dtype in [*itertools.product(CASES, dtypes), (CASES[0], torch.float16)]:
-        for name, kernel in find_kernels(device, dtype).items():
-            yield compare(f"{name} {describe(case, dtype)}", kernel, case, dtype, device, size)
+    for *case, dtypes in CASES:
+        for dtype in dtypes:
+            for name, kernel in find_kernels(device, dtype).items():
+                yield compare(f"{name} {describe(case, dtype)}", kernel, case, dtype, device, size)
     if device == "cuda" and not can_use_flash(torch.bfloat16):
         yield {"case": "flash-attention", "is_ok": True, "notes": "not installed"}
+    yield measure_mask(device, N_MASKED[size])
     n_variants = torch._dynamo.utils.counters["stats"]["unique_graphs"]  # noqa: SLF001 - torch 2.13 has no public count
     yield {"case": "compiled variants", "is_ok": True, "n": n_variants}
+
+
+def measure_mask(device: str, n_tokens: int) -> dict[str, Any]:
+    """Return a row with the time and memory of the block mask of flex attention."""
+    lengths = (n_tokens // 4,) * 4
+    before = start_peak(device)
+    seconds, _ = timed(
+        device, lambda: flex_mask(Rows(lengths, lengths), None, torch.device(device))
+    )
+    peak = (read_peak(device) - before) / 2**30
+    case = f"block mask of {n_tokens:,} tokens"
+    return {"case": case, "is_ok": True, "ms": 1e3 * seconds, "peak_gib": peak}
 
 
 def find_kernels(device: str, dtype: torch.dtype) -> dict[str, Kernel]:
@@ -55,7 +71,7 @@ def find_kernels(device: str, dtype: torch.dtype) -> dict[str, Kernel]:
     return {"flex": attend_flex} | ({"flash": attend_flash} if can_use_flash(dtype) else {})
 
 
-def describe(case: tuple[Any, ...], dtype: torch.dtype) -> str:
+def describe(case: list[Any], dtype: torch.dtype) -> str:
     """Name a case, such as `256 capped window bfloat16`."""
     head_dim, cap, window, is_pooled = case
     words = [str(head_dim), "capped" if cap else "", window or "", "pooled" if is_pooled else ""]
@@ -63,7 +79,7 @@ def describe(case: tuple[Any, ...], dtype: torch.dtype) -> str:
 
 
 def compare(
-    name: str, kernel: Kernel, case: tuple[Any, ...], dtype: torch.dtype, device: str, size: str
+    name: str, kernel: Kernel, case: list[Any], dtype: torch.dtype, device: str, size: str
 ) -> dict[str, Any]:
     """Return a row with the largest error of output and gradients, and the times of two calls.
 

@@ -1,10 +1,11 @@
-"""Alternating timing of two ways; ratios are taken per round, so that other load affects both."""
+"""Timing and peak memory; ratios are taken per round, so that other load affects both ways."""
 
 from __future__ import annotations
 
 import statistics
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 Way = Callable[[], Any]
@@ -39,6 +40,37 @@ def timed(device: str, way: Way) -> tuple[float, Any]:
     result = way()
     wait()
     return time.perf_counter() - start, result
+
+
+def start_peak(device: str) -> float:
+    """Forget the peak of memory, and return the bytes in use."""
+    if device == "cuda":
+        import torch
+
+        torch.cuda.reset_peak_memory_stats()
+        return float(torch.cuda.memory_allocated())
+    refs = Path("/proc/self/clear_refs")
+    if refs.exists():
+        refs.write_text("5")
+    return 2**20 * resident("VmRSS")
+
+
+def read_peak(device: str) -> float:
+    """Return the largest number of bytes in use since :func:`start_peak`."""
+    if device == "cuda":
+        import torch
+
+        return float(torch.cuda.max_memory_allocated())
+    return 2**20 * resident("VmHWM")
+
+
+def resident(field: str) -> float:
+    """Return this process's resident memory (`VmRSS`) or its peak (`VmHWM`) in MiB; 0 off Linux."""
+    status = Path("/proc/self/status")
+    if not status.is_file():
+        return 0.0
+    lines = status.read_text().splitlines()
+    return next(int(line.split()[1]) / 1024 for line in lines if line.startswith(f"{field}:"))
 
 
 def compared(

@@ -47,7 +47,7 @@ from benchmarks.midsize import (
     load_theirs,
     write_backbone,
 )
-from benchmarks.rounds import compared
+from benchmarks.rounds import compared, read_peak, start_peak
 from tiewise.models.attention import collate
 from tiewise.models.model import PairClassifier
 from tiewise.tokens.batches import Layout, plan_step
@@ -243,16 +243,9 @@ def measure_peak(backbone_dir: str, way: str) -> None:
     rows = as_rows(contents, max_length=MAX_LENGTH)
     ours, theirs = build_both(Path(backbone_dir), NOTEBOOK)
     ours.checkpoint("trainable")
-    Path("/proc/self/clear_refs").write_text("5")  # forget the peak of loading
-    before = resident("VmRSS")
+    before = start_peak("cpu")
     if way == "notebook":
         step_theirs(theirs, rows)
     else:
         step_ours(ours, rows, NOTEBOOK_TOKENS)
-    print(json.dumps({"peak": resident("VmHWM") - before}))
-
-
-def resident(field: str) -> float:
-    """Return this process's resident memory (`VmRSS`) or its peak (`VmHWM`) in MiB."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) / 1024 for line in lines if line.startswith(f"{field}:"))
+    print(json.dumps({"peak": (read_peak("cpu") - before) / 2**20}))

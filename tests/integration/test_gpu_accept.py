@@ -10,10 +10,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from benchmarks import gpu, gpu_speed
+from benchmarks import gpu, gpu_attention, gpu_speed
 from benchmarks.midsize import add_noise
 from tiewise.models.attention import collate
 from tiewise.models.build import build_classifier
+from tiewise.models.kernels import attend
 from tiny_models import make_rows
 
 # transformers 5 renamed gradient checkpointing; the notebook and peft use the old name.
@@ -28,6 +29,27 @@ def test_part_passes_on_cpu(name):
     assert [row["case"] for row in rows if not row["is_ok"]] == []
     assert len(gpu.render(rows).splitlines()) == len(rows) > 0
     json.dumps(rows)
+
+
+@pytest.mark.parametrize("change", [{"window": None}, {"softcap": None}, {"scale": 0.1}])
+def test_wrong_kernel_is_noticed(change):
+    """A kernel without the window or the cap, or with another scale, fails even in bfloat16."""
+
+    def wrong(query, key, value, rows, scoring):
+        return attend(query, key, value, rows, scoring._replace(**change))
+
+    case = (256, 5.0, "window", False)
+    row = gpu_attention.compare("wrong", wrong, case, torch.bfloat16, "cpu", "small")
+    assert not row["is_ok"]
+
+
+def test_scaled_gradient_is_noticed():
+    """A gradient that is twice as large as the other, or has the other sign, is refused."""
+    grads = {"a": torch.randn(30), "b": torch.randn(4, 4)}
+    largest = max(gpu_speed.LARGEST_ERROR.values())
+    for factor, is_near in ((1.01, True), (2.0, False), (-1.0, False), (0.25, False)):
+        other = {f"network.{name}": factor * part for name, part in grads.items()}
+        assert (gpu_speed.relative_error(other, grads) <= largest) == is_near
 
 
 def test_failed_part_is_named(tmp_path, monkeypatch, capsys):

@@ -252,7 +252,7 @@ def attend_flex(query: Tensor, key: Tensor, value: Tensor, rows: Rows, scoring: 
         key.transpose(0, 1)[None],
         value.transpose(0, 1)[None],
         score_mod=None if cap is None else cap_score,
-        block_mask=_flex_mask(rows, scoring.window, query.device),
+        block_mask=flex_mask(rows, scoring.window, query.device),
         scale=scoring.scale,
         enable_gqa=query.shape[1] != key.shape[1],
         kernel_options=fit_backward(query.shape[2], _shared_memory(query.device)),
@@ -290,7 +290,8 @@ def _flex_attention(is_compiled: bool) -> Any:
 
 
 @functools.lru_cache(maxsize=16)
-def _flex_mask(rows: Rows, window: int | None, device: torch.device) -> Any:
+def flex_mask(rows: Rows, window: int | None, device: torch.device) -> Any:
+    """Return the block mask of packed rows for flex attention; the last ones are kept."""
     query_row, query_position = _positions(rows.query_lengths, rows.key_lengths, device)
     key_row, key_position = _positions(rows.key_lengths, rows.key_lengths, device)
 
