@@ -1,18 +1,24 @@
 """Cross-fitting locks what it writes, and leaves no run behind that has not begun."""
 
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
 import pytest
 
 from run_folders import simulated_run
 from tiewise import crossfit
-from tiewise.config import config_from_dict
+from tiewise.config import config_from_dict, load_preset, override
 from tiewise.crossfit import cross_fit
 from tiewise.data.formats import write_pairs
+from tiewise.data.labels import PROB_COLUMNS
 from tiewise.data.pairs import COLUMNS
 from tiewise.data.simulation.simulate import simulate
-from tiewise.errors import ModelError, RunError
+from tiewise.errors import FoldError, ModelError, RunError, TiewiseError
 from tiewise.files import file_lock, write_json
 from tiewise.runs import references
-from tiewise.runs.folder import FINGERPRINT, RunFolder, start_run
+from tiewise.runs.folder import FINGERPRINT, RunFolder, read_object, start_run
+from tiewise.runs.tables import read_fold_oof, read_folds
 
 
 @pytest.fixture
@@ -105,3 +111,98 @@ def test_scores_of_a_run_are_locked(tmp_path, monkeypatch):
     monkeypatch.setattr(references, "score_run", score_locked)
     references.score_finished_folds(run)
     assert n_calls == 1
+
+
+@pytest.fixture
+def tasks(monkeypatch):
+    """Replace the fit of a fold by uniform predictions; return the tasks that it was given."""
+    given = []
+
+    def fit_fold(config, train, held_out, task):
+        given.append((task, train["id"].tolist(), held_out["id"].tolist()))
+        if task.resume and task.folder.is_finished:
+            return None
+        write_json(task.folder.fingerprint_path, {"fold": task.fold})
+        return pd.DataFrame(np.full((len(held_out), 3), 1 / 3), columns=PROB_COLUMNS)
+
+    monkeypatch.setattr(crossfit, "_choose_fit", lambda config: fit_fold)
+    monkeypatch.setattr(crossfit, "write_fold_card", lambda *arguments: None)
+    return given
+
+
+def test_folds_are_fitted_to_the_others(tmp_path, config, tasks):
+    """Each fold is predicted from all other rows; its file has ids, labels, groups, and scores."""
+    start = tmp_path / "start"
+    run, fitted = cross_fit(
+        override(config, backbone="tiny:0"), [1, 0], tmp_path, name="one", init_from=start
+    )
+    assert fitted == [1, 0]
+    folds = read_folds(run)
+    for fold, (task, train, held_out) in zip((1, 0), tasks, strict=True):
+        assert (task.fold, task.folder, task.init_from) == (fold, run.fold(fold), start)
+        assert (task.resume, task.cache_dir) == (False, tmp_path / "cache")
+        assert held_out == folds.loc[folds["fold"] == fold, "id"].tolist()
+        assert train == folds.loc[folds["fold"] != fold, "id"].tolist()
+        oof = read_fold_oof(run.fold(fold))
+        assert oof.columns.tolist() == ["id", "fold", "label", "group", *PROB_COLUMNS]
+        known = folds.loc[folds["fold"] == fold, ["id", "fold", "label", "group"]]
+        assert oof[known.columns.tolist()].equals(known.reset_index(drop=True))
+        counts = read_object(run.fold(fold).scores_path)["counts"]
+        assert counts["n_learned_from"] == len(train)
+
+
+def test_finished_folds_are_skipped_or_replaced(tmp_path, config, tasks):
+    """To resume skips a finished fold; to overwrite deletes the files of the named fold first."""
+    run, _ = cross_fit(config, [0, 1], tmp_path, name="one")
+    (run.fold(0).path / "old").touch()
+    (run.fold(1).path / "old").touch()
+    assert cross_fit(config, [0, 1], tmp_path, name="one", resume=True)[1] == []
+    assert all(task.resume for task, *_ in tasks[2:])
+    assert (run.fold(0).path / "old").exists()
+    assert cross_fit(config, [0], tmp_path, name="one", overwrite=True)[1] == [0]
+    assert not (run.fold(0).path / "old").exists()
+    assert (run.fold(1).path / "old").exists()
+
+
+@pytest.mark.parametrize(
+    ("folds", "options", "match"),
+    [
+        ([2], {}, r"--fold is 2; expected 0 to 1"),
+        ([0, -1], {}, r"--fold is -1; expected 0 to 1"),
+        ([0], {"resume": True, "overwrite": True}, "--resume and --overwrite contradict"),
+        ([0], {"init_from": Path("x")}, "--init-from does not apply to the feature model"),
+    ],
+)
+def test_impossible_requests_are_refused(tmp_path, config, tasks, folds, options, match):
+    """Nothing is written for a fold that does not exist, or options that contradict each other."""
+    with pytest.raises(TiewiseError, match=match):
+        cross_fit(config, folds, tmp_path, name="one", **options)
+    assert not tasks
+    assert not (tmp_path / "runs").exists()
+
+
+def test_fold_without_winners_is_refused(tmp_path, tasks):
+    """A fold is scored on rows with a winner, so that it needs one; other folds may lack them."""
+    pairs = simulate(20)[list(COLUMNS)]
+    is_first = np.arange(20) % 2 == 0
+    probs = dict.fromkeys(PROB_COLUMNS, 1 / 3)
+    pairs = pairs.assign(**probs, label=pairs["label"].mask(is_first))
+    pairs["winner"] = pairs["winner"].mask(is_first)
+    write_pairs(pairs, tmp_path / "pairs.parquet")
+    data = {"data": [str(tmp_path / "pairs.parquet")], "n_splits": 2, "fold_rule": "position"}
+    config = config_from_dict({"model": {"backbone": "baseline"}, "data": data})
+    with pytest.raises(FoldError, match="Fold 0 holds out no row with a winner"):
+        cross_fit(config, [1, 0], tmp_path, name="one")
+    assert cross_fit(config, [1], tmp_path, name="one")[1] == [1]
+
+
+def test_ignored_options_are_named(tmp_path, config, tasks, caplog):
+    """Options that the feature model does not read are named where they differ from its preset."""
+    config = override(config, device=load_preset("baseline").train.device)
+    cross_fit(override(config, seed=3, soft_weight=0.5), [0], tmp_path, name="one")
+    assert "ignores" not in caplog.text
+    changed = override(
+        config, n_epochs=7, max_length=99, swap=not load_preset("baseline").predict.swap
+    )
+    cross_fit(changed, [0], tmp_path, name="two")
+    assert "The feature model ignores --max-length, --n-epochs, --swap." in caplog.text
