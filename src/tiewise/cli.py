@@ -144,8 +144,8 @@ def predict(
             --out-of-fold also joins several files.
         out: The csv, parquet or jsonl file to write: id, prob_a, prob_b, prob_tie first.
         swap: Score both orders and average them; by default as the run was configured.
-        out_of_fold: Use for each row only the folds that were not trained on it, and write the
-            pairs with soft labels that `tiewise fit --extra-data` reads.
+        out_of_fold: Use for each row only folds that were not trained on its prompt group, and
+            write the pairs with soft labels that `tiewise fit --extra-data` reads.
         submission: Write Kaggle's header.
         chunk_rows: Pairs held in memory at a time; --out-of-fold holds all of them.
         overwrite: Replace the file if it exists.

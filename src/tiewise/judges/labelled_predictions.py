@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -26,7 +27,9 @@ from tiewise.evaluation.rewardbench import RewardBenchScores, score_rewardbench
 from tiewise.runs.dataset import assign_folds, load_dataset, reread_pairs
 from tiewise.runs.folder import RunFolder
 from tiewise.runs.tables import read_folds, read_oof
+from tiewise.runs.teachers import TRAINING_COLUMN
 
+_log = logging.getLogger(__name__)
 _OPTIONAL = [f"{name}_{order}" for order in ("given", "swapped") for name in PROB_COLUMNS] + [
     "n_truncated"
 ]
@@ -95,6 +98,7 @@ def load_file_predictions(data: Sequence[str], predictions_path: Path) -> Labell
     table = assign_folds(dataset, replace(config, n_splits=n_splits))
     predictions = _read_predictions(predictions_path)
     positions = find_ids(table["id"], predictions["id"], name=str(predictions_path))
+    _warn_of_training_rows(predictions.iloc[positions], predictions_path)
     columns = PROB_COLUMNS + [name for name in _OPTIONAL if name in predictions]
     found = predictions[columns].iloc[positions].reset_index(drop=True)
     return LabelledPredictions(
@@ -116,7 +120,19 @@ def score_rewardbench_file(data: Sequence[str], predictions_path: Path) -> Rewar
     """Score a file of predictions as RewardBench does; see :func:`load_file_predictions`."""
     pairs, predictions = read_many(data), _read_predictions(predictions_path)
     positions = find_ids(pairs["id"], predictions["id"], name=str(predictions_path))
+    _warn_of_training_rows(predictions.iloc[positions], predictions_path)
     return score_rewardbench(pairs, predictions[PROB_COLUMNS].to_numpy()[positions])
+
+
+def _warn_of_training_rows(predictions: pd.DataFrame, path: Path) -> None:
+    """Log a warning with the number of rows that the judge was trained on, if the file says so."""
+    n_seen = int(predictions.get(TRAINING_COLUMN, pd.Series(0.0)).sum())
+    if n_seen:
+        _log.warning(
+            "%s: the judge was trained on %d of %d rows, so its scores on them are too good. Give "
+            "rows that it was not trained on, or evaluate the run itself, which is out of fold.",
+            path, n_seen, len(predictions),
+        )  # fmt: skip
 
 
 def _read_predictions(path: Path) -> pd.DataFrame:
@@ -137,7 +153,8 @@ def _name_columns(path: Path, columns: Sequence[str]) -> dict[str, str]:
     if missing:
         found = ", ".join(columns)
         raise ScoresError(f"columns of {path} are {found}; {', '.join(missing)} are missing.")
-    return {name: name for name in [*PROB_COLUMNS, *_OPTIONAL] if name in columns}
+    used = [*PROB_COLUMNS, *_OPTIONAL, TRAINING_COLUMN]
+    return {name: name for name in used if name in columns}
 
 
 def _read_row(where: str, entry: ParsedRecord, names: dict[str, str]) -> dict[str, Any]:
@@ -148,6 +165,8 @@ def _read_row(where: str, entry: ParsedRecord, names: dict[str, str]) -> dict[st
     row: dict[str, Any] = {"id": read_id(entry.values["id"])}
     for theirs, ours in names.items():
         cell = entry.values[theirs]
+        if ours == TRAINING_COLUMN:
+            cell = str(cell).lower() in {"true", "1"}
         number = np.nan if is_missing(cell) else parse_number(cell)
         if number is None:
             raise ScoresError(f"{theirs} of {where}, is not numeric: {shown(cell)}.")

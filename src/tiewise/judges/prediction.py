@@ -23,7 +23,12 @@ from tiewise.judges.streaming import StreamReport, predict_stream
 from tiewise.runs.calibration import read_calibration
 from tiewise.runs.environment import is_first_process
 from tiewise.runs.folder import RunFolder
-from tiewise.runs.teachers import find_training_rows, open_teacher
+from tiewise.runs.teachers import (
+    TRAINING_COLUMN,
+    find_training_rows,
+    find_unseen_groups,
+    open_teacher,
+)
 
 _log = logging.getLogger(__name__)
 
@@ -116,8 +121,8 @@ def predict_file(
 
     def predict(pairs: pd.DataFrame) -> pd.DataFrame:
         _refuse_changed(files, before)
-        tally.n_training_rows += int(is_training_row(pairs).sum())
-        return judge().predict(pairs, swap=options.swap)
+        predicted = judge().predict(pairs, swap=options.swap)
+        return predicted.assign(**{TRAINING_COLUMN: is_training_row(pairs)})
 
     report = predict_stream(
         chunks,
@@ -207,6 +212,8 @@ class Tally:
         if "n_truncated" in table:
             self.n_truncated += int((table["n_truncated"] > 0).sum())
         self.n_degenerate += int(table["is_degenerate"].sum())
+        if TRAINING_COLUMN in table:
+            self.n_training_rows += int(table[TRAINING_COLUMN].sum())
         if "prob_a_given" not in table:
             return
         given, swapped = (
@@ -238,8 +245,9 @@ class Tally:
 class LabelCounts:
     """Counts of rows that got soft labels.
 
-    `n` rows were written. `n_out_of_fold` of them are training rows of the run, labelled by folds
-    that held them out. `n_seen` rows were not written, because every fold was trained on them.
+    `n` rows were written. `n_out_of_fold` of them are in prompt groups of the run's training rows,
+    labelled by folds that held the group out. `n_seen` rows were not written, because every fold
+    was trained on their group.
     """
 
     n: int
@@ -269,20 +277,22 @@ def label_pairs(
 ) -> LabelCounts:
     """Write pairs to a parquet file with soft labels by a run.
 
-    Each row is labelled by the mean of the folds (all finished ones, or `folds`) that were not
-    trained on it. The file stores which folds were trained on which rows, so that a fit can refuse
-    labels of a fold that saw the row. PairsError is raised when no row is left to label.
+    Each row is labelled by the mean of the folds (all finished ones, or `folds`) that were trained
+    on no row of its prompt group. The file stores which folds were trained on which rows, so that a
+    fit can refuse labels of a fold that saw the row. PairsError is raised when no row is left.
     """
     if Path(out).suffix != ".parquet":
         raise PairsError(f"{out}: expected a file that ends in .parquet, which stores the teacher.")
     refuse_existing(out, overwrite=overwrite)
     chosen = run.choose_folds(folds)
     teacher = open_teacher(run, chosen)
-    all_unseen = teacher.find_unseen(pairs)
+    all_unseen = teacher.find_unseen(pairs) & find_unseen_groups(run, pairs)
     unseen = all_unseen[:, chosen]
     kept = np.flatnonzero(unseen.any(axis=1))
     if not len(kept):
-        raise PairsError(f"{run.name} was trained on all {len(pairs)} rows. Give other rows.")
+        raise PairsError(
+            f"{run.name} was trained on all {len(pairs)} rows or their prompts. Give other rows."
+        )
     labelled = pairs.iloc[kept].reset_index(drop=True)
     probs, signatures = np.empty((len(kept), 3)), np.empty(len(kept), dtype=object)
     masks, mask_of_row = np.unique(unseen[kept], axis=0, return_inverse=True)

@@ -3,7 +3,8 @@
 A teacher that was trained on a row repeats its label there. Therefore a run stores which folds were
 not trained on which pair (``rows.parquet``). Labelling uses these folds alone, writes the table
 into the file of labels, and names the folds of each row in the column ``teacher``. A fit compares
-every row with that table, by the digest of its texts in either order.
+every row with that table, by the digest of its texts in either order. The table also has the first
+user text of each pair, as a digest, its group and its session, which connect pairs to groups.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from tiewise.config import BLEND
+from tiewise.data.folds import derive_groups, merge_groups
 from tiewise.data.formats.parquet import read_teacher
 from tiewise.data.pairs import pair_digests
 from tiewise.errors import PairsError, RunError
@@ -26,7 +28,12 @@ from tiewise.runs.folder import RunFolder, open_run, read_object
 from tiewise.runs.tables import read_rows
 
 BoolArray = npt.NDArray[np.bool_]
+TRAINING_COLUMN = "is_training_row"
+"""Column of predictions: whether a fold of the run was trained on the row."""
 _N_DIGITS = 16
+_UNSEEN = "unseen_by_fold"
+_KEYS = ["prompt", "group", "session"]
+"""Columns of ``rows.parquet`` that connect a pair to its prompt group."""
 
 
 @dataclass(frozen=True)
@@ -66,10 +73,27 @@ def save_seen(run: RunFolder, pairs: pd.DataFrame, is_unseen: BoolArray) -> None
     """
     if run.rows_path.is_file():
         return
-    columns = [f"unseen_by_fold{fold}" for fold in range(is_unseen.shape[1])]
-    table = pd.DataFrame(is_unseen, columns=columns)
+    columns = [f"{_UNSEEN}{fold}" for fold in range(is_unseen.shape[1])]
+    table = _group_keys(pairs).join(pd.DataFrame(is_unseen, columns=columns))
     table.insert(0, "pair", pair_digests(pairs))
-    write_parquet(run.rows_path, table.groupby("pair", as_index=False).all())
+    keys = ["pair", *_KEYS]
+    write_parquet(run.rows_path, table.groupby(keys, as_index=False, dropna=False).all())
+
+
+def find_unseen_groups(run: RunFolder, pairs: pd.DataFrame) -> BoolArray:
+    """Return which folds were trained on no row of a pair's prompt group, shape (n, n_splits).
+
+    Groups are those of :func:`tiewise.data.folds.derive_groups` in the pairs and the rows of the
+    run together, merged by the column ``group``.
+    """
+    known = read_rows(run)
+    if not set(_KEYS) <= set(known):
+        raise RunError(f"{run.rows_path} has no prompt groups. Fit the run again.")
+    keys = pd.concat([known[_KEYS], _group_keys(pairs)], ignore_index=True)
+    by_session = merge_groups(keys["prompt"].tolist(), keys["session"])
+    groups = merge_groups(by_session.tolist(), keys["group"])
+    is_seen = pd.DataFrame(~_flags(known)).groupby(groups[: len(known)]).any()
+    return ~is_seen.reindex(groups[len(known) :], fill_value=False).to_numpy(bool)
 
 
 def open_teacher(run: RunFolder, folds: Sequence[int]) -> Teacher:
@@ -84,11 +108,6 @@ def open_teacher(run: RunFolder, folds: Sequence[int]) -> Teacher:
             f"{run.rows_path} is missing, so the rows that the run was trained on are not known. "
             "Fit it again with this version."
         )
-    table = read_rows(run)
-    flags = table.drop(columns="pair").to_numpy(bool)
-    unseen = {
-        pair: np.flatnonzero(row).tolist() for pair, row in zip(table["pair"], flags, strict=True)
-    }
     for fold in folds:
         if read_object(run.fold(fold).fingerprint_path).get("init_from"):
             raise RunError(
@@ -96,18 +115,35 @@ def open_teacher(run: RunFolder, folds: Sequence[int]) -> Teacher:
                 "weights have seen are not known. Take a run that was fitted from the backbone."
             )
     scores = {str(fold): digest_file(run.fold(fold).scores_path) for fold in folds}
-    return Teacher(run.name, digest_json(scores)[:_N_DIGITS], flags.shape[1], unseen)
+    return _read_teacher(run, digest_json(scores)[:_N_DIGITS])
+
+
+def _read_teacher(run: RunFolder, digest: str) -> Teacher:
+    table = read_rows(run)
+    flags = pd.DataFrame(_flags(table)).groupby(table["pair"].to_numpy()).all()
+    unseen = {
+        pair: np.flatnonzero(row).tolist()
+        for pair, row in zip(flags.index, flags.to_numpy(), strict=True)
+    }
+    return Teacher(run.name, digest, flags.shape[1], unseen)
 
 
 def find_training_rows(run: RunFolder, folds: Sequence[int]) -> Callable[[pd.DataFrame], BoolArray]:
     """Return a function of pairs: which of them were training rows of these folds, shape (n,).
 
-    It finds none where the training rows are not known, as of a blend.
+    Those of a blend are the training rows of its members. Rows that a fit with --init-from started
+    from are not known.
     """
-    try:
-        teacher = open_teacher(run, folds)
-    except RunError:
+    if run.config.model.backbone == BLEND:
+        members = [
+            open_run(run.path.parent / name, Path())
+            for name in read_object(run.mixture_path)["members"]
+        ]
+        found = [find_training_rows(member, member.finished_folds()) for member in members]
+        return lambda pairs: np.any([of_member(pairs) for of_member in found], axis=0)
+    if not run.rows_path.is_file():
         return lambda pairs: np.zeros(len(pairs), dtype=bool)
+    teacher = _read_teacher(run, "")
     return lambda pairs: np.asarray(~teacher.find_unseen(pairs)[:, list(folds)].all(axis=1))
 
 
@@ -157,6 +193,20 @@ def find_seen_by_start(start: Path, held_out: pd.DataFrame) -> BoolArray | None:
     except (RunError, ValueError, OSError):
         return None
     return ~teacher.find_unseen(held_out)[:, fold]
+
+
+def _group_keys(pairs: pd.DataFrame) -> pd.DataFrame:
+    """Return the digest of the first user text, the group and the session of n rows, (n, 3)."""
+    own = pairs.reset_index(drop=True)
+    session = own["session"] if "session" in own else pd.Series(pd.NA, index=own.index)
+    prompt = derive_groups(own.drop(columns="session", errors="ignore"))
+    keys = {"prompt": prompt, "group": own["group"], "session": session}
+    return pd.DataFrame(keys).astype("string")
+
+
+def _flags(rows: pd.DataFrame) -> BoolArray:
+    """Return the folds that are not trained on each row of ``rows.parquet``, (n, n_splits)."""
+    return rows[[name for name in rows if str(name).startswith(_UNSEEN)]].to_numpy(bool)
 
 
 def _read_signature(signature: str, teachers: dict[str, Teacher]) -> tuple[Teacher, list[int]]:

@@ -12,6 +12,7 @@ import pytest
 from tiewise.cli import main
 from tiewise.config import config_from_dict
 from tiewise.crossfit import cross_fit
+from tiewise.data.folds import derive_groups
 from tiewise.data.formats import read_pairs, write_pairs
 from tiewise.data.formats.parquet import write_parquet
 from tiewise.data.labels import PROB_COLUMNS
@@ -22,10 +23,14 @@ from tiewise.features import binary_models as parts
 from tiewise.judges.prediction import label_pairs
 from tiewise.runs.references import score_finished_folds
 from tiewise.runs.tables import read_data, read_folds, read_oof
-from tiewise.runs.teachers import find_seen_by_start, open_teacher
+from tiewise.runs.teachers import find_seen_by_start, find_training_rows, open_teacher
 
 PAIRS = simulate(90, seed=3)[list(COLUMNS)]
-POOL = simulate(150, seed=4)[list(COLUMNS)].iloc[90:].reset_index(drop=True)
+OTHERS = simulate(150, seed=4)[list(COLUMNS)].iloc[90:].reset_index(drop=True)
+IS_NEW = ~np.isin(derive_groups(OTHERS), derive_groups(PAIRS)) & ~OTHERS["group"].isin(
+    PAIRS["group"]
+)
+POOL = OTHERS[IS_NEW].reset_index(drop=True)
 
 
 def fit(folder, name, data, folds=(0, 1, 2), **fields):
@@ -94,6 +99,26 @@ def test_predicted_training_rows_are_counted(folder, capsys, name, n_training_ro
     assert warned == (n_training_rows > 0)
 
 
+@pytest.mark.parametrize("suffix", ["csv", "parquet", "jsonl"])
+@pytest.mark.parametrize("words", ["evaluate", "leaderboard", "evaluate --rewardbench"])
+def test_evaluated_training_rows_are_counted(folder, capsys, tmp_path, words, suffix):
+    """Evaluating predictions of rows that the run was trained on warns with their number."""
+    data_dir, _ = folder
+    fixed = {"source": "alpacaeval-easy", "label": 0, "winner": "model_a"}
+    for rows in (PAIRS, pd.concat([PAIRS.head(40), POOL]), POOL):
+        table = rows.assign(id=range(len(rows)), **fixed)
+        write_pairs(table, tmp_path / "rows.parquet")
+        out = tmp_path / f"probs.{suffix}"
+        files = ["--data", str(tmp_path / "rows.parquet"), "--out", str(out), "--overwrite"]
+        assert main(["predict", "--run", "teacher", "--artifacts", str(data_dir), *files]) == 0
+        capsys.readouterr()
+        given = ["--data", str(tmp_path / "rows.parquet"), "--predictions", str(out)]
+        assert main([*words.split(), *given]) == 0
+        n_seen = len(table) - (len(POOL) if len(table) != len(PAIRS) else 0)
+        warned = f"was trained on {n_seen} of {len(table)} rows" in capsys.readouterr().err
+        assert warned == (n_seen > 0)
+
+
 def test_new_rows_use_all_folds(folder):
     """Rows that no fold was trained on are labelled by all chosen folds, with or without winner."""
     unlabelled = POOL.assign(label=pd.array([pd.NA] * len(POOL), dtype="Int8"), winner=pd.NA)
@@ -102,6 +127,20 @@ def test_new_rows_use_all_folds(folder):
     assert done.n_out_of_fold == 0
     one, _ = label(folder, POOL, folds=[1])
     assert (one.n, one.n_out_of_fold) == (len(POOL), 0)
+
+
+def test_new_rows_of_known_prompts_are_out_of_fold(folder):
+    """A new row whose prompt the run was trained on is labelled by the fold that held it out."""
+    pairs = PAIRS.assign(
+        id=[f"new{k}" for k in range(len(PAIRS))],
+        response_a=[[f"{turns[0]} Really."] for turns in PAIRS["response_a"]],
+    )
+    done, labelled = label(folder, pairs)
+    assert (
+        labelled["teacher"].str[-1].astype(int).tolist() == read_folds(folder[1])["fold"].tolist()
+    )
+    assert done.to_dict() == {"n": 90, "n_out_of_fold": 90, "n_seen": 0}
+    assert not find_training_rows(folder[1], [0, 1, 2])(pairs).any()
 
 
 def test_one_fold_labels_held_out_rows(folder):

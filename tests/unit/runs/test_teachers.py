@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import tempfile
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tiewise.config import config_from_dict
+from tiewise.config import config_from_dict, load_preset
+from tiewise.data.folds import derive_groups
 from tiewise.data.formats import write_pairs
 from tiewise.data.formats.parquet import write_parquet
 from tiewise.data.labels import PROB_COLUMNS
 from tiewise.data.pairs import COLUMNS, pair_digests
 from tiewise.data.simulation.simulate import simulate
 from tiewise.errors import PairsError
-from tiewise.runs.teachers import Teacher, find_leaks, find_seen
+from tiewise.runs.folder import start_run
+from tiewise.runs.teachers import Teacher, find_leaks, find_seen, find_unseen_groups, save_seen
 from tiewise.runs.training_rows import load_training_rows
 
 PAIRS = simulate(40, seed=0)[list(COLUMNS)]
@@ -117,3 +122,40 @@ def test_held_out_leaks_are_counted(write, tmp_path, fold):
     rows = load_training_rows(config_from_dict({"data": fields | {"n_splits": N_SPLITS}}).data)
     counts = rows.count_leaks(fold, rows.of(fold))
     assert counts["n_held_out_seen_by_teacher"] == np.sum(rows.folds == fold)
+
+
+ROW = st.tuples(st.sampled_from("abcde"), st.sampled_from(["s", "t", None]), st.integers(0, 99))
+
+
+def make_pairs(rows):
+    """Return pairs from (prompt, session, response)."""
+    prompts, sessions, responses = zip(*rows, strict=True)
+    texts = pd.DataFrame(
+        {
+            "prompt": [[text] for text in prompts],
+            "response_a": [[str(text)] for text in responses],
+            "response_b": [["b"]] * len(rows),
+            "session": pd.array(sessions, dtype="string"),
+        }
+    )
+    return texts.assign(group=derive_groups(texts))
+
+
+@given(st.lists(ROW, min_size=1, max_size=12), st.lists(ROW, min_size=1, max_size=8), st.data())
+def test_out_of_fold_excludes_prompt_groups(rows, new_rows, data):
+    """A fold may label a row only if no training row of it is in the row's prompt group.
+
+    Groups are those of all rows together, which prompts and sessions connect; the rows of a run
+    are in folds in any way, so that also folds by position are covered.
+    """
+    pairs, new = make_pairs(rows), make_pairs(new_rows)
+    flags = st.lists(st.booleans(), min_size=N_SPLITS, max_size=N_SPLITS)
+    is_unseen = np.array(data.draw(st.lists(flags, min_size=len(rows), max_size=len(rows))))
+    with tempfile.TemporaryDirectory() as folder:
+        run = start_run(Path(folder), load_preset("baseline"), name="one")
+        save_seen(run, pairs, is_unseen)
+        found = find_unseen_groups(run, new)
+    groups = derive_groups(pd.concat([pairs, new], ignore_index=True))
+    for row, group in enumerate(groups[len(pairs) :]):
+        is_member = groups[: len(pairs)] == group
+        assert found[row].tolist() == is_unseen[is_member].all(axis=0).tolist()
