@@ -21,6 +21,7 @@ from tiewise.report.card import write_fold_card
 from tiewise.runs.fold_lock import FoldTask, begin_fold, clear_fold, finish_fold
 from tiewise.runs.folder import RunFolder, name_run
 from tiewise.runs.references import score_run
+from tiewise.runs.tables import drop_ties
 from tiewise.runs.training_rows import load_training_rows
 
 FitFold = Callable[[RunConfig, pd.DataFrame, pd.DataFrame, FoldTask], pd.DataFrame | None]
@@ -87,6 +88,8 @@ def cross_fit(
             predictions = fit_fold(config, train, held_out, task)
             if predictions is None:  # finished before, or not the first process of a launch
                 continue
+            if not rows.has_ties:
+                predictions = drop_ties(predictions)
             known = rows.table[rows.table["fold"] == fold].reset_index(drop=True)
             oof = pd.concat([known[["id", "fold", "label", "group"]], predictions], axis=1)
             scores = score_run(run, oof, counts=counts)

@@ -196,6 +196,20 @@ def swap_probs(probs: npt.NDArray[_Number]) -> npt.NDArray[_Number]:
     return probs[..., list(_SWAPPED_WINNERS)]
 
 
+def without_ties(probs: npt.ArrayLike) -> npt.NDArray[np.float64]:
+    """Return the probabilities of A, B, tie, (n, 3), of pairs that cannot be a tie.
+
+    They are P(A | not a tie), P(B | not a tie) and 0; 1/2 each where only a tie had a probability.
+
+    >>> without_ties([[0.6, 0.2, 0.2], [0.0, 0.0, 1.0]]).round(2).tolist()
+    [[0.75, 0.25, 0.0], [0.5, 0.5, 0.0]]
+    """
+    given = np.array(probs, dtype=np.float64)
+    decided = given[:, :1] + given[:, 1:2]
+    shares = np.where(decided == 0, 0.5, given[:, :2] / np.where(decided == 0, 1.0, decided))
+    return np.hstack([shares, 0.0 * given[:, 2:]])
+
+
 def _as_floats(column: npt.ArrayLike) -> npt.NDArray[np.float64]:
     try:
         return np.asarray(column, dtype=np.float64).reshape(-1)

@@ -19,7 +19,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from tiewise.data.labels import PROB_COLUMNS, swap_labels, swap_probs
+from tiewise.data.labels import PROB_COLUMNS, Winner, swap_labels, swap_probs, without_ties
 from tiewise.errors import ScoresError
 from tiewise.evaluation.agreement import VOTE_COLUMNS, HumanAgreement, agreement_of_votes
 from tiewise.evaluation.intervals import BootstrapOptions, FloatArray, Interval, Result
@@ -31,6 +31,8 @@ COMPARED: tuple[Metric, ...] = ("log_loss", "accuracy")
 LENGTH_COLUMNS = ["n_chars_prompt", "n_chars_a", "n_chars_b"]
 BAYES_COLUMNS = ["bayes_a", "bayes_b", "bayes_tie"]
 _INVERSE_PENALTY = 0.1
+_NO_TIE_PROB = 1e-6
+"""A probability of a tie below which none is predicted."""
 _HEADLINE = "length_only"
 """Reference that the first line of the printed scores names."""
 _WORDS = {
@@ -64,6 +66,9 @@ class RunScores(Result):
     omitted: dict[str, str] = field(default_factory=dict)
     """References that are not available, and why."""
 
+    n_classes: int = N_CLASSES
+    """2 if no row and no prediction is a tie: the references are then also without ties."""
+
     def to_dict(self) -> dict[str, Any]:
         """Return the contents of ``scores.json``; numbers that are not defined are None."""
         found = super().to_dict()
@@ -95,6 +100,8 @@ class RunScores(Result):
         if _HEADLINE in self.differences:
             difference = f"{self.differences[_HEADLINE]['log_loss']:+.4f}"
             lines.insert(0, f"{_WORDS[self.verdict(_HEADLINE)]}: log loss {difference}")
+        if self.n_classes == 2:
+            lines.append("two classes, A and B: no row is a tie, and none is predicted to be one")
         lines += [f"{name}: omitted, {reason}" for name, reason in self.omitted.items()]
         lines += [str(part) for part in (self.human_agreement, self.position_bias) if part]
         counts = {name.removeprefix("n_").replace("_", " "): n for name, n in self.counts.items()}
@@ -125,6 +132,9 @@ def evaluate_tables(
     positions = find_ids(scored["id"], folds_table["id"], name="the folds table")
     references, lacking = reference_probs(folds_table, positions)
     references |= {name: np.asarray(other)[is_labelled] for name, other in (others or {}).items()}
+    is_two_class = not (labels == Winner.TIE).any() and (probs[:, 2] < _NO_TIE_PROB).all()
+    if is_two_class:
+        references = {name: without_ties(reference) for name, reference in references.items()}
     score = partial(evaluate, labels, groups=scored["group"], **options)
     difference = partial(compare, labels, probs, groups=scored["group"], **options)
     return RunScores(
@@ -138,6 +148,7 @@ def evaluate_tables(
         position_bias=_position_bias(scored, options),
         human_agreement=_agreement(folds_table.iloc[positions], options),
         omitted={**lacking, **(omitted or {})},
+        n_classes=2 if is_two_class else N_CLASSES,
     )
 
 

@@ -30,7 +30,7 @@ from tiewise.features.shipped import load_shipped
 from tiewise.judges.blending import Mixture, add_token_counts, load_mixture
 from tiewise.runs.calibration import apply_calibration, read_calibration
 from tiewise.runs.folder import RunFolder, open_run, read_object
-from tiewise.runs.tables import check_predictions, table_logits
+from tiewise.runs.tables import check_predictions, drop_ties, has_ties, table_logits
 
 
 class PairJudge(Protocol):
@@ -97,6 +97,17 @@ class CalibratedJudge:
         return apply_calibration(self.judge.predict(pairs, swap=swap), self.calibration)
 
 
+@dataclass(frozen=True)
+class TwoClassJudge:
+    """A judge of pairs that cannot be a tie."""
+
+    judge: PairJudge
+
+    def predict(self, pairs: pd.DataFrame, *, swap: bool | None = None) -> pd.DataFrame:
+        """Predict pairs; see :class:`PairJudge`."""
+        return drop_ties(self.judge.predict(pairs, swap=swap))
+
+
 def open_judge(
     run: RunFolder,
     *,
@@ -125,7 +136,8 @@ def _open_uncalibrated(
         return _open_blend(run, chosen, cache_dir, device)
     adapter_dirs = [run.fold(fold).adapter_dir for fold in chosen]
     if model.backbone == BASELINE:
-        return FeatureJudge([load_feature_model(folder) for folder in adapter_dirs])
+        judge = FeatureJudge([load_feature_model(folder) for folder in adapter_dirs])
+        return judge if has_ties(run) else TwoClassJudge(judge)
     try:
         from tiewise.models.backbones import resolve_backbone
         from tiewise.models.pretrained import find_device, load_folds
@@ -135,10 +147,10 @@ def _open_uncalibrated(
     backbone_dir = resolve_backbone(
         model.backbone, revision=model.revision, sha256=model.backbone_sha256, cache_dir=cache_dir
     )
-    judge = load_folds(adapter_dirs, backbone_dir, device=device)
-    judge.swap = run.config.predict.swap
-    judge.batch_tokens = run.config.predict.score_batch_tokens
-    return judge
+    ensemble = load_folds(adapter_dirs, backbone_dir, device=device)
+    ensemble.swap = run.config.predict.swap
+    ensemble.batch_tokens = run.config.predict.score_batch_tokens
+    return ensemble if has_ties(run) else TwoClassJudge(ensemble)
 
 
 def _open_blend(

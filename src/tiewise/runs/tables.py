@@ -13,11 +13,12 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from tiewise.data.labels import LOGIT_COLUMNS, PROB_COLUMNS
+from tiewise.data.labels import LOGIT_COLUMNS, PROB_COLUMNS, without_ties
 from tiewise.errors import RunError
 from tiewise.files import digest_file, write_json, write_parquet
 from tiewise.runs.folder import RunFolder, ScoredFolder, as_run, read_object
 
+_SMALLEST_PROB = 1e-12
 _OTHER_DATA = "Choose another --run name, or give the data that the run was started with."
 
 
@@ -55,6 +56,28 @@ def read_data(run: RunFolder) -> dict[str, Any]:
 def pairs_digest(description: Mapping[str, Any]) -> str:
     """Return the SHA-256 of the rows that are in folds, extra rows not counted."""
     return str(description.get("pairs_digest", description["digest"]))
+
+
+def has_ties(run: RunFolder) -> bool:
+    """Return whether ties are possible in the data of a run."""
+    return bool(read_data(run).get("has_ties", True)) if run.data_path.is_file() else True
+
+
+def drop_ties(table: pd.DataFrame) -> pd.DataFrame:
+    """Return predictions, in each order that they have, for pairs that cannot be a tie.
+
+    Logits become log-probabilities, that of a tie -27.6 (1e-12).
+    """
+    changed: dict[str, Any] = {}
+    for suffix in ("", "_given", "_swapped"):
+        columns = [f"{name}{suffix}" for name in PROB_COLUMNS]
+        if set(columns) <= set(table):
+            probs = without_ties(table[columns])
+            changed |= dict(zip(columns, probs.T, strict=True))
+            if not suffix and set(LOGIT_COLUMNS) <= set(table):
+                logits = np.log(np.clip(probs, _SMALLEST_PROB, 1.0))
+                changed |= dict(zip(LOGIT_COLUMNS, logits.T, strict=True))
+    return table.assign(**changed)
 
 
 def read_folds(run: str | Path | RunFolder, artifacts: str | Path | None = None) -> pd.DataFrame:

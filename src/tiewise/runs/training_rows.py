@@ -20,7 +20,13 @@ from tiewise.config import DataConfig
 from tiewise.data.folds import derive_groups, merge_groups, split
 from tiewise.data.formats import align_pairs, fetch_files, name_files, read_many
 from tiewise.data.pairs import pair_digests
-from tiewise.data.targets import NO_TIE_COLUMN, choose_no_tie_sources, mark_no_tie_rows
+from tiewise.data.targets import (
+    DETECT,
+    NO_TIE_COLUMN,
+    choose_no_tie_sources,
+    has_ties,
+    mark_no_tie_rows,
+)
 from tiewise.errors import PairsError
 from tiewise.files import digest_file, digest_json
 from tiewise.runs.dataset import Fallback, assign_folds, find_data, load_dataset
@@ -68,6 +74,11 @@ class TrainingRows:
     def digest(self) -> str:
         """SHA-256 of all rows."""
         return str(self.described["digest"])
+
+    @property
+    def has_ties(self) -> bool:
+        """Whether a tie is possible."""
+        return bool(self.described.get("has_ties", True))
 
     @property
     def folds(self) -> npt.NDArray[np.int64]:
@@ -154,6 +165,14 @@ def load_training_rows(config: DataConfig, *, fallback: Fallback = "sample") -> 
     counts |= _count_extra(pairs, extra, is_excluded)
     sources = choose_no_tie_sources(every_row, config.no_tie_sources)
     pairs, extra = (mark_no_tie_rows(rows, sources) for rows in (pairs, extra))
+    is_named = pairs[NO_TIE_COLUMN].all() and extra[NO_TIE_COLUMN].all()
+    if is_named or (config.no_tie_sources == (DETECT,) and not has_ties(every_row)):
+        _log.info(
+            "None of %d votes is a tie: predictions and scores are of two classes, A and B. "
+            "--no-tie-sources without a name keeps three classes.",
+            len(every_row),
+        )
+        described["has_ties"] = False
     if sources:
         n_rows = int(pairs[NO_TIE_COLUMN].sum() + extra[NO_TIE_COLUMN].sum())
         named = ", ".join(name or "rows without a source" for name in sources)

@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from sklearn.metrics import log_loss
 
 from tiewise.data.labels import PROB_COLUMNS, swap_probs
 from tiewise.errors import ScoresError
@@ -267,3 +268,24 @@ def test_predictions_of_another_run_are_refused(tables):
         evaluate_tables(oof, folds[folds["fold"] != 0])
     with pytest.raises(ScoresError, match="more than once: 1000"):
         evaluate_tables(oof, pd.concat([folds, folds.head(1)]))
+
+
+def test_two_classes_are_scored_as_two(tables):
+    """Without ties in labels and predictions, scores and references are those of two classes."""
+    oof, folds = tables
+    oof, folds = (table[table["label"] != 2].reset_index(drop=True) for table in (oof, folds))
+    found = evaluate_tables(oof.assign(**_without_ties(oof)), folds, n_resamples=9)
+    a, b = oof[["prob_a", "prob_b"]].to_numpy().T
+    expected = log_loss(oof["label"].to_numpy(int), b / (a + b), labels=[0, 1])
+    assert found.scores.log_loss.value == pytest.approx(expected)
+    assert found.baselines["uniform"].log_loss.value == pytest.approx(np.log(2))
+    assert found.n_classes == 2
+    assert "two classes" in str(found)
+    as_given = evaluate_tables(oof, folds, n_resamples=9)
+    assert as_given.n_classes == 3
+    assert as_given.baselines["uniform"].log_loss.value == pytest.approx(np.log(3))
+
+
+def _without_ties(oof):
+    total = oof["prob_a"] + oof["prob_b"]
+    return {"prob_a": oof["prob_a"] / total, "prob_b": oof["prob_b"] / total, "prob_tie": 0.0}

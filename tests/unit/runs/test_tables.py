@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tiewise.config import load_preset
+from tiewise.data.labels import LOGIT_COLUMNS, PROB_COLUMNS
 from tiewise.errors import RunError
 from tiewise.files import digest_file
 from tiewise.runs.fold_lock import check_fingerprint
@@ -16,6 +17,7 @@ from tiewise.runs.folder import read_object, start_run
 from tiewise.runs.tables import (
     check_predictions,
     digest_predictions,
+    drop_ties,
     is_joined,
     join_folds,
     pairs_digest,
@@ -202,3 +204,26 @@ def test_logits_may_come_from_probabilities():
     assert np.array_equal(table_logits(probs), np.log([[0.5, 0.25, 0.25]]))
     logits = probs.assign(logit_a=1.0, logit_b=2.0, logit_tie=3.0)
     assert np.array_equal(table_logits(logits), [[1, 2, 3]])
+
+
+@given(
+    st.lists(st.lists(st.floats(1e-6, 1), min_size=3, max_size=3), min_size=1, max_size=9),
+    st.booleans(),
+)
+def test_dropped_ties_leave_a_against_b(odds, has_orders):
+    """P(tie) is 0, the odds of A against B stay, and logits are log-probabilities."""
+    probs = np.array(odds) / np.sum(odds, axis=1, keepdims=True)
+    suffixes = ["", "_given", "_swapped"] if has_orders else [""]
+    columns = [f"{name}{suffix}" for suffix in suffixes for name in PROB_COLUMNS]
+    table = pd.DataFrame(np.hstack([probs] * len(suffixes)), columns=columns)
+    table[LOGIT_COLUMNS] = np.log(probs)
+    found = drop_ties(table)
+    for suffix in suffixes:
+        a, b, tie = found[[f"{name}{suffix}" for name in PROB_COLUMNS]].to_numpy().T
+        assert (tie == 0).all()
+        np.testing.assert_allclose(a + b, 1)
+        np.testing.assert_allclose(a * probs[:, 1], b * probs[:, 0])
+    logits = found[LOGIT_COLUMNS].to_numpy()
+    np.testing.assert_allclose(np.exp(logits), found[PROB_COLUMNS], atol=1e-11)
+    swapped = drop_ties(pd.DataFrame(probs[:, [1, 0, 2]], columns=PROB_COLUMNS))
+    assert (swapped[["prob_b", "prob_a"]].to_numpy() == found[["prob_a", "prob_b"]]).all(axis=None)

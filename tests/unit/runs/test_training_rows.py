@@ -166,3 +166,27 @@ def test_log_names_the_data(tmp_path, monkeypatch, caplog, data):
     name = "named.parquet; 20 pairs" if data else "embedded sample of 1500 rows; 1500 pairs"
     n_groups = rows.table["group"].nunique()
     assert caplog.messages[0] == f"Data: {name} in {n_groups} prompt groups"
+
+
+@pytest.mark.parametrize(
+    ("n", "n_ties", "wanted", "has_ties"),
+    [
+        (200, 0, ("detect",), False),
+        (199, 0, ("detect",), True),  # ties may just be rare
+        (300, 1, ("detect",), True),
+        (300, 0, (), True),
+        (20, 0, ("votes.parquet",), False),
+    ],
+)
+def test_two_classes_are_detected(tmp_path, caplog, n, n_ties, wanted, has_ties):
+    """At least 200 votes without a tie are of two classes, and the log says so."""
+    pairs = simulate(600, seed=1)[list(COLUMNS)]
+    is_tie = pairs["label"] == Winner.TIE
+    chosen = pd.concat([pairs[~is_tie].head(n - n_ties), pairs[is_tie].head(n_ties)])
+    chosen = chosen.assign(source=pd.array(["votes.parquet"] * n, dtype="string"))
+    write_pairs(chosen, tmp_path / "votes.parquet")
+    data = {"data": [str(tmp_path / "votes.parquet")], "no_tie_sources": wanted}
+    with caplog.at_level(logging.INFO, "tiewise"):
+        rows = load_training_rows(config_from_dict({"data": data}).data)
+    assert rows.has_ties == has_ties
+    assert (f"None of {n} votes is a tie" in caplog.text) != has_ties
