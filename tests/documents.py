@@ -218,9 +218,18 @@ def _show_again(step: Step, printed: list[str]) -> list[str]:
     return lines
 
 
+def make_figures_equal() -> None:
+    """Let matplotlib open no window, and write the same SVG file each time."""
+    os.environ |= {"MPLBACKEND": "agg", "SOURCE_DATE_EPOCH": "0"}
+    with contextlib.suppress(ImportError):
+        import matplotlib as mpl
+
+        mpl.rcParams["svg.hashsalt"] = "tiewise"
+
+
 def main(arguments: list[str]) -> None:
     """Type pages, and write them with the new output and figures."""
-    os.environ["MPLBACKEND"] = "agg"
+    make_figures_equal()
     reasons = {None, "minutes"} if "--minutes" in arguments else {None}
     for page in (Path(name) for name in arguments if name != "--minutes"):
         text = page.read_text("utf-8")
