@@ -8,7 +8,7 @@ judge can be drawn. Install matplotlib with ``pip install 'tiewise[plot]'``.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,7 +17,7 @@ import pandas as pd
 
 from tiewise.api import Files, open_run
 from tiewise.data.labels import PROB_COLUMNS, swap_probs
-from tiewise.errors import ScoresError, missing_extra
+from tiewise.errors import ConfigError, ScoresError, missing_extra
 from tiewise.evaluation.metrics import check_labels, check_probs, log_losses
 from tiewise.evaluation.position import lead_of_first, measure_position_bias
 from tiewise.report import figures, tables
@@ -196,18 +196,22 @@ def length_bias(
 def slices(
     run: AnyRun,
     *,
+    by: Sequence[str] = (),
     data: Files = (),
     ax: Axes | None = None,
     artifacts: str | Path | None = None,
 ) -> Axes:
-    """Draw the log loss of every slice of the data; dashed: all pairs.
+    """Draw the log loss of slices of the data, such as one language; dashed: all pairs.
 
-    Filled markers differ from all other pairs after Holm's correction.
+    Filled markers differ from all other pairs after Holm's correction. Intervals from few prompt
+    groups may leave the figure.
 
     Parameters
     ----------
     run, ax, artifacts
         As in :func:`log_loss`.
+    by
+        Attributes by which to slice, such as ``["language", "turns"]``; all of them when empty.
     data
         Where the run's data are now, if not where they were.
 
@@ -219,9 +223,15 @@ def slices(
     ------
     RunError, DeviceError
         As in :func:`log_loss`; also if the data are not those of the run.
+    ConfigError
+        If the data cannot be sliced by an attribute in `by`.
     """
     opened = open_run(run, artifacts)
     table = opened.slices(data=data).to_frame()
+    known = list(dict.fromkeys(table["family"]))
+    if unknown := [name for name in by if name not in known]:
+        raise ConfigError(f"by is {unknown[0]!r}; expected some of {', '.join(known)}.")
+    table = table[table["family"].isin(list(by) or known)]
     rows = _read_rows(opened, artifacts)
     overall = float(log_losses(rows["label"].to_numpy(int), tables.probs_of(rows)).mean())
     n_rows = len(table) + 2 * table["family"].nunique()

@@ -12,7 +12,6 @@ from matplotlib.axes import Axes
 
 import tiewise as tw
 from run_folders import simulated_run
-from tiewise.data.simulation.simulate import write_simulation
 from tiewise.report import tables
 
 PROBS = ["prob_a", "prob_b", "prob_tie"]
@@ -22,8 +21,7 @@ PROBS = ["prob_a", "prob_b", "prob_tie"]
 def artifacts(tmp_path_factory):
     """Return a folder with a run of simulated pairs that was scored in both orders."""
     folder = tmp_path_factory.mktemp("artifacts")
-    _, pairs = simulated_run(folder, 300)
-    write_simulation(pairs, folder / "pairs.csv")
+    simulated_run(folder, 300)
     return folder
 
 
@@ -111,6 +109,15 @@ def test_unlabelled_table_is_refused(artifacts):
     table = tw.read_oof("simulated", artifacts).assign(label=pd.NA)
     with pytest.raises(tw.ScoresError, match="no row with a label"):
         tw.plot.confusion_matrix(table)
+
+
+def test_slices_are_chosen_by_attribute(artifacts):
+    """Only the attributes named are drawn; the message for another lists those that there are."""
+    axes = tw.plot.slices("simulated", by=["truncated"], artifacts=artifacts)
+    labels = [label.get_text().split(" (")[0] for label in axes.get_yticklabels()]
+    assert sorted(labels) == ["truncated", "truncated", "whole"]
+    with pytest.raises(tw.ConfigError, match=r"by is 'mood'; expected some of .*truncated"):
+        tw.plot.slices("simulated", by=["mood"], artifacts=artifacts)
 
 
 def test_names_are_no_formulas(artifacts, monkeypatch):
