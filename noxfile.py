@@ -99,9 +99,9 @@ def integration(session: nox.Session) -> None:
 
 @nox.session
 def browser(session: nox.Session) -> None:
-    """Test the page of ``tiewise demo`` in the Chromium of this machine."""
+    """Test the demo and the report in the Chromium of this machine."""
     wanted = nox.project.dependency_groups(PROJECT, "test", "browser")
-    session.install(*PINNED, ".[demo]", *wanted)
+    session.install(*PINNED, ".[demo,plot]", *wanted)
     session.run("pytest", "tests/browser", *session.posargs, env=SINGLE_THREAD)
 
 

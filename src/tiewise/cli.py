@@ -468,12 +468,14 @@ def demo(*, run: flags.Run = None, port: int = 7860, artifacts: flags.Artifacts 
       tiewise demo --run first --port 7861
 
     Args:
-        run: Name or folder of a run; by default the small model shipped with the package.
+        run: Name or folder of a run; by default the newest finished run, or else the small model
+            that comes with the package.
         port: Port on 127.0.0.1; 0 takes any free port.
     """
     from tiewise.serving.demo.page import serve
 
-    serve(None if run is None else api.open_run(run, artifacts).path, port=port, announce=show)
+    opened = None if run is None else api.open_run(run, artifacts)
+    serve(opened, artifacts or default_artifacts(), port=port, announce=show)
 
 
 def serve(

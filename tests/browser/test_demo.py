@@ -66,28 +66,23 @@ def fill(page, *responses):
     page.click("#judge")
 
 
-def table(page, place):
-    rows = page.query_selector_all(f"{place} tbody tr")
-    return [[cell.inner_text().strip() for cell in row.query_selector_all("td")] for row in rows]
+def result(page):
+    """Return the text of the result once it names a pair or a problem."""
+    page.wait_for_selector("#result .pair, #result .problem", timeout=PATIENCE)
+    return page.inner_text("#result")
 
 
 def test_three_responses_are_judged(page, tmp_path):
-    """The page shows each pair in both orders, truncation and a ranking; texts stay text."""
+    """The page shows each pair once, truncation and a ranking; texts stay text."""
+    page.click("#more button")
     fill(page, "2 + 2 = 4.", "I'm sorry, but I can't help with that.", HOSTILE)
-    page.wait_for_selector("#ranking table", timeout=PATIENCE)
-    lines = table(page, "#orders")
-    assert [line[:2] for line in lines[:3]] == [
-        ["A or B", "A, B"],
-        ["A or B", "B, A"],
-        ["A or B", "average"],
-    ]
-    assert len(lines) == 9
-    given, swapped, average = ([float(cell) for cell in line[2:]] for line in lines[:3])
-    assert average == pytest.approx([(a + b) / 2 for a, b in zip(given, swapped, strict=True)])
-    assert average[0] > average[1]
-    assert sorted(line[1] for line in table(page, "#ranking")) == ["A", "B", "C"]
-    truncation = page.input_value("#truncation textarea, #truncation input")
-    assert "Nothing was truncated" in truncation
+    shown = result(page)
+    titles = [title.inner_text() for title in page.query_selector_all("#result .pair h3")]
+    assert [title.split(":")[0] for title in titles] == ["A or B", "A or C", "B or C"]
+    assert titles[0] == "A or B: most probably A preferred"
+    rows = page.query_selector_all("#result tbody tr")
+    assert sorted(row.query_selector_all("td")[1].inner_text() for row in rows) == ["A", "B", "C"]
+    assert "Nothing was truncated" in shown
     assert page.title() == "tiewise"
     assert {urlsplit(url).hostname for url in page.asked} == {"127.0.0.1"}
     page.screenshot(
@@ -95,10 +90,51 @@ def test_three_responses_are_judged(page, tmp_path):
     )
 
 
-def test_one_response_is_refused(page):
-    """The page says what is missing."""
-    fill(page, "4", "   ")
-    page.wait_for_selector("text=Write at least two responses.", timeout=PATIENCE)
+def test_two_responses_are_enough(page):
+    """The fields of further responses need not be opened."""
+    fill(page, "4", "5")
+    assert result(page).startswith("A or B: most probably")
+
+
+def test_model_is_named(page):
+    """The model in the package is offered under what it sees, with what it cannot know."""
+    assert page.input_value("#model input") == "lengths and structure only"
+    assert "cannot read" in page.inner_text("#about")
+
+
+def test_example_is_judged_by_a_click(page):
+    """It fills the fields, and both orders are shown on request."""
+    page.check("#both input")
+    page.click(".example >> nth=0")
+    assert "A or B: most probably" in result(page)
+    assert page.input_value("#prompt textarea")
+    assert "the same probabilities in both orders" in page.inner_text("#result")
+
+
+@pytest.mark.parametrize(
+    ("responses", "message"),
+    [
+        (("4", "   "), "Write at least two responses."),
+        (("4", "x" * 50_000), "Response B has 50,000 characters; expected at most 40,000."),
+    ],
+)
+def test_problem_is_shown_on_the_page(page, responses, message):
+    """The page says what is missing, and nothing else."""
+    fill(page, *responses)
+    assert result(page).startswith(message)
+
+
+def test_page_fits_a_phone(browser, address):
+    """At 390 pixels nothing is wider than the screen, before and after an example."""
+    page = browser.new_page(viewport={"width": 390, "height": 844})
+    page.goto(address)
+    page.wait_for_selector("#judge", timeout=PATIENCE)
+    width = "document.documentElement.scrollWidth"
+    assert page.evaluate(width) == 390
+    page.click(".example >> nth=1")
+    result(page)
+    assert page.evaluate(width) == 390
+    page.close()
 
 
 def test_other_pages_are_refused(browser, address):

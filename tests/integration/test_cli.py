@@ -22,7 +22,7 @@ from tiewise.data.formats import read_pairs
 from tiewise.data.simulation.simulate import simulate, write_simulation
 from tiewise.files import write_json
 from tiewise.runs.manifest import write_manifest
-from tiewise.serving.demo.page import judge_responses
+from tiewise.serving.demo.judgement import judge_responses
 from tiewise.serving.push import find_model
 
 FIT = ("fit", "--preset", "tiny", "--data", "train.csv")
@@ -487,7 +487,8 @@ def test_demo_counts_truncation(here):
     assert "of 3 rows were truncated" in found.truncation
     short = judge_responses("Why?", ["a", "b"], run=path)
     assert "Nothing was truncated; the longest row has" in short.truncation
-    given, swapped, average = found.orders.iloc[:3, 2:].astype(float).to_numpy()
+    given, swapped = found.orders["A", "B"].iloc[:, 1:].astype(float).to_numpy()
+    average = found.pairs[["prob_a", "prob_b", "prob_tie"]].to_numpy()[0]
     assert (given != swapped).any()
     np.testing.assert_allclose(average, (given + swapped) / 2, atol=2e-3)
 
