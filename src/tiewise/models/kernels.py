@@ -284,8 +284,8 @@ def _shared_memory(device: torch.device) -> int | None:
 def _flex_attention(is_compiled: bool) -> Any:
     if not is_compiled:
         return flex_attention
-    # torch has no public setting of this limit before 2.13.
-    patch = torch._dynamo.config.patch(recompile_limit=_MOST_VARIANTS)  # noqa: SLF001
+    config: Any = torch._dynamo.config  # noqa: SLF001 - torch 2.8 has no argument for the limit
+    patch = config.patch(recompile_limit=_MOST_VARIANTS)
     return patch(torch.compile(flex_attention, dynamic=True))
 
 
