@@ -7,7 +7,7 @@ folder of runs and caches; None means the environment variable ``TIEWISE_ARTIFAC
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from tiewise.evaluation.slices import Slices
     from tiewise.judges.labelled_predictions import LabelledPredictions
 
+Columns = Mapping[str, Any] | Sequence[str]
 Files = str | Path | Sequence[str | Path]
 
 
@@ -226,6 +227,7 @@ def audit(
     data: Files | pd.DataFrame,
     *,
     data_format: str | None = None,
+    columns: Columns = (),
     labelled: bool = True,
     n_splits: int = 5,
     backbone: str | None = None,
@@ -242,6 +244,8 @@ def audit(
         One file or several, joined; or a table that :func:`tiewise.read_pairs` reads.
     data_format
         Name of the format; detected from the columns when None.
+    columns
+        Names of columns and values of winners, as for :func:`tiewise.read_pairs`.
     labelled
         Whether the data have winners.
     n_splits
@@ -284,7 +288,8 @@ def audit(
         raise ConfigError(f"--n-splits is {n_splits}; expected at least 2.")
     if max_length < 1:
         raise ConfigError(f"--max-length is {max_length}; expected at least 1.")
-    options: Any = {"format": data_format, "labelled": labelled, "on_error": "skip"}
+    options: Any = {"format": data_format, "columns": columns}
+    options |= {"labelled": labelled, "on_error": "skip"}
     if isinstance(data, str | Path | Sequence):
         pairs = read_many(_as_files(data), **options)
     else:
@@ -328,6 +333,7 @@ def convert(
     out: str | Path,
     *,
     data_format: str | None = None,
+    columns: Columns = (),
     labelled: bool = True,
     on_error: Literal["raise", "skip"] = "raise",
     overwrite: bool = False,
@@ -339,7 +345,13 @@ def convert(
 
     path = Path(out)
     refuse_existing(path, overwrite=overwrite)
-    pairs = read_many(_as_files(data), format=data_format, labelled=labelled, on_error=on_error)
+    pairs = read_many(
+        _as_files(data),
+        format=data_format,
+        columns=columns,
+        labelled=labelled,
+        on_error=on_error,
+    )
     n_ties, dropped = 0, []
     if path.suffix == ".jsonl":
         n_ties = write_preference(pairs, path)
@@ -359,6 +371,10 @@ def evaluate_run_or_file(
     predictions: Path | None = None,
     *,
     kind: Kind = "scores",
+    data_format: str | None = None,
+    columns: Columns = (),
+    normalize: bool = False,
+    allow_missing: bool = False,
     artifacts: str | Path | None = None,
 ) -> Any:
     """Score a run, or a table of any judge's predictions against labelled pairs.
@@ -370,7 +386,14 @@ def evaluate_run_or_file(
     data
         Labelled pairs: those of `predictions`, or where the run's data are now.
     predictions
-        Table with id, prob_a, prob_b, prob_tie.
+        Table with id, prob_a, prob_b, prob_tie; or Kaggle's names of these; or id and winner, a
+        verdict, of which only the accuracies mean something.
+    data_format, columns
+        How `data` of `predictions` are read, as for :func:`tiewise.read_pairs`.
+    normalize
+        Divide the probabilities of each row of `predictions` by their sum.
+    allow_missing
+        Leave out pairs without a prediction, and count them.
     kind
         `scores`: every score with its interval and reference models; `slices`: parts of the data,
         each compared with all other rows; `calibration`: fit one, and keep it with the run only if
@@ -387,6 +410,11 @@ def evaluate_run_or_file(
     files = _as_files(data)
     if (run is None) != bool(files and predictions) or (run is not None and predictions):
         raise ConfigError("Give a run, or both --data and --predictions.")
+    reading: dict[str, Any] = {"data_format": data_format, "columns": columns}
+    judging: dict[str, Any] = {"normalize": normalize, "allow_missing": allow_missing}
+    if run is not None and any((reading | judging).values()):
+        names = ", ".join(f"--{k.replace('_', '-')}" for k, v in (reading | judging).items() if v)
+        raise ConfigError(f"{names} belongs to --predictions; leave it out for a run.")
     opened = None if run is None else open_run(run, artifacts)
     if opened is not None and files and kind in {"scores", "calibration"}:
         raise ConfigError(f"--data is not used for the {kind} of a run; leave it out.")
@@ -395,14 +423,16 @@ def evaluate_run_or_file(
     if kind == "rewardbench":
         if predictions is None:
             raise ConfigError("--rewardbench needs --data and --predictions.")
-        return labelled_predictions.score_rewardbench_file(files, predictions)
+        return labelled_predictions.score_rewardbench_file(files, predictions, **reading, **judging)
     if opened is not None:
         if kind == "calibration":
             return calibrate(opened)
         judged = labelled_predictions.load_run_predictions(opened, files)
     else:
         assert predictions is not None  # noqa: S101 - checked above
-        judged = labelled_predictions.load_file_predictions(files, predictions)
+        judged = labelled_predictions.load_file_predictions(
+            files, predictions, **reading, **judging
+        )
     return _evaluate_predictions(judged, kind)
 
 
@@ -529,6 +559,7 @@ def predict_file(
     out_of_fold: bool = False,
     submission: bool = False,
     data_format: str | None = None,
+    columns: Columns = (),
     chunk_rows: int = 1_000,
     overwrite: bool = False,
     device: str | None = None,
@@ -541,7 +572,7 @@ def predict_file(
     opened, cache_dir = open_run(run, artifacts), _artifacts_dir(artifacts) / "cache"
     files = _as_files(data)
     if out_of_fold:
-        pairs = read_many(files, format=data_format, labelled=None)
+        pairs = read_many(files, format=data_format, columns=columns, labelled=None)
         return label_pairs(
             opened, pairs, out, cache_dir=cache_dir, device=device, overwrite=overwrite
         )
@@ -554,8 +585,7 @@ def predict_file(
         files[0],
         out,
         cache_dir=cache_dir,
-        options=PredictOptions(swap, chunk_rows=chunk_rows, device=device),
-        data_format=data_format,
+        options=PredictOptions(swap, chunk_rows, device, data_format, columns),
         is_submission=submission,
         overwrite=overwrite,
     )

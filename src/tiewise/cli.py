@@ -22,6 +22,7 @@ from tiewise.files import read_text, refuse_existing
 from tiewise.runs.folder import default_artifacts
 
 DEFAULT_PRESET = "quickstart"
+_READING, _JUDGED = flags.Reading(), flags.Judged()
 _DESCRIPTION = """Predict which of two chatbot responses a person prefers: P(A), P(B), P(tie).
 
 A first run:
@@ -124,7 +125,7 @@ def predict(
     swap: flags.Swap = None,
     out_of_fold: flags.Switch = False,
     submission: flags.Switch = False,
-    data_format: flags.DataFormat = None,
+    reading: flags.ReadingFlags = _READING,
     chunk_rows: int = 1_000,
     overwrite: flags.Switch = False,
     device: flags.Device = None,
@@ -154,8 +155,8 @@ def predict(
         raise ConfigError("--out-of-fold writes soft labels; leave out --submission and --swap.")
     done = api.predict_file(
         run, data, out, swap=swap, out_of_fold=out_of_fold, submission=submission,
-        data_format=data_format, chunk_rows=chunk_rows, overwrite=overwrite, device=device,
-        artifacts=artifacts,
+        chunk_rows=chunk_rows, overwrite=overwrite, device=device, artifacts=artifacts,
+        **vars(reading),
     )  # fmt: skip
     if done is not None:  # None: another process writes the final file and prints
         _show_result(done, is_json=json, path=out)
@@ -188,8 +189,7 @@ def rank(
 def evaluate(
     run: flags.AnyRunName = None,
     *,
-    data: flags.MovedFiles = (),
-    predictions: flags.Predictions = None,
+    judged: flags.JudgedFlags = _JUDGED,
     by_slice: flags.Switch = False,
     calibrate: flags.Switch = False,
     rewardbench: flags.Switch = False,
@@ -206,7 +206,6 @@ def evaluate(
       tiewise evaluate --data rewardbench.parquet --predictions judge.csv --rewardbench
 
     Args:
-        data: Labelled pairs that --predictions are for, or the new place of the run's data files.
         by_slice: Score parts of the data, each compared with all other rows (Holm-adjusted).
         calibrate: Fit a calibration; keep it only if it improves held-out log loss.
         rewardbench: Accuracy as on RewardBench's board, by section and subset.
@@ -217,7 +216,7 @@ def evaluate(
         "slices": by_slice, "calibration": calibrate, "rewardbench": rewardbench, "scores": True
     }  # fmt: skip
     kind = next(kind for kind, is_asked in kinds.items() if is_asked)
-    result = api.evaluate_run_or_file(run, data, predictions, kind=kind, artifacts=artifacts)
+    result = api.evaluate_run_or_file(run, kind=kind, artifacts=artifacts, **vars(judged))
     _show_result(result, is_json=json)
 
 
@@ -247,8 +246,7 @@ def compare(
 def leaderboard(
     run: flags.AnyRunName = None,
     *,
-    data: flags.MovedFiles = (),
-    predictions: flags.Predictions = None,
+    judged: flags.JudgedFlags = _JUDGED,
     artifacts: flags.Artifacts = None,
     json: flags.Json = False,
 ) -> None:
@@ -260,13 +258,8 @@ def leaderboard(
 
     If the predicted and the observed order agree without length control but not with it, the judge
     mostly measures length.
-
-    Args:
-        data: Labelled pairs that --predictions are for, or the new place of the run's data files.
     """
-    result = api.evaluate_run_or_file(
-        run, data, predictions, kind="leaderboard", artifacts=artifacts
-    )
+    result = api.evaluate_run_or_file(run, kind="leaderboard", artifacts=artifacts, **vars(judged))
     _show_result(result, is_json=json)
 
 
@@ -318,7 +311,7 @@ def blend(
 def audit(
     data: flags.DataFiles,
     *,
-    data_format: flags.DataFormat = None,
+    reading: flags.ReadingFlags = _READING,
     unlabelled: flags.Switch = False,
     n_splits: int = 5,
     backbone: flags.Backbone = None,
@@ -342,8 +335,8 @@ def audit(
         max_length: Tokens a row may hold.
     """
     found = api.audit(
-        data, data_format=data_format, labelled=not unlabelled, n_splits=n_splits,
-        backbone=backbone, max_length=max_length, artifacts=artifacts,
+        data, labelled=not unlabelled, n_splits=n_splits, backbone=backbone,
+        max_length=max_length, artifacts=artifacts, **vars(reading),
     )  # fmt: skip
     _show_result(found, is_json=json)
 
@@ -378,7 +371,7 @@ def convert(
     data: flags.DataFiles,
     *,
     out: flags.Output,
-    data_format: flags.DataFormat = None,
+    reading: flags.ReadingFlags = _READING,
     unlabelled: flags.Switch = False,
     on_error: Literal["raise", "skip"] = "raise",
     overwrite: flags.Switch = False,
@@ -399,8 +392,8 @@ def convert(
         overwrite: Replace the file if it exists.
     """
     done = api.convert(
-        data, out, data_format=data_format, labelled=not unlabelled, on_error=on_error,
-        overwrite=overwrite,
+        data, out, labelled=not unlabelled, on_error=on_error, overwrite=overwrite,
+        **vars(reading),
     )  # fmt: skip
     _show_result(done, is_json=json, path=out)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import tomllib
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
@@ -51,6 +52,9 @@ class DataConfig(_Section):
     sources with at least 200 votes and no tie; empty: every row trains all three."""
     data_format: str | None = None
     """Name of the files' format; detected from the columns when not given."""
+    columns: tuple[str, ...] = ()
+    """Names of the columns of `data` where they differ from ours, such as `prompt=question`, and
+    values of the winner where they are not words: `a=0,b=1,tie=2`."""
     on_error: Literal["raise", "skip"] = "raise"
     """Refuse a file with an invalid row, or skip and count such rows."""
     limit: Count | None = None
@@ -259,9 +263,16 @@ def override(config: RunConfig, **fields: Any) -> RunConfig:
         if section is None:
             hint = did_you_mean(name, [known for part in values.values() for known in part])
             raise ConfigError(f"{name} is not a field of the configuration.{hint}")
-        is_list = isinstance(section[name], tuple) and isinstance(value, str)
-        section[name] = (value,) if is_list else value
+        section[name] = _as_words(value) if isinstance(section[name], tuple) else value
     return config_from_dict(values)
+
+
+def _as_words(value: Any) -> Any:
+    """Return a list for a single word, and words ``KEY=VALUE`` for a dictionary."""
+    if isinstance(value, Mapping):
+        listed = [(k, v if isinstance(v, list | tuple) else [v]) for k, v in value.items()]
+        return [f"{key}={each}" for key, values in listed for each in values]
+    return (value,) if isinstance(value, str) else value
 
 
 OPERATIONAL = {

@@ -16,6 +16,7 @@ import pandas as pd
 
 from tiewise.config import BASELINE, RunConfig, check_config, fields_in_use, load_preset
 from tiewise.console import FoldClock
+from tiewise.data.formats.stdin import STDIN
 from tiewise.errors import ConfigError, DeviceError, FoldError, missing_extra
 from tiewise.report.card import write_fold_card
 from tiewise.runs.fold_lock import FoldTask, begin_fold, clear_fold, finish_fold
@@ -68,6 +69,11 @@ def cross_fit(
     TiewiseError
         If the configuration, the data, the device or the run folder do not allow the fit.
     """
+    if STDIN in (*config.data.data, *config.data.extra_data):
+        raise ConfigError(
+            "--data is -, standard input; expected a file, because a resumed fit and the report "
+            "read the data again. Save it first: tiewise convert - --out pairs.parquet"
+        )
     _check_request(config, folds, resume=resume, overwrite=overwrite, init_from=init_from)
     fit_fold = _choose_fit(config)
     rows = load_training_rows(

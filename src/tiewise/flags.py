@@ -62,13 +62,25 @@ DataFormat = Annotated[
     str | None,
     _arg(metavar="NAME", help="Name of the format; detected from the columns by default."),
 ]
+Columns = Annotated[
+    tuple[str, ...],
+    tyro.conf.UseAppendAction,
+    _arg(
+        metavar="OURS=THEIRS",
+        help="Our names of columns, as in prompt=question,response_a=answer_1; and values of the "
+        "winner that are not words, as in a=0,b=1,tie=2.",
+    ),
+]
 Files = Annotated[tuple[str, ...], _arg(metavar="FILE [FILE ...]")]
 MovedFiles = Annotated[tuple[str, ...], tyro.conf.UseAppendAction, tyro.conf.arg(metavar="FILE")]
 """Files of commands whose runs are named without a flag; each --data names one."""
 DataFiles = Annotated[tuple[str, ...], tyro.conf.Positional, _arg(metavar="FILE [FILE ...]")]
 Predictions = Annotated[
     Path | None,
-    _arg(metavar="FILE", help="File with id, prob_a, prob_b, prob_tie, or a Kaggle submission."),
+    _arg(
+        metavar="FILE",
+        help="File with id, prob_a, prob_b, prob_tie, or a Kaggle submission, or id and winner.",
+    ),
 ]
 Output = Annotated[Path, _arg(metavar="FILE", aliases=("--output",))]
 OptionalOutput = Annotated[Path | None, _arg(metavar="FILE", aliases=("--output",))]
@@ -93,11 +105,37 @@ AnyRunName = Annotated[
     str | None, tyro.conf.Positional, _arg(metavar="[RUN]", help="Name or folder of a run.")
 ]
 
+
+@dataclasses.dataclass(frozen=True)
+class Reading:
+    """How the data are read; what is not given is found from the columns."""
+
+    data_format: DataFormat = None
+    columns: Columns = ()
+
+
+@dataclasses.dataclass(frozen=True)
+class Judged(Reading):
+    """Predictions of any judge, and how they and their data are read."""
+
+    data: MovedFiles = ()
+    """Labelled pairs that --predictions are for, or the new place of the run's data files."""
+    predictions: Predictions = None
+    normalize: Switch = False
+    """Divide each row of --predictions by its sum, for probabilities that were rounded."""
+    allow_missing: Switch = False
+    """Leave out pairs without a prediction, and count them."""
+
+
+ReadingFlags = Annotated[Reading, tyro.conf.OmitArgPrefixes]
+JudgedFlags = Annotated[Judged, tyro.conf.OmitArgPrefixes]
+
 COMMON_FIELDS = frozenset(
     ["data", "limit", "backbone", "max_length", "n_epochs", "batch_size", "learning_rate", "device"]
 )
 """Fields of the configuration that ``tiewise fit --help`` shows."""
 _ALIASES = {"backbone": ("--model",), "n_epochs": ("--epochs",), "learning_rate": ("--lr",)}
+_APPENDED = {"columns": Columns}
 _METAVARS = {"data": "FILE [FILE ...]", "extra_data": "FILE [FILE ...]", "backbone": "MODEL"}
 
 
@@ -121,7 +159,8 @@ def _as_flags(section: Any, *, is_short: bool) -> Any:
     shown = {
         name: Annotated[hint, tyro.conf.Suppress]
         if is_short and name not in COMMON_FIELDS
-        else Annotated[hint, _arg(metavar=_metavar(name, hint), aliases=_ALIASES.get(name))]
+        else _APPENDED.get(name)
+        or Annotated[hint, _arg(metavar=_metavar(name, hint), aliases=_ALIASES.get(name))]
         for name, hint in hints.items()
     }
     members = {"__annotations__": shown, "__doc__": kind.__doc__, "__module__": kind.__module__}

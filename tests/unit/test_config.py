@@ -105,6 +105,7 @@ def test_defaults():
             "extra_data": (),
             "no_tie_sources": ("detect",),
             "data_format": None,
+            "columns": (),
             "on_error": "raise",
             "limit": None,
             "fold_rule": "group",

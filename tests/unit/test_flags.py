@@ -94,7 +94,27 @@ def test_names_of_runs_are_not_data(words, given):
     """Each --data takes one file, so that a run may follow it."""
     commands = {command.__name__: command for command in COMMANDS}
     call = flags.parse_words(commands, words.split(), description="")
-    assert {name: call.keywords[name] for name in given} == given
+    found = call.keywords | vars(call.keywords.get("judged", flags.Judged()))
+    found |= {"data": call.keywords["data"]} if "data" in call.keywords else {}
+    assert {name: found[name] for name in given} == given
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "audit --columns prompt=q,winner=w --columns id=n --columns a=0,b=1 v.csv",
+        "evaluate --columns prompt=q,winner=w --columns id=n --columns a=0,b=1 --data v.csv",
+        "convert --out o.csv --columns a=0,b=1 --columns prompt=q,winner=w --columns id=n v.csv",
+        "fit --columns prompt=q,winner=w --columns id=n --columns a=0,b=1 --data v.csv",
+    ],
+)
+def test_columns_take_one_word(words):
+    """What follows --columns is not swallowed, and it may be repeated."""
+    make = {"fit": make_fit("baseline")} | {each.__name__: each for each in COMMANDS}
+    call = flags.parse_words(make, words.split(), description="")
+    parts = [part for part in call.keywords.values() if hasattr(part, "columns")]
+    [reading] = parts
+    assert sorted(reading.columns) == ["a=0,b=1", "id=n", "prompt=q,winner=w"]
 
 
 @pytest.mark.parametrize(

@@ -84,9 +84,33 @@ def check_probs(
         raise ScoresError(
             f"{name} does not sum to 1 within {tolerance:.2g} in {len(unsummed)} rows, the first "
             f"at {list_rows(unsummed)} (sum {total[unsummed[0]]:.6g}). If the probabilities were "
-            "rounded, divide each row by its sum first."
+            "rounded: normalize=True (command line: --normalize) divides each row by its sum."
         )
     return values
+
+
+def normalize_probs(probs: npt.ArrayLike | pd.DataFrame, name: str = "probs") -> FloatArray:
+    """Return `probs`, (n, 3), with each row divided by its sum; ScoresError where that is not > 0.
+
+    >>> normalize_probs([[0.33, 0.33, 0.33], [1, 0, 1]]).tolist()[1]
+    [0.5, 0.0, 0.5]
+    """
+    values = _named_columns(probs, name) if isinstance(probs, pd.DataFrame) else np.asarray(probs)
+    numbers = _as_floats(values, name)
+    with np.errstate(invalid="ignore"):
+        totals = numbers.sum(axis=-1, keepdims=True)
+        wrong = np.flatnonzero(~((numbers >= 0).all(axis=-1) & (totals[..., 0] > 0)))
+    if len(wrong):
+        raise ScoresError(
+            f"{name} cannot be normalised in {len(wrong)} rows, the first at {list_rows(wrong)} "
+            f"({values[wrong[0]].tolist()}); expected numbers of 0 or more that are not all 0."
+        )
+    return np.asarray(numbers / totals)
+
+
+def are_verdicts(probs: npt.NDArray[Any]) -> bool:
+    """Return whether every row of probabilities is one 1 and two 0."""
+    return bool(((probs == 0) | (probs == 1)).all())
 
 
 def _named_columns(table: pd.DataFrame, name: str) -> npt.NDArray[Any]:
@@ -114,11 +138,14 @@ def _named_columns(table: pd.DataFrame, name: str) -> npt.NDArray[Any]:
     )
 
 
-def find_ids(wanted: pd.Series, ids: pd.Series, *, name: str) -> IntArray:
+def find_ids(
+    wanted: pd.Series, ids: pd.Series, *, name: str, allow_missing: bool = False
+) -> IntArray:
     """Return the position of each of the `wanted` ids in `ids`: int64 (n,).
 
     Ids are compared as text or, where some are missing then, as integers: 1, "1" and 1.0 are equal.
-    Raises ScoresError if an id repeats or is missing in `ids`, a column of the table called `name`.
+    Raises ScoresError if an id repeats in `ids`, a column of the table called `name`, or is missing
+    there; with `allow_missing` its position is -1.
     """
     index, searched = pd.Index(ids.astype(str)), pd.Index(wanted.astype(str))
     if not searched.isin(index).all():
@@ -128,7 +155,7 @@ def find_ids(wanted: pd.Series, ids: pd.Series, *, name: str) -> IntArray:
         raise ScoresError(f"{name} has an id more than once: {repeated}; ids must be unique.")
     positions = index.get_indexer(searched)
     unknown = searched[positions < 0]
-    if len(unknown):
+    if len(unknown) and not allow_missing:
         raise ScoresError(
             f"{name} has no row for {len(unknown)} ids: {', '.join(unknown[:5])}. "
             "Give predictions and data of the same pairs."

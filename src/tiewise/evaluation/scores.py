@@ -6,6 +6,7 @@ are in the order A, B, tie = 0, 1, 2.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -31,6 +32,7 @@ from tiewise.evaluation.intervals import (
 )
 from tiewise.evaluation.metrics import (
     N_CLASSES,
+    are_verdicts,
     area_components,
     brier_scores,
     check_labels,
@@ -38,6 +40,7 @@ from tiewise.evaluation.metrics import (
     decisive_correct,
     expected_calibration_error,
     log_losses,
+    normalize_probs,
     rms_calibration_error,
 )
 
@@ -61,6 +64,11 @@ CALIBRATION_ERRORS = {
 }
 """Scores that are no function of sums over rows."""
 
+_VERDICTS = (
+    "All probabilities are 0 or 1, as of verdicts: log loss, Brier score and calibration errors "
+    "then only count errors. Compare accuracy, decisive accuracy and macro F1."
+)
+_log = logging.getLogger(__name__)
 _LABELS = {"ece": "ECE (L1)", "rms_calibration_error": "ECE (RMS, debiased)"}
 
 # Columns of the sums that the scores are computed from.
@@ -152,6 +160,7 @@ def evaluate(
     confidence_level: float = 0.95,
     n_resamples: int = 999,
     seed: int = 0,
+    normalize: bool = False,
 ) -> Scores:
     """Score probabilities against labels, with intervals.
 
@@ -160,7 +169,7 @@ def evaluate(
     labels
         0 (A), 1 (B) or 2 (tie), (n,).
     probs
-        P(A), P(B), P(tie), (n, 3); each row sums to 1 within 1e-4. Never renormalised. Of a
+        P(A), P(B), P(tie), (n, 3); each row sums to 1 within 1e-4. Of a
         DataFrame the columns ``prob_a, prob_b, prob_tie`` are read, or else Kaggle's
         ``winner_model_a, winner_model_b, winner_tie``, or else ``a, b, tie``, in any order.
     groups
@@ -172,6 +181,8 @@ def evaluate(
         Number of bootstrap resamples.
     seed
         Seed of the bootstrap.
+    normalize
+        Divide each row of `probs` by its sum first, for probabilities that were rounded.
 
     Returns
     -------
@@ -194,7 +205,9 @@ def evaluate(
     0.5
     """
     labels = check_labels(labels)
-    probs = check_probs(probs, len(labels))
+    probs = check_probs(normalize_probs(probs) if normalize else probs, len(labels))
+    if are_verdicts(probs):
+        _log.warning(_VERDICTS)
     grouped = group_rows(groups, labels, probs)
     sums = grouped.sums(_score_columns(labels, probs))
     drawn = bootstrap(

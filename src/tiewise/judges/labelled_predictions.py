@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from tiewise.config import DataConfig
@@ -17,10 +18,12 @@ from tiewise.data.formats import read_many
 from tiewise.data.formats.cells import is_missing, parse_number, shown
 from tiewise.data.formats.opening import ParsedRecord
 from tiewise.data.formats.sources import open_source
+from tiewise.data.formats.stdin import STDIN
 from tiewise.data.ids import read_id
-from tiewise.data.labels import ONE_HOT_COLUMNS, PROB_COLUMNS
-from tiewise.errors import RunError, ScoresError
-from tiewise.evaluation.metrics import find_ids
+from tiewise.data.labels import ONE_HOT_COLUMNS, PROB_COLUMNS, WINNER_WORDS, standard_word
+from tiewise.data.pairs import TEXT_COLUMNS
+from tiewise.errors import LabelError, RunError, ScoresError
+from tiewise.evaluation.metrics import find_ids, normalize_probs
 from tiewise.evaluation.paired import PairedDifferences, compare_many
 from tiewise.evaluation.references import RunScores, evaluate_tables
 from tiewise.evaluation.rewardbench import RewardBenchScores, score_rewardbench
@@ -30,10 +33,13 @@ from tiewise.runs.tables import read_folds, read_oof
 from tiewise.runs.teachers import TRAINING_COLUMN
 
 _log = logging.getLogger(__name__)
-_OPTIONAL = [f"{name}_{order}" for order in ("given", "swapped") for name in PROB_COLUMNS] + [
-    "n_truncated"
+_TRIPLES = [
+    PROB_COLUMNS,
+    *([f"{name}_{order}" for name in PROB_COLUMNS] for order in ("given", "swapped")),
 ]
+_OPTIONAL = [*_TRIPLES[1], *_TRIPLES[2], "n_truncated"]
 """Columns of predictions that are used if the file has them."""
+_MAX_NAMED = 5
 
 
 @dataclass(frozen=True)
@@ -83,31 +89,46 @@ def load_run_predictions(run: RunFolder, data: Sequence[str] = ()) -> LabelledPr
     )
 
 
-def load_file_predictions(data: Sequence[str], predictions_path: Path) -> LabelledPredictions:
+def load_file_predictions(
+    data: Sequence[str],
+    predictions_path: str | Path,
+    *,
+    normalize: bool = False,
+    allow_missing: bool = False,
+    **reading: Any,
+) -> LabelledPredictions:
     """Join a file of predictions, in any format of data, with labelled pairs by id.
 
     Its columns are id, prob_a, prob_b, prob_tie and optionally ``prob_*_given`` and
-    ``prob_*_swapped``, the probabilities of each order, both in A and B of the pair; or those of a
-    Kaggle submission and no others. ScoresError is raised when a column is missing, a cell is no
-    number, an id repeats, or a labelled row has no prediction.
+    ``prob_*_swapped``, the probabilities of each order, both in A and B of the pair. In a file
+    without texts they may have Kaggle's names, or be replaced by a column of verdicts, ``winner``.
+
+    ScoresError is raised when a column is missing, a cell is no number, an id repeats, or a
+    labelled row has no prediction and not `allow_missing`. `normalize` divides the probabilities of
+    a row by their sum. `reading` are `data_format` and `columns` of the data.
     """
-    config = DataConfig(data=tuple(map(str, data)))
+    config = DataConfig(data=tuple(map(str, data)), **reading)
     dataset = load_dataset(config)
     # Only the references need folds, so data with few groups are scored with fewer folds.
     n_splits = min(config.n_splits, dataset.pairs["group"].nunique())
     table = assign_folds(dataset, replace(config, n_splits=n_splits))
-    predictions = _read_predictions(predictions_path)
-    positions = find_ids(table["id"], predictions["id"], name=str(predictions_path))
-    _warn_of_training_rows(predictions.iloc[positions], predictions_path)
+    name = _name_of(predictions_path)
+    predictions = _read_predictions(predictions_path, normalize=normalize)
+    positions = _find_predictions(table["id"], predictions, name, allow_missing=allow_missing)
+    _warn_of_training_rows(predictions.iloc[positions[positions >= 0]], name)
     columns = PROB_COLUMNS + [name for name in _OPTIONAL if name in predictions]
-    found = predictions[columns].iloc[positions].reset_index(drop=True)
+    has_one = positions >= 0
+    counts = {"n_unused_predictions": len(predictions) - len(np.unique(positions[has_one]))}
+    counts |= {} if has_one.all() else {"n_missing_predictions": int((~has_one).sum())}
+    found = predictions[columns].iloc[positions[has_one]].reset_index(drop=True)
+    rows = table.loc[has_one, ["id", "fold", "label", "group"]].reset_index(drop=True)
     return LabelledPredictions(
-        predictions_path.name,
-        pd.concat([table[["id", "fold", "label", "group"]], found], axis=1),
+        name,
+        pd.concat([rows, found], axis=1),
         table,
         lambda: dataset.pairs,
         is_symmetric=False,
-        counts={"n_unused_predictions": len(predictions) - len(np.unique(positions))},
+        counts=counts,
     )
 
 
@@ -116,45 +137,113 @@ def score_predictions(predictions: LabelledPredictions) -> RunScores:
     return evaluate_tables(predictions.oof, predictions.folds, counts=predictions.counts)
 
 
-def score_rewardbench_file(data: Sequence[str], predictions_path: Path) -> RewardBenchScores:
+def score_rewardbench_file(
+    data: Sequence[str],
+    predictions_path: str | Path,
+    *,
+    normalize: bool = False,
+    allow_missing: bool = False,
+    data_format: str | None = None,
+    **reading: Any,
+) -> RewardBenchScores:
     """Score a file of predictions as RewardBench does; see :func:`load_file_predictions`."""
-    pairs, predictions = read_many(data), _read_predictions(predictions_path)
-    positions = find_ids(pairs["id"], predictions["id"], name=str(predictions_path))
-    _warn_of_training_rows(predictions.iloc[positions], predictions_path)
+    if allow_missing:
+        raise ScoresError(
+            "--rewardbench is about all pairs, and --allow-missing leaves some out; give only one."
+        )
+    pairs = read_many(data, format=data_format, **reading)
+    predictions = _read_predictions(predictions_path, normalize=normalize)
+    name = _name_of(predictions_path)
+    positions = find_ids(pairs["id"], predictions["id"], name=name)
+    _warn_of_training_rows(predictions.iloc[positions], name)
     return score_rewardbench(pairs, predictions[PROB_COLUMNS].to_numpy()[positions])
 
 
-def _warn_of_training_rows(predictions: pd.DataFrame, path: Path) -> None:
+def _warn_of_training_rows(predictions: pd.DataFrame, name: str) -> None:
     """Log a warning with the number of rows that the judge was trained on, if the file says so."""
     n_seen = int(predictions.get(TRAINING_COLUMN, pd.Series(0.0)).sum())
     if n_seen:
         _log.warning(
             "%s: the judge was trained on %d of %d rows, so its scores on them are too good. Give "
             "rows that it was not trained on, or evaluate the run itself, which is out of fold.",
-            path, n_seen, len(predictions),
+            name, n_seen, len(predictions),
         )  # fmt: skip
 
 
-def _read_predictions(path: Path) -> pd.DataFrame:
+def _find_predictions(
+    ids: pd.Series, predictions: pd.DataFrame, name: str, *, allow_missing: bool
+) -> npt.NDArray[np.int64]:
+    """Return the row of the prediction of each id, -1 where there is none or it is empty."""
+    positions = find_ids(ids, predictions["id"], name=name, allow_missing=True)
+    is_empty = predictions[PROB_COLUMNS].isna().all(axis=1).to_numpy()
+    positions = np.where((positions >= 0) & ~np.append(is_empty, True)[positions], positions, -1)
+    is_missing_one = positions < 0
+    if is_missing_one.any() and not (allow_missing and not is_missing_one.all()):
+        listed = ", ".join(map(str, ids[is_missing_one].head(_MAX_NAMED)))
+        raise ScoresError(
+            f"{name} has no prediction for {is_missing_one.sum()} of {len(ids)} pairs, the first "
+            f"ids {listed}. Give predictions and data of the same pairs"
+            + ("." if allow_missing else ", or --allow-missing to leave such pairs out.")
+        )
+    return positions
+
+
+def _name_of(path: str | Path) -> str:
+    return "standard input" if str(path) == STDIN else Path(path).name
+
+
+def _read_predictions(path: str | Path, *, normalize: bool) -> pd.DataFrame:
     """Return ids as text, and probabilities as float64, of a file in any format of `--data`."""
     source = open_source(path)
     names = _name_columns(path, source.columns)
+    read_row = _read_row if names else _read_verdict
     rows = [
-        _read_row(f"{path}, row {row}", entry, names) for row, entry in enumerate(source.records)
+        read_row(f"{path}, row {row}", entry, names) for row, entry in enumerate(source.records)
     ]
-    return pd.DataFrame(rows, columns=["id", *names.values()])
+    table = pd.DataFrame(rows, columns=["id", *(names.values() or PROB_COLUMNS)])
+    for columns in _TRIPLES if normalize else ():
+        if set(columns) <= set(table):
+            is_known = table[columns].notna().any(axis=1)
+            probs = normalize_probs(table.loc[is_known, columns].to_numpy(), str(path))
+            table.loc[is_known, columns] = probs
+    return table
 
 
-def _name_columns(path: Path, columns: Sequence[str]) -> dict[str, str]:
-    """Return our name of each column to read; those of a submission are the winners'."""
-    if set(columns) == {"id", *ONE_HOT_COLUMNS}:
-        return dict(zip(ONE_HOT_COLUMNS, PROB_COLUMNS, strict=True))
+def _name_columns(path: str | Path, columns: Sequence[str]) -> dict[str, str]:
+    """Return our name of each column to read; those of a submission are the winners'.
+
+    The dictionary is empty for a column `winner` of verdicts. A file with texts is no such file: it
+    may be the data.
+    """
+    is_data = not {*TEXT_COLUMNS, "chosen"}.isdisjoint(columns)
+    if "id" in columns and not (set(PROB_COLUMNS) <= set(columns) or is_data):
+        if set(ONE_HOT_COLUMNS) <= set(columns):
+            return dict(zip(ONE_HOT_COLUMNS, PROB_COLUMNS, strict=True))
+        if "winner" in columns:
+            return {}
     missing = [name for name in ["id", *PROB_COLUMNS] if name not in columns]
     if missing:
         found = ", ".join(columns)
-        raise ScoresError(f"columns of {path} are {found}; {', '.join(missing)} are missing.")
+        raise ScoresError(
+            f"columns of {path} are {found}; {', '.join(missing)} are missing. Expected id, "
+            f"{', '.join(PROB_COLUMNS)}; or, in a file without texts, id and "
+            f"{', '.join(ONE_HOT_COLUMNS)}, or id and winner."
+        )
     used = [*PROB_COLUMNS, *_OPTIONAL, TRAINING_COLUMN]
     return {name: name for name in used if name in columns}
+
+
+def _read_verdict(where: str, entry: ParsedRecord, names: dict[str, str]) -> dict[str, Any]:
+    """Return the id of a row, and 1 for the winner that it names; NaN where it names none."""
+    row = _read_row(where, entry, {})
+    cell = entry.values["winner"]
+    if is_missing(cell):
+        return row | dict.fromkeys(PROB_COLUMNS, np.nan)
+    try:
+        winner = WINNER_WORDS[standard_word(str(cell))]
+    except LabelError as error:
+        raise ScoresError(f"{where}: {error}.") from None
+    return row | {name: float(winner == place) for place, name in enumerate(PROB_COLUMNS)}
 
 
 def _read_row(where: str, entry: ParsedRecord, names: dict[str, str]) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import logging
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ import pandas as pd
 
 from tiewise.data.formats import fetch_files, read_chunks
 from tiewise.data.formats.parquet import write_parquet
+from tiewise.data.formats.reading import ReadOptions
 from tiewise.data.labels import ONE_HOT_COLUMNS, PROB_COLUMNS
 from tiewise.errors import ConfigError, PairsError
 from tiewise.files import digest_file, refuse_existing
@@ -38,12 +39,15 @@ class PredictOptions:
     """Options of predicting a file.
 
     `swap`: score both orders and average them; None is the run's setting. `chunk_rows` pairs are
-    read, scored and written at a time. `device`: None is the run's setting.
+    read, scored and written at a time. `device`: None is the run's setting. `data_format` and
+    `columns`: as `format` and `columns` of :func:`tiewise.read_pairs`.
     """
 
     swap: bool | None = None
     chunk_rows: int = 1_000
     device: str | None = None
+    data_format: str | None = None
+    columns: Mapping[str, Any] | Sequence[str] = ()
 
     def __post_init__(self) -> None:
         if self.chunk_rows < 1:
@@ -80,7 +84,6 @@ def predict_file(
     *,
     cache_dir: Path,
     options: PredictOptions | None = None,
-    data_format: str | None = None,
     is_submission: bool = False,
     overwrite: bool = False,
 ) -> FilePrediction:
@@ -96,10 +99,13 @@ def predict_file(
     if is_first_process():  # the others may find what the first has finished
         refuse_existing(output_path, overwrite=overwrite)
     files = fetch_files(data_path)
+    reading: ReadOptions = {
+        "format": options.data_format, "columns": options.columns, "labelled": False,
+    }  # fmt: skip
     _refuse_own_input(files, output_path)
-    choose_columns = _choose_submission(data_path, data_format) if is_submission else _order_columns
+    choose_columns = _choose_submission(data_path, reading) if is_submission else _order_columns
     before = [file.stat() for file in files]
-    chunks = read_chunks(data_path, size=options.chunk_rows, format=data_format, labelled=False)
+    chunks = read_chunks(data_path, size=options.chunk_rows, **reading)
     folds = run.finished_folds()
     fingerprint = {
         "run": run.path.name,
@@ -109,7 +115,6 @@ def predict_file(
         "calibration": read_calibration(run).to_dict(),
         "options": asdict(options),
         "is_submission": is_submission,
-        "data_format": data_format,
     }
     # Opened for the first chunk that has no shard, after the output is locked.
     judge = functools.cache(lambda: open_judge(run, cache_dir=cache_dir, device=options.device))
@@ -159,10 +164,10 @@ _SUBMISSIONS = {"kaggle": _as_lmsys, "wsdm": _as_wsdm}
 
 
 def _choose_submission(
-    data_path: Path | str, data_format: str | None
+    data_path: Path | str, reading: ReadOptions
 ) -> Callable[[pd.DataFrame], pd.DataFrame]:
     """Return the function that makes a submission for the competition of some data."""
-    first = next(read_chunks(data_path, size=1, format=data_format, labelled=False), None)
+    first = next(read_chunks(data_path, size=1, **reading), None)
     if first is None:
         raise PairsError(f"{data_path} has no rows: there is nothing to predict.")
     found = first().attrs["format"]

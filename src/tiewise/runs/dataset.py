@@ -22,6 +22,7 @@ import pandas as pd
 from tiewise.config import DataConfig
 from tiewise.data.folds import fold_by_group, fold_by_id, fold_by_position
 from tiewise.data.formats import fetch_files, is_hub_path, read_many
+from tiewise.data.formats.stdin import STDIN
 from tiewise.data.pairs import row_digests, text_lengths
 from tiewise.data.simulation.simulate import BAYES_COLUMNS, join_posterior, simulate
 from tiewise.errors import PairsError, RunError
@@ -148,7 +149,13 @@ def _read(
         return sample, [(_SAMPLE, digest_json(row_digests(sample).tolist()))]
     names = [Path(path).name for path in paths] or [HUB_DATASET]
     paths = paths or _fetch_fallback()
-    pairs = read_many(paths, format=config.data_format, labelled=labelled, on_error=config.on_error)
+    pairs = read_many(
+        paths,
+        format=config.data_format,
+        columns=config.columns,
+        labelled=labelled,
+        on_error=config.on_error,
+    )
     return join_posterior(pairs, paths), list(zip(names, map(digest_file, paths), strict=True))
 
 
@@ -163,7 +170,7 @@ def _fold_rows(pairs: pd.DataFrame, config: DataConfig) -> npt.NDArray[np.int64]
 
 
 def _exists(path: str) -> bool:
-    return is_hub_path(path) or Path(path).exists()
+    return is_hub_path(path) or path == STDIN or Path(path).exists()
 
 
 def _fetch_fallback() -> list[str]:

@@ -57,7 +57,7 @@ def test_rows_are_joined_by_id(files):
 def test_missing_prediction_is_refused(files):
     """The message names the row."""
     pd.read_csv(files[1]).drop(index=7).to_csv(files[1], index=False)
-    with pytest.raises(ScoresError, match="has no row for 1 ids: 7"):
+    with pytest.raises(ScoresError, match="no prediction for 1 of 100 pairs, the first ids 7"):
         load_file_predictions([files[0]], files[1])
 
 

@@ -42,7 +42,7 @@ def test_competition_decides_the_columns(tmp_path, lists, columns):
     texts = {name: [f'["{text}"]' for text in cells] for name, cells in TEXTS.items()}
     table = DATA.assign(**(texts if lists else {})).drop(columns="winner")
     table.to_csv(tmp_path / "t.csv", index=False)
-    choose = prediction._choose_submission(tmp_path / "t.csv", None)
+    choose = prediction._choose_submission(tmp_path / "t.csv", {"labelled": False})
     assert choose(TABLE).columns.tolist() == columns
 
 
@@ -51,10 +51,10 @@ def test_submissions_of_other_data_are_refused(tmp_path):
     chosen = pd.DataFrame({"prompt": ["q"], "chosen": ["x"], "rejected": ["y"]})
     chosen.to_json(tmp_path / "t.jsonl", orient="records", lines=True)
     with pytest.raises(PairsError, match="is preference, which no competition uses"):
-        prediction._choose_submission(tmp_path / "t.jsonl", None)
+        prediction._choose_submission(tmp_path / "t.jsonl", {"labelled": False})
     DATA.head(0).to_csv(tmp_path / "t.csv", index=False)
     with pytest.raises(PairsError, match="has no rows"):
-        prediction._choose_submission(tmp_path / "t.csv", None)
+        prediction._choose_submission(tmp_path / "t.csv", {"labelled": False})
 
 
 def test_options_of_a_prediction():
@@ -113,7 +113,7 @@ def judged(tmp_path):
 
 
 def test_submission_is_read_as_predictions(judged):
-    """The columns of a submission are probabilities if there are no others."""
+    """The columns of a submission are probabilities if there are no texts."""
     probs = pd.DataFrame({"prob_a": [0.5, 0.2, 0.1], "prob_b": [0.25] * 3, "id": [3, 1, 2]})
     probs["prob_tie"] = 1 - probs["prob_a"] - probs["prob_b"]
     names = dict(zip(PROB_COLUMNS, ("winner_model_a", "winner_model_b", "winner_tie"), strict=True))
@@ -122,7 +122,7 @@ def test_submission_is_read_as_predictions(judged):
     assert found.oof["label"].tolist() == [0, 1, 2]
     assert found.oof.columns.tolist() == ["id", "fold", "label", "group", *PROB_COLUMNS]
     with pytest.raises(ScoresError, match="prob_a, prob_b, prob_tie are missing"):
-        judged(probs.rename(columns=names).assign(model="m"))
+        judged(probs.rename(columns=names).assign(prompt="p"))
 
 
 def test_optional_columns_are_read(judged):
@@ -139,7 +139,7 @@ def test_optional_columns_are_read(judged):
         ({"prob_b": ["0.5", "many", "0.5"]}, r"prob_b of .*judge\.csv, row 1, is not numeric"),
         ({"id": [1, None, 3]}, r"judge\.csv, row 1: id is missing"),
         ({"id": [1, 2, 2]}, "has an id more than once: 2"),
-        ({"id": [1, 2, 4]}, "has no row for 1 ids: 3"),
+        ({"id": [1, 2, 4]}, "no prediction for 1 of 3 pairs, the first ids 3"),
     ],
 )
 def test_wrong_predictions_are_refused(judged, change, match):

@@ -14,10 +14,12 @@ from tiewise.data.formats.context import find_prompt
 from tiewise.data.formats.opening import ParsedRecord
 from tiewise.data.formats.records import FORMATS, LABEL_COLUMNS, Format
 from tiewise.data.formats.sources import Source
+from tiewise.data.labels import Winner
 from tiewise.data.pairs import TEXT_COLUMNS
 from tiewise.errors import PairsError
 
-_EXPECTED = "OURS=THEIRS, as in prompt=question"
+WINNER_NAMES = {"a": Winner.A, "b": Winner.B, "tie": Winner.TIE}
+"""Names of the winners, whose values in a source are given as names of columns are."""
 _split_assignments = re.compile(r",\s*(?=\w+\s*=)").split
 _find_parts = re.compile(r"[a-z]+|\d+").findall
 _SYNONYMS = {
@@ -59,14 +61,12 @@ def find_unread(name: str, columns: Sequence[str]) -> list[str]:
     return [column for column in columns if column not in reads]
 
 
-def parse_assignments(
-    what: str, given: Mapping[str, Any] | Sequence[str], expected: str = _EXPECTED
-) -> list[tuple[str, Any]]:
+def parse_assignments(given: Mapping[str, Any] | Sequence[str]) -> list[tuple[str, Any]]:
     """Return names and values of a dictionary, or of words ``NAME=VALUE`` with commas between them.
 
-    A list is several values. PairsError, which names `what` and the `expected` form, for others.
+    A list is several values. Other words are a PairsError.
 
-    >>> parse_assignments("columns", ["prompt=question, winner=best"])
+    >>> parse_assignments(["prompt=question, winner=best"])
     [('prompt', 'question'), ('winner', 'best')]
     """
     if isinstance(given, Mapping):
@@ -76,20 +76,23 @@ def parse_assignments(
     items = [*chain.from_iterable(_split_assignments(word) for word in words)]
     for item in items:
         if "=" not in item:
-            raise PairsError(f"{what} is {item!r}; expected {expected}")
+            raise PairsError(f"columns is {item!r}; expected OURS=THEIRS, as in prompt=question")
     pairs = (item.split("=", 1) for item in items)
     return [(key.strip(), value.strip()) for key, value in pairs]
 
 
 def rename_columns(
-    source: Source, columns: Mapping[str, str] | Sequence[str]
+    source: Source, columns: Mapping[str, Any] | Sequence[str]
 ) -> tuple[Source, list[str]]:
     """Return a source in which columns have our names, and the columns that these replace.
 
-    `columns` gives for a name of ours that of the source, as `parse_assignments` reads it.
+    `columns` gives for a name of ours that of the source, as `parse_assignments` reads it. It may
+    give values of winners too, which are for `choose_winner_column`.
     """
     names: dict[str, str] = {}
-    for ours, theirs in parse_assignments("columns", columns):
+    for ours, theirs in parse_assignments(columns):
+        if ours in WINNER_NAMES:
+            continue
         if ours in names:
             raise PairsError(f"columns names {ours} twice; expected one column for it")
         names[ours] = theirs

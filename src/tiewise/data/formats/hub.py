@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path, PurePath, PurePosixPath
 from typing import Any, NamedTuple
 
+from tiewise.data.formats.stdin import STDIN, copy_stdin
 from tiewise.errors import PairsError
 
 SUFFIXES = (".csv", ".tsv", ".parquet", ".arrow", ".jsonl", ".ndjson", ".json")
@@ -49,8 +50,11 @@ def is_hub_path(path: object) -> bool:
 def fetch_files(path: str | Path) -> list[Path]:
     """Return the local files that a path names, after downloading those of a hub path.
 
-    A folder, or a data set without a file, means its training files, else all (`choose_files`).
+    ``-`` is a copy of standard input. A folder, or a data set without a file, means its training
+    files, else all (`choose_files`).
     """
+    if str(path) == STDIN:
+        return [copy_stdin()]
     if is_hub_path(path):
         file = split_hub_path(str(path))[2]
         found = _fetch(str(path))

@@ -37,8 +37,7 @@ from tiewise.errors import LabelError, PairsError, TiewiseError
 
 _log = logging.getLogger(__name__)
 OnError = Literal["raise", "skip"]
-Columns = Mapping[str, str] | Sequence[str]
-Winners = Mapping[str, Any] | Sequence[str]
+Columns = Mapping[str, Any] | Sequence[str]
 _MAX_NAMED = 3
 _HEAD_ROWS = 20
 _UNLABELLED = (
@@ -56,7 +55,6 @@ class ReadOptions(TypedDict, total=False):
 
     format: str | None
     columns: Columns
-    winners: Winners
     labelled: bool | None
     on_error: OnError
 
@@ -66,7 +64,6 @@ def read_pairs(
     *,
     format: str | None = None,  # noqa: A002
     columns: Columns = (),
-    winners: Winners = (),
     labelled: bool | None = True,
     on_error: OnError = "raise",
 ) -> pd.DataFrame:
@@ -83,11 +80,10 @@ def read_pairs(
         A name in ``FORMATS``; found from the columns when None.
     columns
         Our names of columns, and those in the file: ``{"prompt": "question"}`` or, as on the
-        command line, ``["prompt=question,response_a=answer_1"]``.
-    winners
-        Values of the column ``winner``, or else ``label``, for the keys ``a``, ``b`` and ``tie``:
-        ``{"a": 0, "b": 1, "tie": 2}`` or ``["a=0,b=1,tie=2"]``; a list is several values. All other
-        values are errors then. Needed where numbers do not say who won.
+        command line, ``["prompt=question,response_a=answer_1"]``. Where the winner is given by
+        numbers that do not say who won, also its values: ``{"a": 0, "b": 1, "tie": 2}``. They are
+        those of the column ``winner``, or else ``label``; a list is several values, and all other
+        values are errors then.
     labelled
         False reads files without winners, and ignores the winners of files that have them; None
         reads the winners of the rows that have one.
@@ -109,7 +105,7 @@ def read_pairs(
         When the file, a row of it or, with "skip", every row cannot be read. The message counts
         the rows and names the first.
     """
-    opened = _open(path, format, columns, winners, labelled, on_error)
+    opened = _open(path, format, columns, labelled, on_error)
     pairs = _build(opened, enumerate(opened.records))
     if pairs.empty and pairs.attrs["rejected"]:
         raise PairsError(f"{opened.name}: no row can be read as {opened.format}")
@@ -122,8 +118,7 @@ def read_chunks(
     size: int,
     format: str | None = None,  # noqa: A002
     columns: Columns = (),
-    winners: Winners = (),
-    labelled: bool = True,
+    labelled: bool | None = True,
     on_error: OnError = "raise",
 ) -> Iterator[Callable[[], pd.DataFrame]]:
     """Yield, for each `size` records of an input, a function that parses them to a pairs table.
@@ -131,7 +126,7 @@ def read_chunks(
     The other arguments and the errors are those of :func:`read_pairs`. For inputs larger than
     memory: a chunk is only parsed when its function is called.
     """
-    opened = _open(path, format, columns, winners, labelled, on_error)
+    opened = _open(path, format, columns, labelled, on_error)
     numbered = enumerate(opened.records)
     # `1.0` is the integer 1 only if every id of the file is an integer.
     are_integral = functools.cache(lambda: all(map(_is_integer, _written_ids(opened.reopen()))))
@@ -158,7 +153,6 @@ def _open(
     path: Any,
     format_name: str | None,
     columns: Columns,
-    winners: Winners,
     labelled: bool | None,
     on_error: OnError,
 ) -> _Opened:
@@ -180,7 +174,7 @@ def _open(
     known = FORMATS[format_name]
     winner = None
     if labelled is not False and not (known.is_choice or known.winner in source.columns):
-        winner = _choose_winner(source, winners, first, reopen)
+        winner = _choose_winner(source, columns, first, reopen)
     unread = find_unread(format_name, source.columns)
     unread = [name for name in unread if winner is None or name != winner.name]
     notes = _describe_choices(known, source.columns, winner)
@@ -224,13 +218,13 @@ def _check_format(source: Source, format_name: str, *, labelled: bool | None) ->
 
 
 def _choose_winner(
-    source: Source, winners: Winners, first: Sequence[Row], reopen: Callable[[], Source]
+    source: Source, columns: Columns, first: Sequence[Row], reopen: Callable[[], Source]
 ) -> WinnerColumn:
     def read_all() -> Iterator[Any]:
         return (entry.values for entry in reopen().records)
 
     try:
-        return choose_winner_column(source.columns, winners, first, read_all)
+        return choose_winner_column(source.columns, columns, first, read_all)
     except PairsError as error:
         raise PairsError(f"{source.name}: {error}") from None
 

@@ -28,6 +28,7 @@ from tiewise.data.formats.opening import (
     open_text,
 )
 from tiewise.data.formats.parquet import read_arrow, read_parquet
+from tiewise.data.formats.stdin import STDIN
 from tiewise.data.parse import repair_text
 from tiewise.errors import PairsError
 
@@ -55,7 +56,7 @@ def open_source(path: object) -> Source:
         return _open_table(path)
     files = fetch_files(path)
     shards = [_open_file(file) for file in files]
-    if files == [Path(path)]:
+    if files == [Path(path)] or str(path) == STDIN:
         return shards[0]
     columns = shards[0].columns
     for shard in shards:

@@ -18,7 +18,7 @@ from tiewise.data.formats.cells import (
     parse_number,
     shown,
 )
-from tiewise.data.formats.columns import parse_assignments
+from tiewise.data.formats.columns import WINNER_NAMES, parse_assignments
 from tiewise.data.labels import (
     ONE_HOT_COLUMNS,
     PROB_COLUMNS,
@@ -29,7 +29,7 @@ from tiewise.data.labels import (
 )
 from tiewise.errors import LabelError, PairsError
 
-_NAMES = {"a": Winner.A, "b": Winner.B, "tie": Winner.TIE}
+_SHOWN = {"a": "A", "b": "B", "tie": "a tie"}
 _FLAGS = {"false": 0, "true": 1}
 _READINGS = tuple(
     dict(item.split("=") for item in reading.split(","))
@@ -61,30 +61,30 @@ class WinnerColumn(NamedTuple):
             return WORD_OF_WINNER[self.values[key]]
         if self.is_declared:
             known = ", ".join(self.values)
-            raise LabelError(f"{self.name} is {word!r:.40}; expected one of {known} (winners)")
+            raise LabelError(f"{self.name} is {word!r:.40}; expected one of {known}")
         return standard_word(word)
 
 
 def choose_winner_column(
     columns: Sequence[str],
-    declared: Mapping[str, Any] | Sequence[str],
+    given: Mapping[str, Any] | Sequence[str],
     head: Sequence[Record],
     read_all: Callable[[], Iterable[Record]],
 ) -> WinnerColumn:
     """Return the column of the winners of a source and the meaning of its numbers.
 
-    `declared` gives values of the file for ``a``, ``b`` and ``tie``. Otherwise, if one of the first
-    records has a number, the numbers of all records are looked at; PairsError is raised if they
-    have several readings.
+    `given` may have values of the source for ``a``, ``b`` and ``tie``. Otherwise, if one of the
+    first records has a number, the numbers of all records are looked at; PairsError is raised if
+    they have several readings.
     """
     name = _find_column(columns)
-    if declared:
-        if name is None or name not in columns:
+    if declared := _parse_declared(given):
+        if name is None:
             raise PairsError(
-                "winners is given, and there is no column winner or label. Name the column of the "
-                "winners, as in --columns winner=NAME"
+                "columns gives values of the winner, and there is no column winner or label. Name "
+                "it too, as in --columns winner=NAME"
             )
-        return WinnerColumn(name, _parse_declared(declared), is_declared=True)
+        return WinnerColumn(name, declared, is_declared=True)
     if name is None:
         return WORDS_ALONE
     if not any(_is_number(record.get(name)) for record in head):
@@ -140,16 +140,14 @@ def _find_column(columns: Sequence[str]) -> str | None:
     return "label" if "label" in columns and not is_named else None
 
 
-def _parse_declared(declared: Mapping[str, Any] | Sequence[str]) -> dict[str, Winner]:
+def _parse_declared(given: Mapping[str, Any] | Sequence[str]) -> dict[str, Winner]:
     values: dict[str, Winner] = {}
-    expected = "a=VALUE, b=VALUE or tie=VALUE"
-    for name, value in parse_assignments("winners", declared, expected):
-        if name not in _NAMES:
-            raise PairsError(f"winners is {f'{name}={value}'!r}; expected {expected}")
-        key, winner = _key_of(value), _NAMES[name]
+    for name, value in parse_assignments(given):
+        if name not in WINNER_NAMES:
+            continue
+        key, winner = _key_of(value), WINNER_NAMES[name]
         if values.setdefault(key, winner) != winner:
-            both = " and ".join(known for known in _NAMES if _NAMES[known] in (values[key], winner))
-            raise PairsError(f"winners gives {value} to both {both}")
+            raise PairsError(f"columns gives {value} as the value of two winners; expected one")
     return values
 
 
@@ -157,16 +155,16 @@ def _describe_readings(name: str, keys: Sequence[str]) -> str:
     fitting = [reading for reading in _READINGS if set(keys) <= set(reading.values())]
     n_fewest = min(map(len, fitting), default=0)
     ways = [
-        f"{', '.join(f'{v} is {k}' for k, v in reading.items())}: --winners "
+        f"{', '.join(f'{v} is {_SHOWN[k]}' for k, v in reading.items())}: --columns "
         + ",".join(f"{k}={v}" for k, v in reading.items())
         for reading in fitting
         if len(reading) == n_fewest or len(keys) == 1
-    ] or ["two or three values: --winners a=VALUE,b=VALUE,tie=VALUE"]
+    ] or ["two or three values: --columns a=VALUE,b=VALUE,tie=VALUE"]
     listed = ", ".join(keys[:-1]) + (" and " if keys[1:] else "") + keys[-1]
     return (
         f"{name} is {listed}, which does not say who won. It may mean\n  "
         + "\n  ".join(ways)
-        + "\nGive the one that is meant (in Python winners={'a': …, 'b': …, 'tie': …})."
+        + "\nGive the one that is meant (in Python columns={'a': …, 'b': …, 'tie': …})."
     )
 
 

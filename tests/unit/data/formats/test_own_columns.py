@@ -102,8 +102,8 @@ def test_ambiguous_numbers_are_refused(column, values):
         found = refusal(frame(**{column: map(kind, numbers)}), on_error=on_error)
         assert f"{column} is {values}" in found
         for reading in readings:
-            assert f"--winners {reading}" in found
-            assert read_pairs(frame(**{column: map(kind, numbers)}), winners=[reading]) is not None
+            assert f"--columns {reading}" in found
+            assert read_pairs(frame(**{column: map(kind, numbers)}), columns=[reading]) is not None
 
 
 def test_ambiguity_is_found_late():
@@ -129,7 +129,7 @@ def test_declared_numbers_are_read(data, values, as_text):
     cells = [values[label] for label in labels]
     names = dict(zip(("a", "b", "tie"), values, strict=True))
     declared = [f"{k}={v}" for k, v in names.items()] if as_text else names
-    pairs = read_pairs(frame(**{column: list(map(str, cells))}), winners=declared)
+    pairs = read_pairs(frame(**{column: list(map(str, cells))}), columns=declared)
     assert pairs["label"].tolist() == labels
     assert pairs["winner"].tolist() == [WORD_OF_WINNER[label] for label in labels]
 
@@ -138,29 +138,29 @@ def test_declared_words_are_read():
     """Words of any language can be declared, several for one winner; others are refused by row."""
     table = frame(winner=["links", "rechts", "egal"])
     declared = {"a": "links", "b": "rechts", "tie": ["egal", "beide schlecht"]}
-    assert read_pairs(table, winners=declared)["label"].tolist() == [0, 1, 2]
+    assert read_pairs(table, columns=declared)["label"].tolist() == [0, 1, 2]
     typed = ["a=links,b=rechts", "tie=egal,tie=beide schlecht"]
-    assert read_pairs(table, winners=typed)["label"].tolist() == [0, 1, 2]
+    assert read_pairs(table, columns=typed)["label"].tolist() == [0, 1, 2]
     table.loc[1, "winner"] = "oben"
-    assert "row 1: winner is 'oben'; expected one of links, rechts" in refusal(table, winners=typed)
+    assert "row 1: winner is 'oben'; expected one of links, rechts" in refusal(table, columns=typed)
 
 
 @pytest.mark.parametrize(
     ("declared", "message"),
     [
-        (["x=0"], "winners is 'x=0'; expected a=VALUE, b=VALUE or tie=VALUE"),
-        (["a"], "winners is 'a'; expected a=VALUE"),
-        (["a=0,b=0"], "winners gives 0 to both a and b"),
+        (["x=0"], "x is no column that a format reads"),
+        (["a"], "columns is 'a'; expected OURS=THEIRS"),
+        (["a=0,b=0"], "columns gives 0 as the value of two winners"),
     ],
 )
 def test_wrong_declarations_are_refused(declared, message):
     """A declaration that cannot be meant is named."""
-    assert message in refusal(frame(label=[0, 1, 0]), winners=declared)
+    assert message in refusal(frame(label=[0, 1, 0]), columns=declared)
 
 
 def test_declared_winners_need_a_column():
-    """--winners without a column winner or label names the way to one."""
-    found = refusal(frame(verdict=[0, 1, 2]), winners={"a": 0, "b": 1, "tie": 2})
+    """Values of winners without a column winner or label names the way to one."""
+    found = refusal(frame(verdict=[0, 1, 2]), columns={"a": 0, "b": 1, "tie": 2})
     assert "--columns winner=verdict" in found
 
 

@@ -1,0 +1,174 @@
+"""Predictions of another judge: rounded, incomplete, as verdicts, or with Kaggle's names."""
+
+from __future__ import annotations
+
+import logging
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+import tiewise as tw
+from tiewise.data.labels import ONE_HOT_COLUMNS, PROB_COLUMNS
+from tiewise.errors import ScoresError
+from tiewise.judges.labelled_predictions import (
+    load_file_predictions,
+    score_predictions,
+    score_rewardbench_file,
+)
+
+N = 40
+LABELS = np.random.default_rng(0).integers(0, 3, N)
+PROBS = np.random.default_rng(1).dirichlet([2, 2, 2], N)
+
+
+@pytest.fixture
+def judge(tmp_path):
+    """Return a function that joins a table of predictions with the labelled pairs."""
+    texts = {
+        name: [f"{name} {i}" for i in range(N)] for name in ("prompt", "response_a", "response_b")
+    }
+    winners = np.array(["A", "B", "tie"])[LABELS]
+    pd.DataFrame({"id": range(N), **texts, "winner": winners}).to_csv(
+        tmp_path / "votes.csv", index=False
+    )
+
+    def load(table, **options):
+        table.to_csv(tmp_path / "judged.csv", index=False)
+        return load_file_predictions(
+            [str(tmp_path / "votes.csv")], tmp_path / "judged.csv", **options
+        )
+
+    return load
+
+
+def table(probs, names=PROB_COLUMNS, ids=range(N)):
+    """Return predictions in columns of these names."""
+    return pd.DataFrame({"id": ids, **dict(zip(names, np.asarray(probs).T, strict=True))})
+
+
+def test_rounded_probabilities_are_normalised(judge):
+    """Rounded probabilities are refused with the flag named; with it they equal rows over sums."""
+    rounded = PROBS.round(2)
+    assert not np.allclose(rounded.sum(1), 1, atol=1e-4)
+    with pytest.raises(ScoresError, match=r"normalize=True.*--normalize"):
+        score_predictions(judge(table(rounded)))
+    found = judge(table(rounded), normalize=True)
+    exact = rounded / rounded.sum(1, keepdims=True)
+    np.testing.assert_allclose(found.oof[PROB_COLUMNS], exact, rtol=0, atol=1e-15)
+    scores = score_predictions(found).scores
+    assert scores == tw.evaluate(LABELS, rounded, groups=found.oof["group"], normalize=True)
+    assert scores == tw.evaluate(LABELS, exact, groups=found.oof["group"])
+
+
+def test_both_orders_are_normalised(judge):
+    """The probabilities of each order are normalised too."""
+    rounded = PROBS.round(2)
+    both = table(rounded).assign(
+        **{f"{name}_{order}": rounded[:, place] for order in ("given", "swapped")
+           for place, name in enumerate(PROB_COLUMNS)}
+    )  # fmt: skip
+    found = judge(both, normalize=True).oof
+    for order in ("given", "swapped"):
+        sums = found[[f"{name}_{order}" for name in PROB_COLUMNS]].sum(axis=1)
+        np.testing.assert_allclose(sums, 1)
+
+
+@pytest.mark.parametrize("row", [[0, 0, 0], [-0.1, 0.6, 0.5]])
+def test_wrong_rows_are_not_normalised(judge, row):
+    """Zeros and negative numbers are no probabilities, also when they are to be normalised."""
+    probs = PROBS.copy()
+    probs[3] = row
+    with pytest.raises(ScoresError, match="cannot be normalised in 1 rows, the first at row 3"):
+        judge(table(probs), normalize=True)
+    with pytest.raises(ScoresError, match="cannot be normalised"):
+        tw.evaluate(LABELS, probs, normalize=True)
+
+
+@settings(deadline=None, max_examples=20, suppress_health_check=list(HealthCheck))
+@given(kept=st.sets(st.integers(0, N - 1), min_size=2), seed=st.integers(0, 9))
+def test_missing_rows_are_counted(judge, kept, seed):
+    """Scores are those of the rows that have a prediction; the others are counted."""
+    rows = np.random.default_rng(seed).permutation(sorted(kept))
+    found = judge(table(PROBS[rows], ids=rows), allow_missing=True)
+    scored = score_predictions(found)
+    expected = tw.evaluate(LABELS[sorted(kept)], PROBS[sorted(kept)], groups=found.oof["group"])
+    assert str(scored.scores) == str(expected)
+    assert scored.counts["n_missing_predictions"] == N - len(kept)
+
+
+def test_missing_rows_are_refused(judge):
+    """Without the flag the number of missing rows and the first ids are named, also empty rows."""
+    message = r"no prediction for 3 of 40 pairs, the first ids 37, 38, 39.*--allow-missing"
+    with pytest.raises(ScoresError, match=message):
+        judge(table(PROBS[:37], ids=range(37)))
+    probs = PROBS.copy()
+    probs[37:] = np.nan
+    with pytest.raises(ScoresError, match=message):
+        judge(table(probs))
+    assert judge(table(probs), allow_missing=True).counts["n_missing_predictions"] == 3
+    with pytest.raises(ScoresError, match="no prediction for 40 of 40"):
+        judge(table(PROBS, ids=range(N, 2 * N)), allow_missing=True)
+
+
+def test_kaggle_names_with_other_columns(judge):
+    """Kaggle's names are known next to other columns, but not next to texts, which are data."""
+    found = judge(table(PROBS, ONE_HOT_COLUMNS).assign(model="gpt"))
+    np.testing.assert_array_equal(found.oof[PROB_COLUMNS], PROBS)
+    with pytest.raises(ScoresError, match="prob_a, prob_b, prob_tie are missing"):
+        judge(table(PROBS, ONE_HOT_COLUMNS).assign(prompt="p"))
+
+
+@pytest.mark.parametrize("names", [PROB_COLUMNS, ONE_HOT_COLUMNS])
+def test_verdicts_are_read_with_a_warning(judge, caplog, names):
+    """One-hot columns and words give the same accuracy, and a warning about log loss."""
+    verdicts = np.random.default_rng(2).integers(0, 3, N)
+    one_hot = score_predictions(judge(table(np.eye(3)[verdicts], names)))
+    assert "log loss, Brier score" in caplog.text
+    assert one_hot.scores.accuracy.value == np.mean(verdicts == LABELS)
+    words = np.array(["[[A]]", "b", "Tie"])[verdicts]
+    spoken = score_predictions(judge(pd.DataFrame({"id": range(N), "winner": words, "cost": 1})))
+    assert spoken.scores == one_hot.scores
+    caplog.clear()
+    tw.evaluate(LABELS, np.eye(3)[verdicts])
+    assert "log loss, Brier score" in caplog.text
+
+
+def test_probabilities_are_no_verdicts(judge, caplog):
+    """Probabilities bring no warning."""
+    caplog.set_level(logging.WARNING)
+    score_predictions(judge(table(PROBS)))
+    assert not caplog.records
+
+
+def test_unknown_verdicts_are_refused(judge):
+    """A word that names no winner is refused by row; an empty one is a missing prediction."""
+    words = pd.DataFrame({"id": range(N), "winner": ["A"] * N})
+    words.loc[5, "winner"] = "I cannot judge"
+    with pytest.raises(ScoresError, match=r"row 5: winner is 'I cannot judge'"):
+        judge(words)
+    words.loc[5, "winner"] = None
+    assert judge(words, allow_missing=True).counts["n_missing_predictions"] == 1
+
+
+def test_data_are_read_as_told(tmp_path, judge):
+    """Columns and winners of the data are those that are given."""
+    judge(table(PROBS))
+    own = pd.read_csv(tmp_path / "votes.csv").rename(
+        columns={"prompt": "question", "winner": "best"}
+    )
+    own["best"] = LABELS
+    own.to_csv(tmp_path / "own.csv", index=False)
+    reading = {"columns": ["prompt=question,winner=best", "a=0,b=1,tie=2"]}
+    found = load_file_predictions([str(tmp_path / "own.csv")], tmp_path / "judged.csv", **reading)
+    assert found.oof["label"].tolist() == LABELS.tolist()
+
+
+def test_rewardbench_needs_all_rows(tmp_path, judge):
+    """RewardBench is about all pairs."""
+    judge(table(PROBS))
+    files = [str(tmp_path / "votes.csv")], tmp_path / "judged.csv"
+    with pytest.raises(ScoresError, match="about all pairs"):
+        score_rewardbench_file(*files, allow_missing=True)
