@@ -62,6 +62,8 @@ numpydoc_xref_aliases = {name: f"tiewise.{name}" for part in list_names().values
 numpydoc_xref_ignore = "all"
 
 html_theme = "furo"
+html_static_path = ["_static"]
+html_css_files = ["width.css"]
 html_title = f"tiewise {version}"
 html_copy_source = False
 html_show_copyright = False

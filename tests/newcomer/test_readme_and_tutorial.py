@@ -55,6 +55,9 @@ probs = votes[["prob_a", "prob_b", "prob_tie"]]
 scores = tw.evaluate(votes["label"], probs, groups=votes["group"])
 print("log loss", scores.log_loss)
 print("accuracy", scores.accuracy)
+
+axes = tw.plot.calibration("features")
+axes.figure.savefig("calibration.svg")
 """
 
 
