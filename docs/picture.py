@@ -66,10 +66,10 @@ def score_shared(names: list[str], artifacts_dir: Path) -> dict[str, RunScores]:
 
 def as_table(found: dict[str, RunScores]) -> pd.DataFrame:
     """Return a line per predictor: the runs, best first, then the references, Bayes last."""
-    runs = sorted(found.items(), key=lambda each: each[1].scores.log_loss.value)
+    runs = sorted(found.items(), key=lambda each: each[1].log_loss.value)
     baselines = runs[0][1].baselines
     order = sorted(baselines, key=lambda name: (name == "bayes", baselines[name].log_loss.value))
-    lines = [(name, scored.scores.log_loss, True) for name, scored in runs]
+    lines = [(name, scored.log_loss, True) for name, scored in runs]
     lines += [(name, baselines[name].log_loss, False) for name in order]
     return pd.DataFrame(
         [

@@ -18,7 +18,7 @@ oof = tw.read_oof("first")
 assert oof["id"].tolist() == tw.read_pairs("votes.csv")["id"].tolist()
 named = oof[["prob_tie", "prob_b", "prob_a"]]
 scores = tw.evaluate(oof["label"], named, groups=oof["group"])
-assert scores.log_loss == run.scores.scores.log_loss
+assert scores.log_loss == run.scores.log_loss
 print(f"{float(scores.log_loss):.4f} = {scores.log_loss:.4f}")
 kaggle = ["winner_model_a", "winner_model_b", "winner_tie"]
 uniform = pd.DataFrame(1 / 3, index=oof.index, columns=kaggle)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, Unpack
+from typing import Unpack
 
 import numpy as np
 import numpy.typing as npt
@@ -22,7 +22,7 @@ from sklearn.preprocessing import StandardScaler
 from tiewise.data.labels import PROB_COLUMNS, Winner, swap_labels, swap_probs, without_ties
 from tiewise.errors import ScoresError
 from tiewise.evaluation.agreement import VOTE_COLUMNS, HumanAgreement, agreement_of_votes
-from tiewise.evaluation.intervals import BootstrapOptions, FloatArray, Interval, Result
+from tiewise.evaluation.intervals import BootstrapOptions, FloatArray, Interval, show_table
 from tiewise.evaluation.metrics import N_CLASSES, check_labels, find_ids
 from tiewise.evaluation.position import PositionBias, measure_position_bias
 from tiewise.evaluation.scores import Metric, Scores, compare, evaluate, tabulate
@@ -45,11 +45,10 @@ Model = Callable[[pd.DataFrame, pd.DataFrame], FloatArray]
 """From training rows and rows to predict to probabilities (n, 3)."""
 
 
-@dataclass(frozen=True)
-class RunScores(Result):
-    """Scores of a run and of its references."""
+@dataclass(frozen=True, kw_only=True)
+class RunScores(Scores):
+    """Scores of a run, and those of its references on the same rows."""
 
-    scores: Scores
     baselines: dict[str, Scores]
     """By reference."""
 
@@ -69,11 +68,6 @@ class RunScores(Result):
     n_classes: int = N_CLASSES
     """2 if no row and no prediction is a tie: the references are then also without ties."""
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return the contents of ``scores.json``; numbers that are not defined are None."""
-        found = super().to_dict()
-        return {**found.pop("scores"), **found}
-
     def verdict(self, name: str) -> str:
         """Say whether the log loss is better or worse than that of a reference.
 
@@ -84,10 +78,21 @@ class RunScores(Result):
             return "better"
         return "worse" if difference.low > 0 else "no clear difference"
 
+    def _headline(self) -> str:
+        if _HEADLINE not in self.differences:
+            return ""
+        difference = f"{self.differences[_HEADLINE]['log_loss']:+.4f}"
+        return f"{_WORDS[self.verdict(_HEADLINE)]}: log loss {difference}"
+
+    def _repr_html_(self) -> str:
+        columns = ["score", "this run", *(name.replace("_", " ") for name in self.baselines)]
+        table = pd.DataFrame(tabulate([self, *self.baselines.values()]), columns=columns)
+        return show_table(f"{self._headline()}. {self.describe()}".removeprefix(". "), table)
+
     def __str__(self) -> str:
         lines = [
-            self.scores.describe(),
-            *(f"{name:22}{score}" for name, score in tabulate([self.scores])),
+            self.describe(),
+            *(f"{name:22}{score}" for name, score in tabulate([self])),
         ]
         lines += [
             "",
@@ -97,9 +102,8 @@ class RunScores(Result):
             difference = f"{self.differences[name]['log_loss']:+.4f}"
             label = f"{name.replace('_', ' '):22}{reference.log_loss:.4f}"
             lines.append(f"{label:49}{difference:30}{self.verdict(name)}")
-        if _HEADLINE in self.differences:
-            difference = f"{self.differences[_HEADLINE]['log_loss']:+.4f}"
-            lines.insert(0, f"{_WORDS[self.verdict(_HEADLINE)]}: log loss {difference}")
+        if headline := self._headline():
+            lines.insert(0, headline)
         if self.n_classes == 2:
             lines.append("two classes, A and B: no row is a tie, and none is predicted to be one")
         lines += [f"{name}: omitted, {reason}" for name, reason in self.omitted.items()]
@@ -138,7 +142,7 @@ def evaluate_tables(
     score = partial(evaluate, labels, groups=scored["group"], **options)
     difference = partial(compare, labels, probs, groups=scored["group"], **options)
     return RunScores(
-        scores=score(probs),
+        **vars(score(probs)),
         baselines={name: score(reference) for name, reference in references.items()},
         differences={
             name: {metric: difference(reference, metric=metric) for metric in COMPARED}

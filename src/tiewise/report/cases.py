@@ -28,7 +28,7 @@ def build_errors(data: ReportData) -> Section | Omission:
         _build_case(rank, row, texts.loc[row["id"]])
         for rank, row in enumerate(worst.to_dict("records"), 1)
     ]
-    share = worst["log_loss"].sum() / (len(data.oof) * data.scores.scores.log_loss.value)
+    share = worst["log_loss"].sum() / (len(data.oof) * data.scores.log_loss.value)
     return Section(
         "errors",
         title,

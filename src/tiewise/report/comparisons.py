@@ -41,7 +41,7 @@ def build_slices(data: ReportData) -> Section | Omission:
         "p (Holm)": [_show_p(row.p_holm) for row in chosen],
         "accuracy": [show(row.accuracy, "accuracy") for row in chosen],
     }
-    overall, text = data.scores.scores.log_loss.value, _name_different(slices)
+    overall, text = data.scores.log_loss.value, _name_different(slices)
     alt = f"Log loss by slice. {text}"
     return Section(
         "slices",

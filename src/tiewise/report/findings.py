@@ -45,7 +45,7 @@ def _find_gain(data: ReportData) -> Finding | None:
         "worse": f"Worse than {about[name]}",
         "no clear difference": f"Not clearly better than {about[name]}",
     }[verdict]
-    scores = data.scores.scores
+    scores = data.scores
     text = (
         f"Log loss {show(scores.log_loss)}; difference "
         f"{show_difference(data.scores.differences[name]['log_loss'])}. The most probable outcome "
@@ -63,7 +63,7 @@ def _find_gain(data: ReportData) -> Finding | None:
 
 
 def _find_calibration(data: ReportData) -> Finding | None:
-    error, verdict = data.scores.scores.rms_calibration_error, data.calibration
+    error, verdict = data.scores.rms_calibration_error, data.calibration
     if verdict is None:
         return None
     if verdict.is_worth_it:

@@ -31,7 +31,7 @@ _SYMMETRIC = (
 
 def build_scores(data: ReportData) -> Section:
     """Compare the run with the references."""
-    scores, references = data.scores.scores, data.scores.baselines
+    scores, references = data.scores, data.scores.baselines
     ranked = sorted(references, key=lambda name: (name == "bayes", references[name].log_loss.value))
     predictors = {"this run": scores, **{words_of(name): references[name] for name in ranked}}
     losses = pd.DataFrame(
@@ -72,7 +72,7 @@ def build_confusion(data: ReportData) -> Section:
 
 def build_calibration(data: ReportData) -> Section:
     """Compare predicted probabilities with the shares of the outcomes."""
-    table, scores = tables.reliability(data.oof), data.scores.scores
+    table, scores = tables.reliability(data.oof), data.scores
     return Section(
         "calibration",
         "Calibration",
@@ -223,7 +223,7 @@ def _compare_with_references(scores: RunScores) -> str:
             f"Agreement of two people on the same pair ({people.n:,} votes{rough}): "
             f"{show(people.agreement, 'share')}."
         )
-    return " ".join([*sentences, f"{scores.scores.describe()}."])
+    return " ".join([*sentences, f"{scores.describe()}."])
 
 
 def _judge_calibration(data: ReportData) -> str:

@@ -75,7 +75,7 @@ def log_losses_of(scores: RunScores) -> pd.DataFrame:
     """
     losses = {name: of.log_loss for name, of in scores.baselines.items()}
     ranked = sorted(losses, key=lambda name: (name == "bayes", losses[name].value))
-    rows = [("this run", scores.scores.log_loss, True)]
+    rows = [("this run", scores.log_loss, True)]
     rows += [(words_of(name), losses[name], False) for name in ranked]
     lines = [(name, *vars(interval).values(), is_run) for name, interval, is_run in rows]
     return pd.DataFrame(lines, columns=["name", *ENDS, "is_run"])

@@ -43,7 +43,7 @@ def test_feature_model_is_a_reference(run):
     scores = score_run(run, read_oof(run))
     own = read_oof(run)["label"].map({0: 0.5, 1: 0.3, 2: 0.2}).to_numpy(float)
     assert scores.baselines["baseline"].log_loss.value == pytest.approx(-np.log(own).mean())
-    gap = scores.scores.log_loss.value - scores.baselines["baseline"].log_loss.value
+    gap = scores.log_loss.value - scores.baselines["baseline"].log_loss.value
     assert scores.differences["baseline"]["log_loss"].value == pytest.approx(gap)
 
 

@@ -108,7 +108,7 @@ def test_groups_reach_the_intervals():
         measure_position_bias(ORDERS[0].to_numpy(), SWAPPED, groups=GROUPS, **options),
         calibrate(LABELS, np.log(PROBS), groups=GROUPS, **options),
         agreement_of_votes(VOTES, **options),
-        evaluate_tables(OOF, FOLDS, **options).scores,
+        evaluate_tables(OOF, FOLDS, **options),
     ]
     without = [
         evaluate(LABELS, PROBS, groups=groups, **options),
@@ -116,7 +116,7 @@ def test_groups_reach_the_intervals():
         measure_position_bias(ORDERS[0].to_numpy(), SWAPPED, groups=groups, **options),
         calibrate(LABELS, np.log(PROBS), groups=groups, **options),
         agreement_of_votes(VOTES.assign(group=groups), **options),
-        evaluate_tables(OOF.assign(group=groups), FOLDS, **options).scores,
+        evaluate_tables(OOF.assign(group=groups), FOLDS, **options),
     ]
     for one, other in zip(with_groups, without, strict=True):
         assert one.to_dict() != other.to_dict()

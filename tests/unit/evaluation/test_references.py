@@ -1,6 +1,7 @@
 """Tests of reference models and of the scores of a run next to them."""
 
 import dataclasses
+import html
 import json
 
 import numpy as np
@@ -145,7 +146,8 @@ def test_run_scores_match_evaluate(tables):
     oof, folds = tables
     run = evaluate_tables(oof, folds, n_resamples=FEW)
     labels, probs = oof["label"], oof[PROB_COLUMNS].to_numpy()
-    assert run.scores == evaluate(labels, probs, groups=oof["group"], n_resamples=FEW)
+    expected = vars(evaluate(labels, probs, groups=oof["group"], n_resamples=FEW))
+    assert {name: vars(run)[name] for name in expected} == expected
     uniform = np.full((200, 3), 1 / 3)
     expected = compare(labels, probs, uniform, groups=oof["group"], n_resamples=FEW)
     assert run.differences["uniform"]["log_loss"] == expected
@@ -159,7 +161,7 @@ def test_rows_are_matched_by_id(tables):
     run = evaluate_tables(first, folds, n_resamples=FEW)
     shuffled = evaluate_tables(first.sample(frac=1, random_state=1), folds, n_resamples=FEW)
     assert run.to_dict() == shuffled.to_dict()
-    assert run.scores.n == 40
+    assert run.n == 40
 
 
 def test_scores_json_has_promised_keys(tables):
@@ -180,7 +182,7 @@ def test_unlabelled_rows_are_left_out(tables):
     oof, folds = tables
     oof.loc[:9, "label"] = pd.NA
     run = evaluate_tables(oof, folds, n_resamples=FEW)
-    assert run.scores.n == 190
+    assert run.n == 190
     assert run.counts == {"rows": 200, "unlabelled": 10}
 
 
@@ -250,6 +252,8 @@ def test_html_is_escaped(tables):
     run = evaluate_tables(oof, folds, others=others, n_resamples=FEW)
     assert "<script>" not in run._repr_html_()
     assert "&lt;script&gt;" in run._repr_html_()
+    assert html.escape(f"{run.baselines['uniform'].log_loss:.4f}") in run._repr_html_()
+    assert run._repr_html_().startswith("<p>Better than the lengths")
 
 
 def test_counts_follow_the_columns():
@@ -277,7 +281,7 @@ def test_two_classes_are_scored_as_two(tables):
     found = evaluate_tables(oof.assign(**_without_ties(oof)), folds, n_resamples=9)
     a, b = oof[["prob_a", "prob_b"]].to_numpy().T
     expected = log_loss(oof["label"].to_numpy(int), b / (a + b), labels=[0, 1])
-    assert found.scores.log_loss.value == pytest.approx(expected)
+    assert found.log_loss.value == pytest.approx(expected)
     assert found.baselines["uniform"].log_loss.value == pytest.approx(np.log(2))
     assert found.n_classes == 2
     assert "two classes" in str(found)

@@ -37,9 +37,9 @@ def test_file_is_scored_like_a_run(files):
     _, folds, oof = simulated_tables(100)
     scores = _score([files[0]], files[1])
     expected = evaluate_tables(oof, folds)
-    assert scores.scores.log_loss.value == pytest.approx(expected.scores.log_loss.value)
+    assert scores.log_loss.value == pytest.approx(expected.log_loss.value)
     assert scores.baselines.keys() == {"uniform", "class_prior", "length_only", "bayes"}
-    assert scores.baselines["bayes"].log_loss.value < scores.scores.log_loss.value
+    assert scores.baselines["bayes"].log_loss.value < scores.log_loss.value
     assert scores.position_bias.to_dict() == expected.position_bias.to_dict()
 
 
@@ -112,6 +112,6 @@ def test_texts_are_read_on_demand(tmp_path):
     """Scores need no texts; a request for texts that are not stored is refused."""
     run, _ = simulated_run(tmp_path, 60)
     judged = load_run_predictions(run)
-    assert np.isfinite(score_predictions(judged).scores.log_loss.value)
+    assert np.isfinite(score_predictions(judged).log_loss.value)
     with pytest.raises(RunError, match="--data"):
         judged.texts()

@@ -27,7 +27,7 @@ def content(folder):
 def test_scores_are_those_of_evaluate(tmp_path):
     """The list states the log loss and accuracy that `tiewise evaluate` gives, and the files."""
     run = fit_small(tmp_path, "first")
-    scores = evaluate_finished_folds(run).scores
+    scores = evaluate_finished_folds(run)
     [found] = list_runs(tmp_path).runs
     assert found == describe_run("first", tmp_path)
     assert found.scores == {"log_loss": scores.log_loss, "accuracy": scores.accuracy}
