@@ -34,17 +34,25 @@ Files = str | Path | Sequence[str | Path]
 class Run(RunFolder):
     """A run folder: configuration, out-of-fold predictions, scores and report.
 
+    :func:`tiewise.fit` and :func:`tiewise.open_run` return one.
+
     Attributes
     ----------
     path
         The folder.
     config
         The resolved configuration.
+    name
+        Name of the run and of its folder.
     """
 
     @property
     def scores(self) -> RunScores:
-        """Scores of all finished folds, with intervals and reference models."""
+        """Scores of all finished folds, with intervals and reference models.
+
+        ``run.scores.log_loss`` is an :class:`Interval`; ``run.scores.baselines`` has the scores of
+        the references.
+        """
         return self.evaluate()
 
     @property
@@ -56,6 +64,11 @@ class Run(RunFolder):
 
     def evaluate(self) -> RunScores:
         """Score the predictions of all finished folds; nothing is written.
+
+        Returns
+        -------
+        RunScores
+            As the attribute `scores`.
 
         Raises
         ------
@@ -79,6 +92,11 @@ class Run(RunFolder):
         Slices
             ``to_frame()`` has a row per slice; slices that need texts are left out, with the
             reason, where the data are not available.
+
+        Raises
+        ------
+        RunError
+            If no fold is finished, or `data` are not those of the run.
         """
         found: Slices = evaluate_run_or_file(self, data, kind="slices")
         return found
@@ -95,6 +113,17 @@ class Run(RunFolder):
         out
             The .html file to write in place of those in the run folder, such as for a run that
             cannot be written.
+
+        Returns
+        -------
+        Path
+            The page.
+
+        Raises
+        ------
+        RunError
+            If no fold is finished, `data` are not those of the run, or matplotlib or jinja2 is
+            missing.
         """
         from tiewise.report.page import write_report
         from tiewise.runs.dataset import reread_pairs
@@ -157,13 +186,43 @@ def fit(
         Continue an unfinished fold, or replace it.
     init_from
         Folder of a fold of another run to start from.
+    artifacts
+        Folder of runs and caches; None means the environment variable ``TIEWISE_ARTIFACTS``, else
+        ``artifacts``.
     **overrides
         Fields of the configuration, such as ``n_epochs=2`` or ``backbone="tiny:0"``.
 
+    Returns
+    -------
+    Run
+        With the predictions and scores of all finished folds.
+
     Raises
     ------
-    TiewiseError
-        If the configuration, the data, the device or the run folder do not allow the fit.
+    ConfigError
+        If a field or preset is unknown, out of range, or contradicts another.
+    PairsError
+        If the data cannot be read.
+    FoldError
+        If there are fewer prompt groups than folds.
+    DeviceError
+        If this machine lacks a device or a package that the preset needs.
+    RunError
+        If a run of this name has another configuration or other data, or the fold is finished and
+        neither `resume` nor `overwrite` is set.
+    Interrupted
+        If a signal ended the fit after a checkpoint.
+
+    Examples
+    --------
+    Two folds of the feature model, on a few pairs of the embedded sample:
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     options = {"limit": 60, "n_splits": 2, "folds": "all", "artifacts": folder}
+    ...     done = fit(preset="baseline", run="first", **options)
+    ...     print(done.scores.n, open_run("first", folder).finished_folds())
+    60 [0, 1]
     """
     config = override(load_preset(preset), **overrides)
     if files := _as_files(data):

@@ -106,6 +106,11 @@ def flip_rate(probs: npt.ArrayLike, probs_of_swapped: npt.ArrayLike) -> float:
     probs_of_swapped
         Output of the same model for the swapped pairs, (n, 3), in their own order of A and B.
 
+    Returns
+    -------
+    float
+        In [0, 1]; 0 without position bias.
+
     Raises
     ------
     ScoresError
@@ -138,6 +143,22 @@ def position_bias(
         As in :func:`flip_rate`.
     groups, confidence_level, n_resamples, seed
         As in :func:`tiewise.evaluate`.
+
+    Returns
+    -------
+    Interval
+        In [-1, 1]; above 0 the response that is shown first is favoured.
+
+    Raises
+    ------
+    ScoresError
+        As in :func:`flip_rate`.
+
+    Examples
+    --------
+    >>> always_first = [[0.5, 0.25, 0.25]] * 40
+    >>> f"{position_bias(always_first, always_first):.2f}"
+    '0.25 [0.25, 0.25]'
     """
     return measure_position_bias(
         probs,

@@ -101,6 +101,11 @@ def score_rewardbench(
     confidence_level, n_resamples, seed
         As in :func:`tiewise.evaluate`; groups are in the column ``group``.
 
+    Returns
+    -------
+    RewardBenchScores
+        ``overall`` and the accuracies of subsets and sections, each an :class:`Interval` in [0, 1].
+
     Raises
     ------
     ScoresError
