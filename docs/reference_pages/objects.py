@@ -134,21 +134,24 @@ def describe_object(name: str) -> str:
     if isinstance(kept, ModuleType):
         return f".. automodule:: {kept.__name__}\n   :members:\n"
     if isinstance(kept, type):
-        return _describe_class(f"tiewise.{name}")
+        bases = "   :show-inheritance:\n" if issubclass(kept, Exception) else ""
+        return _describe_class(f"tiewise.{name}") + bases
     return f".. autofunction:: tiewise.{name}\n"
 
 
 def _describe_class(name: str) -> str:
-    return f".. autoclass:: {name}\n   :members:\n   :show-inheritance:\n"
+    return f".. autoclass:: {name}\n   :members:\n"
 
 
 def show_signature(
     app: Any, what: str, name: str, kept: Any, options: Any, arguments: Any, returned: Any
 ) -> tuple[str, str] | None:
     """Return arguments and result with their types as the source spells them."""
-    del app, name, options, returned
+    del app, options, returned
     if arguments is None or (isinstance(kept, type) and issubclass(kept, Enum)):
         return None
+    if name in list_results().values():
+        return "", ""
     signature = inspect.signature(kept)
     names = vars(sys.modules[kept.__module__])
     parameters = [
