@@ -33,6 +33,7 @@ NOTEBOOKS = ("analysis.md",)
 """Pages that are executed when the site is built."""
 TYPED = (
     ROOT / "docs/tutorial.md",
+    ROOT / "docs/evaluation.md",
     *(ROOT / f"docs/howto/{name}.md" for name in ("competitor", "reward-models")),
     *(ROOT / f"docs/howto/{name}.md" for name in ("evaluation", "data-team")),
 )
