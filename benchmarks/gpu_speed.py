@@ -26,7 +26,7 @@ from transformers.models.gemma2.modeling_gemma2 import Gemma2DecoderLayer
 
 from benchmarks import predict, train
 from benchmarks.midsize import VOCABULARY, add_noise, make_settings, prepare_theirs
-from benchmarks.rounds import read_peak, start_peak, timed
+from benchmarks.rounds import guarded, read_peak, start_peak, timed
 from tiewise.config import ModelConfig, RunConfig, load_preset, override
 from tiewise.doctor import measure_rate, operations_per_token
 from tiewise.models.attention import register_attention
@@ -73,22 +73,29 @@ def step(device: str, size: str) -> Iterator[dict[str, Any]]:
     rate = measure_rate(torch, device)
     yield {"case": "matrix product", "is_ok": True, "tflops": rate / 1e12}
     for preset, shape in STEPS[size]:
-        config = configure(preset, shape)
-        max_length = config.template.max_length if size == "full" else 64
-        steps = train.draw_steps(N_STEPS[size] + 1, max_length=max_length)
-        ours = add_noise(make_ours(shape, config.model, device)).train()
-        sizes = largest_batch(steps, config)
-        chosen, _ = choose_checkpointing(ours, **sizes)
-        modes = ("none", "trainable")[chosen == "trainable" :]  # without those that do not fit
-        found = {mode: run_ours(ours, steps, config, mode, sizes) for mode in modes}
-        theirs, autocast = make_theirs(shape, config.model, device, ours)
-        del ours
+        name = f"{preset}, {shape}"
+        yield from guarded(name, time_preset, name, configure(preset, shape), shape, device, rate)
         release(device)
-        run_their_step = functools.partial(train.step_theirs, theirs, autocast=autocast)
-        found["notebook's way"] = run_steps(theirs, steps, run_their_step, device)
-        del theirs, run_their_step
-        release(device)
-        yield from describe_steps(f"{preset}, {shape}", found, steps, config, shape, rate)
+
+
+def time_preset(
+    name: str, config: RunConfig, shape: str, device: str, rate: float
+) -> Iterator[dict[str, Any]]:
+    """Time the steps of one preset, ours first."""
+    max_length = 64 if shape == "small" else config.template.max_length
+    n_steps = N_STEPS["small" if shape == "small" else "full"] + 1
+    steps = train.draw_steps(n_steps, max_length=max_length)
+    ours = add_noise(make_ours(shape, config.model, device)).train()
+    sizes = largest_batch(steps, config)
+    chosen, _ = choose_checkpointing(ours, **sizes)
+    modes = ("none", "trainable")[chosen == "trainable" :]  # without those that do not fit
+    found = {mode: run_ours(ours, steps, config, mode, sizes) for mode in modes}
+    theirs, autocast = make_theirs(shape, config.model, device, ours)
+    del ours
+    release(device)
+    run = functools.partial(train.step_theirs, theirs, autocast=autocast)
+    found["notebook's way"] = run_steps(theirs, steps, run, device)
+    yield from describe_steps(name, found, steps, config, shape, rate)
 
 
 def configure(preset: str, shape: str) -> RunConfig:
@@ -212,34 +219,35 @@ def relative_error(first: dict[str, Tensor], second: dict[str, Tensor]) -> float
 
 def scoring(device: str, size: str) -> Iterator[dict[str, Any]]:
     """Time scoring of pairs in both orders; the notebook's way has padded batches of eight."""
-    rows = predict.make_both_orders(N_PAIRS[size])
     for shape in ("9b", "2b") if size == "full" else ("small",):
-        config = configure("gemma2-9b", shape)
-        ours = add_noise(make_ours(shape, config.model, device)).eval()
-        few = predict.make_both_orders(1)
-        score_rows(ours, few)  # compiles
-        before = start_peak(device)
-        seconds, logits = timed(device, functools.partial(score_rows, ours, rows))
-        peak = (read_peak(device) - before) / 2**30
-        theirs, autocast = make_theirs(shape, config.model, device, ours)
-        del ours
+        yield from guarded(shape, time_scoring, shape, device, N_PAIRS[size])
         release(device)
-        theirs.eval()
-        with autocast():
-            predict.evaluate(theirs, few)
-            their_seconds, their_logits = timed(
-                device, functools.partial(predict.evaluate, theirs, rows)
-            )
-        del theirs
-        release(device)
-        limit = LARGEST_PROBABILITY_ERROR[config.model.dtype]
-        error = np.abs(softmax(logits) - softmax(their_logits)).max()
-        yield {"case": f"both orders, {shape}", "is_ok": bool(error <= limit)} | {
-            "pairs_per_s": N_PAIRS[size] / seconds,
-            "ratio": their_seconds / seconds,
-            "peak_gib": peak,
-            "probability_error": float(error),
-        }
+
+
+def time_scoring(shape: str, device: str, n_pairs: int) -> dict[str, Any]:
+    """Score the same pairs in both ways, each after a pair that compiles."""
+    rows, few = predict.make_both_orders(n_pairs), predict.make_both_orders(1)
+    config = configure("gemma2-9b", shape)
+    ours = add_noise(make_ours(shape, config.model, device)).eval()
+    score_rows(ours, few)
+    before = start_peak(device)
+    seconds, logits = timed(device, functools.partial(score_rows, ours, rows))
+    peak = (read_peak(device) - before) / 2**30
+    theirs, autocast = make_theirs(shape, config.model, device, ours)
+    del ours
+    release(device)
+    theirs.eval()
+    with autocast():
+        predict.evaluate(theirs, few)
+        run = functools.partial(predict.evaluate, theirs, rows)
+        their_seconds, their_logits = timed(device, run)
+    error = float(np.abs(softmax(logits) - softmax(their_logits)).max())
+    is_ok = error <= LARGEST_PROBABILITY_ERROR[config.model.dtype]
+    return {"case": f"both orders, {shape}", "is_ok": is_ok, "pairs_per_s": n_pairs / seconds} | {
+        "ratio": their_seconds / seconds,
+        "peak_gib": peak,
+        "probability_error": error,
+    }
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable
+import traceback
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +41,16 @@ def timed(device: str, way: Way) -> tuple[float, Any]:
     result = way()
     wait()
     return time.perf_counter() - start, result
+
+
+def guarded(case: str, measure: Callable[..., Any], *arguments: Any) -> Iterator[dict[str, Any]]:
+    """Yield the row or the rows of one case; one that says why, if it fails."""
+    try:
+        found = measure(*arguments)
+        yield from [found] if isinstance(found, dict) else found
+    except Exception as error:
+        text = "".join(traceback.format_exception(error))
+        yield {"case": case, "is_ok": False, "error": text[-2000:]}
 
 
 def start_peak(device: str) -> float:

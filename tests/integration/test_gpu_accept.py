@@ -43,6 +43,23 @@ def test_wrong_kernel_is_noticed(change):
     assert not row["is_ok"]
 
 
+def test_failed_case_is_named(monkeypatch):
+    """A kernel that raises costs its own rows only, which say why."""
+
+    def broken(*_):
+        message = "no such kernel"
+        raise RuntimeError(message)
+
+    monkeypatch.setattr(
+        gpu_attention, "find_kernels", lambda *_: {"broken": broken, "rows": attend}
+    )
+    rows = list(gpu_attention.attention("cpu", "small"))
+    assert all(row["is_ok"] != row["case"].startswith("broken") for row in rows)
+    errors = [row["error"] for row in rows if not row["is_ok"]]
+    assert len(errors) == 8
+    assert all("RuntimeError: no such kernel" in error for error in errors)
+
+
 def test_scaled_gradient_is_noticed():
     """A gradient that is twice as large as the other, or has the other sign, is refused."""
     grads = {"a": torch.randn(30), "b": torch.randn(4, 4)}
