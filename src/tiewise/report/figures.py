@@ -177,7 +177,7 @@ def draw_learning(
     axes.axvline(most * 1.015, color=LINE, linewidth=0.7)
     axes.set(xlabel="training rows", ylabel="log loss (nats per row)", xlim=(0, None))
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
-    right = most * (1.05 + 0.025 * len(histories))
+    right = most * (1.06 + 0.025 * len(histories))
     transform = axes.get_xaxis_transform()  # data horizontally, share of the axes vertically
     axes.text(right, 0.02, "held out", color=MUTED, rotation=90, transform=transform)
     axes.grid(axis="y")

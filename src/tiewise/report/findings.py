@@ -9,7 +9,7 @@ from tiewise.config import BASELINE
 from tiewise.evaluation.intervals import few_groups_mark
 from tiewise.report.comparisons import better_runs, describe_runs, slice_name
 from tiewise.report.content import Finding, ReportData
-from tiewise.report.text import show, show_difference
+from tiewise.report.text import label_text, show, show_difference
 from tiewise.runs.training_rows import LEAKS, START_LEAKS
 
 
@@ -69,10 +69,11 @@ def _find_calibration(data: ReportData) -> Finding | None:
     if verdict.is_worth_it:
         change = show_difference(verdict.differences[verdict.adopted.method])
         text = (
-            f"Calibration by {verdict.adopted.method} improves the log loss on other prompt groups "
-            f"by {change}. Error: {show(error)}. Run tiewise evaluate {data.run.name} --calibrate."
+            f"Calibration by {verdict.adopted.method} changes the log loss on other prompt groups "
+            f"by {change}. Error before it: {show(error)}. To keep the calibration, run tiewise "
+            f"evaluate {label_text(data.run.name)} --calibrate."
         )
-        return Finding("bad", "Not calibrated", text, "calibration")
+        return Finding("bad", "Calibration can be improved", text, "calibration")
     text = (
         f"Debiased root mean square error of the predicted probabilities: {show(error)}. No "
         "calibration is clearly better."
@@ -110,7 +111,7 @@ def _find_length_bias(data: ReportData) -> Finding | None:
     if gap.excludes_zero:
         title = f"Prefers length {'more' if gap.value > 0 else 'less'} than people do"
     text = (
-        f"The longer response leads by {show(data.leads['votes'])} in votes and by "
+        f"Lead of the longer response: {show(data.leads['votes'])} in votes, "
         f"{show(data.leads['predictions'])} in predictions; difference {show_difference(gap)}."
     )
     return Finding("neutral" if gap.excludes_zero else "good", title, text, "length")

@@ -102,8 +102,8 @@ def build_position(data: ReportData) -> Section | Omission:
     return Section(
         "position",
         title,
-        f"{show(bias.bias_before)} in probability for the first response. The order changes the "
-        f"most probable outcome of {flips[0]} of the pairs; after averaging both orders, of "
+        f"Lead of the first response in probability: {show(bias.bias_before)}. The order changes "
+        f"the most probable outcome of {flips[0]} of the pairs; after averaging both orders, of "
         f"{flips[1]}.",
         table=pd.DataFrame(shown),
         is_table_open=True,
@@ -120,9 +120,8 @@ def build_length(data: ReportData) -> Section | Omission:
     known = {words_of(k): v for k, v in references.items() if k == "length_only"}
     table = tables.length_gap(data.oof, data.folds, known)
     text = (
-        f"The longer response leads by {show(leads['votes'])} in votes and by "
-        f"{show(leads['predictions'])} in predictions. A lead is the share of wins minus the share "
-        "of losses."
+        f"Lead of the longer response (its share of wins minus its share of losses): "
+        f"{show(leads['votes'])} in votes, {show(leads['predictions'])} in predictions."
     )
     return Section(
         "length",

@@ -73,7 +73,7 @@ def test_overconfident_run_is_not_calibrated(data):
     """The finding names the calibration and the command that applies it."""
     odds = probs_of(data) ** 3
     finding = findings(change(data, odds / odds.sum(axis=1, keepdims=True)))["calibration"]
-    assert (finding.kind, finding.title) == ("bad", "Not calibrated")
+    assert (finding.kind, finding.title) == ("bad", "Calibration can be improved")
     assert "tiewise evaluate simulated --calibrate" in finding.text
 
 
