@@ -59,9 +59,7 @@ def judge_responses(prompt: str, responses: Sequence[str], *, run: Path | None =
     named = {f"Response {name}": text for name, text in zip(LETTERS, responses, strict=False)}
     for name, text in {"The prompt": prompt, **named}.items():
         if len(text) > MAX_CHARS:
-            raise PairsError(
-                f"{name} has {len(text):,} characters; expected at most {MAX_CHARS:,}. Shorten it."
-            )
+            raise PairsError(f"{name} has more than {MAX_CHARS:,} characters. Shorten it.")
     texts = {name: text for name, text in zip(LETTERS, responses, strict=False) if text.strip()}
     if len(texts) < 2:
         raise PairsError("Write at least two responses.")

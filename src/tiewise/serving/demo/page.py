@@ -20,7 +20,7 @@ import pandas as pd
 from tiewise.data.labels import PROB_COLUMNS
 from tiewise.errors import ConfigError, RunError, TiewiseError
 from tiewise.runs.folder import RunFolder
-from tiewise.serving.demo.judgement import LETTERS, Judgement, judge_responses
+from tiewise.serving.demo.judgement import LETTERS, MAX_CHARS, Judgement, judge_responses
 from tiewise.serving.demo.models import Model, list_models
 from tiewise.serving.guard import Guard
 
@@ -54,8 +54,8 @@ _EXAMPLES = {
 }
 _CSS = """
 #judge { background: #0072b2; color: #ffffff; }
-.result table { width: 100%; border-collapse: collapse; }
-.result th, .result td { text-align: left; padding: 0.35rem 0.6rem 0.35rem 0; }
+.result table { width: 100%; border-collapse: collapse; margin-bottom: 1rem; }
+.result th, .result td { text-align: left; padding: 0.35rem 0.6rem !important; }
 .result .wide { overflow-x: auto; }
 .result .pair { margin-bottom: 1rem; }
 .result .bar { display: flex; height: 0.6rem; gap: 2px; margin-top: 0.3rem; }
@@ -119,8 +119,14 @@ def _build_page(gradio: Any, models: Sequence[Model]) -> Any:
         return answer_in_html(models[place], prompt, responses, show_orders=show_orders)
 
     def text(label: str, name: str, lines: int) -> Any:
-        # No max_length: the browser would cut a longer text without a word.
-        return gradio.Textbox(label=label, lines=lines, max_lines=20, elem_id=name, min_width=280)
+        return gradio.Textbox(
+            label=label,
+            lines=lines,
+            max_lines=20,
+            max_length=MAX_CHARS + 1,  # a longer text is cut here, and then refused
+            min_width=280,
+            elem_id=name,
+        )
 
     with gradio.Blocks(title="tiewise") as page:
         gradio.Markdown(_ABOUT)
