@@ -47,6 +47,7 @@ smartquotes = False  # they would turn the dashes of --flag into one
 nb_execution_mode = "force"
 nb_execution_in_temp = True
 nb_execution_raise_on_error = True
+nb_output_stderr = "remove"  # progress, and warnings that name folders of this machine
 nb_execution_timeout = 600  # seconds for a cell
 
 autodoc_member_order = "bysource"
