@@ -3,6 +3,7 @@
 import dataclasses
 import re
 import tomllib
+from pathlib import Path
 
 import pytest
 from reference_pages.commands import describe_command, list_commands, write_commands
@@ -12,6 +13,7 @@ import tiewise
 from tiewise import cli, config, flags
 
 COMMANDS = list_commands()
+PRESETS_PAGE = Path(__file__).parents[2] / "docs" / "presets.md"
 
 
 def find_options(page):
@@ -79,6 +81,18 @@ def test_preset_is_shown_in_full(reference, preset):
     for section in dataclasses.fields(config.RunConfig):
         for field in dataclasses.fields(getattr(config.RunConfig(), section.name)):
             assert re.search(rf"^(# )?{field.name} ", path.read_text("utf-8"), re.MULTILINE)
+
+
+def test_presets_are_described():
+    """The page of presets has a row, a section and the file of each preset, in the same order."""
+    page = PRESETS_PAGE.read_text("utf-8")
+    sections = re.findall(r"^## (.*)$", page, re.MULTILINE)
+    assert sorted(sections) == sorted(config.PRESETS)
+    assert re.findall(r"reference/presets/(\S+)\.toml", page) == sections
+    assert re.findall(r"^\| \[`(.*?)`\]", page, re.MULTILINE) == sections
+    for preset in config.PRESETS:
+        assert f"| [`{preset}`](#{preset}) |" in page
+        assert "Needs: " in page.split(f"\n## {preset}\n")[1].split("\n## ")[0]
 
 
 def test_toml_reads_back():
