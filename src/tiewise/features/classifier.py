@@ -46,11 +46,27 @@ class PreferenceClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc
     def fit(
         self, pairs: pd.DataFrame, labels: npt.ArrayLike, groups: npt.ArrayLike | None = None
     ) -> PreferenceClassifier:
-        """Fit to pairs and their labels 0, 1, 2, shape (n,); prompt groups are derived when None.
+        """Fit to pairs and their labels.
 
-        The columns ``prompt``, ``response_a`` and ``response_b`` are lists of turns; ``weight`` and
-        ``source`` are used where they exist, soft labels are not. PairsError or ScoresError names
-        bad rows.
+        Parameters
+        ----------
+        pairs
+            A table of n pairs: ``prompt``, ``response_a`` and ``response_b`` are lists of turns;
+            ``weight`` and ``source`` are used where they exist, soft labels are not.
+        labels
+            0 (A), 1 (B) or 2 (tie), shape (n,).
+        groups
+            Prompt group of each pair, shape (n,); derived from the prompts when None.
+
+        Returns
+        -------
+        PreferenceClassifier
+            The classifier itself.
+
+        Raises
+        ------
+        PairsError, ScoresError
+            If a text or a label is invalid; the message names the rows.
         """
         known = pairs.drop(columns=["label", "winner", *PROB_COLUMNS], errors="ignore")
         table = build_pairs({"id": range(len(pairs)), **known, "label": check_labels(labels)})
@@ -59,11 +75,38 @@ class PreferenceClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc
         return self
 
     def predict_proba(self, pairs: pd.DataFrame) -> npt.NDArray[np.float64]:
-        """Return P(A), P(B), P(tie) of n pairs, shape (n, 3), rows sum to 1."""
+        """Return P(A), P(B), P(tie) of each pair.
+
+        Parameters
+        ----------
+        pairs
+            A table of n pairs with ``prompt``, ``response_a``, ``response_b``, as for :meth:`fit`.
+
+        Returns
+        -------
+        float64 array, shape (n, 3)
+            Rows sum to 1. Swapping the responses swaps the first two columns exactly.
+
+        Raises
+        ------
+        PairsError
+            If a text is invalid.
+        """
         check_is_fitted(self)
         texts: dict[str, Any] = {name: pairs[name] for name in TEXT_COLUMNS}
         return self.model_.predict(build_pairs({"id": range(len(pairs)), **texts}))
 
     def predict(self, pairs: pd.DataFrame) -> npt.NDArray[np.int64]:
-        """Return the most probable label of each pair, shape (n,)."""
+        """Return the most probable label of each pair.
+
+        Parameters
+        ----------
+        pairs
+            As for :meth:`predict_proba`.
+
+        Returns
+        -------
+        int64 array, shape (n,)
+            0 (A), 1 (B) or 2 (tie).
+        """
         return np.asarray(self.classes_[self.predict_proba(pairs).argmax(axis=1)])
