@@ -266,7 +266,7 @@ class LabelCounts:
     def __str__(self) -> str:
         return (
             f"{self.n} rows labelled, {self.n_out_of_fold} of them out of fold; "
-            f"{self.n_seen} rows were seen by every fold"
+            f"{self.n_seen} have prompts that every fold was trained on"
         )
 
 
