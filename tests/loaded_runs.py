@@ -50,11 +50,17 @@ class LoadedModel:
         return token_rows(pairs, self.tokenizer, self.template, cache_dir=None)
 
 
-def open_tiny(kind: str, cache_dir: Path, *, max_length: int = 96, **fields) -> LoadedModel:
+def open_tiny(kind: str, cache_dir: Path, **fields) -> LoadedModel:
     """Build a small classifier with noise in its trained weights, so that logits differ by row."""
-    backbone = f"{kind}:0"
-    path = resolve_backbone(find_tiny(backbone, cache_dir), cache_dir=cache_dir)
-    config = ModelConfig(backbone=backbone, **({"lora_r": 4, "dtype": "float64"} | fields))
+    return open_backbone(f"{kind}:0", find_tiny(f"{kind}:0", cache_dir), cache_dir, **fields)
+
+
+def open_backbone(
+    name: str, found: str, cache_dir: Path, *, max_length: int = 96, **fields
+) -> LoadedModel:
+    """Build such a classifier on the backbone `found`, which its configuration calls `name`."""
+    path = resolve_backbone(found, cache_dir=cache_dir)
+    config = ModelConfig(backbone=name, **({"lora_r": 4, "dtype": "float64"} | fields))
     classifier = build_classifier(config, path, seed=0)
     tokenizer = load_tokenizer(path)
     template = build_template(tokenizer, max_length=max_length)

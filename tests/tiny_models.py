@@ -57,17 +57,17 @@ SPECIAL = {
 }
 
 
-def write_family(family, folder, cache_dir, *, intermediate_size=128):
+def write_family(family, folder, cache_dir, *, intermediate_size=128, head_dim=16, vocab_size=512):
     """Write a backbone with two layers, random weights and the tokenizer of ``tiny``."""
     config = AutoConfig.for_model(
         family,
-        vocab_size=512,
+        vocab_size=vocab_size,
         hidden_size=64,
         intermediate_size=intermediate_size,
         num_hidden_layers=2,
         num_attention_heads=4,
         num_key_value_heads=2,
-        head_dim=16,
+        head_dim=head_dim,
         pad_token_id=0,
         **SPECIAL.get(family, {}),
     )

@@ -28,7 +28,7 @@ from tiewise.models.predictions import check_finite, tabulate_pairs
 from tiewise.runs.manifest import verify_manifest
 from tiewise.tokens.rows import TokenRows, find_distinct
 from tiewise.tokens.template import Template
-from tiewise.tokens.tokenizer import load_tokenizer
+from tiewise.tokens.tokenizer import TOKENIZER_FOLDER, load_tokenizer
 
 TOKEN_VARIABLE = "TIEWISE_TOKEN"  # noqa: S105 - the name of a variable
 """Environment variable with the bearer token of a server."""
@@ -61,7 +61,7 @@ class ServedJudge:
             raise ModelError(f"{folder}: {damage}. Name the folder that tiewise export wrote.")
         self.address, self.folder = address.rstrip("/"), folder
         self.template = Template.from_dict(read_json(folder / "template.json"))
-        self.tokenizer = load_tokenizer(folder)
+        self.tokenizer = load_tokenizer(folder / TOKENIZER_FOLDER)
         if self.template.special_tokens.type_ids is not None:
             raise ModelError(
                 f"{folder}: rows of this encoder have token types, which /classify does not take. "

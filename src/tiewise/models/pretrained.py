@@ -19,13 +19,14 @@ from tiewise.files import read_json
 from tiewise.models.adapters import check_folder, read_config
 from tiewise.models.backbones import resolve_backbone
 from tiewise.models.build import load_classifier
+from tiewise.models.heads import CLASSES
 from tiewise.models.loading import quiet_transformers
 from tiewise.models.predictions import Floats
 from tiewise.models.scoring import predict_pairs, score_rows
 from tiewise.runs.environment import own_cuda
 from tiewise.tokens.rows import TokenRows
 from tiewise.tokens.template import Template
-from tiewise.tokens.tokenizer import TextTokenizer, load_tokenizer
+from tiewise.tokens.tokenizer import TOKENIZER_FOLDER, TextTokenizer, load_tokenizer
 
 
 @dataclass
@@ -112,7 +113,7 @@ def load_folder(folder: Path, *, cache_dir: Path, device: str | None = None) -> 
     if (folder / "export.json").is_file():
         template = read_template(folder)
         classifier = ExportedClassifier(folder, found_device)
-        return FoldEnsemble(classifier, [{}], load_tokenizer(folder), template)
+        return FoldEnsemble(classifier, [{}], load_tokenizer(folder / TOKENIZER_FOLDER), template)
     config = read_config(folder)
     backbone_dir = resolve_backbone(
         config.backbone,
@@ -143,6 +144,12 @@ class ExportedClassifier(nn.Module):
                 )
         except (OSError, ValueError) as error:
             raise ModelError(f"{folder} cannot be loaded: {error}. Export it again.") from error
+        names = list(network.config.id2label.values())
+        if names != list(CLASSES):
+            raise ModelError(
+                f"{folder}: the classes are {', '.join(names)}; expected {', '.join(CLASSES)}, "
+                "in this order. Export it again."
+            )
         self.network = network.to(device).eval()
 
     @property

@@ -69,7 +69,12 @@ def write_card(
     if path.is_file():
         card = _hub().ModelCard(path.read_text("utf-8"))
     else:
-        card = new_card(run.config.model.backbone, _licence_of(run.config), library="tiewise")
+        card = new_card(
+            run.config.model.backbone,
+            _licence_of(run.config),
+            library="tiewise",
+            relation="adapter",
+        )
     results = _describe_results(run, fold, scores, data)
     card.data = type(card.data)(**card.data.to_dict() | results)
     head = card.text.split(_MARK, 1)[0].strip() or _introduce(run).strip()
@@ -87,16 +92,20 @@ def write_fold_card(run: RunFolder, fold: int, oof: pd.DataFrame, scores: RunSco
         _log.warning("%s has no model card: %s", folder, error)
 
 
-def new_card(backbone: str, licence: str | None, *, library: str) -> Any:
-    """Return a `huggingface_hub.ModelCard` without text; RunError if the package is missing."""
+def new_card(backbone: str, licence: str | None, *, library: str, relation: str) -> Any:
+    """Return a `huggingface_hub.ModelCard` without text; RunError if the package is missing.
+
+    It names no pipeline of transformers, because none builds the rows of these models. `relation`
+    is that to the backbone, as the hub calls it.
+    """
     hub = _hub()
     front = hub.ModelCardData(
         license="other" if licence == UNKNOWN else licence,
         license_name=UNKNOWN if licence == UNKNOWN else None,
         base_model=find_base_model(backbone),
+        base_model_relation=relation,
         library_name=library,
-        pipeline_tag=_TASK,
-        tags=["tiewise", "pairwise-preference"],
+        tags=["tiewise", "reward-model", "preference", "pairwise-preference"],
     )
     return hub.ModelCard(f"---\n{front.to_yaml()}\n---\n")
 

@@ -38,13 +38,14 @@ from tiewise.runs.folder import RunFolder
 from tiewise.runs.manifest import write_manifest
 from tiewise.tokens.rows import TokenRows, token_rows
 from tiewise.tokens.template import Template
-from tiewise.tokens.tokenizer import load_tokenizer
+from tiewise.tokens.tokenizer import TOKENIZER_FOLDER, load_tokenizer
 
 _TOKENIZER_FILES = (
     "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json",
     "tokenizer.model", "vocab.json", "vocab.txt", "merges.txt",
 )  # fmt: skip
 _LICENCE_FILES = ("LICENSE*", "LICENCE*", "NOTICE*", "USE_POLICY*")
+_NO_TOKENIZER = "RowsOfIdsOnlySeeReadme"
 _N_CHECKED = 16
 _TOLERANCE = {"float64": 1e-9, "float32": 1e-5}
 _ROUGH_TOLERANCE = 0.1
@@ -255,10 +256,19 @@ def _find_pad(template: Template, backbone_dir: Path) -> int:
 
 
 def _write_tokenizer(backbone_dir: Path, out_dir: Path, template: Template) -> None:
+    """Write the tokenizer into a folder of its own, and refuse to load one from the export itself.
+
+    A pipeline of transformers, or a server, would tokenise text without the delimiters of a row and
+    answer with wrong numbers. transformers 5 makes an empty tokenizer where it finds no files, but
+    refuses a class that does not exist.
+    """
+    write_json(out_dir / "tokenizer_config.json", {"tokenizer_class": _NO_TOKENIZER})
+    folder = out_dir / TOKENIZER_FOLDER
+    folder.mkdir()
     for name in _TOKENIZER_FILES:
         if (backbone_dir / name).is_file():
-            shutil.copyfile(backbone_dir / name, out_dir / name)
-    path = out_dir / "tokenizer_config.json"
+            shutil.copyfile(backbone_dir / name, folder / name)
+    path = folder / "tokenizer_config.json"
     settings = json.loads(path.read_bytes()) if path.is_file() else {}
     vocabulary = load_tokenizer(backbone_dir).vocabulary
     pad_id = _find_pad(template, backbone_dir)
@@ -270,7 +280,7 @@ def _write_tokenizer(backbone_dir: Path, out_dir: Path, template: Template) -> N
 def export_card(facts: Mapping[str, Any], template: Template) -> str:
     """Return the model card, from the content of ``export.json`` and the template of rows."""
     example = facts["example"]
-    card = new_card(facts["backbone"], facts["licence"], library="transformers")
+    card = new_card(facts["backbone"], facts["licence"], library="transformers", relation="merge")
     card.text = render(
         "export_card.md.jinja",
         **{name: facts[name] for name in ("fold", "licence", "quantization", "dtype", "n_checked")},

@@ -26,6 +26,10 @@ _SPECIAL = re.compile(
 )
 
 
+TOKENIZER_FOLDER = "tokenizer"
+"""Folder of the tokenizer in an exported folder."""
+
+
 class TextTokenizer:
     """Encoder of texts that never returns a special token.
 

@@ -61,7 +61,9 @@ def test_front_matter_names_the_backbone(run):
     data = write(run).data
     assert data.base_model == "sentence-transformers/all-MiniLM-L6-v2"
     assert data.license == "apache-2.0"
-    assert data.pipeline_tag == "text-classification"
+    assert data.pipeline_tag is None, "no pipeline builds the rows of this model"
+    assert data.to_dict()["base_model_relation"] == "adapter"
+    assert {"reward-model", "preference"} <= set(data.tags)
 
 
 def test_biases_have_numbers(run):

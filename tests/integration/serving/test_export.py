@@ -18,6 +18,7 @@ from tiewise.data.simulation.simulate import simulate
 from tiewise.errors import FilesError, ModelError, RunError
 from tiewise.files import write_json
 from tiewise.models.attention import collate
+from tiewise.models.pretrained import load_folder
 from tiewise.models.scoring import predict_pairs, score_rows
 from tiewise.runs.folder import start_run
 from tiewise.runs.manifest import write_manifest
@@ -199,6 +200,42 @@ def test_large_drift_is_refused(drift, fields):
     with pytest.raises(ModelError, match="Nothing was written"):
         check_drift(drift, ModelConfig(**fields))
     check_drift(1e-6, ModelConfig(**fields))
+
+
+@pytest.mark.parametrize("kind", ["tiny", "tiny-llama", "tiny-bert"])
+def test_text_pipeline_refuses_the_folder(cache_dir, tmp_path, kind):
+    """`pipeline` would tokenise text without delimiters, so it gets no tokenizer."""
+    from transformers import pipeline
+
+    opened = open_tiny(kind, cache_dir, dtype="float32")
+    done = export_adapter(opened.save(tmp_path / "a"), opened.backbone_dir, tmp_path / "out")
+    assert json.loads((done.path / "export.json").read_bytes())["probes"]
+    with pytest.raises((OSError, ValueError), match="tokenizer"):
+        pipeline("text-classification", model=str(done.path))("What is 2 + 2?")
+
+
+@pytest.mark.parametrize("name", ["template.json", "tokenizer/tokenizer.json", "config.json"])
+def test_changed_export_is_refused(cache_dir, tmp_path, name):
+    """A template, tokenizer or configuration that has changed since the export is not loaded."""
+    opened = open_tiny("tiny", cache_dir, dtype="float32")
+    done = export_adapter(opened.save(tmp_path / "a"), opened.backbone_dir, tmp_path / "out")
+    changed = json.loads((done.path / name).read_bytes()) | {"id2label": {"0": "B", "1": "A"}}
+    write_json(done.path / name, changed)
+    with pytest.raises(ModelError, match=f"{name} does not match"):
+        load_folder(done.path, cache_dir=cache_dir, device="cpu")
+
+
+def test_other_classes_are_refused(cache_dir, tmp_path):
+    """A folder whose classes are not A, B, tie in this order is not loaded."""
+    opened = open_tiny("tiny", cache_dir, dtype="float32")
+    done = export_adapter(opened.save(tmp_path / "a"), opened.backbone_dir, tmp_path / "out")
+    config = json.loads((done.path / "config.json").read_bytes())
+    config["id2label"] = {"0": "B", "1": "A", "2": "tie"}
+    config["label2id"] = {"B": 0, "A": 1, "tie": 2}
+    write_json(done.path / "config.json", config)
+    write_manifest(done.path)
+    with pytest.raises(ModelError, match="classes are B, A, tie; expected A, B, tie"):
+        load_folder(done.path, cache_dir=cache_dir, device="cpu")
 
 
 def test_local_path_is_not_published(cache_dir, tmp_path):

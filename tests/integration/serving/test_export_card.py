@@ -28,16 +28,15 @@ def write(**facts):
 
 
 def test_card_has_licence_drift_and_commands():
-    """The card has the backbone's terms, the effect of the merge, and untested commands."""
+    """The card has the backbone's terms, the effect of the merge, and tested commands."""
     card = write()
     assert (card.data.license, card.data.base_model) == ("gemma", "google/gemma-2-9b-it")
-    assert (card.data.library_name, card.data.pipeline_tag) == (
-        "transformers",
-        "text-classification",
-    )
+    assert (card.data.library_name, card.data.pipeline_tag) == ("transformers", None)
+    assert card.data.to_dict()["base_model_relation"] == "merge"
     assert "at most 0.012 over 16 rows" in card.text
     assert "0.5000, 0.2500, 0.2500 (A, B, tie)" in card.text
-    assert "**Untested**" in card.text
+    assert "--skip-tokenizer-init" in card.text
+    assert "tested with vLLM" in card.text
 
 
 def test_commands_are_valid_shell():

@@ -238,8 +238,8 @@ def test_load_with_killed_connections_and_a_stop(export_dir):
 
 def test_damaged_export_is_refused(export_dir, tmp_path):
     """A changed template or tokenizer of the client's folder is noticed before a row is sent."""
-    for name in ("template.json", "tokenizer.json"):
-        copy = tmp_path / name
+    for number, name in enumerate(("template.json", "tokenizer/tokenizer.json")):
+        copy = tmp_path / str(number)
         shutil.copytree(export_dir, copy)
         changed = read_json(copy / name) | {"another": 1}
         write_json(copy / name, changed)
