@@ -8,6 +8,7 @@ the server's own page if it names its origin, is small, and arrives in time.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
@@ -15,6 +16,9 @@ from typing import Any
 HOSTS = ("127.0.0.1", "localhost")
 MAX_BYTES = 256 * 1024
 """Largest size of a request: several long responses."""
+
+_MOST_DISCARDED, _DISCARD_SECONDS = 16, 5.0
+"""Multiple of the largest size, and seconds, in which a refused body is read to its end."""
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -45,6 +49,7 @@ class Guard:
         if refusal is None and scope["type"] != "http":
             refusal = (403, "Only HTTP requests are answered.")
         if refusal is not None:
+            await _discard_body(receive, _MOST_DISCARDED * self.max_bytes)
             await _refuse(send, *refusal)
             return
         try:
@@ -54,6 +59,7 @@ class Guard:
             await _refuse(send, 408, f"The body did not arrive in {self.seconds:g} seconds.")
             return
         if messages is None:
+            await _discard_body(receive, _MOST_DISCARDED * self.max_bytes)
             await _refuse(send, 413, _too_large(self.max_bytes))
             return
         await self.app(scope, _replay(messages, receive), send)
@@ -98,6 +104,20 @@ async def _read_body(receive: Receive, max_bytes: int) -> list[Message] | None:
         if n_bytes > max_bytes:
             return None
     return messages
+
+
+async def _discard_body(receive: Receive, max_bytes: int) -> None:
+    """Read the rest of a refused body, up to a size and for a few seconds.
+
+    A client that is still sending would get a closed connection in place of the refusal.
+    """
+    n_bytes, has_more = 0, True
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(_DISCARD_SECONDS):
+            while has_more and n_bytes <= max_bytes:
+                message = await receive()
+                n_bytes += len(message.get("body", b""))
+                has_more = message.get("more_body", False)
 
 
 def _replay(messages: list[Message], receive: Receive) -> Receive:
