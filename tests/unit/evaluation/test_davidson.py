@@ -236,3 +236,12 @@ def test_influences_sum_to_zero(seed, n_models, is_controlled):
     found = influence(contests, fit_davidson(contests.with_prior(), is_controlled=is_controlled))
     np.testing.assert_allclose(found[:, :n_models].sum(1), 0, atol=1e-12)
     np.testing.assert_allclose(found.sum(0), 0, atol=0.02)
+
+
+@pytest.mark.parametrize("is_controlled", [False, True])
+def test_length_enters_only_when_controlled(is_controlled):
+    """Without control both constants of length are zero, also where ties depend on it."""
+    contests, _ = drawn_contests(length_weight=0.8, tie_slope=-1.5)
+    fit = fit_davidson(contests.with_prior(), is_controlled=is_controlled)
+    assert (fit.length_weight != 0) == is_controlled
+    assert (fit.tie[1] != 0) == is_controlled

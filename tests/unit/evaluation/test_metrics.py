@@ -363,3 +363,26 @@ def test_half_precision_has_its_own_tolerance():
     probs = np.array([[0.3335, 0.3335, 0.3335]], dtype=np.float16)
     assert abs(probs.astype(float).sum() - 1) > 1e-4
     assert check_probs(probs, 1).dtype == np.float16
+
+
+def test_values_as_many_as_bins_are_kept_apart():
+    """Each of n different values is a bin when there are n bins, however often it occurs."""
+    values = np.array([0.4] * 50 + [0.5, 0.6, 0.7])
+    assert confidence_bins(values, 4).tolist() == [0] * 50 + [1, 2, 3]
+    assert len(set(confidence_bins(values, 3).tolist())) < 4
+
+
+def test_bins_are_cut_at_middle_ranks():
+    """The row of rank r of n is in the bin that holds the share (r - 1/2) / n."""
+    values = np.linspace(0.4, 0.9, 10)
+    assert confidence_bins(values, 4).tolist() == [0, 0, 1, 1, 1, 2, 2, 3, 3, 3]
+
+
+def test_error_of_fifteen_bins_by_hand():
+    """Rows in neighbouring fifteenths of [0, 1] are averaged apart, also within one tenth."""
+    confidence = np.array([0.61] * 4 + [0.69] * 4)  # bins (9/15, 10/15] and (10/15, 11/15]
+    labels = np.array([0, 0, 0, 0, 1, 1, 1, 0])
+    rest = (1 - confidence) / 2
+    probs = np.column_stack([confidence, rest, rest])
+    found = expected_calibration_error(*_grouped(labels, probs), 0.95).value
+    assert found == pytest.approx((0.39 * 4 + (0.69 - 0.25) * 4) / 8)
