@@ -32,7 +32,7 @@ from tiewise.evaluation.paired import PairedDifferences
 from tiewise.evaluation.references import RunScores
 from tiewise.files import digest_json, read_json, write_json
 from tiewise.judges.labelled_predictions import compare_runs
-from tiewise.runs.fold_lock import begin_fold, check_fingerprint, remove_run
+from tiewise.runs.fold_lock import begin_fold, check_fingerprint, remove_folders
 from tiewise.runs.folder import RunFolder, name_run, open_run
 from tiewise.runs.references import score_finished_folds
 from tiewise.runs.tables import (
@@ -311,4 +311,4 @@ def _remove_blend(name: str, artifacts_dir: Path) -> None:
     with contextlib.suppress(RunError):
         found = open_run(path, artifacts_dir)
         if found.config.model.backbone == BLEND:
-            remove_run(found)
+            remove_folders([found])

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -86,14 +86,17 @@ def lock_fold(fold: FoldFolder) -> Iterator[None]:
             raise
 
 
-def remove_run(run: RunFolder) -> None:
-    """Remove the folder of a run; RunError while a process fits one of its folds.
+def remove_folders(runs: Sequence[RunFolder]) -> None:
+    """Remove the folders of runs; RunError, and none is removed, while a fold of one is fitted.
 
-    Links in the folder are removed, not followed. If the process is interrupted, the run can be
-    removed again.
+    Links in the folders are removed, not followed. If the process is interrupted, the runs that
+    remain can be removed again.
     """
-    with _lock_run(run):
-        _remove_locked(run)
+    with contextlib.ExitStack() as stack:
+        for run in sorted(runs, key=lambda run: run.path):  # no two processes wait for each other
+            stack.enter_context(_lock_run(run))
+        for run in runs:
+            _remove_locked(run)
 
 
 def clear_fold(run: RunFolder, fold: int) -> None:

@@ -14,7 +14,7 @@ from typing import Any, Literal
 from tiewise.config import RunConfig, closest_preset
 from tiewise.errors import ConfigError, RunError, TiewiseError, did_you_mean
 from tiewise.evaluation.intervals import Interval, Result
-from tiewise.runs.fold_lock import remove_run
+from tiewise.runs.fold_lock import remove_folders
 from tiewise.runs.folder import RunFolder, open_run, read_object
 from tiewise.runs.tables import read_data
 
@@ -153,8 +153,8 @@ def describe_run(name_or_path: str, artifacts_dir: Path) -> RunSummary:
 def remove_runs(names: Sequence[str], artifacts_dir: Path) -> RemovedRuns:
     """Remove runs of an artifacts folder, by their names or paths.
 
-    RunError is raised, and nothing is removed, when one is no run of this folder, or when it is a
-    member of a blend that remains. It is also raised for a run that is being fitted.
+    RunError is raised, and nothing is removed, when one is no run of this folder, is being fitted,
+    or is a member of a blend that remains.
     """
     folders = {path.name: path for path in (_find_folder(name, artifacts_dir) for name in names)}
     for blend in (artifacts_dir / "runs").glob("*/mixture.json"):
@@ -165,8 +165,8 @@ def remove_runs(names: Sequence[str], artifacts_dir: Path) -> RemovedRuns:
                 f"or keep the run."
             )
     size = sum(map(_measure, folders.values()))
-    for path in folders.values():
-        remove_run(RunFolder(path, RunConfig()))  # a damaged configuration may be removed, too
+    # Damaged configurations may be removed, too.
+    remove_folders([RunFolder(path, RunConfig()) for path in folders.values()])
     return RemovedRuns(tuple(folders), size)
 
 
@@ -175,7 +175,7 @@ def _find_folder(name: str, artifacts_dir: Path) -> Path:
     runs_dir, given = artifacts_dir / "runs", Path(name)
     path = runs_dir / given.name
     is_inside = given.name == name or given.parent.resolve() == runs_dir.resolve()
-    if name in {"", ".", ".."} or not is_inside:
+    if given.name in {"", ".."} or not is_inside:
         raise RunError(f"{name} is not in {runs_dir}. Name a run there, or give --artifacts.")
     if path.is_symlink():
         raise RunError(f"{path} is a link. Remove it with your shell; the folder it names stays.")

@@ -129,6 +129,32 @@ def test_other_folders_are_refused(tmp_path, name):
     assert content(tmp_path) == before
 
 
+@pytest.mark.parametrize("end", ["..", "first/..", "first/../..", "."])
+def test_parents_of_runs_are_refused(tmp_path, end):
+    """A path that ends at the folder of runs or above it is refused, also with a config.json."""
+    start_run(tmp_path, TINY, name="first")
+    write_json(tmp_path / "config.json", {})
+    write_json(tmp_path / "runs" / "config.json", {})
+    before = content(tmp_path)
+    with pytest.raises(RunError, match="is not in"):
+        remove_runs([str(tmp_path / "runs" / end)], tmp_path)
+    assert content(tmp_path) == before
+
+
+@pytest.mark.parametrize("names", [["first", "other"], ["other", "first"]])
+def test_no_run_goes_while_one_is_fitted(tmp_path, names):
+    """Of several runs none is removed while one of them is being fitted; afterwards all are."""
+    for name in names:
+        start_run(tmp_path, TINY, name=name)
+    with file_lock(tmp_path / "runs" / "first" / "fold0" / ".lock"):
+        before = content(tmp_path).keys()
+        with pytest.raises(RunError, match="is being fitted now"):
+            remove_runs(names, tmp_path)
+        assert before <= content(tmp_path).keys()
+    assert remove_runs(names, tmp_path).removed == tuple(names)
+    assert list_runs(tmp_path).runs == ()
+
+
 def test_run_being_fitted_stays(tmp_path):
     """While a process has the lock of a fold, the run is not removed."""
     run = start_run(tmp_path, TINY, name="first")
