@@ -16,8 +16,10 @@ import pandas as pd
 
 from tiewise.data.formats.cells import Row, is_missing
 from tiewise.data.formats.columns import (
+    WINNER_NAMES,
     find_format,
     find_unread,
+    parse_assignments,
     rename_columns,
     show_columns_flag,
     suggest_columns,
@@ -173,8 +175,10 @@ def _open(
     _check_format(source, format_name, labelled=labelled)
     known = FORMATS[format_name]
     winner = None
-    if labelled is not False and not (known.is_choice or known.winner in source.columns):
-        winner = _choose_winner(source, columns, first, reopen)
+    if labelled is not False:
+        _check_declared(source, format_name, columns)
+        if not (known.is_choice or known.winner in source.columns):
+            winner = _choose_winner(source, columns, first, reopen)
     unread = find_unread(format_name, source.columns)
     unread = [name for name in unread if winner is None or name != winner.name]
     notes = _describe_choices(known, source.columns, winner)
@@ -214,6 +218,26 @@ def _check_format(source: Source, format_name: str, *, labelled: bool | None) ->
         raise PairsError(
             f"{source.name}: no column names the winner; expected {expected}; {found}{hint}\n"
             f"{_UNLABELLED}"
+        )
+
+
+def _check_declared(source: Source, format_name: str, columns: Columns) -> None:
+    """Refuse a winner that the caller gives where the format takes it from a column of its own."""
+    known = FORMATS[format_name]
+    if not (known.is_choice or known.winner in source.columns):
+        return
+    for name, value in parse_assignments(columns):
+        if name not in ("winner", *WINNER_NAMES):
+            continue
+        way = "Leave it out."
+        if known.winner is not None:
+            other = "" if name == "winner" else f" Or name its column too: winner={known.winner}."
+            way = f"Leave it out to read {known.winner} as {format_name} means it.{other}"
+            way += "" if other else f" Or remove {known.winner} from the file."
+        own = known.winner or "the order of the responses"
+        raise PairsError(
+            f"{source.name}: columns gives {name}={value}, but the format {format_name} takes the "
+            f"winner from {own}. {way}"
         )
 
 

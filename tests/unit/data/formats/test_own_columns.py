@@ -164,6 +164,55 @@ def test_declared_winners_need_a_column():
     assert "--columns winner=verdict" in found
 
 
+OWN_WINNERS = {
+    "alpaca_eval": (
+        {"instruction": "Sky?", "output_1": "blue", "output_2": "red", "preference": [0, 1, 1]},
+        "preference",
+        [0, 1, 1],
+    ),
+    "helpsteer3": (
+        {
+            "context": [[{"role": "user", "content": "Sky?"}]] * 3,
+            "response1": "blue",
+            "response2": "red",
+            "overall_preference": [0, 1, 1],
+        },
+        "overall_preference",
+        [0, 1, 1],
+    ),
+}
+
+
+@pytest.mark.parametrize("declared", [{"a": 0, "b": 1}, ["a=0,b=1"], {"a": [0, -1], "b": 1}])
+@pytest.mark.parametrize("name", OWN_WINNERS)
+def test_own_winner_is_not_overruled(name, declared):
+    """Values given for a format's own column are used where it is named, and refused elsewhere."""
+    columns, own, labels = OWN_WINNERS[name]
+    table = pd.DataFrame(columns)
+    found = refusal(table, columns=declared)
+    assert f"columns gives a=0, but the format {name} takes the winner from {own}" in found
+    assert f"winner={own}" in found
+    named = {**declared, "winner": own} if isinstance(declared, dict) else [
+        *declared, f"winner={own}"
+    ]  # fmt: skip
+    assert read_pairs(table, columns=named)["label"].tolist() == labels
+    assert read_pairs(table, columns=declared, labelled=False)["label"].isna().all()
+
+
+def test_second_winner_is_refused():
+    """A column named as the winner next to a format's own winner is refused, not left unread."""
+    columns, own, _ = OWN_WINNERS["alpaca_eval"]
+    table = pd.DataFrame(columns).assign(verdict=["B", "A", "B"])
+    found = refusal(table, columns=["winner=verdict"])
+    assert "columns gives winner=verdict, but the format alpaca_eval" in found
+    assert f"remove {own} from the file" in found
+    chosen = pd.DataFrame({"prompt": ["Sky?"], "chosen": ["blue"], "rejected": ["red"], "v": [1]})
+    for declared in (["winner=v"], ["a=0,b=1"]):
+        assert "the format preference takes the winner from the order of the responses" in refusal(
+            chosen, columns=declared
+        )
+
+
 def test_label_is_read_as_words():
     """A column label may hold words, and is not read next to other winners."""
     assert read_pairs(frame(label=["A", "B", "tie"]))["label"].tolist() == [0, 1, 2]
