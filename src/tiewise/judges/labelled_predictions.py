@@ -197,10 +197,12 @@ def _read_predictions(path: str | Path, *, normalize: bool) -> pd.DataFrame:
     source = open_source(path)
     names = _name_columns(path, source.columns)
     read_row = _read_row if names else _read_verdict
+    names |= {TRAINING_COLUMN: TRAINING_COLUMN} if TRAINING_COLUMN in source.columns else {}
     rows = [
         read_row(f"{path}, row {row}", entry, names) for row, entry in enumerate(source.records)
     ]
-    table = pd.DataFrame(rows, columns=["id", *(names.values() or PROB_COLUMNS)])
+    probs = [] if read_row is _read_row else PROB_COLUMNS
+    table = pd.DataFrame(rows, columns=["id", *probs, *names.values()])
     for columns in _TRIPLES if normalize else ():
         if set(columns) <= set(table):
             is_known = table[columns].notna().any(axis=1)
@@ -229,13 +231,13 @@ def _name_columns(path: str | Path, columns: Sequence[str]) -> dict[str, str]:
             f"{', '.join(PROB_COLUMNS)}; or, in a file without texts, id and "
             f"{', '.join(ONE_HOT_COLUMNS)}, or id and winner."
         )
-    used = [*PROB_COLUMNS, *_OPTIONAL, TRAINING_COLUMN]
+    used = [*PROB_COLUMNS, *_OPTIONAL]
     return {name: name for name in used if name in columns}
 
 
 def _read_verdict(where: str, entry: ParsedRecord, names: dict[str, str]) -> dict[str, Any]:
     """Return the id of a row, and 1 for the winner that it names; NaN where it names none."""
-    row = _read_row(where, entry, {})
+    row = _read_row(where, entry, names)
     cell = entry.values["winner"]
     if is_missing(cell):
         return row | dict.fromkeys(PROB_COLUMNS, np.nan)
@@ -255,7 +257,7 @@ def _read_row(where: str, entry: ParsedRecord, names: dict[str, str]) -> dict[st
     for theirs, ours in names.items():
         cell = entry.values[theirs]
         if ours == TRAINING_COLUMN:
-            cell = str(cell).lower() in {"true", "1"}
+            cell = str(cell).strip().lower() == "true" or parse_number(cell) == 1
         number = np.nan if is_missing(cell) else parse_number(cell)
         if number is None:
             raise ScoresError(f"{theirs} of {where}, is not numeric: {shown(cell)}.")

@@ -174,3 +174,29 @@ def test_rewardbench_files_are_joined_by_id(tmp_path):
     table.iloc[::-1].to_csv(tmp_path / "judge.csv", index=False)
     scores = score_rewardbench_file([str(tmp_path / "bench.csv")], tmp_path / "judge.csv")
     assert scores.overall.value == 1
+
+
+FORMS = {
+    "probabilities": lambda table: table,
+    "Kaggle": lambda table: table.rename(columns=dict(zip(PROB_COLUMNS, ONE_HOT, strict=True))),
+    "verdicts": lambda table: table.drop(columns=PROB_COLUMNS).assign(winner="A"),
+}
+ONE_HOT = ["winner_model_a", "winner_model_b", "winner_tie"]
+
+
+@pytest.mark.parametrize("cells", [[True, False, True], [1.0, 0.0, 1.0], ["1.0", "", "true"]])
+@pytest.mark.parametrize("form", FORMS)
+def test_training_rows_are_counted_in_every_form(tmp_path, caplog, form, cells):
+    """Rows that a judge was trained on are named, in every spelling and all names of columns."""
+    DATA.to_csv(tmp_path / "data.csv", index=False)
+    probs = dict(zip(PROB_COLUMNS, (0.5, 0.3, 0.2), strict=True))
+    table = FORMS[form](DATA[["id"]].assign(**probs)).assign(is_training_row=cells)
+    for kind in ("csv", "jsonl"):
+        path = tmp_path / f"judge.{kind}"
+        if kind == "csv":
+            table.to_csv(path, index=False)
+        else:
+            table.to_json(path, orient="records", lines=True)
+        caplog.clear()
+        load_file_predictions([tmp_path / "data.csv"], path)
+        assert "the judge was trained on 2 of 3 rows" in caplog.text
