@@ -76,8 +76,8 @@ def check_pairs(pairs: pd.DataFrame) -> None:
     """Raise PairsError, with the first wrong rows, for a table that is no pairs table.
 
     Columns are in order, texts are lists of strings (that encode as UTF-8) and None, no id or group
-    is missing, winners agree with labels, soft labels are probabilities, weights are finite and >=
-    0, prompts begin with their system text.
+    is missing, winners agree with labels, soft labels are probabilities (or missing in a row
+    without a winner), weights are finite and >= 0, prompts begin with their system text.
     """
     found = tuple(pairs.columns)
     if found[: len(COLUMNS)] != COLUMNS:
@@ -255,6 +255,7 @@ def _check_soft_labels(pairs: pd.DataFrame) -> None:
     if found:
         probs = pairs[found].to_numpy(dtype=np.float64)  # (n, 3)
         is_wrong = ~((probs >= 0).all(axis=1) & (np.abs(probs.sum(axis=1) - 1) < 1e-6))
+        is_wrong &= ~(np.isnan(probs).all(axis=1) & pairs["label"].isna().to_numpy())
         _refuse(pairs, is_wrong, "prob_a, prob_b, prob_tie must be probabilities with sum 1")
 
 

@@ -283,7 +283,9 @@ def _build(
     n_repaired = _repair_ids(rows, are_others_integral)
     unread = [*opened.unread, *chain.from_iterable(row.pop("unread", ()) for row in rows)]
     names = dict.fromkeys(chain(COLUMNS[:4], *rows))
-    pairs = build_pairs({name: [row.get(name) for row in rows] for name in names})
+    # A weight that comes from the winner is lacking where the winner is.
+    absent = {"weight": 1.0}
+    pairs = build_pairs({name: [row.get(name, absent.get(name)) for row in rows] for name in names})
     pairs.attrs = {"format": opened.format, "rejected": rejected, "repaired": n_repaired}
     pairs.attrs |= {"unread": list(dict.fromkeys(unread)), "notes": opened.notes}
     return pairs

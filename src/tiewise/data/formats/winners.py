@@ -112,7 +112,7 @@ def read_labels(
     The columns that name the winner (also our own `label` if `has_label`) must agree; a record with
     soft labels needs none.
     """
-    row: Row = _read_soft_labels(record)
+    row: Row = _read_soft_labels(record, is_required=is_required)
     word = column.read(record)
     named = [] if word is None else [WINNER_WORDS[word]]
     cells = [record.get(name) for name in ONE_HOT_COLUMNS]
@@ -179,7 +179,9 @@ def _is_number(cell: Any) -> bool:
     return not is_missing(cell) and parse_number(cell) is not None
 
 
-def _read_soft_labels(record: Record) -> Row:
+def _read_soft_labels(record: Record, *, is_required: bool) -> Row:
+    if not is_required and all(is_missing(record.get(name)) for name in PROB_COLUMNS):
+        return {}
     probs = {name: as_number(record, name) for name in PROB_COLUMNS if name in record}
     is_distribution = len(probs) == 3 and abs(sum(probs.values()) - 1) < 1e-6
     if probs and not (is_distribution and min(probs.values()) >= 0):

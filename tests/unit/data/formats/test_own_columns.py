@@ -213,6 +213,28 @@ def test_second_winner_is_refused():
         )
 
 
+@pytest.mark.parametrize(("name", "first"), [("alpaca_eval", [1, 1.8]), ("helpsteer3", [-2, 3])])
+def test_partly_labelled_rows_are_read(name, first):
+    """Rows without a winner have weight 1 and no soft labels; those with one are as before."""
+    columns, own, _ = OWN_WINNERS[name]
+    table = pd.DataFrame(columns | {own: [*first, None]})
+    expected, pairs = read_pairs(table[:2]), read_pairs(table, labelled=None)
+    assert_frame_equal(pairs[:2], expected)
+    assert pairs["label"].isna().tolist() == [False, False, True]
+    assert pairs.get("weight", pd.Series([1.0] * 3))[2] == 1
+    assert "winner is missing" in refusal(table)
+
+
+def test_partly_given_soft_labels_are_read():
+    """Blank soft labels are those of a row without a winner, and an error where one is needed."""
+    probs = {"prob_a": [0.5, None, 0.2], "prob_b": [0.3, None, 0.2], "prob_tie": [0.2, None, 0.6]}
+    table = frame(**probs)
+    pairs = read_pairs(table, labelled=None)
+    assert pairs["prob_a"].isna().tolist() == [False, True, False]
+    assert "row 1: prob_a is nan; expected a number" in refusal(table)
+    assert "row 1" in refusal(frame(**probs, winner=["A", "B", "A"]), labelled=None)
+
+
 def test_label_is_read_as_words():
     """A column label may hold words, and is not read next to other winners."""
     assert read_pairs(frame(label=["A", "B", "tie"]))["label"].tolist() == [0, 1, 2]
