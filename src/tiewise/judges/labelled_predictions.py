@@ -201,8 +201,8 @@ def _read_predictions(path: str | Path, *, normalize: bool) -> pd.DataFrame:
     rows = [
         read_row(f"{path}, row {row}", entry, names) for row, entry in enumerate(source.records)
     ]
-    probs = [] if read_row is _read_row else PROB_COLUMNS
-    table = pd.DataFrame(rows, columns=["id", *probs, *names.values()])
+    of_verdicts = [] if read_row is _read_row else PROB_COLUMNS
+    table = pd.DataFrame(rows, columns=["id", *of_verdicts, *names.values()])
     for columns in _TRIPLES if normalize else ():
         if set(columns) <= set(table):
             is_known = table[columns].notna().any(axis=1)

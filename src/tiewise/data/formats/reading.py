@@ -28,7 +28,12 @@ from tiewise.data.formats.layout import Layout, find_layout
 from tiewise.data.formats.opening import ParsedRecord
 from tiewise.data.formats.records import FORMATS, LABEL_COLUMNS, Format, read_record
 from tiewise.data.formats.sources import Source, open_source
-from tiewise.data.formats.winners import WinnerColumn, choose_winner_column, read_labels
+from tiewise.data.formats.winners import (
+    AmbiguousWinnerError,
+    WinnerColumn,
+    choose_winner_column,
+    read_labels,
+)
 from tiewise.data.ids import ID_COLUMNS, as_integer, id_key, is_plain, read_id
 from tiewise.data.pairs import (
     COLUMNS,
@@ -174,16 +179,20 @@ def _open(
         format_name = find_format(source.name, source.columns, first)
     _check_format(source, format_name, labelled=labelled)
     known = FORMATS[format_name]
-    winner = None
+    winner, notes = None, []
+
+    def tell(note: str) -> None:
+        if note not in notes:
+            notes.append(note)
+            _log.info("%s: %s", source.name, note)
+
+    _tell_choices(known, source.columns, tell)
     if labelled is not False:
         _check_declared(source, format_name, columns)
         if not (known.is_choice or known.winner in source.columns):
-            winner = _choose_winner(source, columns, first, reopen)
+            winner = _choose_winner(source, columns, first, reopen, tell)
     unread = find_unread(format_name, source.columns)
     unread = [name for name in unread if winner is None or name != winner.name]
-    notes = _describe_choices(known, source.columns, winner)
-    for note in notes:
-        _log.info("%s: %s", source.name, note)
     return _Opened(
         source.name,
         format_name,
@@ -242,28 +251,27 @@ def _check_declared(source: Source, format_name: str, columns: Columns) -> None:
 
 
 def _choose_winner(
-    source: Source, columns: Columns, first: Sequence[Row], reopen: Callable[[], Source]
+    source: Source,
+    columns: Columns,
+    first: Sequence[Row],
+    reopen: Callable[[], Source],
+    tell: Callable[[str], None],
 ) -> WinnerColumn:
     def read_all() -> Iterator[Any]:
         return (entry.values for entry in reopen().records)
 
     try:
-        return choose_winner_column(source.columns, columns, first, read_all)
+        return choose_winner_column(source.columns, columns, first, read_all, tell)
     except PairsError as error:
         raise PairsError(f"{source.name}: {error}") from None
 
 
-def _describe_choices(
-    known: Format, columns: Sequence[str], winner: WinnerColumn | None
-) -> list[str]:
-    """Say what the ids, the winners and the weights of a source are, where it does not say so."""
-    has_ids = any(name in known.reads and name in columns for name in ID_COLUMNS)
-    notes = [] if has_ids else ["there is no column id; ids are the row numbers, from 0"]
-    if winner is not None and winner.note:
-        notes.append(winner.note)
+def _tell_choices(known: Format, columns: Sequence[str], tell: Callable[[str], None]) -> None:
+    """Say what the ids and the weights of a source are, where it does not say so."""
+    if not any(name in known.reads and name in columns for name in ID_COLUMNS):
+        tell("there is no column id; ids are the row numbers, from 0")
     if "margin" in known.reads and "margin" in columns and "weight" not in columns:
-        notes.append("margin is read as the weight of a row; 0 trains nothing")
-    return notes
+        tell("margin is read as the weight of a row; 0 trains nothing")
 
 
 def _build(
@@ -276,6 +284,8 @@ def _build(
     for position, entry in numbered:
         try:
             rows += _read_rows(entry, opened, position)
+        except AmbiguousWinnerError as error:
+            raise PairsError(f"{opened.name}: {error}") from None
         except TiewiseError as error:
             rejected.append(f"{_name_row(entry, position)}: {error}")
     if rejected:

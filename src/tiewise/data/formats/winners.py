@@ -6,6 +6,7 @@ and tie, A, B in another. Such a file is refused until its reader says what its 
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -40,6 +41,10 @@ _READINGS = tuple(
 )
 
 
+class AmbiguousWinnerError(PairsError):
+    """Numbers of a source have several readings as winners; no row of it can be read."""
+
+
 class WinnerColumn(NamedTuple):
     """The column that holds words or numbers for a winner."""
 
@@ -48,8 +53,8 @@ class WinnerColumn(NamedTuple):
     """Label of each value that is not a word, by its key."""
     is_declared: bool = False
     """Whether `values` are all values, as the caller of the reader says."""
-    note: str | None = None
-    """What was decided about numbers."""
+    find_values: Callable[[], Mapping[str, Winner]] = dict
+    """Label of each number by its key, from all records; AmbiguousWinnerError if it is unclear."""
 
     def read(self, record: Record) -> str | None:
         """Return the word for the winner in a record, or None if the cell is missing."""
@@ -57,8 +62,10 @@ class WinnerColumn(NamedTuple):
         word = as_word(cell)
         if word is None:
             return None
-        if (key := _key_of(cell)) in self.values:
-            return WORD_OF_WINNER[self.values[key]]
+        is_number = not self.is_declared and _is_number(cell)
+        values = self.find_values() if is_number else self.values
+        if (key := _key_of(cell)) in values:
+            return WORD_OF_WINNER[values[key]]
         if self.is_declared:
             known = ", ".join(self.values)
             raise LabelError(f"{self.name} is {word!r:.40}; expected one of {known}")
@@ -70,12 +77,13 @@ def choose_winner_column(
     given: Mapping[str, Any] | Sequence[str],
     head: Sequence[Record],
     read_all: Callable[[], Iterable[Record]],
+    tell: Callable[[str], None],
 ) -> WinnerColumn:
     """Return the column of the winners of a source and the meaning of its numbers.
 
-    `given` may have values of the source for ``a``, ``b`` and ``tie``. Otherwise, if one of the
-    first records has a number, the numbers of all records are looked at; PairsError is raised if
-    they have several readings.
+    `given` may have values of the source for ``a``, ``b`` and ``tie``. Otherwise the numbers of all
+    records are looked at, once one is met; AmbiguousWinnerError is raised if they have several
+    readings, and else `tell` is called with what is decided. The first records are read now.
     """
     name = _find_column(columns)
     if declared := _parse_declared(given):
@@ -87,13 +95,19 @@ def choose_winner_column(
         return WinnerColumn(name, declared, is_declared=True)
     if name is None:
         return WORDS_ALONE
-    if not any(_is_number(record.get(name)) for record in head):
-        return WinnerColumn(name)
-    keys = {_key_of(cell) for cell in (each.get(name) for each in read_all()) if _is_number(cell)}
-    if keys != {"1", "2"}:
-        raise PairsError(_describe_readings(name, sorted(keys, key=float)))
-    note = f"{name} 1 is read as A and 2 as B"
-    return WinnerColumn(name, {"1": Winner.A, "2": Winner.B}, note=note)
+
+    @functools.cache
+    def find_values() -> Mapping[str, Winner]:
+        cells = (record.get(name) for record in read_all())
+        keys = {_key_of(cell) for cell in cells if _is_number(cell)}
+        if keys != {"1", "2"}:
+            raise AmbiguousWinnerError(_describe_readings(name, sorted(keys, key=float)))
+        tell(f"{name} 1 is read as A and 2 as B")
+        return {"1": Winner.A, "2": Winner.B}
+
+    if any(_is_number(record.get(name)) for record in head):
+        find_values()
+    return WinnerColumn(name, find_values=find_values)
 
 
 WORDS_ALONE = WinnerColumn()
@@ -169,14 +183,16 @@ def _describe_readings(name: str, keys: Sequence[str]) -> str:
 
 
 def _key_of(cell: Any) -> str:
+    """Return the text by which equal values are known: true is 1, and so are 1.0 and "1"."""
     number = parse_number(cell)
     if number is None:
-        return str(cell).strip().lower()
+        word = str(cell).strip().lower()
+        return str(_FLAGS.get(word, word))
     return str(int(number)) if number.is_integer() else repr(number)
 
 
 def _is_number(cell: Any) -> bool:
-    return not is_missing(cell) and parse_number(cell) is not None
+    return not is_missing(cell) and parse_number(_key_of(cell)) is not None
 
 
 def _read_soft_labels(record: Record, *, is_required: bool) -> Row:

@@ -117,6 +117,45 @@ def test_ambiguity_is_found_late():
         next(read_chunks(table, size=2))
 
 
+@pytest.mark.parametrize("early", [None, "A"])
+@pytest.mark.parametrize("kind", [int, float, str])
+def test_order_of_winners_is_irrelevant(early, kind):
+    """Numbers after many rows without one are read, or refused, as they are at the beginning."""
+    late = frame(winner=[kind(1), kind(2), kind(1)])
+    table = pd.concat([frame(winner=[early] * 3)] * 10 + [late] * 2, ignore_index=True)
+    pairs = read_pairs(table, labelled=None)
+    turned = read_pairs(table[::-1].reset_index(drop=True), labelled=None)
+    assert pairs["label"].tolist() == turned["label"].tolist()[::-1]
+    assert pairs.attrs["notes"] == turned.attrs["notes"]
+    assert "winner 1 is read as A and 2 as B" in pairs.attrs["notes"]
+    table.loc[35, "winner"] = kind(0)
+    for on_error in ("raise", "skip"):
+        found = refusal(table, labelled=None, on_error=on_error)
+        assert "winner is 0, 1 and 2" in found
+        assert "row 3" not in found
+
+
+BOOLEANS = {
+    "cells": [True, False, True],
+    "words": ["True", "false", "TRUE"],
+    "numbers": [1, 0, 1.0],
+}
+
+
+@pytest.mark.parametrize("cells", BOOLEANS)
+@pytest.mark.parametrize("declared", [(True, False), ("True", "false"), (1, 0), ("1", "0")])
+def test_booleans_are_declared(cells, declared):
+    """True is the value 1 and false 0, in the file and in what is declared; else both are asked."""
+    table = frame(winner=BOOLEANS[cells])
+    pairs = read_pairs(table, columns=dict(zip("ab", declared, strict=True)))
+    assert pairs["label"].tolist() == [0, 1, 0]
+    typed = f"a={declared[0]},b={declared[1]}"
+    assert read_pairs(table, columns=[typed])["label"].tolist() == [0, 1, 0]
+    found = refusal(table)
+    assert "winner is 0 and 1" in found
+    assert "--columns b=0,a=1" in found
+
+
 @given(
     data=st.data(),
     values=st.lists(st.integers(-9, 9), min_size=3, max_size=3, unique=True),
