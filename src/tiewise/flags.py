@@ -6,12 +6,16 @@ common ones and ``--help-all`` shows all; both accept all.
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import dataclasses
 import functools
 import inspect
 import io
+import itertools
 import logging
+import re
+import textwrap
 import types
 from collections.abc import Callable, Mapping, Sequence
 from importlib import resources
@@ -155,18 +159,33 @@ def config_of(**sections: Any) -> RunConfig:
 def _as_flags(section: Any, *, is_short: bool) -> Any:
     """Return a section as a subclass of its type, whose fields say how their flags are shown."""
     kind = type(section)
-    hints = get_type_hints(kind, include_extras=True)
+    hints, helps = get_type_hints(kind, include_extras=True), _helps_of(kind)
     shown = {
         name: Annotated[hint, tyro.conf.Suppress]
         if is_short and name not in COMMON_FIELDS
-        else _APPENDED.get(name)
-        or Annotated[hint, _arg(metavar=_metavar(name, hint), aliases=_ALIASES.get(name))]
+        else _APPENDED.get(name) or Annotated[hint, _describe_field(name, hint, helps[name])]
         for name, hint in hints.items()
     }
     members = {"__annotations__": shown, "__doc__": kind.__doc__, "__module__": kind.__module__}
     defaults = dataclasses.asdict(section)
     made: Any = dataclasses.dataclass(frozen=True)(type(kind.__name__, (kind,), members | defaults))
     return made(**defaults)
+
+
+def _describe_field(name: str, hint: Any, text: str) -> Any:
+    return _arg(metavar=_metavar(name, hint), aliases=_ALIASES.get(name), help=text)
+
+
+def _helps_of(kind: type) -> dict[str, str]:
+    """Return the text under each field of a class, on one line: tyro keeps line breaks."""
+    [tree] = ast.parse(textwrap.dedent(inspect.getsource(kind))).body
+    return {
+        field.target.id: " ".join(text.value.value.split())
+        for field, text in itertools.pairwise(getattr(tree, "body", ()))
+        if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name)
+        and isinstance(text, ast.Expr) and isinstance(text.value, ast.Constant)
+        and isinstance(text.value.value, str)
+    }  # fmt: skip
 
 
 def _metavar(name: str, hint: Any) -> str | None:
@@ -220,6 +239,8 @@ def parse_words(
     ConfigError when the words do not fit, with tyro's message and suggestions.
     """
     _check_command(words, list(commands))
+    for command in commands.values():
+        command.__doc__ = _join_lines(command.__doc__ or "")
     shown = {
         name: _deferred(command) if [name] == list(words[:1]) else _summarised(command)
         for name, command in commands.items()
@@ -238,6 +259,11 @@ def parse_words(
             raise
         raise ConfigError(_without_frame(printed.getvalue())) from None
     return call
+
+
+def _join_lines(text: str) -> str:
+    """Return a docstring with the text about each argument on one line: tyro keeps line breaks."""
+    return re.sub(r"\n {8,}", " ", inspect.cleandoc(text))
 
 
 def _complete_names(commands: Mapping[str, Command]) -> str:

@@ -87,6 +87,14 @@ def test_runs_of_flags_are_completed(completions):
     assert completions("evaluate", "", TIEWISE_ARTIFACTS="other") == {"old"}
 
 
+@pytest.mark.parametrize("name", sorted({"fit", *(command.__name__ for command in COMMANDS)}))
+def test_words_of_helps_are_not_offered(completions, name):
+    """After a command and ``--`` every candidate is a flag, never a line of a description."""
+    found = completions(name, "--")
+    assert {"--help"} <= found
+    assert all(word.startswith("--") and " " not in word for word in found), found
+
+
 def test_other_words_are_files(completions, folder):
     """Where there is no completion, bash completes files."""
     assert completions("evaluate", "--predictions", "mi") == {"mine.toml"}
