@@ -73,10 +73,13 @@ def write_report(
     `pairs` has all ids of the run; without it the sections that show texts are omitted. If `out`
     names an HTML file, the page alone is written there, and nothing to the run folder. Equal runs,
     texts and versions give equal bytes. RunError: no fold is finished, a row of the run is not in
-    `pairs`, the run folder cannot be written, or the extra ``plot`` is not installed.
+    `pairs`, the run folder cannot be written or has a page with texts that `pairs` lacks, or the
+    extra ``plot`` is not installed.
     """
     if out is not None and out.suffix != ".html":
         raise RunError(f"--out is {out}; expected a file that ends in .html.")
+    if out is None and pairs is None:
+        _keep_texts(run.path / "report.html")
     environment = make_environment()
     data = gather(run, pairs)
     parts = [build(data) for build in _BUILDERS]
@@ -158,6 +161,16 @@ def read_json_object(path: Path) -> dict[str, Any]:
     except (OSError, ValueError):
         return {}
     return value if isinstance(value, dict) else {}
+
+
+def _keep_texts(page_path: Path) -> None:
+    """Refuse to replace a page that shows texts by one without them."""
+    if page_path.is_file() and b'id="errors"' in page_path.read_bytes():
+        raise RunError(
+            f"{page_path} shows texts, and the texts of the run were not found: the page is kept. "
+            "Name the data files of the run with --data, or another place for a page without "
+            "texts with --out."
+        )
 
 
 def _write_files(run: RunFolder, files: dict[str, bytes]) -> Path:

@@ -7,13 +7,14 @@ CPU, the public Arena votes on the hub for a GPU.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -78,18 +79,15 @@ def load_dataset(
 
 def find_data(config: DataConfig) -> list[str]:
     """Return the files to read, or an empty list when only a fallback is left."""
-    # Split at every separator except the colon of hf://.
-    from_environment = re.split(rf"{os.pathsep}(?!//)", os.environ.get("TIEWISE_DATA", ""))
-    named = list(config.data) or [path for path in from_environment if path]
-    for path in named:
-        if not _exists(path):
-            raise PairsError(
-                f"{path}: there is no such file. Data are looked for in --data, in the environment "
-                "variable TIEWISE_DATA, and in data/train.csv."
-            )
-    if named:
-        return [str(file) for path in named for file in fetch_files(path)]
-    return ["data/train.csv"] if Path("data/train.csv").is_file() else []
+    return [str(file) for path in _name_data(config) for file in fetch_files(path)]
+
+
+def locate_data(config: DataConfig) -> list[str]:
+    """Return the absolute paths of the files and folders to read; hub paths and - are kept."""
+    return [
+        path if is_hub_path(path) or path == STDIN else str(Path(path).absolute())
+        for path in _name_data(config)
+    ]
 
 
 def assign_folds(dataset: Dataset, config: DataConfig) -> pd.DataFrame:
@@ -117,26 +115,37 @@ def assign_folds(dataset: Dataset, config: DataConfig) -> pd.DataFrame:
 def reread_pairs(run: RunFolder, paths: Sequence[str] = ()) -> pd.DataFrame | None:
     """Read the texts of a run's data again, or return None if they have moved or changed.
 
-    If `paths` names the files, it is an error when they are not the run's data.
+    The files are looked for where the fit read them, then where the configuration names them from
+    the current folder. If `paths` names the files, it is an error when they are not the run's data.
     """
-    config = replace(run.config.data, data=tuple(paths) or run.config.data.data)
-    described = read_data(run)
-    is_sample = any(str(source).startswith(_SAMPLE) for source in described["sources"])
-    try:
-        dataset = load_dataset(config, fallback="sample" if is_sample else "hub")
-    except PairsError as error:
-        if paths:
-            raise
-        _log.warning(
-            "The texts of %s are not used; name its files with --data: %s", run.name, error
-        )
-        return None
-    if dataset.digest == pairs_digest(described):
-        return dataset.pairs
+    described, config = read_data(run), run.config.data
     if paths:
-        raise RunError(f"{paths[0]}: these are not the data that {run.name} was fitted on.")
-    _log.warning("The data of %s have changed; its texts are not used.", run.name)
+        return _reread(run, replace(config, data=tuple(paths)), described)
+    located = tuple(described.get("paths", ()))
+    if located and located != config.data and all(map(_exists, located)):
+        with contextlib.suppress(PairsError, RunError):
+            return _reread(run, replace(config, data=located), described)
+    try:
+        return _reread(run, config, described)
+    except (PairsError, RunError) as error:
+        origin = f" The fit read {', '.join(located)}." if located else ""
+        _log.warning(
+            "The texts of %s are not used; name its files with --data: %s%s",
+            run.name,
+            error,
+            origin,
+        )
     return None
+
+
+def _reread(run: RunFolder, config: DataConfig, described: Mapping[str, Any]) -> pd.DataFrame:
+    """Read the pairs that a configuration names; RunError when they are not those of the run."""
+    is_sample = any(str(source).startswith(_SAMPLE) for source in described["sources"])
+    dataset = load_dataset(config, fallback="sample" if is_sample else "hub")
+    if dataset.digest != pairs_digest(described):
+        tried = ", ".join(locate_data(config)) or dataset.sources[0]
+        raise RunError(f"{tried}: these are not the data that {run.name} was fitted on.")
+    return dataset.pairs
 
 
 def _read(
@@ -157,6 +166,20 @@ def _read(
         on_error=config.on_error,
     )
     return join_posterior(pairs, paths), list(zip(names, map(digest_file, paths), strict=True))
+
+
+def _name_data(config: DataConfig) -> list[str]:
+    """Return the files, folders and hub paths that are named, or else ``data/train.csv``."""
+    # Split at every separator except the colon of hf://.
+    from_environment = re.split(rf"{os.pathsep}(?!//)", os.environ.get("TIEWISE_DATA", ""))
+    named = list(config.data) or [path for path in from_environment if path]
+    for path in named:
+        if not _exists(path):
+            raise PairsError(
+                f"{path}: there is no such file. Data are looked for in --data, in the environment "
+                "variable TIEWISE_DATA, and in data/train.csv."
+            )
+    return named or (["data/train.csv"] if Path("data/train.csv").is_file() else [])
 
 
 def _fold_rows(pairs: pd.DataFrame, config: DataConfig) -> npt.NDArray[np.int64]:

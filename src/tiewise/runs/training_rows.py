@@ -29,7 +29,7 @@ from tiewise.data.targets import (
 )
 from tiewise.errors import PairsError
 from tiewise.files import digest_file, digest_json
-from tiewise.runs.dataset import Fallback, assign_folds, find_data, load_dataset
+from tiewise.runs.dataset import Fallback, assign_folds, find_data, load_dataset, locate_data
 from tiewise.runs.environment import is_first_process
 from tiewise.runs.folder import RunFolder
 from tiewise.runs.tables import save_data, save_folds
@@ -149,6 +149,7 @@ def load_training_rows(config: DataConfig, *, fallback: Fallback = "sample") -> 
     pairs, extra = dataset.pairs, dataset.pairs.head(0)
     paths = [file for path in config.extra_data for file in fetch_files(path)]
     described: dict[str, Any] = {"digest": dataset.digest, "sources": list(dataset.sources)}
+    described["paths"] = locate_data(config)
     if paths:
         extra = read_many(paths, format=config.data_format, on_error=config.on_error)
         names = zip(name_files(paths), map(digest_file, paths), strict=True)

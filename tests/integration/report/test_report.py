@@ -176,6 +176,14 @@ def test_missing_texts_are_named(tmp_path):
     assert "Costliest errors" in "".join(page.text)
 
 
+def test_page_with_texts_is_kept(made):
+    """Without texts, a page that has them is not replaced, and the message says what to do."""
+    run, _, html = made
+    with pytest.raises(RunError, match=r"report\.html shows texts.* --data.* --out"):
+        write_report(run)
+    assert (run.path / "report.html").read_text("utf-8") == html
+
+
 def test_feature_model_has_a_report(tmp_path):
     """It has no history and no second order."""
     run, pairs = simulated_run(tmp_path, preset="baseline")

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import os
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from tiewise.config import DataConfig
+from tiewise.config import DataConfig, load_preset
 from tiewise.data.folds import fold_by_group, fold_by_id, fold_by_position
 from tiewise.data.formats import write_pairs
 from tiewise.data.pairs import COLUMNS
 from tiewise.data.simulation.simulate import simulate
 from tiewise.errors import PairsError
 from tiewise.files import digest_file
-from tiewise.runs.dataset import assign_folds, find_data, load_dataset
+from tiewise.runs.dataset import assign_folds, find_data, load_dataset, reread_pairs
+from tiewise.runs.folder import claim_run, name_run
+from tiewise.runs.training_rows import load_training_rows
 
 PAIRS = simulate(60)[list(COLUMNS)]
 
@@ -155,3 +158,44 @@ def test_sample_without_files(here):
     assert len(one.pairs) == 1500
     assert one.sources == two.sources
     assert one.sources[0].startswith("embedded sample of 1500 rows ")
+
+
+@pytest.fixture
+def fitted(tmp_path, monkeypatch):
+    """Return a run that was started in the folder `first` with its ``pairs.csv``."""
+    monkeypatch.delenv("TIEWISE_DATA", raising=False)
+    (tmp_path / "first").mkdir()
+    (tmp_path / "second").mkdir()
+    monkeypatch.chdir(tmp_path / "first")
+    write_pairs(PAIRS, "pairs.csv")
+    config = load_preset("baseline")
+    config = replace(config, data=replace(config.data, data=("pairs.csv",)))
+    run = name_run(tmp_path, config, name="run")
+    run.path.mkdir(parents=True)
+    claim_run(run)
+    load_training_rows(config.data).save(run)
+    monkeypatch.chdir(tmp_path / "second")
+    return run
+
+
+def test_data_are_found_from_another_folder(fitted):
+    """A file of the same name in the current folder is not mistaken for that of the fit."""
+    write_pairs(PAIRS.head(9), "pairs.csv")
+    assert reread_pairs(fitted)["id"].tolist() == PAIRS["id"].tolist()
+    assert fitted.config.data.data == ("pairs.csv",)
+
+
+def test_moved_data_are_found_as_configured(fitted):
+    """When the file of the fit is gone, that of the current folder is read, if it is equal."""
+    Path("../first/pairs.csv").replace("pairs.csv")
+    assert len(reread_pairs(fitted)) == len(PAIRS)
+
+
+def test_message_names_the_tried_file(fitted, tmp_path, caplog):
+    """It says which file was tried, which one the fit read, and what to do."""
+    write_pairs(PAIRS.head(9), "pairs.csv")
+    Path("../first/pairs.csv").unlink()
+    assert reread_pairs(fitted) is None
+    assert f"{tmp_path / 'second' / 'pairs.csv'}: these are not the data that run" in caplog.text
+    assert f"The fit read {tmp_path / 'first' / 'pairs.csv'}." in caplog.text
+    assert "--data" in caplog.text
