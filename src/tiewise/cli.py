@@ -144,7 +144,8 @@ def predict(
         data: A file of pairs of any known format, or an hf:// path; winners are not needed.
             --out-of-fold also joins several files.
         out: The csv, parquet or jsonl file to write: id, prob_a, prob_b, prob_tie first.
-        swap: Score both orders and average them; by default as the run was configured.
+        swap: Score both orders and average them (--swap), or only the given one (--no-swap); by
+            default as the run was configured.
         out_of_fold: Use for each row only folds that were not trained on its prompt group, and
             write the pairs with soft labels that `tiewise fit --extra-data` reads.
         submission: Write Kaggle's header.

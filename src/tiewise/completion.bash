@@ -21,6 +21,7 @@ _tiewise() {
       [[ -f $path ]] && path=${path%/config.json} && names+=${path##*/}$'\n'
     done
   else
+    [[ $prev == --swap || $prev == --no-swap ]] && COMP_WORDS[COMP_CWORD-1]=-h  # takes no value
     _tyro_tiewise
     [[ -z ${COMPREPLY[0]} ]] && COMPREPLY=()
     return

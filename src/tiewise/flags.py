@@ -97,7 +97,7 @@ TextFile = Annotated[Path, _arg(metavar="FILE")]
 TextFiles = Annotated[tuple[Path, ...], _arg(metavar="FILE FILE ...")]
 Host = Annotated[str, _arg(metavar="ADDRESS")]
 Repository = Annotated[str | None, _arg(metavar="OWNER/NAME")]
-Swap = Annotated[bool | None, _arg(metavar="{True,False}")]
+Swap = Annotated[bool | None, _arg(metavar="", aliases=("--no-swap",))]
 Count = Annotated[int | None, _arg(metavar="INT")]
 Run = Annotated[str | None, _arg(metavar="RUN")]
 RequiredRun = Annotated[str, _arg(metavar="RUN")]
@@ -241,10 +241,9 @@ def parse_words(
     _check_command(words, list(commands))
     for command in commands.values():
         command.__doc__ = _join_lines(command.__doc__ or "")
-    shown = {
-        name: _deferred(command) if [name] == list(words[:1]) else _summarised(command)
-        for name, command in commands.items()
-    }
+    typed = commands.get(words[0]) if words else None
+    listed = {name: _summarised(command) for name, command in commands.items()}
+    shown: Mapping[str, Any] = {words[0]: _deferred(typed)} if typed else listed
     words = ["--help" if word == "--help-all" else word for word in words]
     printed = io.StringIO()
     try:
@@ -257,7 +256,10 @@ def parse_words(
             show(_complete_names(commands))
         if not stop.code:
             raise
-        raise ConfigError(_without_frame(printed.getvalue())) from None
+        message = _without_frame(printed.getvalue())
+        if typed:
+            message = message.replace("run tiewise --help", f"run tiewise {words[0]} --help")
+        raise ConfigError(message) from None
     return call
 
 

@@ -61,6 +61,7 @@ def test_commands_and_flags_are_completed(completions):
     assert completions("audit", "--js") == {"--json"}
     assert completions("fit", "--device", "c") == {"cpu", "cuda"}
     assert completions("runs", "") == {"list", "show", "rm"}
+    assert completions("predict", "--swap", "--ou") == {"--out", "--output", "--out-of-fold"}
 
 
 def test_presets_are_completed(completions):

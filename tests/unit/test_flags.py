@@ -136,6 +136,22 @@ def test_unfitting_words_are_errors(capsys, words, expected):
     assert "─" not in message
 
 
+def test_unknown_flag_names_one_command(capsys):
+    """The suggestion is of the command that was typed; flags of other commands are not shown."""
+    assert main(["fit", "--dta", "votes.csv"]) == 2
+    message = capsys.readouterr().err
+    assert "--data FILE" in message
+    assert "run tiewise fit --help" in message
+    assert not any(command.__name__ in message.split() for command in COMMANDS), message
+
+
+def test_help_of_swap_shows_accepted_words(help_of):
+    """``--swap`` and ``--no-swap`` take no value, and the help shows none."""
+    text = help_of("predict", "--help")
+    assert "--no-swap, --swap " in text
+    assert "True" not in text
+
+
 def test_no_words_print_help(help_of):
     """``tiewise`` alone prints the list of commands."""
     assert help_of() == help_of("--help")
