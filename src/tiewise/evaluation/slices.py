@@ -18,6 +18,7 @@ import pandas as pd
 from tiewise.data.labels import PROB_COLUMNS
 from tiewise.data.parse import count_characters, join_turns
 from tiewise.evaluation.intervals import (
+    FEW_GROUPS,
     BootstrapOptions,
     FloatArray,
     GroupedRows,
@@ -82,6 +83,14 @@ class SliceScores(Result):
     p_holm: float = float("nan")
     """p-value adjusted for the number of slices; NaN where it is not defined."""
 
+    n_groups_outside: int = FEW_GROUPS
+    """Number of groups with rows outside the slice."""
+
+    @property
+    def is_rough(self) -> bool:
+        """Whether the slice or the other rows have too few groups for a test."""
+        return min(self.n_groups, self.n_groups_outside) < FEW_GROUPS
+
 
 @dataclass(frozen=True)
 class Slices(Result):
@@ -96,7 +105,8 @@ class Slices(Result):
     def to_frame(self) -> pd.DataFrame:
         """Return one row per slice; `value`, `low` and `high` are of the log loss.
 
-        `is_different` is whether the adjusted p-value is below one minus the confidence level.
+        `is_different` is whether the adjusted p-value is below one minus the confidence level, and
+        the slice and the other rows have at least 30 groups each.
         """
         lines = [
             vars(row)
@@ -128,7 +138,7 @@ class Slices(Result):
         return "\n".join(lines + [f"{name}: omitted, {why}" for name, why in self.omitted.items()])
 
     def _differs(self, row: SliceScores) -> bool:
-        return row.p_holm < 1 - self.confidence_level
+        return not row.is_rough and row.p_holm < 1 - self.confidence_level
 
 
 def evaluate_slices(
@@ -155,6 +165,7 @@ def evaluate_slices(
                 accuracy=accuracy,
                 difference=difference,
                 p_value=p_values[2],
+                n_groups_outside=table["group"][slices.astype(str) != about["slice"]].nunique(),
             )
             for about, (log_loss, accuracy, difference), p_values in bootstrap_slices(
                 family, slices, grouped, terms, is_share=True, **options

@@ -50,7 +50,7 @@ def build_slices(data: ReportData) -> Section | Omission:
         [Panel("slices", lambda: figures.draw_slices(table, overall), alt)],
         "Log loss of each slice with its 95 % interval and number of pairs; dashed: all pairs. "
         "Filled: differs from all other pairs after Holm's correction. Intervals from fewer than "
-        f"{FEW_GROUPS} prompt groups are rough and may leave the figure.",
+        f"{FEW_GROUPS} prompt groups are rough, never filled, and may leave the figure.",
         pd.DataFrame(shown),
         notes=notes,
     )

@@ -6,11 +6,16 @@ import math
 from collections.abc import Callable
 
 from tiewise.config import BASELINE
-from tiewise.evaluation.intervals import few_groups_mark
+from tiewise.evaluation.intervals import FEW_GROUPS, few_groups_mark
 from tiewise.report.comparisons import better_runs, describe_runs, slice_name
 from tiewise.report.content import Finding, ReportData
 from tiewise.report.text import label_text, show, show_difference
 from tiewise.runs.training_rows import LEAKS, START_LEAKS
+
+_NOT_COUNTED = (
+    "Not counted: slices by outcome, of half of the pairs or more, and with fewer than "
+    f"{FEW_GROUPS} prompt groups inside or outside."
+)
 
 
 def find_results(data: ReportData) -> list[Finding]:
@@ -118,7 +123,7 @@ def _find_length_bias(data: ReportData) -> Finding | None:
 
 
 def _find_worst_slice(data: ReportData) -> Finding | None:
-    """Name the worst slice of less than half of the pairs.
+    """Name the worst slice of less than half of the pairs and of enough prompt groups.
 
     Slices by outcome do not count: the outcome is not known when a pair is judged.
     """
@@ -126,19 +131,19 @@ def _find_worst_slice(data: ReportData) -> Finding | None:
     if len({row.family for row in rows}) == len(rows):  # no attribute has two slices
         return None
     level = 1 - data.slices.confidence_level
-    worse = [
-        row
-        for row in rows
-        if row.p_holm < level and row.difference.value > 0 and 2 * row.n < len(data.oof)
-    ]
+    counted = [row for row in rows if not row.is_rough and 2 * row.n < len(data.oof)]
+    worse = [row for row in counted if row.p_holm < level and row.difference.value > 0]
+    if not counted:
+        text = f"No slice can be judged. {_NOT_COUNTED}"
+        return Finding("neutral", "Too few prompt groups for slices", text, "slices")
     if not worse:
-        text = f"Of {len(rows)} slices, none is clearly worse than all other pairs."
-        return Finding("good", "No weak slice", text, "slices")
+        text = f"Of {len(counted)} slices, none is clearly worse than all other pairs."
+        return Finding("good", "No weak slice", f"{text} {_NOT_COUNTED}", "slices")
     worst = max(worse, key=lambda row: row.difference.value)
     text = (
         f"Log loss {show(worst.log_loss)} on {worst.n:,} pairs; difference to all other pairs "
-        f"{show_difference(worst.difference)}{few_groups_mark(worst.n_groups)}. "
-        f"{len(worse)} of {len(rows)} slices are clearly worse than the rest."
+        f"{show_difference(worst.difference)}. {len(worse)} of {len(counted)} slices are clearly "
+        f"worse than the rest. {_NOT_COUNTED}"
     )
     return Finding("neutral", f"Weakest slice: {slice_name(worst)}", text, "slices")
 

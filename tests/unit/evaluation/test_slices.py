@@ -96,6 +96,24 @@ def test_hard_slice_is_different():
     assert not frame.loc["length gap", "is_different"].any()
 
 
+def test_few_groups_get_no_star():
+    """A slice of fewer than 30 groups, or with fewer outside it, is never marked as different."""
+    pairs, oof = drawn_tables(800)
+    is_rare = pairs["id"] < 80
+    pairs["source"] = np.where(is_rare, "rare", "usual")
+    is_bad = oof["id"] < 80
+    wrong = np.eye(3)[(oof.loc[is_bad, "label"] + 1) % 3]
+    oof.loc[is_bad, ["prob_a", "prob_b", "prob_tie"]] = wrong * 0.98 + 0.02 / 3
+    slices = evaluate_slices(pairs, oof)
+    rare, usual = (find(slices, "source", name) for name in ("rare", "usual"))
+    assert (rare.n_groups, usual.n_groups_outside) == (20, 20)
+    assert rare.p_holm < 0.05
+    assert usual.p_holm < 0.05
+    frame = slices.to_frame().set_index("family")
+    assert not frame.loc["source", "is_different"].any()
+    assert not any("*" in line for line in str(slices).splitlines()[1:] if "source" in line)
+
+
 def test_chance_rarely_makes_slices_different():
     """Of twenty data sets without a hard slice at most four name one (expected: 5 %)."""
     named = 0

@@ -125,6 +125,19 @@ def test_equal_slices_are_not_weak(data):
     """Uniform probabilities have the same log loss on every slice."""
     finding = findings(change(data, np.full((1_000, 3), 1 / 3)))["slices"]
     assert (finding.kind, finding.title) == ("good", "No weak slice")
+    assert "Not counted: slices by outcome" in finding.text
+
+
+def test_few_groups_are_not_the_weakest_slice(data):
+    """A bad slice of fewer than 30 prompt groups is not counted, and the finding says so."""
+    groups = data.oof["group"].unique()[:12]
+    is_bad = data.oof["group"].isin(groups).to_numpy()
+    pairs = data.pairs.assign(source=np.where(is_bad, "odd", "even"))
+    probs = np.where(is_bad[:, None], np.eye(3)[(data.oof["label"].to_numpy(int) + 1) % 3], 1 / 3)
+    probs = (probs + 1e-3) / (probs + 1e-3).sum(axis=1, keepdims=True)
+    finding = findings(replace(change(data, probs), pairs=pairs))["slices"]
+    assert "odd" not in finding.title
+    assert "fewer than 30 prompt groups" in finding.text
 
 
 def test_leaks_come_first(data):
