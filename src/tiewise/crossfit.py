@@ -90,7 +90,9 @@ def cross_fit(
             train, held_out = rows.of(fold), rows.held_out(fold)
             counts = rows.count_leaks(fold, train, init_from)
             cache_dir = artifacts_dir / "cache"
-            task = FoldTask(folder, fold, rows.digest, cache_dir, resume, init_from, clock)
+            task = FoldTask(
+                folder, fold, rows.digest, cache_dir, resume, init_from, clock, rows.has_ties
+            )
             predictions = fit_fold(config, train, held_out, task)
             if predictions is None:  # finished before, or not the first process of a launch
                 continue

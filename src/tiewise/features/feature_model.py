@@ -7,7 +7,7 @@ against B only.
 from __future__ import annotations
 
 import zipfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -45,11 +45,15 @@ _TRUSTED_TYPES = ["sklearn.ensemble._hist_gradient_boosting.predictor.TreePredic
 
 @dataclass(frozen=True)
 class FeatureModel:
-    """A fitted feature model: models of A against B and of ties, and the number of its rows."""
+    """A fitted feature model: models of A against B and of ties, and the number of its rows.
+
+    Without `has_ties` no tie was possible in the data, and the model of ties is not trained.
+    """
 
     winner: BinaryModel
     tie: BinaryModel
     n_rows: int
+    has_ties: bool = True
 
     def predict(self, pairs: pd.DataFrame) -> FloatArray:
         """Return P(A), P(B), P(tie) of a pairs table: float64, shape (n, 3), rows sum to 1."""
@@ -70,6 +74,7 @@ class FeatureModel:
             "n_rows": self.n_rows,
             "winner": self.winner.to_dict(),
             "tie": self.tie.to_dict(),
+            "has_ties": self.has_ties,
         }
         with atomic_folder(folder) as temporary:
             skops.io.dump(values, temporary / MODEL_FILE, compression=zipfile.ZIP_DEFLATED)
@@ -127,7 +132,7 @@ def load_feature_model(folder: Path | str) -> FeatureModel:
         if version == FORMAT_VERSION:
             winner = BinaryModel.from_dict(values["winner"], is_odd=True)
             tie = BinaryModel.from_dict(values["tie"], is_odd=False)
-            return FeatureModel(winner, tie, values["n_rows"])
+            return FeatureModel(winner, tie, values["n_rows"], values.get("has_ties", True))
     except (OSError, ValueError, KeyError, TypeError, AttributeError, zipfile.BadZipFile) as error:
         raise ModelError(f"{path} cannot be read: {error!r}. Fit the model again.") from error
     raise ModelError(
@@ -177,7 +182,7 @@ def fit_feature_fold(
         return None
     seed, share, known = config.train.seed, config.train.soft_weight, _MEMORY.extract(train)
     model = fit_feature_model(train, seed=seed, soft_weight=share, features=known, clock=task.clock)
-    model.save(task.folder.adapter_dir)
+    replace(model, has_ties=task.has_ties).save(task.folder.adapter_dir)
     probs = model.predict_features(_MEMORY.extract(held_out))
     logits = pd.DataFrame(np.log(probs), columns=LOGIT_COLUMNS)
     table = pd.DataFrame(probs, columns=PROB_COLUMNS).join(logits)

@@ -20,7 +20,7 @@ from tiewise.data.pairs import build_pairs
 from tiewise.data.parse import repair_text
 from tiewise.errors import ModelError, PairsError, missing_extra
 from tiewise.features.feature_model import MODEL_FILE, load_feature_model
-from tiewise.judges.kinds import FeatureJudge, PairJudge, ShippedJudge, open_judge
+from tiewise.judges.kinds import FeatureJudge, PairJudge, ShippedJudge, judge_classes, open_judge
 from tiewise.judges.response_ranking import Ranking, rank_answers
 from tiewise.runs.folder import RunFolder, default_artifacts, open_run
 
@@ -379,12 +379,16 @@ def _load(name: str, artifacts_dir: Path, device: str | None) -> PairJudge:
     if is_run or not _holds_model(folder):
         return open_judge(open_run(name, artifacts_dir), cache_dir=cache_dir, device=device)
     if (folder / MODEL_FILE).is_file():
-        return FeatureJudge([load_feature_model(folder)])
+        model = load_feature_model(folder)
+        return judge_classes(FeatureJudge([model]), has_ties=model.has_ties)
     try:
+        from tiewise.models.adapters import has_trained_ties
         from tiewise.models.pretrained import load_folder
     except ModuleNotFoundError as error:
         raise missing_extra(name, error) from error
-    return load_folder(folder, cache_dir=cache_dir, device=device)
+    judge = load_folder(folder, cache_dir=cache_dir, device=device)
+    is_export = (folder / "export.json").is_file()  # none of an adapter without ties is written
+    return judge_classes(judge, has_ties=is_export or has_trained_ties(folder))
 
 
 def _holds_model(folder: Path) -> bool:

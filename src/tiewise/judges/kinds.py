@@ -108,6 +108,11 @@ class TwoClassJudge:
         return drop_ties(self.judge.predict(pairs, swap=swap))
 
 
+def judge_classes(judge: PairJudge, *, has_ties: bool) -> PairJudge:
+    """Return the judge itself, or one without ties."""
+    return judge if has_ties else TwoClassJudge(judge)
+
+
 def open_judge(
     run: RunFolder,
     *,
@@ -137,7 +142,7 @@ def _open_uncalibrated(
     adapter_dirs = [run.fold(fold).adapter_dir for fold in chosen]
     if model.backbone == BASELINE:
         judge = FeatureJudge([load_feature_model(folder) for folder in adapter_dirs])
-        return judge if has_ties(run) else TwoClassJudge(judge)
+        return judge_classes(judge, has_ties=has_ties(run))
     try:
         from tiewise.models.backbones import resolve_backbone
         from tiewise.models.pretrained import find_device, load_folds
@@ -150,7 +155,7 @@ def _open_uncalibrated(
     ensemble = load_folds(adapter_dirs, backbone_dir, device=device)
     ensemble.swap = run.config.predict.swap
     ensemble.batch_tokens = run.config.predict.score_batch_tokens
-    return ensemble if has_ties(run) else TwoClassJudge(ensemble)
+    return judge_classes(ensemble, has_ties=has_ties(run))
 
 
 def _open_blend(

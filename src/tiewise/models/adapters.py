@@ -42,18 +42,28 @@ class _Card:
     classes: tuple[Literal["A"], Literal["B"], Literal["tie"]] = CLASSES
     backbone_sha256: str
     model: ModelConfig
+    has_ties: bool = True
 
 
 def save_adapter(
-    network: nn.Module, config: ModelConfig, backbone_dir: Path, adapter_dir: Path
+    network: nn.Module,
+    config: ModelConfig,
+    backbone_dir: Path,
+    adapter_dir: Path,
+    *,
+    has_ties: bool = True,
 ) -> None:
-    """Write the trained tensors, their configuration and ``classifier.json``, then the manifest."""
+    """Write the trained tensors, their configuration and ``classifier.json``, then the manifest.
+
+    Without `has_ties` no tie was possible in the data, and the output for a tie is not trained.
+    """
     settings_name, weights_name = _FILES[config.tuning]
     tensors = {name: part.detach().cpu().contiguous() for name, part in _saved(network).items()}
     write_tensors(adapter_dir / weights_name, tensors)
     write_json(adapter_dir / settings_name, _settings(network, config))
     named = dataclasses.replace(config, backbone=public_name(config.backbone))
-    card = _Card(backbone_sha256=backbone_digest(backbone_dir), model=named)
+    digest = backbone_digest(backbone_dir)
+    card = _Card(backbone_sha256=digest, model=named, has_ties=has_ties)
     write_json(adapter_dir / _CARD, dataclasses.asdict(card))
     write_manifest(adapter_dir)
 
@@ -61,13 +71,7 @@ def save_adapter(
 def read_config(adapter_dir: Path, backbone_dir: Path | None = None) -> ModelConfig:
     """Return the model configuration of a folder, after checking its files and its backbone."""
     check_folder(adapter_dir)
-    path = adapter_dir / _CARD
-    try:
-        card = pydantic.TypeAdapter(_Card).validate_json(path.read_bytes())
-    except FileNotFoundError as error:
-        raise ModelError(f"{path} is missing: {adapter_dir} was not written by a fit.") from error
-    except pydantic.ValidationError as error:
-        raise ModelError(f"{path} cannot be used by this version: {error}. Fit again.") from error
+    card = _read_card(adapter_dir)
     found = card.backbone_sha256 if backbone_dir is None else backbone_digest(backbone_dir)
     if found != card.backbone_sha256:
         raise ModelError(
@@ -75,6 +79,21 @@ def read_config(adapter_dir: Path, backbone_dir: Path | None = None) -> ModelCon
             f"{adapter_dir} was fitted on {card.model.backbone}. Use the same backbone."
         )
     return card.model
+
+
+def has_trained_ties(adapter_dir: Path) -> bool:
+    """Return whether the output for a tie is trained; not if the data could have no ties."""
+    return _read_card(adapter_dir).has_ties
+
+
+def _read_card(adapter_dir: Path) -> _Card:
+    path = adapter_dir / _CARD
+    try:
+        return pydantic.TypeAdapter(_Card).validate_json(path.read_bytes())
+    except FileNotFoundError as error:
+        raise ModelError(f"{path} is missing: {adapter_dir} was not written by a fit.") from error
+    except pydantic.ValidationError as error:
+        raise ModelError(f"{path} cannot be used by this version: {error}. Fit again.") from error
 
 
 def check_folder(adapter_dir: Path) -> None:

@@ -164,9 +164,10 @@ class PairClassifier(nn.Module):
         checkpoint_layers(self._base, mode)
         self.checkpointing = mode
 
-    def save(self, adapter_dir: Path | str) -> None:
+    def save(self, adapter_dir: Path | str, *, has_ties: bool = True) -> None:
         """Write the trained tensors; see :func:`tiewise.models.adapters.save_adapter`."""
-        save_adapter(self.network, self.model_config, self.backbone_dir, Path(adapter_dir))
+        folder = Path(adapter_dir)
+        save_adapter(self.network, self.model_config, self.backbone_dir, folder, has_ties=has_ties)
 
 
 def _count(parameter: nn.Parameter) -> int:

@@ -77,7 +77,7 @@ def write_card(
         )
     results = _describe_results(run, fold, scores, data)
     card.data = type(card.data)(**card.data.to_dict() | results)
-    head = card.text.split(_MARK, 1)[0].strip() or _introduce(run).strip()
+    head = card.text.split(_MARK, 1)[0].strip() or _introduce(run, data).strip()
     card.text = f"\n{head}\n\n{_MARK}\n{_measure(run, scores, oof, data)}"
     write_bytes(path, str(card).encode())
     return path
@@ -181,7 +181,7 @@ def _describe_results(
     return {"model_name": label_text(run.name), "eval_results": results, "metrics": list(METRICS)}
 
 
-def _introduce(run: RunFolder) -> str:
+def _introduce(run: RunFolder, data: Mapping[str, Any]) -> str:
     name = label_text(run.name)
     return render(
         "card_introduction.md.jinja",
@@ -192,6 +192,7 @@ def _introduce(run: RunFolder) -> str:
         licence=_licence_of(run.config),
         unknown=UNKNOWN,
         is_swapped=run.config.predict.swap,
+        has_ties=data.get("has_ties", True),
     )
 
 

@@ -30,7 +30,8 @@ class FoldTask:
     """One fold to be fitted.
 
     `cache_dir` is the folder of cached tokens and converted weights, and `init_from` the folder of
-    a fold of another run, or of an adapter, to start from. `clock` logs the time left.
+    a fold of another run, or of an adapter, to start from. `clock` logs the time left. `has_ties`
+    is whether a tie is possible in the data; the fitted model states it.
     """
 
     folder: FoldFolder
@@ -40,6 +41,7 @@ class FoldTask:
     resume: bool = False
     init_from: Path | None = None
     clock: FoldClock = field(default_factory=FoldClock)
+    has_ties: bool = True
 
 
 @contextlib.contextmanager

@@ -26,7 +26,7 @@ from tiewise.config import BASELINE, BLEND, ModelConfig, public_name
 from tiewise.data.simulation.simulate import simulate
 from tiewise.errors import FilesError, ModelError
 from tiewise.files import atomic_folder, digest_file, refuse_existing, write_bytes, write_json
-from tiewise.models.adapters import read_config
+from tiewise.models.adapters import has_trained_ties, read_config
 from tiewise.models.backbones import backbone_digest, resolve_backbone
 from tiewise.models.build import load_classifier, restore_adapter
 from tiewise.models.loading import load_network, quiet_transformers
@@ -36,6 +36,7 @@ from tiewise.report.card import UNKNOWN, find_licence, new_card, render
 from tiewise.report.text import label_text
 from tiewise.runs.folder import RunFolder
 from tiewise.runs.manifest import write_manifest
+from tiewise.runs.tables import has_ties
 from tiewise.tokens.rows import TokenRows, token_rows
 from tiewise.tokens.template import Template
 from tiewise.tokens.tokenizer import TOKENIZER_FOLDER, load_tokenizer
@@ -101,6 +102,7 @@ def export_run(
         raise ModelError(
             f"{run.path} is a {model.backbone}: it has no network to export. Use tiewise predict."
         )
+    _refuse_two_classes(run.path, has_ties=has_ties(run))
     backbone_dir = resolve_backbone(
         model.backbone, revision=model.revision, sha256=model.backbone_sha256, cache_dir=cache_dir
     )
@@ -137,6 +139,7 @@ def export_adapter(
             f"{adapter_dir}: the head {config.head} is not possible in a plain "
             "*ForSequenceClassification. Fit with --head linear, or use tiewise predict."
         )
+    _refuse_two_classes(adapter_dir, has_ties=has_trained_ties(adapter_dir))
     template = read_template(adapter_dir)
     pairs = simulate(_N_CHECKED, seed=0)
     rows = token_rows(pairs, load_tokenizer(backbone_dir), template, cache_dir=None)
@@ -195,6 +198,16 @@ def _refuse_foreign(out_dir: Path) -> None:
         return
     if not out_dir.is_dir() or any(out_dir.iterdir()):
         raise FilesError(f"{out_dir} has files that are no export. Name another folder.")
+
+
+def _refuse_two_classes(path: Path, *, has_ties: bool) -> None:
+    """Refuse a model of two classes: programs that load an export would use its third output."""
+    if not has_ties:
+        raise ModelError(
+            f"{path} was fitted to data without ties, so its output for a tie is not trained, and "
+            "other programs would use it. Use tiewise predict or tiewise serve, which leave it "
+            "out, or train three classes: tiewise fit … --no-tie-sources, without a name."
+        )
 
 
 def _describe(config: ModelConfig, adapter_dir: Path, backbone_dir: Path) -> dict[str, Any]:

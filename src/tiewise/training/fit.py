@@ -66,7 +66,7 @@ def fit_fold(
     )
     if trained is None:  # not the first process of a launch
         return None
-    save_adapter(trained, backbone, task.folder.adapter_dir)
+    save_adapter(trained, backbone, task.folder.adapter_dir, has_ties=task.has_ties)
     return predict_pairs(
         trained,
         held_out,
@@ -88,10 +88,12 @@ def _training_share(config: RunConfig, n_train: int, n_held_out: int) -> float:
     return 3 * n_rows / (3 * n_rows + n_scored)
 
 
-def save_adapter(classifier: PairClassifier, backbone: Backbone, adapter_dir: Path) -> None:
+def save_adapter(
+    classifier: PairClassifier, backbone: Backbone, adapter_dir: Path, *, has_ties: bool = True
+) -> None:
     """Write adapter, head, tokenizer and template, all or nothing."""
     with atomic_folder(adapter_dir) as temporary:
-        classifier.save(temporary)
+        classifier.save(temporary, has_ties=has_ties)
         shutil.copyfile(backbone.path / "tokenizer.json", temporary / "tokenizer.json")
         write_json(temporary / "template.json", backbone.template.to_dict())
         write_manifest(temporary)
