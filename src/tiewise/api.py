@@ -550,7 +550,7 @@ def _evaluate_predictions(judged: LabelledPredictions, kind: Kind) -> Any:
         return rank_models(judged.texts(), judged.oof)
     if kind == "calibration":
         from tiewise.evaluation import calibration
-        from tiewise.runs.calibration import log_probs
+        from tiewise.runs.tables import log_probs
 
         rows = judged.oof[judged.oof["label"].notna()]
         return calibration.calibrate(

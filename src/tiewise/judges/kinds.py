@@ -18,7 +18,7 @@ import pandas as pd
 from tiewise.config import BASELINE, BLEND
 from tiewise.data.labels import PROB_COLUMNS
 from tiewise.data.pairs import TEXT_COLUMNS, is_degenerate
-from tiewise.errors import missing_extra
+from tiewise.errors import NumericsError, missing_extra
 from tiewise.evaluation.calibration import Calibration
 from tiewise.features.feature_model import (
     FeatureModel,
@@ -171,6 +171,13 @@ def _open_blend(
 
 
 def _tabulate(pairs: pd.DataFrame, probs: Any) -> pd.DataFrame:
+    is_wrong = ~np.isfinite(probs).all(axis=1)
+    if is_wrong.any():
+        named = ", ".join(f"id={name}" for name in pairs["id"][is_wrong].head(5))
+        raise NumericsError(
+            f"The probabilities of {int(is_wrong.sum())} rows are not finite ({named}). None is "
+            "returned; please report this with the configuration of the run."
+        )
     table = pd.DataFrame(probs, columns=PROB_COLUMNS)
     table.insert(0, "id", pairs["id"].to_numpy())
     return table.assign(is_degenerate=is_degenerate(pairs))

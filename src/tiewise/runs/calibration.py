@@ -12,19 +12,11 @@ import pandas as pd
 from tiewise.data.labels import LOGIT_COLUMNS, PROB_COLUMNS
 from tiewise.errors import RunError
 from tiewise.evaluation.calibration import NO_CALIBRATION, Calibration, CalibrationResult
-from tiewise.evaluation.intervals import FloatArray
 from tiewise.files import digest_file, read_json, write_json
 from tiewise.runs.folder import RunFolder
-from tiewise.runs.tables import is_joined
+from tiewise.runs.tables import is_joined, log_probs
 
 _FILE = "calibration.json"
-_SMALLEST_PROB = 1e-12
-
-
-def log_probs(table: pd.DataFrame) -> FloatArray:
-    """Return the log-probabilities (n, 3) that calibrations use, clipped to stay finite."""
-    probs = table[PROB_COLUMNS].to_numpy(np.float64)
-    return np.asarray(np.log(np.clip(probs, _SMALLEST_PROB, 1)), dtype=np.float64)
 
 
 def save_calibration(

@@ -162,11 +162,17 @@ def is_joined(run: RunFolder) -> bool:
     return set(_read_table(run.oof_path, run.scores_path)["fold"]) == set(run.finished_folds())
 
 
+def log_probs(table: pd.DataFrame) -> npt.NDArray[np.float64]:
+    """Return the log-probabilities (n, 3) of predictions, at least that of 1e-12: finite."""
+    probs = table[PROB_COLUMNS].to_numpy(np.float64)
+    return np.asarray(np.log(np.clip(probs, _SMALLEST_PROB, 1.0)))
+
+
 def table_logits(table: pd.DataFrame) -> npt.NDArray[np.float64]:
-    """Return the logits of a table of predictions, or log probabilities, shape (n, 3)."""
+    """Return the logits of a table of predictions, or finite log-probabilities, shape (n, 3)."""
     if set(LOGIT_COLUMNS) <= set(table):
         return np.asarray(table[LOGIT_COLUMNS].to_numpy(np.float64))
-    return np.asarray(np.log(table[PROB_COLUMNS].to_numpy(np.float64)))
+    return log_probs(table)
 
 
 def digest_predictions(runs: Sequence[RunFolder]) -> dict[str, str]:

@@ -11,9 +11,9 @@ from tiewise.cli import main
 from tiewise.data.labels import LOGIT_COLUMNS, PROB_COLUMNS, swap_probs
 from tiewise.data.pairs import swap_pairs
 from tiewise.data.simulation.simulate import simulate
-from tiewise.errors import RunError
-from tiewise.judges.blending import blend_runs, fit_weights, load_mixture, mix
-from tiewise.judges.kinds import open_judge
+from tiewise.errors import NumericsError, RunError
+from tiewise.judges.blending import Mixture, blend_runs, fit_weights, load_mixture, mix
+from tiewise.judges.kinds import BlendJudge, ShippedJudge, TwoClassJudge, open_judge
 from tiewise.judges.labelled_predictions import compare_runs
 from tiewise.runs.folder import open_run
 from tiewise.runs.references import score_finished_folds
@@ -135,6 +135,32 @@ def test_command_needs_overwrite(blended, capsys):
     assert len(printed["fold_weights"]) == 5
     log_loss = printed["log_loss"]
     assert log_loss["low"] < log_loss["value"] < log_loss["high"]
+
+
+@pytest.mark.parametrize("weights", [(0.0, 1.0), (0.4, 0.7)])
+def test_blend_of_two_classes_is_finite(tmp_path, weights):
+    """Members that give a tie no probability are mixed, also with weight 0."""
+    members = [TwoClassJudge(ShippedJudge()), TwoClassJudge(ShippedJudge())]
+    table = BlendJudge(members, Mixture(("one", "two"), weights)).predict(simulate(20, seed=9))
+    probs = table[PROB_COLUMNS].to_numpy()
+    np.testing.assert_allclose(probs.sum(axis=1), 1, atol=1e-12)
+    assert (probs[:, 2] < 1e-10).all()
+
+
+@pytest.mark.parametrize("n_wrong", [1, 7])
+def test_predictions_that_are_no_numbers_are_refused(n_wrong):
+    """The rows are named, and nothing is returned that could be written."""
+    pairs = simulate(9, seed=9)
+
+    class Broken:
+        def predict(self, pairs, *, swap=None):
+            probs = np.full((len(pairs), 3), 1 / 3)
+            probs[:n_wrong, 1] = np.nan
+            return pairs[["id"]].assign(**dict(zip(PROB_COLUMNS, probs.T, strict=True)))
+
+    named = f"id={pairs['id'][0]}"
+    with pytest.raises(NumericsError, match=rf"probabilities of {n_wrong} rows .*{named}"):
+        BlendJudge([Broken()], Mixture(("one",), (1.0,))).predict(pairs)
 
 
 def test_blend_of_feature_models_predicts(tmp_path, monkeypatch):

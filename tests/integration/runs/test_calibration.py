@@ -13,11 +13,10 @@ from tiewise.files import digest_file, write_json
 from tiewise.judges.kinds import open_judge
 from tiewise.runs.calibration import (
     apply_calibration,
-    log_probs,
     read_calibration,
     save_calibration,
 )
-from tiewise.runs.tables import read_oof, save_scored
+from tiewise.runs.tables import log_probs, read_oof, save_scored
 
 
 @pytest.fixture
