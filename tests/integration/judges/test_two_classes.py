@@ -11,6 +11,7 @@ from tiewise.errors import ModelError
 from tiewise.judges.judge import Judge
 from tiewise.models.backbones import resolve_backbone
 from tiewise.serving.export import export_adapter, export_run
+from tiewise.serving.server.engine import Engine, Limits
 
 NEW = simulate(8, seed=5)
 
@@ -46,6 +47,18 @@ def test_card_names_two_outcomes(run):
     assert "P(tie) is always 0" in text
     assert "uniform guessing has 0.693" in text
     assert "writes a plain classifier" not in text
+
+
+def test_server_refuses_rows_of_ids(run):
+    """Rows of ids are refused with the reason, as their third number is not trained."""
+    judge = Judge.from_pretrained("two", artifacts=run.path.parent.parent, device="cpu")
+    engine = Engine(judge, Limits())
+    is_features = run.config.model.backbone == "baseline"
+    match = "does not score ids of tokens" if is_features else "was fitted to data without ties"
+    with pytest.raises(ModelError, match=match) as refused:
+        engine.check_rows([[1, 2]])
+    engine.close()
+    assert "Use /judge" in str(refused.value)
 
 
 def test_export_is_refused(run, tmp_path, cache_dir):

@@ -15,7 +15,7 @@ import pandas as pd
 from tiewise.data.pairs import TEXT_COLUMNS
 from tiewise.errors import ModelError, PairsError
 from tiewise.judges.judge import Judge
-from tiewise.judges.kinds import CalibratedJudge
+from tiewise.judges.kinds import CalibratedJudge, TwoClassJudge
 from tiewise.serving.server.batching import Batcher
 from tiewise.tokens.ragged import offsets_of
 from tiewise.tokens.rows import TokenRows
@@ -43,7 +43,12 @@ class Engine:
         self.judge, self.limits = judge, limits
         model = judge.model.judge if isinstance(judge.model, CalibratedJudge) else judge.model
         self.scorer: Any = model if hasattr(model, "score_rows") else None
-        """The language model that scores rows of ids; None for judges without tokens."""
+        """The language model that scores rows of ids; None for judges that cannot."""
+        self._no_scorer = "does not score ids of tokens"
+        if isinstance(model, TwoClassJudge) and hasattr(model.judge, "score_rows"):
+            self._no_scorer = (
+                "was fitted to data without ties, so its third number, for a tie, is not trained"
+            )
         self._one = threading.Lock()  # both queues use the same weights
         size = {"budget": limits.batch_tokens, "max_waiting": limits.max_waiting}
         self.pairs: Batcher[tuple[pd.DataFrame, bool], pd.DataFrame] = Batcher(
@@ -65,7 +70,7 @@ class Engine:
     def check_rows(self, rows: list[list[int]]) -> None:
         """Refuse rows that this judge cannot score."""
         if self.scorer is None:
-            raise ModelError(f"{self.judge.name} does not score ids of tokens. Use /judge.")
+            raise ModelError(f"{self.judge.name} {self._no_scorer}. Use /judge.")
         longest = self.scorer.template.max_length
         highest = max(self.scorer.tokenizer.vocabulary.values())
         for place, row in enumerate(rows):
