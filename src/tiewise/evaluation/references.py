@@ -7,7 +7,7 @@ regression on the lengths of the texts; and `bayes`, the true probabilities of s
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Unpack
@@ -28,6 +28,8 @@ from tiewise.evaluation.position import PositionBias, measure_position_bias
 from tiewise.evaluation.scores import Metric, Scores, compare, evaluate, tabulate
 
 COMPARED: tuple[Metric, ...] = ("log_loss", "accuracy")
+"""Scores of which differences to the references are computed."""
+_COMPARED_OF_VERDICTS: tuple[Metric, ...] = ("accuracy", "decisive_accuracy")
 LENGTH_COLUMNS = ["n_chars_prompt", "n_chars_a", "n_chars_b"]
 BAYES_COLUMNS = ["bayes_a", "bayes_b", "bayes_tie"]
 _INVERSE_PENALTY = 0.1
@@ -71,18 +73,25 @@ class RunScores(Scores):
     def verdict(self, name: str) -> str:
         """Say whether the log loss is better or worse than that of a reference.
 
-        It is neither if the interval of the difference holds zero.
+        It is neither if the interval of the difference holds zero. Verdicts are compared by
+        accuracy.
         """
-        difference = self.differences[name]["log_loss"]
-        if difference.high < 0:
-            return "better"
-        return "worse" if difference.low > 0 else "no clear difference"
+        difference = self.differences[name][self._compared[0]]
+        if not difference.low <= 0 <= difference.high:
+            return "better" if (difference.low > 0) == self.has_verdicts else "worse"
+        return "no clear difference"
+
+    @property
+    def _compared(self) -> tuple[Metric, ...]:
+        """Names of the differences that are shown; the first decides."""
+        return _COMPARED_OF_VERDICTS if self.has_verdicts else ("log_loss",)
 
     def _headline(self) -> str:
         if _HEADLINE not in self.differences:
             return ""
-        difference = f"{self.differences[_HEADLINE]['log_loss']:+.4f}"
-        return f"{_WORDS[self.verdict(_HEADLINE)]}: log loss {difference}"
+        metric = self._compared[0]
+        difference = f"{self.differences[_HEADLINE][metric]:+.4f}"
+        return f"{_WORDS[self.verdict(_HEADLINE)]}: {metric.replace('_', ' ')} {difference}"
 
     def _repr_html_(self) -> str:
         columns = ["score", "this run", *(name.replace("_", " ") for name in self.baselines)]
@@ -94,14 +103,7 @@ class RunScores(Scores):
             self.describe(),
             *(f"{name:22}{score}" for name, score in tabulate([self])),
         ]
-        lines += [
-            "",
-            f"{'log loss of references':49}{'this run minus the reference; negative is better'}",
-        ]
-        for name, reference in self.baselines.items():
-            difference = f"{self.differences[name]['log_loss']:+.4f}"
-            label = f"{name.replace('_', ' '):22}{reference.log_loss:.4f}"
-            lines.append(f"{label:49}{difference:30}{self.verdict(name)}")
+        lines += ["", *self._compare()]
         if headline := self._headline():
             lines.insert(0, headline)
         if self.n_classes == 2:
@@ -111,6 +113,18 @@ class RunScores(Scores):
         counts = {name.removeprefix("n_").replace("_", " "): n for name, n in self.counts.items()}
         counted = [f"{name} {n:,}" for name, n in counts.items() if n and name != "rows"]
         return "\n".join(lines + ([f"counted: {', '.join(counted)}"] if counted else []))
+
+    def _compare(self) -> Iterator[str]:
+        """Yield a head, and a line per reference with its score, each difference and a verdict."""
+        names = [name.replace("_", " ") for name in self._compared]
+        sign = f": {', '.join(names)}; positive" if self.has_verdicts else "; negative"
+        head = f"this run minus the reference{sign} is better"
+        yield f"{f'{names[0]} of references':49}{head}"
+        for name, reference in self.baselines.items():
+            label = f"{name.replace('_', ' '):22}{getattr(reference, self._compared[0]):.4f}"
+            found = (f"{self.differences[name][each]:+.4f}" for each in self._compared)
+            differences = "".join(f"{each:30}" for each in found)
+            yield f"{label:49}{differences}{self.verdict(name)}"
 
 
 def evaluate_tables(
@@ -141,11 +155,13 @@ def evaluate_tables(
         references = {name: without_ties(reference) for name, reference in references.items()}
     score = partial(evaluate, labels, groups=scored["group"], **options)
     difference = partial(compare, labels, probs, groups=scored["group"], **options)
+    scores = score(probs)
+    compared = dict.fromkeys((*COMPARED, *(_COMPARED_OF_VERDICTS if scores.has_verdicts else ())))
     return RunScores(
-        **vars(score(probs)),
+        **vars(scores),
         baselines={name: score(reference) for name, reference in references.items()},
         differences={
-            name: {metric: difference(reference, metric=metric) for metric in COMPARED}
+            name: {metric: difference(reference, metric=metric) for metric in compared}
             for name, reference in references.items()
         },
         counts={**count_rows(oof), **(counts or {})},

@@ -64,9 +64,12 @@ CALIBRATION_ERRORS = {
 }
 """Scores that are no function of sums over rows."""
 
+OF_VERDICTS = ("accuracy", "decisive_accuracy", "macro_f1")
+"""Scores that are shown where every probability is 0 or 1; the others then only count errors."""
+
 _VERDICTS = (
     "All probabilities are 0 or 1, as of verdicts: log loss, Brier score and calibration errors "
-    "then only count errors. Compare accuracy, decisive accuracy and macro F1."
+    "then only count errors, and are not shown. Compare accuracy, decisive accuracy and macro F1."
 )
 _log = logging.getLogger(__name__)
 _LABELS = {"ece": "ECE (L1)", "rms_calibration_error": "ECE (RMS, debiased)"}
@@ -117,6 +120,9 @@ class Scores(Result):
     confidence_level: float = 0.95
     """Confidence level of every interval."""
 
+    has_verdicts: bool = False
+    """Whether every probability is 0 or 1; only accuracies and macro F1 are then shown."""
+
     @property
     def has_few_groups(self) -> bool:
         """Whether there are fewer than 30 groups, so that the intervals are rough."""
@@ -129,7 +135,7 @@ class Scores(Result):
 
     def to_frame(self) -> pd.DataFrame:
         """Return a row per score, indexed by its name, with the columns ``value, low, high``."""
-        ends = {name: vars(getattr(self, name)) for name in METRICS}
+        ends = {name: vars(getattr(self, name)) for name in shown_metrics(self)}
         return pd.DataFrame.from_dict(ends, orient="index").rename_axis("score")
 
     def _repr_html_(self) -> str:
@@ -144,11 +150,16 @@ class Scores(Result):
         )
 
 
+def shown_metrics(scores: Scores) -> tuple[str, ...]:
+    """Return the names of the scores that mean something."""
+    return OF_VERDICTS if scores.has_verdicts else tuple(METRICS)
+
+
 def tabulate(scores: Sequence[Scores]) -> list[list[str]]:
-    """Return a line per metric: its name, then the interval of each of `scores`."""
+    """Return a line per metric of the first: its name, then the interval of each of `scores`."""
     return [
         [_LABELS.get(name, name).replace("_", " "), *(f"{getattr(of, name):.4f}" for of in scores)]
-        for name in METRICS
+        for name in shown_metrics(scores[0])
     ]
 
 
@@ -206,7 +217,8 @@ def evaluate(
     """
     labels = check_labels(labels)
     probs = check_probs(normalize_probs(probs) if normalize else probs, len(labels))
-    if are_verdicts(probs):
+    has_verdicts = are_verdicts(probs)
+    if has_verdicts:
         _log.warning(_VERDICTS)
     grouped = group_rows(groups, labels, probs)
     sums = grouped.sums(_score_columns(labels, probs))
@@ -231,6 +243,7 @@ def evaluate(
         n_groups=grouped.n_groups,
         n_decisive=int((labels < 2).sum()),
         confidence_level=confidence_level,
+        has_verdicts=has_verdicts,
         **{name: interval.clip(0, METRICS[name]) for name, interval in intervals.items()},
     )
 

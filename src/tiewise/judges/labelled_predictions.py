@@ -206,8 +206,8 @@ def _read_predictions(path: str | Path, *, normalize: bool) -> pd.DataFrame:
     for columns in _TRIPLES if normalize else ():
         if set(columns) <= set(table):
             is_known = table[columns].notna().any(axis=1)
-            probs = normalize_probs(table.loc[is_known, columns].to_numpy(), str(path))
-            table.loc[is_known, columns] = probs
+            known = table.loc[is_known, columns].to_numpy()
+            table.loc[is_known, columns] = normalize_probs(known, str(path))
     return table
 
 

@@ -245,6 +245,28 @@ def test_headline_compares_with_lengths(tables):
         assert f": log loss {difference:+.4f}" in text.splitlines()[0]
 
 
+def test_verdicts_are_compared_by_accuracy(tables):
+    """Of predictions of 0 and 1, neither log losses nor calibration errors are printed."""
+    oof, folds = tables
+    verdicts = np.eye(3)[oof[PROB_COLUMNS].to_numpy().argmax(1)]
+    run = evaluate_tables(oof.assign(**dict(zip(PROB_COLUMNS, verdicts.T, strict=True))), folds)
+    for text in (str(run), run._repr_html_()):
+        for absent in ("log loss", "brier", "ECE", "auc"):
+            assert absent not in text
+        assert f"{run.decisive_accuracy:.4f}" in text
+    assert str(run).startswith("Better than the lengths of the responses alone: accuracy +")
+    assert not set(run.to_frame().index) & {"log_loss", "brier", "ece"}
+    labels, reference = oof["label"], np.full((len(oof), 3), 1 / 3)
+    line = next(line for line in str(run).splitlines() if line.startswith("uniform"))
+    for metric in ("accuracy", "decisive_accuracy"):
+        found = compare(labels, verdicts, reference, groups=oof["group"], metric=metric)
+        assert f"{found:+.4f}" in line
+    worst = np.eye(3)[(oof["label"].to_numpy(int) + 1) % 3]
+    run = evaluate_tables(oof.assign(**dict(zip(PROB_COLUMNS, worst.T, strict=True))), folds)
+    assert run.verdict("length_only") == "worse"
+    assert str(run).startswith("Worse than the lengths")
+
+
 def test_html_is_escaped(tables):
     """The name of a reference may be any text."""
     oof, folds = tables

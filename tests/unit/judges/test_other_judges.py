@@ -58,9 +58,11 @@ def test_rounded_probabilities_are_normalised(judge):
     found = judge(table(rounded), normalize=True)
     exact = rounded / rounded.sum(1, keepdims=True)
     np.testing.assert_allclose(found.oof[PROB_COLUMNS], exact, rtol=0, atol=1e-15)
-    scores = score_predictions(found).scores
-    assert scores == tw.evaluate(LABELS, rounded, groups=found.oof["group"], normalize=True)
-    assert scores == tw.evaluate(LABELS, exact, groups=found.oof["group"])
+    scores = score_predictions(found).to_frame()
+    groups = found.oof["group"]
+    normalised = tw.evaluate(LABELS, rounded, groups=groups, normalize=True)
+    assert scores.equals(normalised.to_frame())
+    assert scores.equals(tw.evaluate(LABELS, exact, groups=groups).to_frame())
 
 
 def test_both_orders_are_normalised(judge):
@@ -95,7 +97,7 @@ def test_missing_rows_are_counted(judge, kept, seed):
     found = judge(table(PROBS[rows], ids=rows), allow_missing=True)
     scored = score_predictions(found)
     expected = tw.evaluate(LABELS[sorted(kept)], PROBS[sorted(kept)], groups=found.oof["group"])
-    assert str(scored.scores) == str(expected)
+    assert scored.to_frame().equals(expected.to_frame())
     assert scored.counts["n_missing_predictions"] == N - len(kept)
 
 
@@ -127,10 +129,10 @@ def test_verdicts_are_read_with_a_warning(judge, caplog, names):
     verdicts = np.random.default_rng(2).integers(0, 3, N)
     one_hot = score_predictions(judge(table(np.eye(3)[verdicts], names)))
     assert "log loss, Brier score" in caplog.text
-    assert one_hot.scores.accuracy.value == np.mean(verdicts == LABELS)
+    assert one_hot.accuracy.value == np.mean(verdicts == LABELS)
     words = np.array(["[[A]]", "b", "Tie"])[verdicts]
     spoken = score_predictions(judge(pd.DataFrame({"id": range(N), "winner": words, "cost": 1})))
-    assert spoken.scores == one_hot.scores
+    assert spoken.to_frame().equals(one_hot.to_frame())
     caplog.clear()
     tw.evaluate(LABELS, np.eye(3)[verdicts])
     assert "log loss, Brier score" in caplog.text
