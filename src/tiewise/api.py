@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from tiewise.config import RunConfig, load_preset, override
-from tiewise.errors import ConfigError, missing_extra
+from tiewise.errors import ConfigError, PairsError, missing_extra
 from tiewise.files import refuse_existing
 from tiewise.runs.folder import RunFolder, as_run, default_artifacts
 
@@ -150,7 +150,7 @@ def open_run(run: str | Path | RunFolder, artifacts: str | Path | None = None) -
     Raises
     ------
     RunError
-        If there is no such run; the message lists the existing runs.
+        If there is no such run; the message suggests one of a similar name.
     """
     opened = as_run(run, artifacts)
     return Run(opened.path, opened.config)
@@ -350,9 +350,11 @@ def audit(
     options: Any = {"format": data_format, "columns": columns}
     options |= {"labelled": labelled, "on_error": "skip"}
     if isinstance(data, str | Path | Sequence):
-        pairs = read_many(_as_files(data), **options)
+        name, pairs = ", ".join(_as_files(data)), read_many(_as_files(data), **options)
     else:
-        pairs = read_pairs(data, **options)
+        name, pairs = "the table", read_pairs(data, **options)
+    if pairs.empty:
+        raise PairsError(f"{name}: there are no rows; expected at least one pair.")
     if backbone is None:
         return audit_pairs(pairs, n_splits=n_splits)
     lengths = _count_tokens(pairs, backbone, _artifacts_dir(artifacts) / "cache")
@@ -434,6 +436,7 @@ def evaluate_run_or_file(
     columns: Columns = (),
     normalize: bool = False,
     allow_missing: bool = False,
+    on_error: Literal["raise", "skip"] = "raise",
     artifacts: str | Path | None = None,
 ) -> Any:
     """Score a run, or a table of any judge's predictions against labelled pairs.
@@ -447,7 +450,7 @@ def evaluate_run_or_file(
     predictions
         Table with id, prob_a, prob_b, prob_tie; or Kaggle's names of these; or id and winner, a
         verdict, of which only the accuracies mean something.
-    data_format, columns
+    data_format, columns, on_error
         How `data` of `predictions` are read, as for :func:`tiewise.read_pairs`.
     normalize
         Divide the probabilities of each row of `predictions` by their sum.
@@ -470,6 +473,7 @@ def evaluate_run_or_file(
     if (run is None) != bool(files and predictions) or (run is not None and predictions):
         raise ConfigError("Give a run, or both --data and --predictions.")
     reading: dict[str, Any] = {"data_format": data_format, "columns": columns}
+    reading |= {"on_error": on_error} if on_error != "raise" else {}
     judging: dict[str, Any] = {"normalize": normalize, "allow_missing": allow_missing}
     if run is not None and any((reading | judging).values()):
         names = ", ".join(f"--{k.replace('_', '-')}" for k, v in (reading | judging).items() if v)

@@ -129,13 +129,25 @@ class Judged(Reading):
     """Divide each row of --predictions by its sum, for probabilities that were rounded."""
     allow_missing: Switch = False
     """Leave out pairs without a prediction, and count them."""
+    on_error: Literal["raise", "skip"] = "raise"
+    """Refuse --data with an invalid row, or skip such rows and count them."""
 
 
 ReadingFlags = Annotated[Reading, tyro.conf.OmitArgPrefixes]
 JudgedFlags = Annotated[Judged, tyro.conf.OmitArgPrefixes]
 
 COMMON_FIELDS = frozenset(
-    ["data", "limit", "backbone", "max_length", "n_epochs", "batch_size", "learning_rate", "device"]
+    [
+        "data",
+        "columns",
+        "limit",
+        "backbone",
+        "max_length",
+        "n_epochs",
+        "batch_size",
+        "learning_rate",
+        "device",
+    ]
 )
 """Fields of the configuration that ``tiewise fit --help`` shows."""
 _ALIASES = {"backbone": ("--model",), "n_epochs": ("--epochs",), "learning_rate": ("--lr",)}
@@ -243,8 +255,10 @@ def parse_words(
         command.__doc__ = _join_lines(command.__doc__ or "")
     typed = commands.get(words[0]) if words else None
     listed = {name: _summarised(command) for name, command in commands.items()}
-    shown: Mapping[str, Any] = {words[0]: _deferred(typed)} if typed else listed
+    shown: dict[str, Any] = {words[0]: _deferred(typed)} if typed else listed
     words = ["--help" if word == "--help-all" else word for word in words]
+    if typed and not {"-h", "--help"}.isdisjoint(words):
+        words = [words[0], "--help"]  # after a parsed word tyro leaves its argument out
     printed = io.StringIO()
     try:
         with contextlib.redirect_stderr(printed):

@@ -185,6 +185,7 @@ def test_json_of_columns_is_refused(tmp_path, suffix, options):
         ("t.xls", b"\xd0\xcf\x11\xe0", "Excel workbook"),
         ("t.csv", b"PAR1", "is parquet; let its name end in .parquet"),
         ("t.csv", b"<!DOCTYPE html>", "a web page"),
+        ("t.csv", b"%PDF-1.4\n1 0 obj\n", "a PDF document; export the table as csv"),
         ("t.parquet", b"version https://git-lfs.github.com/spec/v1\n", "git lfs pull"),
         ("t.txt", b"id,prompt", "expected a file that ends in .csv"),
         ("t.csv", b"", "the file is empty"),

@@ -100,6 +100,16 @@ def test_names_of_runs_are_not_data(words, given):
 
 
 @pytest.mark.parametrize(
+    "command", ["evaluate --data v.csv --predictions p.csv", "leaderboard first", "fit"]
+)
+def test_rows_may_be_skipped(command):
+    """Commands that read labelled data for a fit or for scores take ``--on-error skip``."""
+    make = {"fit": make_fit("baseline")} | {each.__name__: each for each in COMMANDS}
+    call = flags.parse_words(make, [*command.split(), "--on-error", "skip"], description="")
+    assert "skip" in [getattr(part, "on_error", None) for part in call.keywords.values()]
+
+
+@pytest.mark.parametrize(
     "words",
     [
         "audit --columns prompt=q,winner=w --columns id=n --columns a=0,b=1 v.csv",
@@ -150,6 +160,12 @@ def test_help_of_swap_shows_accepted_words(help_of):
     text = help_of("predict", "--help")
     assert "--no-swap, --swap " in text
     assert "True" not in text
+
+
+def test_help_ignores_other_words(help_of):
+    """`runs rm --help` shows the whole command, as `runs --help` does."""
+    assert help_of("runs", "rm", "--help") == help_of("runs", "--help")
+    assert "{list,show,rm}" in help_of("runs", "rm", "--help")
 
 
 def test_no_words_print_help(help_of):

@@ -134,7 +134,10 @@ def standard_word(winner: str) -> str:
     letter = _match_letter(text)
     if letter is not None and len(letter["open"]) == len(letter["close"]):
         return "tie" if letter["tie"] else f"model_{letter['side']}"
-    raise LabelError(f"winner is {winner!r:.40}; expected one of A, B, {', '.join(WINNER_WORDS)}")
+    words = ", ".join(("A", "B", "C (a tie)", *WINNER_WORDS))
+    raise LabelError(
+        f"winner is {winner!r:.40}; expected one of {words}; letters also as [[A]] or Response A"
+    )
 
 
 def swap_labels(labels: npt.NDArray[_Number]) -> npt.NDArray[_Number]:

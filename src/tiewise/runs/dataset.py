@@ -23,6 +23,7 @@ import pandas as pd
 from tiewise.config import DataConfig
 from tiewise.data.folds import fold_by_group, fold_by_id, fold_by_position
 from tiewise.data.formats import fetch_files, is_hub_path, read_many
+from tiewise.data.formats.sources import similar_file
 from tiewise.data.formats.stdin import STDIN
 from tiewise.data.pairs import row_digests, text_lengths
 from tiewise.data.simulation.simulate import BAYES_COLUMNS, join_posterior, simulate
@@ -165,6 +166,8 @@ def _read(
         labelled=labelled,
         on_error=config.on_error,
     )
+    if pairs.empty:
+        raise PairsError(f"{', '.join(names)}: there are no rows; expected at least one pair.")
     return join_posterior(pairs, paths), list(zip(names, map(digest_file, paths), strict=True))
 
 
@@ -177,7 +180,7 @@ def _name_data(config: DataConfig) -> list[str]:
         if not _exists(path):
             raise PairsError(
                 f"{path}: there is no such file. Data are looked for in --data, in the environment "
-                "variable TIEWISE_DATA, and in data/train.csv."
+                f"variable TIEWISE_DATA, and in data/train.csv.{similar_file(path)}"
             )
     return named or (["data/train.csv"] if Path("data/train.csv").is_file() else [])
 

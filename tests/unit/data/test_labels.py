@@ -14,6 +14,7 @@ from tiewise.data.labels import (
     WORD_OF_WINNER,
     derive_labels,
     label_from_winner,
+    standard_word,
     swap_labels,
     swap_probs,
 )
@@ -60,6 +61,15 @@ def test_valid_rows_match_the_notebook(label_array):
     winner_a, winner_b, winner_tie = one_hot_of(label_array).T
     expected = [notebook_label(a, b) for a, b in zip(winner_a, winner_b, strict=True)]
     assert derive_labels(winner_a, winner_b, winner_tie).tolist() == expected
+
+
+def test_message_names_all_words():
+    """Every form that is read is in the message about a word that is not."""
+    with pytest.raises(LabelError) as caught:
+        standard_word("X")
+    for word in ("A", "B", "C", "[[A]]", "Response A", *WINNER_WORDS):
+        assert word in str(caught.value)
+        standard_word(word)
 
 
 @pytest.mark.parametrize(

@@ -10,9 +10,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from tiewise import api
 from tiewise.config import DataConfig, load_preset
 from tiewise.data.folds import fold_by_group, fold_by_id, fold_by_position
-from tiewise.data.formats import write_pairs
+from tiewise.data.formats import read_pairs, write_pairs
 from tiewise.data.pairs import COLUMNS
 from tiewise.data.simulation.simulate import simulate
 from tiewise.errors import PairsError
@@ -86,6 +87,25 @@ def test_data_are_looked_for_in_order(here, monkeypatch):
     monkeypatch.setenv("TIEWISE_DATA", f"two.csv{os.pathsep}{os.pathsep}one.csv")
     assert find_data(DataConfig()) == ["two.csv", "one.csv"]
     assert find_data(DataConfig(data=("one.csv",))) == ["one.csv"]
+
+
+def test_similar_file_is_suggested(here):
+    """A misspelled file is answered with the similar one in its folder."""
+    (here / "data").mkdir()
+    (here / "data" / "votes.csv").touch()
+    with pytest.raises(PairsError, match=r"Did you mean data/votes\.csv\?"):
+        find_data(DataConfig(data=("data/vots.csv",)))
+    with pytest.raises(PairsError, match=r"Did you mean data/votes\.csv\?"):
+        read_pairs("data/vots.csv")
+
+
+def test_file_without_rows_is_refused(here):
+    """A header alone is no data: the message says so, and names the file."""
+    (here / "empty.csv").write_text("prompt,response_a,response_b,winner\n")
+    with pytest.raises(PairsError, match=r"empty\.csv: there are no rows"):
+        load_dataset(DataConfig(data=("empty.csv",)))
+    with pytest.raises(PairsError, match=r"empty\.csv: there are no rows"):
+        api.audit("empty.csv")
 
 
 @pytest.mark.parametrize("is_named", [True, False])

@@ -36,6 +36,7 @@ _FOREIGN = (
     (b"ARROW1", "arrow", "let its name end in .arrow"),
     (b"SQLite format 3", "an SQLite database", "export the table as csv"),
     (b"version https://git-lfs", "a pointer of Git LFS", "fetch the file with git lfs pull"),
+    (b"%PDF", "a PDF document", "export the table as csv"),
     (b"<!DOCTYPE", "a web page", "download the file itself"),
     (b"<html", "a web page", "download the file itself"),
 )

@@ -52,8 +52,8 @@ _UNLABELLED = (
     "other commands and labelled=False to read_pairs."
 )
 _SKIP = (
-    "To leave such rows out: tiewise convert with --on-error skip writes a file of the others; fit "
-    "takes this flag too, and read_pairs on_error='skip'."
+    "Add --on-error skip to leave such rows out (in Python on_error='skip'). For predict: tiewise "
+    "convert with --on-error skip writes a file of the other rows."
 )
 
 

@@ -30,7 +30,7 @@ from tiewise.data.formats.opening import (
 from tiewise.data.formats.parquet import read_arrow, read_parquet
 from tiewise.data.formats.stdin import STDIN
 from tiewise.data.parse import repair_text
-from tiewise.errors import PairsError
+from tiewise.errors import PairsError, did_you_mean
 
 _MAX_DEPTH = 100
 _COLUMN_WISE = (
@@ -67,6 +67,14 @@ def open_source(path: object) -> Source:
     return Source(str(path), columns, chain.from_iterable(shard.records for shard in shards))
 
 
+def similar_file(path: str | Path) -> str:
+    """Return a sentence that suggests a data file of the same folder; empty if none is similar."""
+    folder = Path(path).parent
+    names = [each.name for each in folder.glob("*") if data_suffix(each) in _OPENERS]
+    hint = did_you_mean(Path(path).name, names)
+    return hint.replace("mean ", f"mean {folder}/") if hint and folder != Path() else hint
+
+
 def parse_json(text: str) -> Any:
     """Parse JSON; refuse text that is nested too deeply, is not UTF-8, or repeats a key."""
     if repair_text(text) != text:
@@ -80,7 +88,7 @@ def _open_file(path: Path) -> Source:
     suffix = data_suffix(path)
     if not path.is_file():
         expected = "" if suffix in _OPENERS else _EXPECTED
-        raise PairsError(f"{path}: there is no such file{expected}")
+        raise PairsError(f"{path}: there is no such file{expected}{similar_file(path)}")
     check_content(path, suffix[1:])
     if suffix not in _OPENERS:
         raise PairsError(f"{path}{_EXPECTED}")
