@@ -57,7 +57,7 @@ def _find_gain(data: ReportData) -> Finding | None:
         f"is the label in {show(scores.accuracy, 'accuracy')} of the pairs."
     )
     people = data.scores.human_agreement
-    if people:
+    if people and people.n_groups >= FEW_GROUPS:
         text += (
             f" Two people agree on {show(people.agreement, 'share')} of the pairs that both saw."
         )

@@ -78,7 +78,7 @@ def describe_model(config: RunConfig) -> str:
         return "blend of other runs"
     backbone = config.model.backbone
     shown = "feature model" if backbone == BASELINE else label_text(public_name(backbone))
-    differing = f", with another {_list_names(changed)}" if changed else ""
+    differing = f", changed: {_list_names(changed)}" if changed else ""
     return f"preset {preset}{differing} ({shown})"
 
 

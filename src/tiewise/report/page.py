@@ -26,6 +26,7 @@ from tiewise.report.findings import find_results
 from tiewise.report.heading import describe_run, list_settings
 from tiewise.report.text import escape_markdown, flatten
 from tiewise.runs.folder import RunFolder
+from tiewise.runs.listing import format_command
 from tiewise.runs.references import find_comparable_runs, score_run, sum_leaks
 from tiewise.runs.tables import read_folds, read_oof
 
@@ -80,7 +81,7 @@ def write_report(
         raise RunError(f"--out is {out}; expected a file that ends in .html.")
     if out is None and pairs is None:
         _keep_texts(run.path / "report.html")
-    environment = make_environment()
+    environment, about = make_environment(), read_json_object(run.path / "env.json")
     data = gather(run, pairs)
     parts = [build(data) for build in _BUILDERS]
     written = [part for part in parts if isinstance(part, Section)]
@@ -94,7 +95,7 @@ def write_report(
         "figures": {panel.name: _embed(drawn[panel.name], panel.alt) for panel in panels},
         "n_open_cases": _N_OPEN_CASES,
         "settings": list_settings(run),
-        "environment": flatten(read_json_object(run.path / "env.json")),
+        "environment": flatten(about | {"command": format_command(about)}),
         "inputs": _describe_inputs(run),
         "counts": flatten(data.scores.counts),
     }

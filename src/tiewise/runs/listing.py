@@ -6,7 +6,7 @@ A damaged run is listed with the reason, so that it can be removed.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -188,6 +188,13 @@ def _find_folder(name: str, artifacts_dir: Path) -> Path:
     return path
 
 
+def format_command(environment: Mapping[str, Any]) -> str:
+    """Return the command in the description of an environment as one line, empty if unknown."""
+    words = environment.get("command")
+    command = " ".join(map(str, words)) if isinstance(words, list) else ""
+    return command.replace("__main__.py ", "tiewise ", 1)  # of `python -m tiewise`
+
+
 def _summarise(path: Path) -> RunSummary:
     facts: dict[str, Any] = {"name": path.name, "path": str(path), "size": _measure(path)}
     try:
@@ -204,9 +211,8 @@ def _summarise(path: Path) -> RunSummary:
             n_pairs = data["counts"]["n_read"] - data["counts"].get("n_left_out_by_limit", 0)
             facts |= {"data": tuple(files), "n_pairs": n_pairs}
         about = read_object(path / "env.json") if (path / "env.json").is_file() else {}
-        command = " ".join(map(str, about.get("command", ())))
         facts["started"] = str(about.get("started", ""))
-        facts["command"] = command.replace("__main__.py ", "tiewise ", 1)  # of `python -m tiewise`
+        facts["command"] = format_command(about)
     except (TiewiseError, OSError, KeyError, TypeError, AttributeError) as error:
         return RunSummary(**facts, problem=str(error))
     return RunSummary(**facts)

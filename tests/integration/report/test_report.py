@@ -1,5 +1,6 @@
 """The report is complete, loads nothing, and shows texts from data as text."""
 
+import json
 import pickle
 import re
 from html.parser import HTMLParser
@@ -10,6 +11,7 @@ import pytest
 from run_folders import simulated_run
 from tiewise.errors import RunError
 from tiewise.report.page import write_report
+from tiewise.runs.listing import format_command
 
 HOSTILE = (
     "<script>alert(1)</script>",
@@ -165,6 +167,14 @@ def test_templates_in_texts_are_not_run(hostile):
     """An expression of Jinja in a text is not evaluated."""
     html = (hostile.path / "report.html").read_text("utf-8")
     assert "{{7*7}}" in html
+
+
+def test_methods_of_intervals_and_command_are_named(made):
+    """Shares have Wilson intervals, and the command is one line."""
+    run, _, html = made
+    assert html.count("Wilson for shares") == 2
+    command = format_command(json.loads((run.path / "env.json").read_bytes()))
+    assert command in "".join(Page(html).text)
 
 
 def test_missing_texts_are_named(tmp_path):

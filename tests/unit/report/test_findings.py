@@ -3,11 +3,13 @@
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from run_folders import simulated_run
 from tiewise.config import load_preset
 from tiewise.data.labels import PROB_COLUMNS
+from tiewise.evaluation.agreement import agreement_of_votes
 from tiewise.evaluation.references import evaluate_tables
 from tiewise.report.findings import find_results
 from tiewise.report.page import gather
@@ -146,3 +148,13 @@ def test_leaks_come_first(data):
     finding = find_results(replace(data, scores=replace(data.scores, counts=counts)))[0]
     assert (finding.kind, finding.title) == ("bad", "The scores are too good")
     assert "trained on 12 of the held-out pairs" in finding.text
+
+
+@pytest.mark.parametrize("n_groups", [4, 200])
+def test_agreement_of_people_needs_enough_groups(data, n_groups):
+    """The first finding compares with people only from 30 prompt groups."""
+    votes = pd.DataFrame({"pair": np.repeat(np.arange(n_groups), 2), "vote": [0, 0] * n_groups})
+    votes = votes.assign(group=votes["pair"])
+    people = agreement_of_votes(votes, n_resamples=99)
+    finding = findings(replace(data, scores=replace(data.scores, human_agreement=people)))["scores"]
+    assert ("Two people agree" in finding.text) == (n_groups >= 30)

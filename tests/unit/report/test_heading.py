@@ -43,9 +43,9 @@ def test_many_files_are_counted(data):
 @pytest.mark.parametrize(
     ("changes", "text"),
     [
-        ({"n_epochs": 3}, "preset tiny, with another n_epochs (tiny:0)"),
+        ({"n_epochs": 3}, "preset tiny, changed: n_epochs (tiny:0)"),
         ({"backbone": "blend"}, "blend of other runs"),
-        ({"backbone": "/home/me/gemma"}, "preset tiny, with another backbone (gemma)"),
+        ({"backbone": "/home/me/gemma"}, "preset tiny, changed: backbone (gemma)"),
     ],
 )
 def test_changes_of_the_preset_are_named(changes, text):

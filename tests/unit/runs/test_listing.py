@@ -10,7 +10,13 @@ from tiewise.errors import ConfigError, RunError
 from tiewise.files import file_lock, write_json
 from tiewise.runs.fold_lock import check_fingerprint
 from tiewise.runs.folder import start_run
-from tiewise.runs.listing import act_on_runs, describe_run, list_runs, remove_runs
+from tiewise.runs.listing import (
+    act_on_runs,
+    describe_run,
+    format_command,
+    list_runs,
+    remove_runs,
+)
 from tiewise.runs.references import evaluate_finished_folds
 
 TINY = load_preset("tiny")
@@ -205,3 +211,10 @@ def test_number_of_names_is_checked(tmp_path, action, names):
     """The list takes no name, show one, rm at least one."""
     with pytest.raises(ConfigError, match="tiewise runs rm RUN"):
         act_on_runs(action, names, tmp_path)
+
+
+@pytest.mark.parametrize("name", ["tiewise", "__main__.py"])
+def test_command_is_shown_as_typed(name):
+    """A fit by ``python -m tiewise`` is shown as the command; no command is an empty text."""
+    assert format_command({"command": [name, "fit", "--seed", "1"]}) == "tiewise fit --seed 1"
+    assert format_command({}) == ""
