@@ -53,6 +53,20 @@ def check_labels(labels: npt.ArrayLike) -> IntArray:
     return numbers.astype(np.int64)
 
 
+def check_order(**tables: Any) -> None:
+    """Raise ScoresError if the indices of two tables have the same values in different orders."""
+    indexed = {name: table for name, table in tables.items() if hasattr(table, "iloc")}
+    first, *others = indexed or [""]
+    for name in others:
+        one, other = indexed[first].index, indexed[name].index
+        is_other = len(one) == len(other) and not one.equals(other)
+        if is_other and one.symmetric_difference(other, sort=False).empty:
+            raise ScoresError(
+                f"the index of {name} has another order than that of {first}; expected the same "
+                f"order of rows. Give {name}.loc[{first}.index]."
+            )
+
+
 def check_probs(
     probs: npt.ArrayLike | pd.DataFrame, n_rows: int, name: str = "probs"
 ) -> npt.NDArray[Any]:

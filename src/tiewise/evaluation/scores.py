@@ -36,6 +36,7 @@ from tiewise.evaluation.metrics import (
     area_components,
     brier_scores,
     check_labels,
+    check_order,
     check_probs,
     decisive_correct,
     expected_calibration_error,
@@ -204,7 +205,7 @@ def evaluate(
     ------
     ScoresError
         Labels or probabilities are invalid, or a DataFrame has other columns; the message names
-        the rows or the columns.
+        the rows or the columns. Or two tables have the same index in different orders.
 
     Examples
     --------
@@ -215,6 +216,7 @@ def evaluate(
     >>> evaluate([0, 1, 2, 0], table).accuracy.value
     0.5
     """
+    check_order(labels=labels, probs=probs, groups=groups)
     labels = check_labels(labels)
     probs = check_probs(normalize_probs(probs) if normalize else probs, len(labels))
     has_verdicts = are_verdicts(probs)
@@ -291,6 +293,7 @@ def compare(
     >>> f"{compare([0] * 50, confident, unsure):.3f}"
     '-0.693 [-0.693, -0.693]'
     """
+    check_order(labels=labels, probs_1=probs_1, probs_2=probs_2, groups=groups)
     labels = check_labels(labels)
     differences, counted = paired_terms(labels, probs_1, probs_2, metric=metric)
     grouped = group_rows(groups, labels, differences, counted)

@@ -16,7 +16,9 @@ import pandas as pd
 from tiewise.config import DataConfig
 from tiewise.data.formats import read_many
 from tiewise.data.formats.cells import is_missing, parse_number, shown
+from tiewise.data.formats.columns import parse_assignments, rename_source
 from tiewise.data.formats.opening import ParsedRecord
+from tiewise.data.formats.reading import Columns
 from tiewise.data.formats.sources import open_source
 from tiewise.data.formats.stdin import STDIN
 from tiewise.data.ids import read_id
@@ -105,15 +107,17 @@ def load_file_predictions(
 
     ScoresError is raised when a column is missing, a cell is no number, an id repeats, or a
     labelled row has no prediction and not `allow_missing`. `normalize` divides the probabilities of
-    a row by their sum. `reading` are `data_format` and `columns` of the data.
+    a row by their sum. `reading` are `data_format` of the data, and `columns`: each is renamed in
+    the data, in the predictions, or in both, wherever it occurs.
     """
+    reading["columns"], own = _split_columns(data, predictions_path, reading.get("columns") or ())
     config = DataConfig(data=tuple(map(str, data)), **reading)
     dataset = load_dataset(config)
     # Only the references need folds, so data with few groups are scored with fewer folds.
     n_splits = min(config.n_splits, dataset.pairs["group"].nunique())
     table = assign_folds(dataset, replace(config, n_splits=n_splits))
     name = _name_of(predictions_path)
-    predictions = _read_predictions(predictions_path, normalize=normalize)
+    predictions = _read_predictions(predictions_path, own, normalize=normalize)
     positions = _find_predictions(table["id"], predictions, name, allow_missing=allow_missing)
     _warn_of_training_rows(predictions.iloc[positions[positions >= 0]], name)
     columns = PROB_COLUMNS + [name for name in _OPTIONAL if name in predictions]
@@ -151,8 +155,9 @@ def score_rewardbench_file(
         raise ScoresError(
             "--rewardbench is about all pairs, and --allow-missing leaves some out; give only one."
         )
+    reading["columns"], own = _split_columns(data, predictions_path, reading.get("columns") or ())
     pairs = read_many(data, format=data_format, **reading)
-    predictions = _read_predictions(predictions_path, normalize=normalize)
+    predictions = _read_predictions(predictions_path, own, normalize=normalize)
     name = _name_of(predictions_path)
     positions = find_ids(pairs["id"], predictions["id"], name=name)
     _warn_of_training_rows(predictions.iloc[positions], name)
@@ -192,9 +197,33 @@ def _name_of(path: str | Path) -> str:
     return "standard input" if str(path) == STDIN else Path(path).name
 
 
-def _read_predictions(path: str | Path, *, normalize: bool) -> pd.DataFrame:
-    """Return ids as text, and probabilities as float64, of a file in any format of `--data`."""
+def _split_columns(
+    data: Sequence[str], predictions_path: str | Path, columns: Columns
+) -> tuple[tuple[str, ...], dict[str, str]]:
+    """Return the new names of columns of the data, and those of columns of the predictions.
+
+    A column that neither has is looked for in the data, where it is an error.
+    """
+    given = parse_assignments(columns)
+    found = open_source(predictions_path).columns if given else ()
+    readable = {"id", "winner", *PROB_COLUMNS, *_OPTIONAL}
+    own = {ours: theirs for ours, theirs in given if ours in readable and theirs in found}
+    in_data = {name for path in data if own for name in open_source(path).columns}
+    rest = [
+        f"{ours}={theirs}" for ours, theirs in given if own.get(ours) != theirs or theirs in in_data
+    ]
+    return tuple(rest), own
+
+
+def _read_predictions(
+    path: str | Path, renamed: dict[str, str], *, normalize: bool
+) -> pd.DataFrame:
+    """Return ids as text, and probabilities as float64, of a file in any format of `--data`.
+
+    `renamed` gives for a name of ours the column of the file.
+    """
     source = open_source(path)
+    source = rename_source(source, renamed) if renamed else source
     names = _name_columns(path, source.columns)
     read_row = _read_row if names else _read_verdict
     names |= {TRAINING_COLUMN: TRAINING_COLUMN} if TRAINING_COLUMN in source.columns else {}

@@ -251,3 +251,19 @@ def test_compared_decisive_accuracy_leaves_out_ties():
     found = compare(labels, first, second, metric="decisive_accuracy", n_resamples=99)
     one, other = (evaluate(labels, p, n_resamples=99).decisive_accuracy for p in (first, second))
     assert found.value == pytest.approx(one.value - other.value)
+
+
+def test_rows_in_another_order_are_refused():
+    """Tables whose index is permuted are refused; without a common index rows are positions."""
+    table = pd.DataFrame(np.eye(3)[[0, 1, 2, 0]] / 2 + 1 / 6, columns=["a", "b", "tie"])
+    labels, other = pd.Series([0, 1, 2, 0]), table.iloc[::-1]
+    for refused in (
+        lambda: evaluate(labels, other),
+        lambda: evaluate(labels, table, groups=labels[::-1]),
+        lambda: compare(labels, table, other),
+    ):
+        with pytest.raises(ScoresError, match="another order"):
+            refused()
+    expected = evaluate(labels, table)
+    assert evaluate(labels, other.loc[labels.index]) == expected
+    assert evaluate(labels.set_axis(list("abcd")), table) == expected

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 import tiewise as tw
 from tiewise.data.labels import ONE_HOT_COLUMNS, PROB_COLUMNS
-from tiewise.errors import ScoresError
+from tiewise.errors import PairsError, ScoresError
 from tiewise.judges.labelled_predictions import (
     load_file_predictions,
     score_predictions,
@@ -166,6 +166,20 @@ def test_data_are_read_as_told(tmp_path, judge):
     reading = {"columns": ["prompt=question,winner=best", "a=0,b=1,tie=2"]}
     found = load_file_predictions([str(tmp_path / "own.csv")], tmp_path / "judged.csv", **reading)
     assert found.oof["label"].tolist() == LABELS.tolist()
+
+
+def test_columns_are_renamed_where_they_are(tmp_path, judge):
+    """Columns of the data and of the predictions are renamed together, in either file or both."""
+    expected = judge(table(PROBS)).oof
+    own = pd.read_csv(tmp_path / "votes.csv").rename(columns={"prompt": "question", "id": "pair"})
+    own.to_csv(tmp_path / "own.csv", index=False)
+    names = {"id": "pair", "prob_a": "p_first", "prob_b": "p_second"}
+    table(PROBS).rename(columns=names).to_csv(tmp_path / "renamed.csv", index=False)
+    files = [str(tmp_path / "own.csv")], tmp_path / "renamed.csv"
+    columns = ["prob_a=p_first,prob_b=p_second", "prompt=question,id=pair"]
+    pd.testing.assert_frame_equal(load_file_predictions(*files, columns=columns).oof, expected)
+    with pytest.raises(PairsError, match="there is no column p_third"):
+        load_file_predictions(*files, columns=[*columns, "prob_tie=p_third"])
 
 
 def test_rewardbench_needs_all_rows(tmp_path, judge):

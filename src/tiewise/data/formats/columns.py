@@ -100,7 +100,12 @@ def rename_columns(
     if not names:
         return source, []
     replaced = [name for name in names if name in source.columns and name not in names.values()]
-    dropped = {*names.values(), *replaced}
+    return rename_source(source, names), replaced
+
+
+def rename_source(source: Source, names: Mapping[str, str]) -> Source:
+    """Return a source in which the columns of the values have the names of the keys."""
+    dropped = {*names, *names.values()}
     kept = [name for name in source.columns if name not in dropped]
 
     def rename(entry: ParsedRecord) -> ParsedRecord:
@@ -108,7 +113,7 @@ def rename_columns(
         values |= {o: entry.values[t] for o, t in names.items() if t in entry.values}
         return entry._replace(values=values)
 
-    return Source(source.name, (*kept, *names), map(rename, source.records)), replaced
+    return Source(source.name, (*kept, *names), map(rename, source.records))
 
 
 def suggest_columns(missing: Iterable[str], columns: Iterable[str]) -> dict[str, str]:
