@@ -95,7 +95,7 @@ def test_similar_file_is_suggested(here):
     (here / "data" / "votes.csv").touch()
     with pytest.raises(PairsError, match=r"Did you mean data/votes\.csv\?"):
         find_data(DataConfig(data=("data/vots.csv",)))
-    with pytest.raises(PairsError, match=r"Did you mean data/votes\.csv\?"):
+    with pytest.raises(PairsError, match=r"such file\. Did you mean data/votes\.csv\?$"):
         read_pairs("data/vots.csv")
 
 

@@ -88,7 +88,9 @@ def _open_file(path: Path) -> Source:
     suffix = data_suffix(path)
     if not path.is_file():
         expected = "" if suffix in _OPENERS else _EXPECTED
-        raise PairsError(f"{path}: there is no such file{expected}{similar_file(path)}")
+        hint = similar_file(path)
+        hint = f".{hint}" if hint else ""
+        raise PairsError(f"{path}: there is no such file{expected}{hint}")
     check_content(path, suffix[1:])
     if suffix not in _OPENERS:
         raise PairsError(f"{path}{_EXPECTED}")
