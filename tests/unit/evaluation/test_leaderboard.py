@@ -8,12 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.special import softmax
-from scipy.stats import kendalltau, t
+from scipy.stats import kendalltau, norm, t
 
 from tiewise.data.labels import PROB_COLUMNS
 from tiewise.errors import ScoresError
 from tiewise.evaluation.davidson import Contests, fit_davidson
-from tiewise.evaluation.leaderboard import _agreement, _intervals, rank_models
+from tiewise.evaluation.leaderboard import _agreement, _intervals, _widening, rank_models
 from tiewise.evaluation.references import LENGTH_COLUMNS, predict_length_only
 
 SKILL = pd.Series({"ash": 1.2, "box": 0.5, "elm": -0.4, "fir": -1.3})
@@ -213,3 +213,11 @@ def test_missing_model_names_are_refused(tables):
     pairs, oof, _ = tables
     with pytest.raises(ScoresError, match="names two different models"):
         rank_models(pairs.assign(model_a=None), oof)
+
+
+@pytest.mark.parametrize("n_groups", [2, 5, 40])
+def test_few_groups_widen_by_two_factors(n_groups):
+    """Student's quantile over the normal one, and the square root of G / (G - 1)."""
+    quantiles = t.ppf(0.975, n_groups - 1) / norm.ppf(0.975)
+    expected = quantiles * np.sqrt(n_groups / (n_groups - 1))
+    assert _widening(n_groups, 0.95) == pytest.approx(expected, rel=1e-12)
