@@ -14,8 +14,11 @@ from strategies import turns
 from tiewise.data.labels import WINNER_WORDS
 from tiewise.data.parse import count_characters, join_turns
 from tiewise.errors import ScoresError
+from tiewise.evaluation.intervals import Interval
 from tiewise.evaluation.scores import evaluate
 from tiewise.evaluation.slices import (
+    Slices,
+    SliceScores,
     adjust_holm,
     evaluate_slices,
     guess_language,
@@ -331,3 +334,15 @@ def test_column_without_values_is_reported():
     slicings, omitted = slice_rows(one_row(model_a=None, model_b=None))
     assert "model pair" not in slicings
     assert omitted["model pair"] == "no values in model_a, model_b"
+
+
+def test_marks_follow_adjusted_p():
+    """A slice is marked by its p-value after Holm's adjustment, below one minus the level."""
+    one = Interval(1.0, 0.9, 1.1)
+    rows = [
+        SliceScores("code", name, 90, 40, one, one, one, p_value=0.001, p_holm=p_holm)
+        for name, p_holm in (("code", 0.2), ("no code", 0.049), ("rare", math.nan))
+    ]
+    slices = Slices(tuple(rows), {}, 0.95)
+    assert slices.to_frame()["is_different"].tolist() == [False, True, False]
+    assert [" *" in line for line in str(slices).splitlines()[1:]] == [False, True, False]
