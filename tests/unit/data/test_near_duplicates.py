@@ -231,3 +231,12 @@ def test_near_duplicates_need_rensa(monkeypatch):
     monkeypatch.setitem(sys.modules, "rensa", None)
     with pytest.raises(ImportError, match="rensa"):
         merge_near_duplicates(asked(["a", "b"]))
+
+
+@pytest.mark.parametrize(("n_equal", "are_merged"), [(2_000, True), (1_000, False)])
+def test_first_2000_characters_are_compared(n_equal, are_merged):
+    """Texts that differ only later are near; texts that differ within them are not."""
+    draw = random.Random(0)
+    one, other = ("".join(draw.choices(string.ascii_lowercase, k=9_000)) for _ in range(2))
+    groups = merge_near_duplicates(asked([one, one[:n_equal] + other[n_equal:]]))
+    assert (groups[0] == groups[1]) == are_merged
