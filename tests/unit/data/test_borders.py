@@ -7,6 +7,7 @@ from tiewise.data.first_text import compose, first_user_text
 from tiewise.data.folds import read_groups
 from tiewise.data.formats import read_pairs
 from tiewise.data.formats.sources import parse_json
+from tiewise.data.ids import as_integer
 from tiewise.errors import FoldError, PairsError
 
 
@@ -51,3 +52,18 @@ def test_shards_have_the_same_columns(tmp_path):
     rows.assign(more=1).to_csv(tmp_path / "t-1.csv", index=False)
     with pytest.raises(PairsError, match=r"t-1\.csv and t-0\.csv have different columns"):
         read_pairs(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("word", "integer"),
+    [
+        ("9007199254740991.0", 2**53 - 1),
+        ("9007199254740992.0", None),
+        ("-9007199254740993.0", None),
+        ("9e99", None),
+        ("123456789012345678", 123456789012345678),
+    ],
+)
+def test_float_ids_end_where_floats_are_rounded(word, integer):
+    """From 2**53 on, the text of a float may be another integer's; plain digits are exact."""
+    assert as_integer(word) == integer

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 
 import pandas as pd
@@ -256,6 +257,16 @@ def test_unlabelled_ignores_the_choice():
     pairs = read_pairs(frame, labelled=False)
     assert pairs["label"].isna().all()
     assert pairs["response_a"].tolist() == read_pairs(frame)["response_a"].tolist()
+
+
+def test_smaller_digest_is_a():
+    """Other tools can compute the position: BLAKE2b over prompt and response as JSON."""
+    record = {"prompt": "Name a colour.", "chosen": "Blue.", "rejected": "Green."}
+    texts = [record["chosen"], record["rejected"]]
+    cells = [json.dumps([[record["prompt"]], [text]]).encode() for text in texts]
+    first, second = (hashlib.blake2b(cell, digest_size=16).digest() for cell in cells)
+    [row] = read_pairs(pd.DataFrame([record])).to_dict("records")
+    assert row["response_a"] == [texts[0] if first < second else texts[1]]
 
 
 def test_missing_ids_are_positions(tmp_path):
