@@ -67,7 +67,8 @@ def build_pairs(columns: Mapping[str, Any]) -> pd.DataFrame:
     pairs = pd.DataFrame(table)
     pairs["winner"] = pairs["winner"].fillna(pairs["label"].map(WORD_OF_WINNER).astype("string"))
     _check_texts(pairs)
-    pairs["group"] = pairs["group"].fillna(pd.Series(derive_groups(pairs), dtype="string"))
+    if pairs["group"].isna().any():
+        pairs["group"] = pairs["group"].fillna(pd.Series(derive_groups(pairs), dtype="string"))
     _check_values(pairs)
     return pairs
 

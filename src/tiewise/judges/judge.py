@@ -417,6 +417,7 @@ def _build_pairs(prompt: Text, responses: Sequence[tuple[Text, Text]]) -> pd.Dat
         "prompt": [_as_turns(prompt)] * len(responses),
         "response_a": [_as_turns(first) for first, _ in responses],
         "response_b": [_as_turns(second) for _, second in responses],
+        "group": ["one prompt"] * len(responses),  # not searched for in the texts
     }
     return build_pairs(columns)
 

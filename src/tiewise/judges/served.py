@@ -37,7 +37,7 @@ N_CONNECTIONS = 8
 _ROWS_PER_REQUEST = 64
 _TIMEOUT = urllib3.Timeout(connect=10, read=300)
 _RETRIES = urllib3.Retry(
-    total=6, backoff_factor=0.25, status_forcelist=[429, 502, 503, 504], allowed_methods=None,
+    total=6, backoff_factor=0.25, status_forcelist=[429, 502, 503], allowed_methods=None,
     raise_on_status=False,
 )  # fmt: skip
 _TOLERANCE = {"float64": 1e-4, "float32": 1e-4}
@@ -67,7 +67,7 @@ class ServedJudge:
                 f"{folder}: rows of this encoder have token types, which /classify does not take. "
                 "Load the folder itself: Judge.from_pretrained(folder)."
             )
-        token = os.environ.get(TOKEN_VARIABLE, "")
+        token = os.environ.get(TOKEN_VARIABLE, "").strip()
         headers = {"Authorization": f"Bearer {token}"} if token else {}
         self._http = urllib3.PoolManager(
             maxsize=N_CONNECTIONS, block=True, retries=_RETRIES, timeout=_TIMEOUT, headers=headers

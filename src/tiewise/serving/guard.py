@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import secrets
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
@@ -32,13 +33,21 @@ class Guard:
 
     `max_bytes` is the largest size of a request body in bytes, announced or not, and `seconds` the
     time in which it must arrive. `is_local` says whether only pages of this server on this machine
-    may send requests; a server for other machines has other names.
+    may send requests; a server for other machines has other names. With a `token`, requests must
+    have it as bearer token, except those for ``/health``; it is checked before a body is read.
     """
 
     def __init__(
-        self, app: App, *, max_bytes: int = MAX_BYTES, seconds: float = 60, is_local: bool = True
+        self,
+        app: App,
+        *,
+        max_bytes: int = MAX_BYTES,
+        seconds: float = 60,
+        is_local: bool = True,
+        token: str | None = None,
     ) -> None:
-        self.app, self.max_bytes, self.seconds, self.is_local = app, max_bytes, seconds, is_local
+        self.app, self.max_bytes, self.seconds = app, max_bytes, seconds
+        self.is_local, self.token = is_local, token
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on to the application, or refuse it."""
@@ -48,6 +57,8 @@ class Guard:
         refusal = find_refusal(scope, self.max_bytes, is_local=self.is_local)
         if refusal is None and scope["type"] != "http":
             refusal = (403, "Only HTTP requests are answered.")
+        if refusal is None and self.token is not None and not _has_token(scope, self.token):
+            refusal = (401, "Send the header Authorization: Bearer TOKEN.")
         if refusal is not None:
             await _discard_body(receive, _MOST_DISCARDED * self.max_bytes)
             await _refuse(send, *refusal)
@@ -92,6 +103,14 @@ def find_refusal(scope: Scope, max_bytes: int, *, is_local: bool = True) -> tupl
     if is_foreign or headers.get("sec-fetch-site", "none") not in {"none", "same-origin"}:
         return 403, "Requests from other pages are refused."
     return None
+
+
+def _has_token(scope: Scope, token: str) -> bool:
+    given = [value for name, value in scope["headers"] if name.lower() == b"authorization"]
+    expected = f"Bearer {token}".encode()
+    return scope["path"] == "/health" or (
+        len(given) == 1 and secrets.compare_digest(given[0], expected)
+    )
 
 
 async def _read_body(receive: Receive, max_bytes: int) -> list[Message] | None:

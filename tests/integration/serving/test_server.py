@@ -153,6 +153,15 @@ def test_bad_requests_are_refused_in_words(server, path, body, status, words):
     assert post(server, "/judge", ASK)[0] == 200, "the server goes on"
 
 
+def test_many_long_pairs_are_too_much():
+    """A request whose pairs have more tokens than the queue holds is refused, not computed."""
+    with running("shipped", max_waiting=10_000) as (_, address):
+        status, answer = post(address, "/judge", {"prompt": "p" * 9_000, "responses": ["r"] * 16})
+        assert (status, answer["error"]["code"]) == (413, 413)
+        assert "Send fewer responses" in answer["error"]["message"]
+        assert post(address, "/judge", {"prompt": "p" * 9_000, "responses": ["r"] * 2})[0] == 200
+
+
 def test_slow_body_is_refused(server):
     """A body that does not arrive in time ends with status 408."""
     host, port = server.removeprefix("http://").split(":")
@@ -232,7 +241,7 @@ def test_load_with_killed_connections_and_a_stop(export_dir):
         probs = [found["pairs"][0]["probs"][name] for name in ("a", "b", "tie")]
         np.testing.assert_allclose(probs, expected[text], rtol=0, atol=1e-5)
     refused = [(status, found) for _, status, found in clients.outcomes if status != 200]
-    assert {status for status, _ in refused} <= {429, 503, "gone"}
+    assert {status for status, _ in refused} <= {429, 503, 504, "gone"}
     assert all(found["error"]["message"] for status, found in refused if status != "gone")
 
 

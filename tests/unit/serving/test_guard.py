@@ -13,7 +13,7 @@ from tiewise.serving.guard import Guard
 HERE = {"host": "127.0.0.1:7860"}
 
 
-def ask(headers, *chunks, kind="http", max_bytes=100):
+def ask(headers, *chunks, kind="http", path="/judge", **options):
     """Return the status of a request and the part of its body that the application read."""
     read, sent = [], []
 
@@ -34,7 +34,8 @@ def ask(headers, *chunks, kind="http", max_bytes=100):
         sent.append(message)
 
     raw = [(name.encode(), value.encode()) for name, value in headers.items()]
-    asyncio.run(Guard(app, max_bytes=max_bytes)({"type": kind, "headers": raw}, receive, send))
+    guard = Guard(app, **({"max_bytes": 100} | options))
+    asyncio.run(guard({"type": kind, "path": path, "headers": raw}, receive, send))
     return sent[0]["status"], b"".join(read)
 
 
@@ -91,3 +92,45 @@ def test_invalid_lengths_are_refused(length):
 def test_web_sockets_are_refused():
     """A web socket is refused, since the page uses none."""
     assert ask(HERE, kind="websocket")[0] == 403
+
+
+@pytest.mark.parametrize(
+    ("headers", "path", "status"),
+    [
+        ({}, "/judge", 401),
+        ({"authorization": "Bearer wrong"}, "/judge", 401),
+        ({"authorization": "secret"}, "/metrics", 401),
+        ({"authorization": "Bearer secret"}, "/judge", 200),
+        ({}, "/health", 200),
+    ],
+)
+def test_token_is_checked_before_the_body(headers, path, status):
+    """Without the token no byte of a body reaches the application."""
+    found, read = ask(HERE | headers, b"x", path=path, token="secret")
+    assert found == status
+    assert read == (b"x" if status == 200 else b"")
+
+
+def test_other_hosts_need_no_local_name():
+    """A server for other machines is addressed by other names; its size limit stays."""
+    assert ask({"host": "judge.example"}, b"x", is_local=False) == (200, b"x")
+    assert ask({"host": "judge.example"}, b"x" * 101, is_local=False)[0] == 413
+
+
+def test_slow_body_is_given_up():
+    """A body that does not arrive in time is refused."""
+
+    async def never(scope, receive, send):
+        raise AssertionError
+
+    async def wait():
+        await asyncio.sleep(60)
+
+    sent = []
+
+    async def send(message):
+        sent.append(message)
+
+    scope = {"type": "http", "path": "/judge", "headers": [(b"host", b"localhost")]}
+    asyncio.run(Guard(never, seconds=0.01)(scope, wait, send))
+    assert sent[0]["status"] == 408

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import secrets
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from concurrent.futures import Future
 from contextlib import asynccontextmanager
-from typing import Annotated, Any, TypeVar
+from typing import Any, TypeVar
 
 import pandas as pd
 from fastapi import Depends, FastAPI, HTTPException, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
-from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+from fastapi.security import HTTPBearer
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from scipy.special import softmax
 from starlette.exceptions import HTTPException as RoutingError
@@ -26,7 +25,7 @@ from tiewise.errors import TiewiseError
 from tiewise.judges.judge import Judge, arrange_probs, pair_responses
 from tiewise.judges.response_ranking import rank_answers
 from tiewise.serving.server.batching import BusyError
-from tiewise.serving.server.engine import Engine, Floats, Limits
+from tiewise.serving.server.engine import Engine, Floats, Limits, TooLargeError
 from tiewise.serving.server.schema import (
     Classified,
     ClassifyEntry,
@@ -48,10 +47,11 @@ Probabilities of A, B and tie, in both orders. Every refusal is JSON:
 """
 Result = TypeVar("Result")
 _bearer = HTTPBearer(auto_error=False)
+_CODES = (400, 401, 408, 413, 422, 429, 503, 504)
 
 
-def make_app(judge: Judge, *, token: str | None = None, limits: Limits | None = None) -> FastAPI:
-    """Return the application; `token` is the bearer token that requests must have, if any."""
+def make_app(judge: Judge, *, has_token: bool = False, limits: Limits | None = None) -> FastAPI:
+    """Return the application; `has_token` says whether its guard asks for a bearer token."""
     limits = limits or Limits()
     engine = Engine(judge, limits)
 
@@ -60,33 +60,32 @@ def make_app(judge: Judge, *, token: str | None = None, limits: Limits | None = 
         yield
         await asyncio.to_thread(engine.close)
 
-    def check_token(
-        given: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)],
-    ) -> None:
-        if token is not None and not (
-            given and secrets.compare_digest(given.credentials.encode(), token.encode())
-        ):
-            raise HTTPException(401, "Send the header Authorization: Bearer TOKEN.")
-
     app = FastAPI(
         title="tiewise", version=__version__, description=_ABOUT, lifespan=lifespan,
         redoc_url=None,
     )  # fmt: skip
     _add_metrics(app, engine)
     _add_refusals(app)
-    guards = [Depends(check_token)] if token else []
-
-    @app.post("/judge", dependencies=guards, responses=refusals(400, 401, 408, 413, 422, 429, 503))
-    async def judge_responses(request: JudgeRequest) -> Judgement:
-        """Compare every two of several responses to a prompt, and rank them."""
-        pairs = pair_responses(request.prompt, request.responses)
-        table = await _wait(
-            lambda: engine.judge_pairs(pairs, both_orders=request.both_orders), limits.seconds
-        )
-        return _describe(judge.name, table, len(request.responses))
+    documented = [Depends(_bearer)] if has_token else []
 
     @app.post(
-        "/classify", dependencies=guards, responses=refusals(400, 401, 408, 413, 422, 429, 503)
+        "/judge",
+        dependencies=documented,
+        responses=refusals(*_CODES),
+    )
+    async def judge_responses(request: JudgeRequest) -> Judgement:
+        """Compare every two of several responses to a prompt, and rank them."""
+        cost = engine.cost_of(request.prompt, request.responses, both_orders=request.both_orders)
+        # Long texts take time to prepare, and the other requests are answered meanwhile.
+        pairs = await asyncio.to_thread(pair_responses, request.prompt, request.responses)
+        item = pairs, request.both_orders
+        table = await _wait(lambda: engine.pairs.submit(item, cost=cost), limits.seconds)
+        return await asyncio.to_thread(_describe, judge.name, table, len(request.responses))
+
+    @app.post(
+        "/classify",
+        dependencies=documented,
+        responses=refusals(*_CODES),
     )
     async def classify(request: ClassifyRequest) -> Classified:
         """Score rows of ids that the client has built, as vLLM's route of this name does."""
@@ -112,7 +111,7 @@ async def _wait(submit: Callable[[], Future[Result]], seconds: float) -> Result:
     try:
         return await asyncio.wait_for(asyncio.wrap_future(future), seconds)
     except TimeoutError as error:
-        raise HTTPException(503, f"There was no answer in {seconds:g} seconds.") from error
+        raise HTTPException(504, f"There was no answer in {seconds:g} seconds.") from error
 
 
 def _describe(name: str, table: pd.DataFrame, n: int) -> Judgement:
@@ -174,6 +173,10 @@ def _add_refusals(app: FastAPI) -> None:
     async def _(_: Request, error: Exception) -> Response:
         return _refuse(500, f"The server failed with {type(error).__name__}; its log says where.")
 
+    @app.exception_handler(TooLargeError)
+    async def _(_: Request, error: TooLargeError) -> Response:
+        return _refuse(413, str(error))
+
     @app.exception_handler(TiewiseError)
     async def _(_: Request, error: TiewiseError) -> Response:
         return _refuse(422, str(error))
@@ -196,11 +199,15 @@ def _add_metrics(app: FastAPI, engine: Engine) -> None:
         request: Request, answer: Callable[[Request], Awaitable[Response]]
     ) -> Response:
         start = time.perf_counter()
-        response = await answer(request)
-        path = getattr(request.scope.get("route"), "path", "other")
-        counted.labels(path, response.status_code).inc()
-        timed.labels(path).observe(time.perf_counter() - start)
-        return response
+        status = 500
+        try:
+            response = await answer(request)
+            status = response.status_code
+            return response
+        finally:
+            path = getattr(request.scope.get("route"), "path", "other")
+            counted.labels(path, status).inc()
+            timed.labels(path).observe(time.perf_counter() - start)
 
     @app.get("/metrics", response_class=Response)
     async def metrics() -> Response:

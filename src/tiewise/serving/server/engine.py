@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import threading
 from collections.abc import Sequence
 from concurrent.futures import Future
@@ -12,8 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from tiewise.data.pairs import TEXT_COLUMNS
-from tiewise.errors import ModelError, PairsError
+from tiewise.errors import ModelError, PairsError, TiewiseError
 from tiewise.judges.judge import Judge
 from tiewise.judges.kinds import CalibratedJudge, TwoClassJudge
 from tiewise.serving.server.batching import Batcher
@@ -36,6 +36,10 @@ class Limits:
     seconds: float = 120.0
 
 
+class TooLargeError(TiewiseError):
+    """A request needs more computation than the queue may hold."""
+
+
 class Engine:
     """A judge behind two queues, whose batches are computed one at a time."""
 
@@ -56,28 +60,39 @@ class Engine:
         )
         self.rows: Batcher[list[list[int]], Floats] = Batcher(self._score, **size)
 
-    def judge_pairs(self, pairs: pd.DataFrame, *, both_orders: bool) -> Future[pd.DataFrame]:
-        """Queue the pairs of one request."""
-        texts = pairs[list(TEXT_COLUMNS)].to_numpy().ravel()
-        n_chars = sum(len(turn or "") for turns in texts for turn in turns)
-        cost = (1 + both_orders) * (n_chars // _CHARS_PER_TOKEN + _TOKENS_PER_PAIR * len(pairs))
-        return self.pairs.submit((pairs, both_orders), cost=cost)
+    def cost_of(self, prompt: Any, responses: Sequence[Any], *, both_orders: bool) -> int:
+        """Return an estimate of the tokens of all pairs; TooLargeError when no queue takes them."""
+        n = len(responses)
+        n_chars = n * (n - 1) // 2 * _count(prompt) + (n - 1) * sum(map(_count, responses))
+        n_tokens = n_chars // _CHARS_PER_TOKEN + _TOKENS_PER_PAIR * n * (n - 1) // 2
+        return self._check_cost((1 + both_orders) * n_tokens)
+
+    def _check_cost(self, cost: int) -> int:
+        if cost > self.limits.max_waiting:
+            raise TooLargeError(
+                f"The request has about {cost:,} tokens in all its pairs; at most "
+                f"{self.limits.max_waiting:,} are judged at once. Send fewer responses at a time."
+            )
+        return cost
 
     def score_rows(self, rows: list[list[int]]) -> Future[Floats]:
         """Queue the rows of ids of one request."""
-        return self.rows.submit(rows, cost=sum(map(len, rows)))
+        return self.rows.submit(rows, cost=self._check_cost(sum(map(len, rows))))
 
     def check_rows(self, rows: list[list[int]]) -> None:
         """Refuse rows that this judge cannot score."""
         if self.scorer is None:
             raise ModelError(f"{self.judge.name} {self._no_scorer}. Use /judge.")
-        longest = self.scorer.template.max_length
-        highest = max(self.scorer.tokenizer.vocabulary.values())
+        longest, highest = self.scorer.template.max_length, self._highest_id
         for place, row in enumerate(rows):
             if len(row) > longest:
                 raise PairsError(f"input.{place} has {len(row)} ids; expected at most {longest}.")
             if max(row) > highest:
                 raise PairsError(f"input.{place} has the id {max(row)}; the highest is {highest}.")
+
+    @functools.cached_property
+    def _highest_id(self) -> int:
+        return int(max(self.scorer.tokenizer.vocabulary.values()))
 
     @property
     def waiting(self) -> int:
@@ -112,3 +127,8 @@ class Engine:
             logits = self.scorer.score_rows(tokens, names=[f"row {k}" for k in range(len(rows))])
         ends = np.cumsum([len(item) for item in items])[:-1]
         return list(np.split(logits, ends))
+
+
+def _count(text: str | Sequence[str | None]) -> int:
+    """Return the characters of a text or of all its turns."""
+    return len(text) if isinstance(text, str) else sum(len(turn or "") for turn in text)

@@ -10,12 +10,13 @@ import uvicorn
 
 from tiewise.errors import ConfigError
 from tiewise.judges.judge import Judge
+from tiewise.judges.served import TOKEN_VARIABLE
 from tiewise.serving.guard import HOSTS, Guard
 from tiewise.serving.server.app import make_app
 from tiewise.serving.server.engine import Limits
 
-TOKEN_VARIABLE = "TIEWISE_TOKEN"  # noqa: S105 - the name of a variable
-"""Environment variable with the bearer token that requests must have."""
+_MOST_CONNECTIONS = 128
+"""Each may hold a body of the largest size in memory."""
 
 
 def serve(judge: Judge, *, host: str, port: int, announce: Callable[[str], None]) -> None:
@@ -24,7 +25,7 @@ def serve(judge: Judge, *, host: str, port: int, announce: Callable[[str], None]
     `port` 0 is any free port, and `announce` is called with the address. ConfigError is raised when
     the port is in use, and when other machines can reach the server but no token is set.
     """
-    token = os.environ.get(TOKEN_VARIABLE) or None
+    token = os.environ.get(TOKEN_VARIABLE, "").strip() or None
     is_local = host in HOSTS
     if not is_local and token is None:
         raise ConfigError(
@@ -34,14 +35,16 @@ def serve(judge: Judge, *, host: str, port: int, announce: Callable[[str], None]
     listener = listen(host, port)
     limits = Limits()
     app = Guard(
-        make_app(judge, token=token, limits=limits),
-        max_bytes=limits.max_bytes, seconds=limits.body_seconds, is_local=is_local,
+        make_app(judge, has_token=token is not None, limits=limits),
+        max_bytes=limits.max_bytes, seconds=limits.body_seconds, is_local=is_local, token=token,
     )  # fmt: skip
     config = uvicorn.Config(
         app, log_level="warning", server_header=False, ws="none", lifespan="on",
+        limit_concurrency=_MOST_CONNECTIONS,
         timeout_graceful_shutdown=int(limits.seconds),
     )  # fmt: skip
-    announce(f"http://{host}:{listener.getsockname()[1]}")
+    shown = f"[{host}]" if ":" in host else host
+    announce(f"http://{shown}:{listener.getsockname()[1]}")
     uvicorn.Server(config).run(sockets=[listener])
 
 
@@ -53,8 +56,10 @@ def listen(host: str, port: int) -> socket.socket:
     try:
         listener.bind((host, port))
     except (OSError, OverflowError) as error:
+        reason = str(error).rstrip(".")
         raise ConfigError(
-            f"{host}, port {port}: {error}. Choose another --port, or 0 for any free port."
+            f"--host {host} --port {port}: {reason}. Name an address of this machine, and a free "
+            "port, or port 0 for any."
         ) from error
     listener.listen()
     return listener

@@ -136,5 +136,6 @@ _REASONS = {
     413: "The body, or a row, is too large.",
     422: "A field is wrong.",
     429: "The queue is full.",
-    503: "The server is stopping, or the answer took too long.",
+    503: "The server is stopping.",
+    504: "The answer took too long.",
 }
