@@ -9,20 +9,17 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
-from served import export_tiny
-from tiewise.judges.judge import Judge
-from tiewise.serving.guard import Guard
-from tiewise.serving.server.app import make_app
+from served import export_tiny, running
 
 CHECKS = [not_a_server_error, response_schema_conformance, status_code_conformance]
 
 
 @pytest.fixture(scope="module")
 def schema(cache_dir, tmp_path_factory):
-    """Read the page of a server of an export, behind its guard."""
+    """Read the page of a server of an export."""
     export_dir = export_tiny(cache_dir, tmp_path_factory.mktemp("openapi"))
-    app = make_app(Judge.from_pretrained(export_dir, device="cpu"))
-    return schemathesis.openapi.from_asgi("/openapi.json", Guard(app, is_local=False))
+    with running(export_dir) as (_, address):
+        yield schemathesis.openapi.from_url(f"{address}/openapi.json")
 
 
 @pytest.mark.parametrize(
