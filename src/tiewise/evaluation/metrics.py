@@ -135,9 +135,15 @@ def _named_columns(table: pd.DataFrame, name: str) -> npt.NDArray[Any]:
     columns: list[Any] = list(table.columns)
     if columns == list(range(len(columns))):
         return table.to_numpy()
-    for names in COLUMN_NAMES:
-        if set(names) <= set(columns):
-            return table[list(names)].to_numpy()
+    complete = [names for names in COLUMN_NAMES if set(names) <= set(columns)]
+    if len(complete) > 1 and complete[0] != PROB_COLUMNS:
+        both = " and ".join(", ".join(names) for names in complete)
+        raise ScoresError(
+            f"{name} has the columns {both}; one of them may be the labels. Give only the three "
+            f"columns of the probabilities, or rename them to {', '.join(PROB_COLUMNS)}."
+        )
+    if complete:
+        return table[list(complete[0])].to_numpy()
     listed = ", ".join(map(str, columns))
     unknown = {str(each).lower(): each for each in columns if each not in PROB_COLUMNS}
     missing = [known for known in PROB_COLUMNS if known not in columns]

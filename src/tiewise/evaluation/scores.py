@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from tiewise.data.labels import Winner
 from tiewise.errors import ScoresError
 from tiewise.evaluation.intervals import (
     FEW_GROUPS,
@@ -71,6 +72,10 @@ OF_VERDICTS = ("accuracy", "decisive_accuracy", "macro_f1")
 _VERDICTS = (
     "All probabilities are 0 or 1, as of verdicts: log loss, Brier score and calibration errors "
     "then only count errors, and are not shown. Compare accuracy, decisive accuracy and macro F1."
+)
+_NO_TIES = (
+    "%d of %d rows are ties, and every P(tie) is 0: the judge has two classes, and these rows "
+    "decide log loss and accuracy. Compare decisive accuracy, which leaves them out."
 )
 _log = logging.getLogger(__name__)
 _LABELS = {"ece": "ECE (L1)", "rms_calibration_error": "ECE (RMS, debiased)"}
@@ -183,7 +188,8 @@ def evaluate(
     probs
         P(A), P(B), P(tie), (n, 3); each row sums to 1 within 1e-4. Of a
         DataFrame the columns ``prob_a, prob_b, prob_tie`` are read, or else Kaggle's
-        ``winner_model_a, winner_model_b, winner_tie``, or else ``a, b, tie``, in any order.
+        ``winner_model_a, winner_model_b, winner_tie``, or else ``a, b, tie``, in any order. Both of
+        the latter are refused, since one may be the labels.
     groups
         Group of each row, (n,); rows of one group are resampled together. None: each row is a
         group.
@@ -222,6 +228,8 @@ def evaluate(
     has_verdicts = are_verdicts(probs)
     if has_verdicts:
         _log.warning(_VERDICTS)
+    elif (n_ties := int((labels == Winner.TIE).sum())) and (probs[:, Winner.TIE] == 0).all():
+        _log.warning(_NO_TIES, n_ties, len(labels))
     grouped = group_rows(groups, labels, probs)
     sums = grouped.sums(_score_columns(labels, probs))
     drawn = bootstrap(

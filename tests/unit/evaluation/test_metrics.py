@@ -338,6 +338,16 @@ def test_unknown_columns_are_refused(columns, message):
         check_probs(pd.DataFrame([[0.5, 0.25, 0.25]], columns=columns), 1)
 
 
+def test_labels_are_no_predictions():
+    """Kaggle's names next to a, b, tie are refused, since either may be labels; prob_* is clear."""
+    labels = pd.DataFrame(np.eye(3), columns=COLUMN_NAMES[1])
+    classes = pd.DataFrame([GOOD] * 3, columns=COLUMN_NAMES[2])
+    with pytest.raises(ScoresError, match="and a, b, tie; one of them may be the labels"):
+        check_probs(labels.join(classes), 3)
+    ours = pd.DataFrame([GOOD] * 3, columns=COLUMN_NAMES[0])
+    np.testing.assert_array_equal(check_probs(labels.join(classes).join(ours), 3), [GOOD] * 3)
+
+
 def test_float32_rounding_is_accepted():
     """A softmax in float32 sums to one only within its precision."""
     probs = np.array([GOOD] * 3, dtype=np.float32) * np.float32(1 + 1e-6)

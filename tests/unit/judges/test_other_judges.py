@@ -145,6 +145,22 @@ def test_probabilities_are_no_verdicts(judge, caplog):
     assert not caplog.records
 
 
+def test_judge_of_two_classes_meets_ties(judge, caplog):
+    """One line says that no tie is predicted where labels have ties; one P(tie) is enough."""
+    caplog.set_level(logging.WARNING)
+    decided = np.column_stack([PROBS[:, :2] / PROBS[:, :2].sum(1, keepdims=True), np.zeros(N)])
+    score_predictions(judge(table(decided)))
+    (record,) = caplog.records
+    n_ties = int((LABELS == 2).sum())
+    assert f"{n_ties} of {N} rows are ties, and every P(tie) is 0" in record.getMessage()
+    assert "decisive accuracy" in record.getMessage()
+    caplog.clear()
+    tw.evaluate(np.minimum(LABELS, 1), decided)
+    decided[0] = PROBS[0]
+    score_predictions(judge(table(decided)))
+    assert not caplog.records
+
+
 def test_unknown_verdicts_are_refused(judge):
     """A word that names no winner is refused by row; an empty one is a missing prediction."""
     words = pd.DataFrame({"id": range(N), "winner": ["A"] * N})

@@ -24,6 +24,8 @@ def copy_stdin() -> Path:
     The first bytes decide: parquet, Arrow, JSON (a list or an object), else a delimited table; text
     may be compressed. The copy is deleted when the process ends.
     """
+    if sys.stdin is None:  # as after <&- in a shell
+        raise PairsError("- is standard input, which is closed; pipe a file, or name it")
     if sys.stdin.isatty():
         raise PairsError("- is standard input, which is a terminal; pipe a file, or name it")
     folder = Path(tempfile.mkdtemp(prefix="tiewise-stdin-"))

@@ -84,6 +84,13 @@ def test_other_input_is_refused(pipe):
         read_pairs("-")
 
 
+def test_closed_input_is_refused(pipe, monkeypatch):
+    """A process without standard input has none to read, and the message says so."""
+    monkeypatch.setattr("sys.stdin", None)
+    with pytest.raises(PairsError, match="which is closed; pipe a file"):
+        read_pairs("-")
+
+
 def test_copy_is_private(pipe):
     """The copy is in a folder of its own that other users cannot read."""
     pipe(CSV)
