@@ -413,11 +413,11 @@ def convert(
         labelled=labelled,
         on_error=on_error,
     )
-    n_ties, dropped = 0, []
+    n_ties, dropped = 0, list(pairs.attrs["unread"])
     if path.suffix == ".jsonl":
         n_ties = write_preference(pairs, path)
         others = [name for name in FURTHER_COLUMNS if name != SYSTEM_COLUMN]
-        dropped = [name for name in others if name in pairs]
+        dropped += [name for name in others if name in pairs]
     else:
         write_pairs(pairs, path)
     return Converted(len(pairs), len(pairs.attrs["rejected"]), n_ties, dropped)

@@ -72,7 +72,9 @@ def parse_assignments(given: Mapping[str, Any] | Sequence[str]) -> list[tuple[st
     if isinstance(given, Mapping):
         listed = [(key, value if is_list(value) else [value]) for key, value in given.items()]
         return [(str(key), value) for key, values in listed for value in values]
-    words = [given] if isinstance(given, str) else given
+    words = [given] if isinstance(given, str) else given or ()
+    if not all(isinstance(word, str) for word in words):
+        raise PairsError(f"columns is {given!r:.80}; expected a dictionary or words OURS=THEIRS")
     items = [*chain.from_iterable(_split_assignments(word) for word in words)]
     for item in items:
         if "=" not in item:

@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pandas.testing import assert_frame_equal
 
+from tiewise.api import convert
 from tiewise.data.formats import read_chunks, read_many, read_pairs
 from tiewise.data.labels import WORD_OF_WINNER, label_from_winner
 from tiewise.errors import LabelError, PairsError
@@ -395,3 +396,19 @@ def test_winner_is_suggested(name):
     found = refusal(frame(**{name: WINNERS}))
     assert "no column names the winner" in found
     assert f"--columns winner={name}" in found
+
+
+def test_columns_of_other_types():
+    """None gives no names, as the empty tuple does; a number in the list is refused."""
+    table = frame(winner=WINNERS)
+    assert_frame_equal(read_pairs(table, columns=None), read_pairs(table))
+    assert "columns is [1]; expected a dictionary or words" in refusal(table, columns=[1])
+
+
+def test_convert_names_columns_left_out(tmp_path):
+    """A column that no format reads, such as a label next to soft labels, is named."""
+    probs = {"prob_a": [0.5, 0.2, 0.1], "prob_b": [0.3, 0.6, 0.1], "prob_tie": [0.2, 0.2, 0.8]}
+    frame(**probs, label=[0, 1, 2], cost=[1, 2, 3]).to_csv(tmp_path / "own.csv", index=False)
+    found = convert(tmp_path / "own.csv", tmp_path / "pairs.csv")
+    assert found.columns_dropped == ["label", "cost"]
+    assert str(found) == "3 of 3 rows, without the columns label, cost"
