@@ -15,7 +15,10 @@ from tiewise.data.simulation.simulate import simulate
 WITH_TORCH = ("tiewise.models.", "tiewise.training.", "tiewise.serving.export")
 """Prefixes of the modules that import torch."""
 
-EXTRAS = {"huggingface_hub", "jinja2", "markupsafe", "matplotlib", "safetensors"}
+EXTRAS = {
+    "fastapi", "huggingface_hub", "jinja2", "markupsafe", "matplotlib", "prometheus_client",
+    "safetensors", "starlette", "urllib3", "uvicorn",
+}  # fmt: skip
 """Light packages that only some modules need, and that an installation without extras lacks."""
 
 

@@ -197,7 +197,8 @@ def test_infinite_logits_name_their_row(cache_dir, pairs):
         predict_pairs(judge.classifier, pairs, judge.tokenizer, judge.template, both_orders=False)
 
 
-def test_memory_errors_halve_the_batch(opened, pairs, monkeypatch):
+@pytest.mark.parametrize("most", [1, 3])
+def test_memory_errors_halve_the_batch(opened, pairs, monkeypatch, most):
     """A batch that does not fit into memory is halved until it does; the result is the same."""
     judge = opened("tiny")
     rows = judge.rows(pairs)
@@ -205,12 +206,24 @@ def test_memory_errors_halve_the_batch(opened, pairs, monkeypatch):
     forward = type(judge.classifier).forward
 
     def out_of_memory(self, batch):
-        if len(batch["lengths"]) > 3:
+        if len(batch["lengths"]) > most:
             raise torch.OutOfMemoryError("simulated")
         return forward(self, batch)
 
     monkeypatch.setattr(type(judge.classifier), "forward", out_of_memory)
     np.testing.assert_allclose(score_rows(judge.classifier, rows), direct, atol=1e-9)
+
+
+def test_row_that_does_not_fit_is_an_error(opened, pairs, monkeypatch):
+    """A single row cannot be halved."""
+    judge = opened("tiny")
+
+    def out_of_memory(self, batch):
+        raise torch.OutOfMemoryError("simulated")
+
+    monkeypatch.setattr(type(judge.classifier), "forward", out_of_memory)
+    with pytest.raises(torch.OutOfMemoryError):
+        score_rows(judge.classifier, judge.rows(pairs))
 
 
 def test_unknown_layouts_are_refused(opened, pairs):

@@ -105,7 +105,7 @@ def test_lists_and_their_texts_have_brackets(cell, is_listed):
         *[("a", True), ("", False), (b"a", True), (b"", False), (None, False), (1.5, False)],
         *[(pd.Timestamp(0), False), (True, False), ([], False), ([None, 1, ""], False)],
         *[([None, ["a"]], True), ({"a": {"b": "c"}}, True), ({"a": [1, None]}, False), ({}, False)],
-        *[(np.array(["", "a"]), True), (np.array([1.0]), False), (object(), True)],
+        *[(np.array(["", "a"]), True), (np.array([1.0]), False), (..., True)],
     ],
     ids=repr,
 )
