@@ -221,7 +221,7 @@ def _measure(
         is_symmetric=run.config.model.backbone == BASELINE,
         longer={name: show(interval) for name, interval in leads.items()},
         settings={name: text for name, text in settings.items() if defaults[name] != text},
-        versions=flatten(read_json_object(run.path / "env.json").get("packages", {})),
+        versions=flatten(read_json_object(run.env_path).get("packages", {})),
     )
 
 

@@ -81,7 +81,7 @@ def write_report(
         raise RunError(f"--out is {out}; expected a file that ends in .html.")
     if out is None and pairs is None:
         _keep_texts(run.path / "report.html")
-    environment, about = make_environment(), read_json_object(run.path / "env.json")
+    environment, about = make_environment(), read_json_object(run.env_path)
     data = gather(run, pairs)
     parts = [build(data) for build in _BUILDERS]
     written = [part for part in parts if isinstance(part, Section)]

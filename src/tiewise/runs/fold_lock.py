@@ -171,10 +171,26 @@ def _lock_run(run: RunFolder) -> Iterator[None]:
 
 
 def _discard_run(run: RunFolder) -> None:
-    """Remove a run that nothing can be continued from, unless another process fits it."""
+    """Remove a run that nothing can be continued from, unless another process fits it.
+
+    With a file that no fit writes, the whole folder is kept.
+    """
     with contextlib.suppress(RunError, OSError), _lock_run(run):
-        if not run.is_started:
+        if not run.is_started and not any(_foreign_files(run)):
             _remove_locked(run)
+
+
+def _foreign_files(run: RunFolder) -> Iterator[Path]:
+    """Yield what is in the folder of a run that is not started, but is not of such a run."""
+    of_run = {run.lock_path, run.config_path, run.env_path, run.data_path}
+    of_run |= {run.folds_path, run.rows_path, run.mixture_path}
+    folds = {run.fold(fold) for fold in range(run.config.data.n_splits)}
+    of_run |= {fold.path for fold in folds}
+    yield from set(run.path.iterdir()) - of_run
+    for fold in folds:
+        of_fold = {fold.lock_path, fold.checkpoints_dir, fold.adapter_dir, fold.oof_path}
+        if fold.path.is_dir():
+            yield from set(fold.path.iterdir()) - of_fold
 
 
 def _remove_locked(run: RunFolder) -> None:

@@ -112,6 +112,11 @@ class RunFolder(ScoredFolder):
         return self.path / "config.json"
 
     @property
+    def env_path(self) -> Path:
+        """Versions and hardware at the start."""
+        return self.path / "env.json"
+
+    @property
     def folds_path(self) -> Path:
         """Fold, label, group and text lengths of each row."""
         return self.path / "folds.parquet"
@@ -218,7 +223,7 @@ def claim_run(run: RunFolder) -> None:
     else:
         for path in (run.data_path, run.folds_path, run.rows_path):  # of a start that failed
             path.unlink(missing_ok=True)
-        write_json(run.path / "env.json", describe_environment())
+        write_json(run.env_path, describe_environment())
         write_json(run.config_path, run.config.to_dict())
 
 

@@ -210,7 +210,7 @@ def _summarise(path: Path) -> RunSummary:
             files = [source.rpartition(" ")[0] for source in data["sources"]]
             n_pairs = data["counts"]["n_read"] - data["counts"].get("n_left_out_by_limit", 0)
             facts |= {"data": tuple(files), "n_pairs": n_pairs}
-        about = read_object(path / "env.json") if (path / "env.json").is_file() else {}
+        about = read_object(run.env_path) if run.env_path.is_file() else {}
         facts["started"] = str(about.get("started", ""))
         facts["command"] = format_command(about)
     except (TiewiseError, OSError, KeyError, TypeError, AttributeError) as error:

@@ -10,13 +10,14 @@ from tiewise.config import defining_fields, load_preset
 from tiewise.errors import RunError
 from tiewise.files import write_json
 from tiewise.runs.fold_lock import (
+    begin_fold,
     check_fingerprint,
     clear_fold,
     finish_fold,
     lock_fold,
     release_fold,
 )
-from tiewise.runs.folder import start_run
+from tiewise.runs.folder import RunFolder, start_run
 from tiewise.runs.tables import read_fold_oof, save_scored
 
 TINY = load_preset("tiny")
@@ -134,3 +135,26 @@ def test_error_in_block_frees_fold(run):
         check_fingerprint(run.fold(0), {"fold": 0}, resume=False)
         raise ValueError("no step")
     assert not run.fold(0).fingerprint_path.exists()
+
+
+@pytest.mark.parametrize("name", [None, "notes.txt", "fold0/notes.txt", "mine/notes.txt"])
+def test_failed_start_keeps_foreign_files(tmp_path, name):
+    """A start that fails removes its own run, but no folder with a file that it did not write."""
+    run = RunFolder(tmp_path / "r", TINY)
+
+    def fail() -> None:
+        check_fingerprint(run.fold(0), {"fold": 0}, resume=False)
+        run.fold(0).checkpoints_dir.mkdir()
+        if name is not None:
+            (run.path / name).parent.mkdir(exist_ok=True)
+            (run.path / name).write_text("kept")
+        raise ValueError("no step")
+
+    with (
+        pytest.raises(ValueError, match="no step"),
+        begin_fold(run, 0, lambda run: write_json(run.data_path, {})),
+    ):
+        fail()
+    assert run.path.exists() == (name is not None)
+    if name is not None:
+        assert (run.path / name).read_text() == "kept"
