@@ -79,6 +79,26 @@ def write_bytes(path: Path | str, data: bytes) -> None:
         temporary.write_bytes(data)
 
 
+def write_new(path: Path | str, data: bytes) -> bool:
+    """Write `data` to `path` unless it exists; return whether this call wrote it.
+
+    Of several processes exactly one writes. Each sees the whole file or none.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = temporary_path(path)
+    try:
+        temporary.write_bytes(data)
+        _flush(temporary)
+        os.link(temporary, path)  # unlike a rename, refuses to replace
+    except FileExistsError:
+        return False
+    finally:
+        remove(temporary)
+    _flush(path.parent)
+    return True
+
+
 def write_json(path: Path | str, value: Any) -> None:
     """Write `value` to `path` as JSON, atomically."""
     write_bytes(path, json_bytes(value))

@@ -97,6 +97,21 @@ def choose_files(names: Sequence[str], suffixes: Sequence[str] = SUFFIXES) -> li
     return sorted(training, key=_number_of)
 
 
+def choose_data(names: Sequence[str], path: object) -> list[str]:
+    """Return `choose_files`, log which data files are not read, and name `path` in errors."""
+    try:
+        chosen = choose_files(names)
+    except PairsError as error:
+        raise PairsError(f"{path}: {error}") from None
+    if not chosen:
+        raise PairsError(f"{path} holds no file that ends in {', '.join(SUFFIXES)}")
+    others = sorted(name for name in names if _is_data(name, SUFFIXES) and name not in chosen)
+    if others:
+        listed = ", ".join(others[:_MAX_LISTED])
+        _log.info("%s: read %s; not read: %s", path, ", ".join(chosen[:_MAX_LISTED]), listed)
+    return chosen
+
+
 def data_suffix(path: str | PurePath) -> str:
     """Return the suffix that tells the format, in lower case, without that of a compression.
 
@@ -143,19 +158,8 @@ def _split_of(name: str) -> str:
 
 
 def _choose_in(folder: Path, path: str | Path) -> list[Path]:
-    files = [each.relative_to(folder) for each in folder.rglob("*") if each.is_file()]
-    names = [file.as_posix() for file in files]
-    try:
-        chosen = choose_files(names)
-    except PairsError as error:
-        raise PairsError(f"{path}: {error}") from None
-    if not chosen:
-        raise PairsError(f"{path} holds no file that ends in {', '.join(SUFFIXES)}")
-    others = sorted(name for name in names if _is_data(name, SUFFIXES) and name not in chosen)
-    if others:
-        listed = ", ".join(others[:_MAX_LISTED])
-        _log.info("%s: read %s; not read: %s", path, ", ".join(chosen[:_MAX_LISTED]), listed)
-    return [folder / name for name in chosen]
+    names = [each.relative_to(folder).as_posix() for each in folder.rglob("*") if each.is_file()]
+    return [folder / name for name in choose_data(names, path)]
 
 
 def _fetch(path: str) -> Path:

@@ -1,0 +1,129 @@
+"""Plan the units of a prediction: parts of parquet files that are read and scored on their own."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from tiewise.cluster.storage import address_of, open_storage, tag_file
+from tiewise.data.formats.hub import choose_data, data_suffix
+from tiewise.errors import ConfigError, PairsError
+
+UNIT_ROWS = 10_240
+"""Rows of a unit by default, and of a row group that tiewise writes."""
+_MANY_UNITS = 8
+_N_THREADS = 16
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Unit:
+    """Rows of one row group of a parquet file.
+
+    `path` is the address of the file, `tag` its fingerprint (:func:`storage.tag_file`). The unit is
+    `n_rows` rows of row group `group`, after the first `skip`.
+    """
+
+    path: str
+    group: int
+    skip: int
+    n_rows: int
+    tag: str
+
+    @property
+    def key(self) -> str:
+        """Beginning of the name of its part in an output folder."""
+        return f"{self.tag}-{self.group}-{self.skip}"
+
+    def __str__(self) -> str:
+        last = self.skip + self.n_rows - 1
+        return f"{self.path}, row group {self.group}, rows {self.skip} to {last}"
+
+
+def find_inputs(data: str) -> tuple[Any, list[str]]:
+    """Return the file system of an address, and the files of its one table, in order."""
+    fs, root = open_storage(data)
+    if not fs.isdir(root):
+        return fs, [root]
+    names = [path.removeprefix(f"{root}/") for path in fs.find(root)]
+    return fs, [f"{root}/{name}" for name in choose_data(names, data)]
+
+
+def plan_units(paths: Sequence[str], fs: Any, unit_rows: int = UNIT_ROWS) -> list[Unit]:
+    """Return the units of parquet files, in the order of their rows.
+
+    Only footers are read. A row group is cut into units of `unit_rows` rows, so no unit spans two
+    groups. PairsError is raised for files that are no parquet, or have no rows or different
+    columns.
+    """
+    if unit_rows < 1:
+        raise ConfigError(f"--unit-rows is {unit_rows}; expected at least 1.")
+    for path in paths:
+        _check_suffix(path)
+    with ThreadPoolExecutor(_N_THREADS) as pool:
+        footers = list(pool.map(lambda path: _read_footer(fs, path), paths))
+    _check_columns(footers)
+    units = [unit for footer in footers for unit in _cut(footer, unit_rows)]
+    if not units:
+        raise PairsError("The input has no rows: there is nothing to predict.")
+    most = max(unit.skip // unit_rows + 1 for unit in units)
+    if most > _MANY_UNITS:
+        _log.info(
+            "A row group has %d units, and each reads the rows before its own again. Row groups of "
+            "%d rows, as tiewise convert writes them, are read once.",
+            most, UNIT_ROWS,
+        )  # fmt: skip
+    return units
+
+
+@dataclass(frozen=True, slots=True)
+class _Footer:
+    """The address, fingerprint and columns of a file, and the rows of its row groups."""
+
+    path: str
+    tag: str
+    columns: frozenset[str]
+    group_rows: tuple[int, ...]
+
+
+def _check_suffix(path: str) -> None:
+    suffix = data_suffix(path)
+    if suffix != ".parquet":
+        raise PairsError(
+            f"{path} is {suffix or 'a file without a suffix'}; expected parquet, whose row groups "
+            f"can be read one at a time. Run tiewise convert {path} --out pairs.parquet first."
+        )
+
+
+def _read_footer(fs: Any, path: str) -> _Footer:
+    try:
+        info = fs.info(path)
+        with fs.open(path) as file:
+            metadata = pq.read_metadata(file)
+    except FileNotFoundError:
+        raise PairsError(f"{path}: there is no such file.") from None
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise PairsError(f"{path} is damaged or no parquet file: {error}") from None
+    columns = frozenset(metadata.schema.to_arrow_schema().names)
+    rows = (metadata.row_group(group).num_rows for group in range(metadata.num_row_groups))
+    return _Footer(address_of(fs, path), tag_file(info), columns, tuple(rows))
+
+
+def _check_columns(footers: Sequence[_Footer]) -> None:
+    for footer in footers:
+        if footer.columns != footers[0].columns:
+            raise PairsError(
+                f"{footer.path} and {footers[0].path} have different columns; name one file"
+            )
+
+
+def _cut(footer: _Footer, unit_rows: int) -> Iterator[Unit]:
+    for group, n_rows in enumerate(footer.group_rows):
+        for skip in range(0, n_rows, unit_rows):
+            yield Unit(footer.path, group, skip, min(unit_rows, n_rows - skip), footer.tag)
