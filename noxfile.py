@@ -136,6 +136,13 @@ def vllm(session: nox.Session) -> None:
 
 
 @nox.session
+def ray(session: nox.Session) -> None:
+    """Predict and fit on a Ray cluster of two nodes on this machine, with workers that die."""
+    session.install(*PINNED, ".[ray]", *nox.project.dependency_groups(PROJECT, "test"))
+    session.run("pytest", "tests/ray_cluster", *session.posargs, env=SINGLE_THREAD)
+
+
+@nox.session
 def torture(session: nox.Session) -> None:
     """Inject faults and fuzz the parser; needs strace. ``-- --quick`` takes three minutes."""
     install_with_torch(session, "test", small_weights=True)

@@ -26,6 +26,7 @@ _LESS_MEMORY = (
 )
 _FIRST_SECONDS, _MOST_SECONDS = 20.0, 1800.0
 """Time until the first line about the time left, and the longest time between two."""
+_listeners: list[Callable[[], None]] = []
 _log = logging.getLogger(__name__)
 _NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
@@ -97,7 +98,21 @@ def progress_bar(total: int, *, name: str, unit: str, **options: Any) -> tqdm[An
 
     is_silent = os.environ.get("CI") or not logging.getLogger("tiewise").isEnabledFor(logging.INFO)
     disable = True if is_silent else None  # None: shown on terminals only
-    return tqdm(total=total, desc=name, unit=unit, file=sys.stderr, disable=disable, **options)
+    bar = tqdm(total=total, desc=name, unit=unit, file=sys.stderr, disable=disable, **options)
+    move = bar.update
+
+    def update(n: float | None = 1) -> bool | None:
+        for listener in _listeners:
+            listener()
+        return move(n)
+
+    bar.update = update  # type: ignore[method-assign]
+    return bar
+
+
+def watch_progress(listener: Callable[[], None]) -> None:
+    """Call a function, from now on, each time that a progress bar moves, also if none is shown."""
+    _listeners.append(listener)
 
 
 class FoldClock:

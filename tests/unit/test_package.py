@@ -17,7 +17,7 @@ WITH_TORCH = ("tiewise.models.", "tiewise.training.", "tiewise.serving.export")
 
 EXTRAS = {
     "fastapi", "huggingface_hub", "jinja2", "markupsafe", "matplotlib", "prometheus_client",
-    "safetensors", "starlette", "urllib3", "uvicorn",
+    "ray", "safetensors", "starlette", "urllib3", "uvicorn",
 }  # fmt: skip
 """Light packages that only some modules need, and that an installation without extras lacks."""
 

@@ -10,9 +10,9 @@ import tiewise
 
 ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
-UNTESTED = {"demo", "serve", "train"}
+UNTESTED = {"demo", "ray", "serve", "train"}
 """Extras whose lower bounds are not tested: the tests have one build of torch, and the
-sessions of the pages and servers install one version of gradio and fastapi."""
+sessions of the pages, servers and clusters install one version of gradio, fastapi and ray."""
 
 
 def _named(requirement: str) -> tuple[str, str]:
