@@ -6,7 +6,6 @@ import functools
 import itertools
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -16,10 +15,11 @@ import pandas as pd
 
 from tiewise.data.formats import read_pairs
 from tiewise.data.labels import PROB_COLUMNS, swap_probs
-from tiewise.data.pairs import build_pairs
+from tiewise.data.pairs import TEXT_COLUMNS, build_pairs
 from tiewise.data.parse import repair_text
 from tiewise.errors import ModelError, PairsError, missing_extra
 from tiewise.features.feature_model import MODEL_FILE, load_feature_model
+from tiewise.judges.columns import Batch, add_columns
 from tiewise.judges.kinds import FeatureJudge, PairJudge, ShippedJudge, judge_classes, open_judge
 from tiewise.judges.response_ranking import Ranking, rank_answers
 from tiewise.runs.folder import RunFolder, default_artifacts, open_run
@@ -30,11 +30,11 @@ _CODE = ["*.py", "*.bin", "*.pt", "*.pth", "*.pkl", "*.pickle", "*.ckpt", "*.job
 _is_hub_name = re.compile(r"\w[\w.-]*/\w[\w.-]*", re.ASCII).fullmatch
 
 
-@dataclass(frozen=True)
 class Judge:
     """A fitted model that predicts which of two responses a person prefers.
 
-    Load one with :meth:`from_pretrained`.
+    Load one with :meth:`from_pretrained`. ``Judge(name, ...)`` is the same, for libraries that make
+    objects themselves, such as ``dataset.map_batches(Judge, fn_constructor_args=["first"])``.
 
     Attributes
     ----------
@@ -46,9 +46,13 @@ class Judge:
         Names of the columns of :meth:`predict_proba`.
     """
 
-    name: str
-    model: PairJudge
     classes_: ClassVar[tuple[str, str, str]] = ("a", "b", "tie")
+
+    def __init__(
+        self, name: str | Path | RunFolder, model: PairJudge | None = None, **options: Any
+    ) -> None:
+        self.name = _name_of(name)
+        self.model = _open(self.name, **options) if model is None else model
 
     @classmethod
     def from_pretrained(
@@ -91,13 +95,42 @@ class Judge:
         >>> judge.score("2+2?", "4", "5").shape
         (3,)
         """
-        if str(name).startswith(SCHEME):
-            return cls(str(name), _connect(str(name).removeprefix(SCHEME), template_from))
-        if template_from is not None:
-            raise ModelError(f"template_from is only used with {SCHEME} addresses; leave it out.")
-        artifacts_dir = default_artifacts() if artifacts is None else Path(artifacts)
-        name = _name_of(name)
-        return cls(name, _load(name, artifacts_dir, device))
+        return cls(name, artifacts=artifacts, device=device, template_from=template_from)
+
+    def __call__(self, batch: Batch) -> Batch:
+        """Add the predictions to a batch, as a step of Ray Data and similar libraries.
+
+        Parameters
+        ----------
+        batch
+            n pairs, of any format that :func:`tiewise.read_pairs` reads: a pyarrow table, a
+            dictionary of n-long arrays by column, or a DataFrame.
+
+        Returns
+        -------
+        Table, dict or DataFrame
+            The batch with all columns of :meth:`predict` except ``id``; rows keep their order.
+
+        Raises
+        ------
+        PairsError
+            When the batch cannot be read, its rows are not one pair each, or it has a column of
+            that name.
+
+        Examples
+        --------
+        >>> batch = {"prompt": [["2+2?"]], "response_a": [["4"]], "response_b": [["I can't say."]]}
+        >>> list(Judge("shipped")(batch))[3:]
+        ['prob_a', 'prob_b', 'prob_tie', 'is_degenerate']
+        """
+        return add_columns(batch, self._predict_batch)
+
+    def _predict_batch(self, pairs: pd.DataFrame) -> pd.DataFrame:
+        """Return the columns to add; those of no rows too."""
+        if not pairs.empty:
+            return self.predict(pairs).drop(columns="id", errors="ignore")
+        texts = {name: [[""]] for name in TEXT_COLUMNS}
+        return self._predict_batch(pd.DataFrame({"id": [0], **texts})).iloc[:0]
 
     def predict(self, pairs: Any, *, swap: bool | None = None) -> pd.DataFrame:
         """Predict who wins each pair of a table.
@@ -349,6 +382,21 @@ def _load_cached(
 ) -> Judge:
     del states
     return Judge.from_pretrained(name, artifacts=artifacts_dir, device=device)
+
+
+def _open(
+    name: str,
+    *,
+    artifacts: str | Path | None = None,
+    device: str | None = None,
+    template_from: str | Path | None = None,
+) -> PairJudge:
+    """Open the model of a judge; see :meth:`Judge.from_pretrained`."""
+    if name.startswith(SCHEME):
+        return _connect(name.removeprefix(SCHEME), template_from)
+    if template_from is not None:
+        raise ModelError(f"template_from is only used with {SCHEME} addresses; leave it out.")
+    return _load(name, default_artifacts() if artifacts is None else Path(artifacts), device)
 
 
 def _connect(address: str, template_from: str | Path | None) -> PairJudge:

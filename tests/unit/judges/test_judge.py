@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -90,3 +91,39 @@ def test_fewer_than_two_responses_are_refused(responses):
     """One text is not read as a list of characters."""
     with pytest.raises(PairsError, match="at least two responses"):
         LONGER.compare_all("Which?", responses)
+
+
+def _batches(table):
+    """Return one table as each kind of batch, with a way to read it as a frame."""
+    arrays = {name: np.empty(len(table), dtype=object) for name in table}
+    for name in table:
+        for row, cell in enumerate(table[name].tolist()):  # lists as Ray Data has them
+            arrays[name][row] = np.array(cell, dtype=object) if name in TEXT_COLUMNS else cell
+    yield table, lambda batch: batch
+    yield pa.Table.from_pandas(table), lambda batch: batch.to_pandas()
+    yield arrays, pd.DataFrame
+
+
+@pytest.mark.parametrize("n", [0, 1, 7])
+def test_batch_gets_columns(n):
+    """A batch of each kind comes back in its kind, with the columns of predict and all its own."""
+    table = simulate(8, seed=1).drop(columns="label").iloc[:n].set_index(np.arange(n) + 5)
+    shipped = Judge("shipped")
+    added = ["prob_a", "prob_b", "prob_tie", "is_degenerate"]
+    expected = None if n == 0 else shipped.predict(table)[added].to_numpy()
+    for batch, read in _batches(table):
+        found = shipped(batch)
+        assert type(found) is type(batch)
+        frame = read(found)
+        assert [*frame] == [*read(batch), *added]
+        assert len(frame) == n
+        if n:
+            np.testing.assert_array_equal(frame[added].to_numpy(), expected)
+            assert frame["id"].tolist() == table["id"].tolist()
+
+
+def test_batch_with_predictions_refused():
+    """A batch that has a column of the predictions already is not changed."""
+    table = simulate(2, seed=1).assign(prob_tie=0.1)
+    with pytest.raises(PairsError, match="has columns prob_tie already"):
+        Judge("shipped")(table)
