@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import shutil
 import socket
-import threading
-import time
 
 import numpy as np
 import pandas as pd
@@ -16,7 +13,7 @@ import torch
 import urllib3
 
 import tiewise as tw
-from served import export_tiny, running
+from served import ASK, check_documented, check_load, export_tiny, running
 from tiewise.data.simulation.simulate import simulate
 from tiewise.errors import ModelError
 from tiewise.files import read_json, write_json
@@ -24,7 +21,6 @@ from tiewise.judges.judge import Judge
 from tiewise.runs.manifest import write_manifest
 
 HTTP = urllib3.PoolManager(retries=False, timeout=60)
-ASK = {"prompt": "What is 2 + 2?", "responses": ["4", "I can't say.", "Four, as 2 + 2 = 4."]}
 
 
 @pytest.fixture(scope="module")
@@ -36,8 +32,8 @@ def export_dir(cache_dir, tmp_path_factory):
 @pytest.fixture(scope="module")
 def server(export_dir):
     """Serve the export."""
-    with running(export_dir, body_seconds=1, max_bytes=100_000) as (_, address):
-        yield address
+    with running(export_dir, body_seconds=1, max_bytes=100_000) as server:
+        yield server.address
 
 
 def post(address, path, body, **headers):
@@ -94,8 +90,8 @@ def test_rounding_server_is_refused(export_dir, tmp_path):
     model = AutoModelForSequenceClassification.from_pretrained(export_dir, dtype=torch.bfloat16)
     model.save_pretrained(rounded)
     write_manifest(rounded)
-    with running(rounded) as (_, address):
-        judge = Judge.from_pretrained(f"vllm:{address}", template_from=export_dir)
+    with running(rounded) as server:
+        judge = Judge.from_pretrained(f"vllm:{server.address}", template_from=export_dir)
         with pytest.raises(ModelError, match="start it with --dtype float32"):
             judge.predict(simulate(3, seed=0))
 
@@ -155,7 +151,8 @@ def test_bad_requests_are_refused_in_words(server, path, body, status, words):
 
 def test_many_long_pairs_are_too_much():
     """A request whose pairs have more tokens than the queue holds is refused, not computed."""
-    with running("shipped", max_waiting=10_000) as (_, address):
+    with running("shipped", max_waiting=10_000) as server:
+        address = server.address
         status, answer = post(address, "/judge", {"prompt": "p" * 9_000, "responses": ["r"] * 16})
         assert (status, answer["error"]["code"]) == (413, 413)
         assert "Send fewer responses" in answer["error"]["message"]
@@ -183,7 +180,8 @@ def test_health_and_metrics(server, export_dir):
 
 def test_token_is_required(monkeypatch):
     """With a token in the environment only requests that have it are answered."""
-    with running("shipped", token="secret") as (_, address):
+    with running("shipped", token="secret") as server:
+        address = server.address
         assert post(address, "/judge", ASK)[0] == 401
         assert post(address, "/judge", ASK, authorization="Bearer wrong")[0] == 401
         assert post(address, "/judge", ASK, authorization="Bearer secret")[0] == 200
@@ -191,58 +189,18 @@ def test_token_is_required(monkeypatch):
         assert (status, "Use /judge" in answer["error"]["message"]) == (422, True)
 
 
-class Clients:
-    """Threads that ask for texts, and between them open connections that they never finish."""
-
-    def __init__(self, address, texts):
-        self.address, self.texts, self.outcomes = address, texts, []
-        self.threads = [threading.Thread(target=self.ask_all, args=(k,)) for k in range(16)]
-
-    def ask_all(self, number):
-        for place in range(13):
-            if (number + place) % 5 == 0:
-                with contextlib.suppress(OSError):
-                    self.leave()
-            self.outcomes.append(self.ask(self.texts[(number * 13 + place) % len(self.texts)]))
-
-    def leave(self):
-        host, port = self.address.removeprefix("http://").split(":")
-        with socket.create_connection((host, int(port)), timeout=20) as connection:
-            head = f"POST /judge HTTP/1.1\r\nHost: {host}:{port}\r\n"
-            connection.sendall(f"{head}Content-Length: 9\r\n\r\n{{".encode())
-
-    def ask(self, text):
-        body = {"prompt": "Which?", "responses": [text, "other"]}
-        try:
-            return text, *post(self.address, "/judge", body)
-        except urllib3.exceptions.HTTPError:
-            return text, "gone", None
+def test_requests_are_answered_as_documented(server):
+    """Schemathesis finds no answer that differs from the OpenAPI page, and no server error."""
+    check_documented(server, n_examples=6)
 
 
 def test_load_with_killed_connections_and_a_stop(export_dir):
-    """Every request that is accepted is answered once and right, also while the server stops."""
-    judge = Judge.from_pretrained(export_dir, device="cpu")
-    texts = [f"answer {place} " * (1 + place % 9) for place in range(40)]
-    with running(export_dir, max_waiting=6_000) as (process, address):
-        clients = Clients(address, texts)
-        for thread in clients.threads:
-            thread.start()
-        deadline = time.monotonic() + 100
-        while len(clients.outcomes) < 120 and time.monotonic() < deadline:
-            time.sleep(0.01)
-        process.terminate()
-        for thread in clients.threads:
-            thread.join(60)
-    assert len(clients.outcomes) == 16 * 13
-    answered = [(text, found) for text, status, found in clients.outcomes if status == 200]
-    assert len(answered) >= 60
-    expected = {text: judge.score("Which?", text, "other") for text in texts}
-    for text, found in answered:
-        probs = [found["pairs"][0]["probs"][name] for name in ("a", "b", "tie")]
-        np.testing.assert_allclose(probs, expected[text], rtol=0, atol=1e-5)
-    refused = [(status, found) for _, status, found in clients.outcomes if status != 200]
-    assert {status for status, _ in refused} <= {429, 503, 504, "gone"}
-    assert all(found["error"]["message"] for status, found in refused if status != "gone")
+    """16 clients send over 200 requests, among them oversized, malformed and abandoned ones.
+
+    Each request that is accepted is answered once and right, also while the server stops, and each
+    other one is refused in words; connections are closed without an answer only after the stop.
+    """
+    check_load(export_dir, n_each=13, n_before=150)
 
 
 def test_damaged_export_is_refused(export_dir, tmp_path):
