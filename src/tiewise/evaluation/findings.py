@@ -23,7 +23,7 @@ from tiewise.evaluation.intervals import (
     group_rows,
     mean_of_sums,
 )
-from tiewise.evaluation.slices import UNKNOWN_LANGUAGE, guess_language
+from tiewise.evaluation.languages import UNKNOWN_LANGUAGE, guess_language
 
 Severity = Literal["high", "medium", "low"]
 Figures = Mapping[str, int | float]

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from difflib import get_close_matches
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -28,6 +28,8 @@ from tiewise.evaluation.intervals import (
 )
 
 N_CLASSES = 3
+
+Metric = Literal["log_loss", "accuracy", "brier", "decisive_accuracy"]
 
 COLUMN_NAMES = (PROB_COLUMNS, ONE_HOT_COLUMNS, ("a", "b", "tie"))
 """Names of P(A), P(B), P(tie) in a table: ours, those of a Kaggle submission, and the classes."""
@@ -351,3 +353,18 @@ def _as_floats(values: npt.NDArray[Any], name: str) -> FloatArray:
         return values.astype(np.float64)
     except (TypeError, ValueError):
         raise ScoresError(f"{name} holds something that is not a number.") from None
+
+
+def row_terms(labels: IntArray, probs: npt.NDArray[Any], metric: Metric, eps: float) -> FloatArray:
+    """Return what each row adds to the sum of a score: float64 (n,)."""
+    if metric == "log_loss":
+        return log_losses(labels, probs, eps=eps)
+    if metric == "brier":
+        return brier_scores(labels, probs)
+    if metric == "accuracy":
+        return np.asarray(probs.argmax(1) == labels, dtype=np.float64)
+    if metric == "decisive_accuracy":
+        return decisive_correct(labels, probs)
+    raise ScoresError(
+        f"metric is {metric!r}; expected log_loss, accuracy, brier or decisive_accuracy."
+    )

@@ -24,7 +24,7 @@ from tiewise.evaluation.intervals import (
     group_rows,
 )
 from tiewise.evaluation.metrics import check_labels
-from tiewise.evaluation.scores import paired_terms
+from tiewise.evaluation.scores import bootstrap_difference, paired_terms
 from tiewise.evaluation.slices import (
     adjust_rows,
     bootstrap_slices,
@@ -120,10 +120,10 @@ def compare_many(
     found: list[PairedDifference] = []
     for run_name, run in runs.items():
         table, terms, left_out[run_name] = _paired_rows(run_name, run, name, reference)
-        slicings = {OVERALL: pd.Series(pd.Categorical([OVERALL] * len(table)))}
+        found.append(_compare_all(run_name, table, terms, options))
+        slicings: dict[str, pd.Series] = {}
         if pairs is not None:
-            by_attribute, omitted = slice_rows(join_rows(pairs, table))
-            slicings |= by_attribute
+            slicings, omitted = slice_rows(join_rows(pairs, table))
         grouped = group_rows(table["group"], terms)
         for family, slices in slicings.items():
             found += [
@@ -135,6 +135,28 @@ def compare_many(
     overall = adjust_rows([row for row in found if row.family == OVERALL])
     by_slice = adjust_rows([row for row in found if row.family != OVERALL])
     return PairedDifferences(name, (*overall, *by_slice), omitted, left_out)
+
+
+def _compare_all(
+    name: str, table: pd.DataFrame, terms: FloatArray, options: BootstrapOptions
+) -> PairedDifference:
+    """Return the difference on all rows, with the intervals of :func:`tiewise.compare`."""
+    loss, right, counted = terms.T
+    labels = check_labels(table["label"])
+    (of_loss, n_groups), (of_right, _) = (
+        bootstrap_difference(labels, term, counted, groups=table["group"], **options)
+        for term in (loss, right)
+    )
+    return PairedDifference(
+        name,
+        OVERALL,
+        OVERALL,
+        n=len(table),
+        n_groups=n_groups,
+        log_loss=of_loss.intervals()[0],
+        accuracy=of_right.intervals()[0].clip(-1, 1),
+        p_value=float(of_loss.p_values(max(n_groups - 1, 1))[0]),
+    )
 
 
 def _paired_rows(

@@ -23,9 +23,9 @@ from tiewise.data.labels import PROB_COLUMNS, Winner, swap_labels, swap_probs, w
 from tiewise.errors import ScoresError
 from tiewise.evaluation.agreement import VOTE_COLUMNS, HumanAgreement, agreement_of_votes
 from tiewise.evaluation.intervals import BootstrapOptions, FloatArray, Interval, show_table
-from tiewise.evaluation.metrics import N_CLASSES, check_labels, find_ids
+from tiewise.evaluation.metrics import N_CLASSES, Metric, check_labels, find_ids
 from tiewise.evaluation.position import PositionBias, measure_position_bias
-from tiewise.evaluation.scores import Metric, Scores, compare, evaluate, tabulate
+from tiewise.evaluation.scores import Scores, compare, evaluate, tabulate
 
 COMPARED: tuple[Metric, ...] = ("log_loss", "accuracy")
 """Scores of which differences to the references are computed."""
@@ -156,7 +156,7 @@ def evaluate_tables(
     score = partial(evaluate, labels, groups=scored["group"], **options)
     difference = partial(compare, labels, probs, groups=scored["group"], **options)
     scores = score(probs)
-    compared = dict.fromkeys((*COMPARED, *(_COMPARED_OF_VERDICTS if scores.has_verdicts else ())))
+    compared = _COMPARED_OF_VERDICTS if scores.has_verdicts else COMPARED
     return RunScores(
         **vars(scores),
         baselines={name: score(reference) for name, reference in references.items()},

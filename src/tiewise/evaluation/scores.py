@@ -10,16 +10,17 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal
+from typing import Any, Unpack
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
 from tiewise.data.labels import Winner
-from tiewise.errors import ScoresError
 from tiewise.evaluation.intervals import (
     FEW_GROUPS,
+    Bootstrap,
+    BootstrapOptions,
     FloatArray,
     IntArray,
     Interval,
@@ -33,6 +34,7 @@ from tiewise.evaluation.intervals import (
 )
 from tiewise.evaluation.metrics import (
     N_CLASSES,
+    Metric,
     are_verdicts,
     area_components,
     brier_scores,
@@ -44,9 +46,8 @@ from tiewise.evaluation.metrics import (
     log_losses,
     normalize_probs,
     rms_calibration_error,
+    row_terms,
 )
-
-Metric = Literal["log_loss", "accuracy", "brier", "decisive_accuracy"]
 
 METRICS = {
     "log_loss": np.inf,
@@ -72,6 +73,10 @@ OF_VERDICTS = ("accuracy", "decisive_accuracy", "macro_f1")
 _VERDICTS = (
     "All probabilities are 0 or 1, as of verdicts: log loss, Brier score and calibration errors "
     "then only count errors, and are not shown. Compare accuracy, decisive accuracy and macro F1."
+)
+_DIFFERENCE_OF_VERDICTS = (
+    "%s are all 0 or 1, as of verdicts: the difference of %s then only counts errors. Give "
+    "metric='accuracy' or 'decisive_accuracy'."
 )
 _NO_TIES = (
     "%d of %d rows are ties, and every P(tie) is 0: the judge has two classes, and these rows "
@@ -303,14 +308,32 @@ def compare(
     """
     check_order(labels=labels, probs_1=probs_1, probs_2=probs_2, groups=groups)
     labels = check_labels(labels)
+    if metric in ("log_loss", "brier"):
+        both = {"probs_1": probs_1, "probs_2": probs_2}
+        for name, probs in both.items():
+            if are_verdicts(check_probs(probs, len(labels), name)):
+                _log.warning(_DIFFERENCE_OF_VERDICTS, name, metric.replace("_", " "))
     differences, counted = paired_terms(labels, probs_1, probs_2, metric=metric)
-    grouped = group_rows(groups, labels, differences, counted)
-    sums = grouped.sums(np.column_stack([differences, counted]))
-    drawn = bootstrap(
-        sums, mean_of_sums, confidence_level=confidence_level, n_resamples=n_resamples, seed=seed
-    )
+    drawn, _ = bootstrap_difference(
+        labels, differences, counted, groups=groups,
+        confidence_level=confidence_level, n_resamples=n_resamples, seed=seed,
+    )  # fmt: skip
     bound = METRICS[metric]
     return drawn.intervals()[0].clip(-bound, bound)
+
+
+def bootstrap_difference(
+    labels: IntArray,
+    differences: FloatArray,
+    counted: FloatArray,
+    *,
+    groups: npt.ArrayLike | None,
+    **options: Unpack[BootstrapOptions],
+) -> tuple[Bootstrap, int]:
+    """Resample the mean difference over the rows that count; return it and the number of groups."""
+    grouped = group_rows(groups, labels, differences, counted)
+    sums = grouped.sums(np.column_stack([differences, counted]))
+    return bootstrap(sums, mean_of_sums, **options), grouped.n_groups
 
 
 def paired_terms(
@@ -327,24 +350,9 @@ def paired_terms(
     first = check_probs(probs_1, len(labels), "probs_1")
     second = check_probs(probs_2, len(labels), "probs_2")
     eps = max(float(np.finfo(probs.dtype).eps) for probs in (first, second))
-    one, other = (_row_terms(labels, probs, metric, eps) for probs in (first, second))
+    one, other = (row_terms(labels, probs, metric, eps) for probs in (first, second))
     is_counted = labels < 2 if metric == "decisive_accuracy" else np.ones(len(labels))
     return one - other, is_counted.astype(np.float64)
-
-
-def _row_terms(labels: IntArray, probs: npt.NDArray[Any], metric: Metric, eps: float) -> FloatArray:
-    """Return what each row adds to the sum of a score: float64 (n,)."""
-    if metric == "log_loss":
-        return log_losses(labels, probs, eps=eps)
-    if metric == "brier":
-        return brier_scores(labels, probs)
-    if metric == "accuracy":
-        return np.asarray(probs.argmax(1) == labels, dtype=np.float64)
-    if metric == "decisive_accuracy":
-        return decisive_correct(labels, probs)
-    raise ScoresError(
-        f"metric is {metric!r}; expected log_loss, accuracy, brier or decisive_accuracy."
-    )
 
 
 def _score_columns(labels: IntArray, probs: npt.NDArray[Any]) -> FloatArray:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Unpack
+from typing import Any, Literal, Unpack
 
 import numpy as np
 import numpy.typing as npt
@@ -25,43 +25,25 @@ from tiewise.evaluation.intervals import (
     Interval,
     Result,
     bootstrap,
-    few_groups_mark,
     group_rows,
 )
-from tiewise.evaluation.metrics import check_labels, check_probs, find_ids, log_losses
+from tiewise.evaluation.languages import guess_language
+from tiewise.evaluation.metrics import (
+    are_verdicts,
+    check_labels,
+    check_probs,
+    find_ids,
+    log_losses,
+)
 
 MAX_MODEL_PAIRS = 20
 """Number of model pairs that have a slice: the most frequent ones."""
 
-UNKNOWN_LANGUAGE = "other Latin script"
-"""Guess for a prompt in Latin letters without common words of a known language."""
-
-_MAX_READ = 2000  # characters; enough to guess a language
-_SCRIPTS = {
-    "Japanese": re.compile("[\u3040-\u30ff]"),
-    "Korean": re.compile("[\uac00-\ud7af]"),
-    "Chinese": re.compile("[\u4e00-\u9fff]"),
-    "Cyrillic script": re.compile("[\u0400-\u04ff]"),
-    "Arabic script": re.compile("[\u0600-\u06ff]"),
-    "Hebrew": re.compile("[\u0590-\u05ff]"),
-    "Greek": re.compile("[\u0370-\u03ff]"),
-    "Indic scripts": re.compile("[\u0900-\u0dff]"),
-    "Thai": re.compile("[\u0e00-\u0e7f]"),
-}
-_COMMON_WORDS = {
-    "English": "the and of to is in what how you that for with write are this an can it",
-    "German": "der die das und ist nicht ein eine wie was ich zu mit auf für von den bitte",
-    "French": "le la les et est un une des que pour dans en je vous qui sur du comment",
-    "Spanish": "el la los las y es un una que para en con por cómo del se qué como",
-    "Portuguese": "o os as e é um uma que para em com não do da por como você se",
-    "Italian": "il la gli e è un una che per di in con non del come sono scrivi",
-}
-_WORDS_OF = {language: frozenset(words.split()) for language, words in _COMMON_WORDS.items()}
-_WORD = re.compile(r"[^\W\d_]+")
+_MAX_NAME = 26  # characters of a name in the printed table
+_UNKNOWN = Interval(float("nan"), float("nan"), float("nan"))
 _CODE = re.compile(
     r"```|^\s*(?:def |class |import |from \w+ import |#include|SELECT )", re.MULTILINE
 )
-_LETTER = re.compile(r"[^\W\d_]")
 
 
 @dataclass(frozen=True)
@@ -77,7 +59,7 @@ class SliceScores(Result):
     log_loss: Interval
     accuracy: Interval
     difference: Interval
-    """Log loss of the slice minus that of all other rows."""
+    """Log loss of the slice minus that of all other rows; of verdicts, accuracy."""
 
     p_value: float
     p_holm: float = float("nan")
@@ -101,16 +83,18 @@ class Slices(Result):
     """By attribute: why the rows could not be sliced by it."""
 
     confidence_level: float
+    metric: Literal["log_loss", "accuracy"] = "log_loss"
+    """The compared score: accuracy where every probability is 0 or 1, as of verdicts."""
 
     def to_frame(self) -> pd.DataFrame:
-        """Return one row per slice; `value`, `low` and `high` are of the log loss.
+        """Return one row per slice; `value`, `low` and `high` are of the compared score.
 
         `is_different` is whether the adjusted p-value is below one minus the confidence level, and
         the slice and the other rows have at least 30 groups each.
         """
         lines = [
             vars(row)
-            | vars(row.log_loss)
+            | vars(getattr(row, self.metric))
             | {"accuracy": row.accuracy.value, "difference": row.difference.value}
             | {"is_different": self._differs(row)}
             for row in self.rows
@@ -120,22 +104,34 @@ class Slices(Result):
 
     def to_dict(self) -> dict[str, Any]:
         """Return the slices for JSON; numbers that are not defined are None."""
-        return {"slices": [row.to_dict() for row in self.rows], "omitted": self.omitted}
+        rows = [row.to_dict() for row in self.rows]
+        return {"slices": rows, "omitted": self.omitted, "metric": self.metric}
 
     def __str__(self) -> str:
-        names = [f"{row.family}: {row.slice}" for row in self.rows]
-        width = max(map(len, names), default=0)
+        name, level = self.metric.replace("_", " "), f"{1 - self.confidence_level:.2g}"
+        rough = f"rough, below {FEW_GROUPS} prompt groups in the part or outside it"
         lines = [
-            f"{'slice':{width}}  {'rows':>7}  log loss, and difference to all other rows; "
-            f"Holm-adjusted p, * below {1 - self.confidence_level:.2g}"
+            f"{'part of the data':28}{'rows':>6}  {name:23}  {'minus all other rows':26}  Holm's p",
+            f"*: p below {level}; ~: {rough}",
         ]
-        lines += [
-            f"{name:{width}}  {row.n:7,}  {row.log_loss:.4f}  rest {row.difference:+.4f}  "
-            f"{format_p(row.p_holm)}{' *' if self._differs(row) else ''}"
-            f"{few_groups_mark(row.n_groups)}"
-            for name, row in zip(names, self.rows, strict=True)
-        ]
-        return "\n".join(lines + [f"{name}: omitted, {why}" for name, why in self.omitted.items()])
+        left_out = []
+        for family in dict.fromkeys(row.family for row in self.rows):
+            rows = [row for row in self.rows if row.family == family]
+            if len(rows) == 1:
+                left_out.append(f"{family}: {rows[0].slice} in all rows")
+            else:
+                lines += [family, *map(self._show, rows)]
+        left_out += [f"{name}: omitted, {why}" for name, why in self.omitted.items()]
+        return "\n".join(lines + left_out)
+
+    def _show(self, row: SliceScores) -> str:
+        """Return the line of a slice, of at most 100 characters."""
+        name = row.slice if len(row.slice) <= _MAX_NAME else row.slice[: _MAX_NAME - 1] + "…"
+        score, difference = f"{getattr(row, self.metric):.4f}", f"{row.difference:+.4f}"
+        p_value = format_p(row.p_holm).removeprefix("p ")
+        mark = "*" if self._differs(row) else "~" if row.is_rough else ""
+        line = f"  {name:{_MAX_NAME}}{row.n:6,}  {score:23}  {difference:26}  {p_value:6} {mark}"
+        return line.rstrip()
 
     def _differs(self, row: SliceScores) -> bool:
         return not row.is_rough and row.p_holm < 1 - self.confidence_level
@@ -152,8 +148,10 @@ def evaluate_slices(
     table = join_rows(pairs, oof[oof["label"].notna()])
     labels = check_labels(table["label"])
     probs = check_probs(table[PROB_COLUMNS].to_numpy(), len(labels))
-    is_right = probs.argmax(1) == labels
-    terms = np.column_stack([log_losses(labels, probs), is_right, np.ones(len(labels))])
+    has_verdicts = are_verdicts(probs)
+    losses, is_right = log_losses(labels, probs), probs.argmax(1) == labels
+    compared = is_right if has_verdicts else losses
+    terms = np.column_stack([compared, is_right, np.ones(len(labels))])
     grouped = group_rows(table["group"], labels, probs)
     slicings, omitted = slice_rows(table)
     rows: list[SliceScores] = []
@@ -161,17 +159,19 @@ def evaluate_slices(
         rows += [
             SliceScores(
                 **about,
-                log_loss=log_loss.clip(0, np.inf),
+                log_loss=_UNKNOWN if has_verdicts else first.clip(0, np.inf),
                 accuracy=accuracy,
-                difference=difference,
+                difference=difference.clip(-1, 1) if has_verdicts else difference,
                 p_value=p_values[2],
                 n_groups_outside=table["group"][slices.astype(str) != about["slice"]].nunique(),
             )
-            for about, (log_loss, accuracy, difference), p_values in bootstrap_slices(
+            for about, (first, accuracy, difference), p_values in bootstrap_slices(
                 family, slices, grouped, terms, is_share=True, **options
             )
         ]
-    return Slices(tuple(adjust_rows(rows)), omitted, options.get("confidence_level", 0.95))
+    level = options.get("confidence_level", 0.95)
+    metric: Literal["log_loss", "accuracy"] = "accuracy" if has_verdicts else "log_loss"
+    return Slices(tuple(adjust_rows(rows)), omitted, level, metric)
 
 
 def bootstrap_slices(
@@ -289,25 +289,6 @@ def slice_rows(table: pd.DataFrame) -> tuple[dict[str, pd.Series], dict[str, str
         else:
             omitted[name] = f"no values in {', '.join(columns)}"
     return slicings, omitted
-
-
-def guess_language(turns: Sequence[str | None]) -> str:
-    """Guess the language of a text from its script, or from its most common short words.
-
-    >>> [guess_language([text]) for text in ("Wie ist das Wetter?", "天气怎么样?", "42")]
-    ['German', 'Chinese', 'no letters']
-    """
-    text = join_turns(turns)[:_MAX_READ]
-    n_letters = len(_LETTER.findall(text))
-    if not n_letters:
-        return "no letters"
-    for script, pattern in _SCRIPTS.items():
-        if len(pattern.findall(text)) > 0.2 * n_letters:
-            return script
-    words = [word.lower() for word in _WORD.findall(text)]
-    hits = {language: sum(w in known for w in words) for language, known in _WORDS_OF.items()}
-    best = max(hits, key=lambda language: hits[language])
-    return best if hits[best] else UNKNOWN_LANGUAGE
 
 
 def _is_blank(turns: Sequence[str | None]) -> bool:

@@ -37,6 +37,8 @@ from tiewise.runs.folder import RunFolder, name_run, open_run
 from tiewise.runs.references import score_finished_folds
 from tiewise.runs.tables import (
     digest_predictions,
+    drop_ties,
+    has_ties,
     is_joined,
     pairs_digest,
     read_data,
@@ -93,7 +95,7 @@ def load_mixture(path: Path) -> Mixture:
 
 
 def mix(log_probs: Floats, weights: Floats) -> Floats:
-    """Return the log-probabilities (n, 3) of a mixture of k members, given theirs (k, n, 3)."""
+    """Return the log-probabilities (n, c) of a mixture of k members, given theirs (k, n, c)."""
     mixed = sum(w * part for w, part in zip(weights, log_probs, strict=True))
     return np.asarray(log_softmax(mixed, axis=1))
 
@@ -101,7 +103,7 @@ def mix(log_probs: Floats, weights: Floats) -> Floats:
 def fit_weights(labels: npt.NDArray[np.int64], log_probs: Floats) -> Floats:
     """Return the weights (k,) in [0, 10] that minimise log loss and the penalty of their prior.
 
-    `labels` are 0, 1 or 2, shape (n,); `log_probs` are those of k members, shape (k, n, 3).
+    `labels` are in [0, c), shape (n,); `log_probs` are those of k members, shape (k, n, c).
 
     Examples
     --------
@@ -205,7 +207,9 @@ def blend_runs(
         if not is_joined(member):  # the blend names the member's predictions by their SHA-256
             score_finished_folds(member)
     tables = read_shared(runs)
-    log_probs = np.stack([log_softmax(table_logits(table), axis=1) for table in tables])
+    n_classes = 3 if any(map(has_ties, runs)) else 2  # without ties: A and B alone are mixed
+    logits = [table_logits(table)[:, :n_classes] for table in tables]
+    log_probs = np.stack([log_softmax(part, axis=1) for part in logits])
     rows = _assign_folds(runs[0], tables[0])
     first = runs[0].config
     is_symmetric = all(run.config.predict.swap for run in runs)
@@ -271,6 +275,7 @@ def _describe_data(
         "digest": digests[0] if len(set(digests)) == 1 else digest_json(digests),
         "sources": data[0].get("sources", []),
         "counts": {"n_read": n_rows} | counts,
+        "has_ties": any(map(has_ties, runs)),
     }
 
 
@@ -289,8 +294,10 @@ def _write_fold(
     mixed = mix(log_probs[:, eval_idx], weights)
     names = ("id", "fold", "label", "group", "n_tokens", "n_truncated")
     oof = rows.iloc[eval_idx][[name for name in names if name in rows]].reset_index(drop=True)
-    oof[PROB_COLUMNS] = np.exp(mixed)
-    oof[LOGIT_COLUMNS] = mixed
+    n_classes = mixed.shape[1]
+    oof[PROB_COLUMNS] = np.pad(np.exp(mixed), ((0, 0), (0, 3 - n_classes)))
+    oof[LOGIT_COLUMNS] = np.pad(mixed, ((0, 0), (0, 3 - n_classes)))
+    oof = oof if n_classes == 3 else drop_ties(oof)
     folder = run.fold(fold)
     digests = digest_predictions(members)
     with begin_fold(run, fold, save):

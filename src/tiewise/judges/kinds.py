@@ -160,14 +160,14 @@ def _open_uncalibrated(
 
 def _open_blend(
     run: RunFolder, folds: Sequence[int], cache_dir: Path, device: str | None
-) -> BlendJudge:
+) -> PairJudge:
     """Return a blend, unless a member was fitted again after the blend."""
     mixture = load_mixture(run.mixture_path)
     members = [open_run(name, run.path.parent.parent) for name in mixture.members]
     for fold in folds:
         check_predictions(members, read_object(run.fold(fold).fingerprint_path).get("members", {}))
     judges = [_open_uncalibrated(member, cache_dir, device) for member in members]
-    return BlendJudge(judges, mixture)
+    return judge_classes(BlendJudge(judges, mixture), has_ties=has_ties(run))
 
 
 def _tabulate(pairs: pd.DataFrame, probs: Any) -> pd.DataFrame:

@@ -267,3 +267,14 @@ def test_rows_in_another_order_are_refused():
     expected = evaluate(labels, table)
     assert evaluate(labels, other.loc[labels.index]) == expected
     assert evaluate(labels.set_axis(list("abcd")), table) == expected
+
+
+def test_difference_of_verdicts_warns(caplog):
+    """The log loss of verdicts only counts errors; accuracies and probabilities are fine."""
+    verdicts, probs = np.eye(3)[[0, 1, 2]], np.full((3, 3), 1 / 3)
+    compare([0, 1, 1], verdicts, probs, metric="accuracy")
+    compare([0, 1, 1], probs, probs)
+    assert not caplog.records
+    compare([0, 1, 1], probs, verdicts)
+    assert "probs_2 are all 0 or 1" in caplog.text
+    assert "log loss" in caplog.text

@@ -15,13 +15,13 @@ from tiewise.data.labels import WINNER_WORDS
 from tiewise.data.parse import count_characters, join_turns
 from tiewise.errors import ScoresError
 from tiewise.evaluation.intervals import Interval
+from tiewise.evaluation.languages import guess_language
 from tiewise.evaluation.scores import evaluate
 from tiewise.evaluation.slices import (
     Slices,
     SliceScores,
     adjust_holm,
     evaluate_slices,
-    guess_language,
     join_rows,
     slice_rows,
 )
@@ -146,6 +146,41 @@ def test_each_attribute_counts_every_row():
     frame = evaluate_slices(*drawn_tables(), n_resamples=19).to_frame()
     for family in ("turns", "length gap", "prompt length", "code", "language"):
         assert frame.loc[frame["family"] == family, "n"].sum() == 400
+
+
+def test_verdicts_are_sliced_by_accuracy():
+    """Where every probability is 0 or 1, accuracies are compared; log loss is not defined."""
+    pairs, oof = drawn_tables()
+    verdicts = np.eye(3)[oof[["prob_a", "prob_b", "prob_tie"]].to_numpy().argmax(1)]
+    oof[["prob_a", "prob_b", "prob_tie"]] = verdicts
+    slices = evaluate_slices(pairs, oof)
+    inside = find(slices, "turns", "2")
+    is_right = verdicts.argmax(1) == oof["label"]
+    is_inside = (oof["id"] // 4 % 2 == 1).to_numpy()
+    expected = is_right[is_inside].mean() - is_right[~is_inside].mean()
+    assert inside.difference.value == pytest.approx(expected)
+    assert (inside.difference.excludes_zero, inside.difference.low >= -1) == (
+        inside.p_value < 0.05,
+        True,
+    )
+    assert math.isnan(inside.log_loss.value)
+    assert slices.metric == slices.to_dict()["metric"] == "accuracy"
+    assert slices.to_frame()["value"].tolist() == [row.accuracy.value for row in slices.rows]
+    assert "accuracy" in str(slices)
+    assert "log loss" not in str(slices)
+
+
+def test_lines_of_slices_fit_a_terminal():
+    """Long names are shortened, parts that all rows are in take one line, and marks come last."""
+    pairs, oof = drawn_tables(800, hard=0.9)
+    pairs["source"] = np.where(pairs["id"] < 8, "x" * 200, "usual")
+    lines = str(evaluate_slices(pairs, oof)).splitlines()
+    assert max(map(len, lines)) <= 100
+    (rare,) = (line for line in lines if "xxx" in line)
+    assert rare.endswith("~")
+    assert "…" in rare
+    assert any(line.endswith("*") for line in lines)
+    assert "code: no code in all rows" in lines
 
 
 def test_missing_columns_are_reported():
@@ -345,4 +380,4 @@ def test_marks_follow_adjusted_p():
     ]
     slices = Slices(tuple(rows), {}, 0.95)
     assert slices.to_frame()["is_different"].tolist() == [False, True, False]
-    assert [" *" in line for line in str(slices).splitlines()[1:]] == [False, True, False]
+    assert [line.endswith("*") for line in str(slices).splitlines()[3:]] == [False, True, False]

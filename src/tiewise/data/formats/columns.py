@@ -161,19 +161,22 @@ def _describe_nearest(columns: Sequence[str]) -> str:
 
     def distance(known: Format) -> tuple[int, int]:
         missing = [name for name in known.needs if name not in columns]
-        n_unknown = len(missing) - len(_suggest(missing, columns))
+        n_unknown = len(missing) - len(_suggest(missing, columns, known))
         return n_unknown, len(missing) - len(known.needs)
 
     key = min((key for key in FORMATS if key != "pairs"), key=lambda key: distance(FORMATS[key]))
-    needs = FORMATS[key].needs
+    known, needs = FORMATS[key], FORMATS[key].needs
     missing = [name for name in needs if name not in columns]
-    found = _suggest(missing, columns)
+    found = _suggest(missing, columns, known)
     if 2 * (len(missing) - len(found)) >= len(needs):
         listed = "\n".join(f"  {key}: {', '.join(known.needs)}" for key, known in FORMATS.items())
         return (
             f"cannot be read: no known format has the columns {', '.join(columns)}. "
             f"Name yours with --columns OURS=THEIRS; each format needs at least:\n{listed}"
         )
+    if found and not has_winner(known, columns):
+        free = [name for name in columns if name not in found.values()]
+        found |= _suggest(["winner"], free, known)
     are = "is" if len(missing) == 1 else "are"
     hint = f"\nDid you mean {show_columns_flag(found)}?" if found else ""
     return (
@@ -182,8 +185,15 @@ def _describe_nearest(columns: Sequence[str]) -> str:
     )
 
 
-def _suggest(missing: Sequence[str], columns: Sequence[str]) -> dict[str, str]:
-    return suggest_columns(missing, [name for name in columns if name not in missing])
+def has_winner(known: Format, columns: Sequence[str]) -> bool:
+    """Return whether a source with these columns of a format names the winner."""
+    groups = [*LABEL_COLUMNS, *([(known.winner,)] if known.winner else [])]
+    return known.is_choice or any(set(group) <= set(columns) for group in groups)
+
+
+def _suggest(missing: Sequence[str], columns: Sequence[str], known: Format) -> dict[str, str]:
+    """Suggest columns that the format does not read under their own names."""
+    return suggest_columns(missing, [name for name in columns if name not in known.reads])
 
 
 def _is_synonym(ours: str, theirs: str) -> bool:

@@ -19,6 +19,7 @@ from tiewise.data.formats.columns import (
     WINNER_NAMES,
     find_format,
     find_unread,
+    has_winner,
     parse_assignments,
     rename_columns,
     show_columns_flag,
@@ -89,8 +90,8 @@ def read_pairs(
         Our names of columns, and those in the file: ``{"prompt": "question"}`` or, as on the
         command line, ``["prompt=question,response_a=answer_1"]``. Where the winner is given by
         numbers that do not say who won, also its values: ``{"a": 0, "b": 1, "tie": 2}``. They are
-        those of the column ``winner``, or else ``label``; a list is several values, and all other
-        values are errors then.
+        those of the column ``winner``, or else ``label``; a list is several values. Known words,
+        such as ``A`` and ``tie``, are read too; all other values are errors then.
     labelled
         False reads files without winners, and ignores the winners of files that have them; None
         reads the winners of the rows that have one.
@@ -217,9 +218,8 @@ def _check_format(source: Source, format_name: str, *, labelled: bool | None) ->
             f"{source.name}: the columns {', '.join(missing)} are missing for the format "
             f"{format_name}; {found}"
         )
-    groups = [*LABEL_COLUMNS, *([(known.winner,)] if known.winner else [])]
-    has_labels = any(set(group) <= set(source.columns) for group in groups)
-    if labelled and not (known.is_choice or has_labels):
+    if labelled and not has_winner(known, source.columns):
+        groups = [*LABEL_COLUMNS, *([(known.winner,)] if known.winner else [])]
         expected = ", or ".join(", ".join(group) for group in groups)
         unread = find_unread(format_name, source.columns)
         name = suggest_columns(["winner"], unread)

@@ -52,7 +52,7 @@ class WinnerColumn(NamedTuple):
     values: Mapping[str, Winner] = {}
     """Label of each value that is not a word, by its key."""
     is_declared: bool = False
-    """Whether `values` are all values, as the caller of the reader says."""
+    """Whether the caller of the reader gives `values`: then no other number is read."""
     find_values: Callable[[], Mapping[str, Winner]] = dict
     """Label of each number by its key, from all records; AmbiguousWinnerError if it is unclear."""
 
@@ -66,10 +66,16 @@ class WinnerColumn(NamedTuple):
         values = self.find_values() if is_number else self.values
         if (key := _key_of(cell)) in values:
             return WORD_OF_WINNER[values[key]]
-        if self.is_declared:
-            known = ", ".join(self.values)
-            raise LabelError(f"{self.name} is {word!r:.40}; expected one of {known}")
-        return standard_word(word)
+        try:
+            return standard_word(word)
+        except LabelError:
+            if not self.is_declared:
+                raise
+        known = ", ".join(self.values)
+        raise LabelError(
+            f"{self.name} is {word!r:.40}; expected one of {known}, "
+            "or a known word such as A, B, tie"
+        )
 
 
 def choose_winner_column(

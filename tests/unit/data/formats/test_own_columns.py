@@ -185,6 +185,28 @@ def test_declared_words_are_read():
     assert "row 1: winner is 'oben'; expected one of links, rechts" in refusal(table, columns=typed)
 
 
+@given(
+    value=st.sampled_from(["equal", "A wins", "7"]),
+    name=st.sampled_from(["a", "b", "tie"]),
+    data=st.data(),
+)
+def test_declared_words_are_added(value, name, data):
+    """A declared value is read next to all known words, each with its white space and case."""
+    known = [(word, label) for label, words in SPELLED.items() for word in words]
+    drawn = data.draw(st.lists(st.sampled_from(known), min_size=2, max_size=2))
+    table = frame(winner=[value, f" {drawn[0][0]} ", drawn[1][0].upper()])
+    pairs = read_pairs(table, columns={name: value})
+    assert pairs["label"].tolist() == [["a", "b", "tie"].index(name), *(each[1] for each in drawn)]
+
+
+def test_declared_word_overrules_a_known_one():
+    """`a=B,b=A` exchanges the letters; a number that is not declared is refused."""
+    pairs = read_pairs(frame(winner=["A", "B", "tie"]), columns=["a=B,b=A"])
+    assert pairs["label"].tolist() == [1, 0, 2]
+    found = refusal(frame(winner=["0", "1", "2"]), columns=["a=0,b=1"])
+    assert "winner is '2'; expected one of 0, 1, or a known word" in found
+
+
 @pytest.mark.parametrize(
     ("declared", "message"),
     [
@@ -355,7 +377,7 @@ NEAREST = {
     "typo": ({"response_b": "respone_b"}, "kaggle", "response_b=respone_b"),
     "case": ({"prompt": "Prompt"}, "kaggle", "prompt=Prompt"),
     "own": (NAMES, "kaggle",
-            "prompt=question,response_a=answer_1,response_b=answer_2"),
+            "prompt=question,response_a=answer_1,response_b=answer_2,winner=best"),
     "spaces": ({"response_a": "Response A", "response_b": "Response B"}, "kaggle",
                "response_a=Response A,response_b=Response B"),
     "models": ({"response_a": "model_a_answer", "response_b": "model_b_answer"}, "kaggle",
@@ -371,8 +393,15 @@ def test_nearest_format_is_named(case):
     found = refusal(table)
     assert f"looks like {expected}" in found
     assert f"--columns {shlex.quote(flag)}" in found
-    more = ["winner=best"] if case == "own" else []
-    assert len(read_pairs(table, columns=[flag, *more])) == 3
+    assert len(read_pairs(table, columns=[flag])) == 3
+
+
+@pytest.mark.parametrize("missing", ["prompt", "response_a", "response_b"])
+def test_used_columns_are_not_suggested(missing):
+    """A column that the format reads already is not offered for another one."""
+    found = refusal(frame(winner=WINNERS).drop(columns=missing))
+    assert f"{missing} is missing" in found
+    assert "Did you mean" not in found
 
 
 def test_preference_is_the_nearest():
