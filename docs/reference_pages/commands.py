@@ -42,7 +42,7 @@ Print every flag of `tiewise fit`; its `--help` prints the common ones.
 :::
 
 :::{{option}} --quiet, -q
-Print warnings and errors only.
+Print results and warnings only.
 :::
 
 :::{{option}} --verbose, -v

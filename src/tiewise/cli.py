@@ -9,6 +9,7 @@ from __future__ import annotations
 import json as json_module
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -17,11 +18,12 @@ import tyro
 from tiewise import __version__, api, flags
 from tiewise.config import load_preset
 from tiewise.console import run_command, show
-from tiewise.errors import ConfigError
+from tiewise.errors import ConfigError, FilesError
 from tiewise.files import read_text, refuse_existing
 from tiewise.runs.folder import default_artifacts
 
 DEFAULT_PRESET = "quickstart"
+_OF_FIT = " Finished folds are kept: --run NAME --resume continues."
 _READING, _JUDGED = flags.Reading(), flags.Judged()
 _DESCRIPTION = """Predict which of two chatbot responses a person prefers: P(A), P(B), P(tie).
 
@@ -30,7 +32,7 @@ A first run:
   tiewise evaluate first
   tiewise report first
 
-Every command takes --help (fit also --help-all), --quiet or -q (warnings and errors only) and
+Every command takes --help (fit also --help-all), --quiet or -q (no messages but warnings) and
 --verbose or -v (also messages of the libraries). --version prints the version; the flag
 --tyro-print-completion {bash,zsh,tcsh} prints a completion script. NO_COLOR turns colours off."""
 
@@ -41,7 +43,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     words, level = flags.take_level(words)
     if words == ["--version"]:
         return run_command(lambda: show(f"tiewise {__version__}"))
-    return run_command(lambda: _parse_and_run(words), level=level)
+    hint = _OF_FIT if words[:1] == ["fit"] else ""
+    return run_command(lambda: _parse_and_run(words), level=level, hint=hint)
 
 
 def make_fit(preset_name: str, *, is_short: bool = False) -> flags.Command:
@@ -182,9 +185,9 @@ def rank(
         responses: Files of two or more responses.
         run: Name or folder of a run; by default the small model shipped with the package.
     """
-    texts = [read_text(path) for path in (prompt, *responses)]
+    texts = [_read_file(path) for path in (prompt, *responses)]
     ranking = api.rank(texts[0], texts[1:], run=run, device=device, artifacts=artifacts)
-    _show_result(ranking, is_json=json)
+    _show_result(replace(ranking, names=tuple(map(str, responses))), is_json=json)
 
 
 def evaluate(
@@ -542,6 +545,16 @@ def _parse_and_run(words: Sequence[str]) -> None:
     fit = make_fit(preset or DEFAULT_PRESET, is_short=is_short)
     commands = {command.__name__: command for command in (fit, *COMMANDS)}
     flags.parse_words(commands, words, description=_DESCRIPTION)()
+
+
+def _read_file(path: Path) -> str:
+    try:
+        return read_text(path)
+    except OSError as error:
+        raise FilesError(
+            f"{str(path)!r:.80} is no readable text file: {error.strerror}. Write each text "
+            "to a file and give its name; in Python, tw.rank takes the texts."
+        ) from None
 
 
 def _show_result(result: Any, *, is_json: bool, path: Path | None = None) -> None:

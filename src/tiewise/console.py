@@ -31,8 +31,11 @@ _log = logging.getLogger(__name__)
 _NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
-def run_command(command: Callable[[], Any], *, level: int = logging.INFO) -> int:
-    """Run a command and return its exit status; `level` is the lowest of messages shown."""
+def run_command(command: Callable[[], Any], *, level: int = logging.INFO, hint: str = "") -> int:
+    """Run a command and return its exit status.
+
+    `level` is the lowest of messages shown; `hint` says what to do after an interruption.
+    """
     _prepare_streams()
     _prepare_logging(level)
     try:
@@ -44,7 +47,7 @@ def run_command(command: Callable[[], Any], *, level: int = logging.INFO) -> int
         _write_line(sys.stderr, "Stopped after a checkpoint; continue with --resume.")
         return 128 + int(signal.args[0])
     except KeyboardInterrupt:
-        _write_line(sys.stderr, "Interrupted.")
+        _write_line(sys.stderr, f"Interrupted.{hint}")
         return 130
     except BrokenPipeError:  # the reader of the pipe has ended, as with `| head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -151,7 +154,8 @@ class FoldClock:
     def end(self) -> None:
         """Log how long the fold took, and the time left for later folds."""
         seconds = time.monotonic() - self._started
-        rest = f"; about {describe_seconds(seconds * self.n_later)} left for {self.n_later} folds"
+        folds = "1 fold" if self.n_later == 1 else f"{self.n_later} folds"
+        rest = f"; about {describe_seconds(seconds * self.n_later)} left for {folds}"
         took = describe_seconds(seconds)
         _log.info("fold %d took %s%s", self.fold, took, rest if self.n_later else "")
 

@@ -219,9 +219,20 @@ def expand_words(words: Sequence[str]) -> list[str]:
         words = [*words[1:2], "--help"]
     if set(_SWAP) <= set(words):
         raise ConfigError("--swap and --no-swap exclude each other; give one of them.")
+    if words[:1] == ["fit"]:
+        _check_folds(words)
     if words[:1] == ["predict"]:
         words = [part for word in words for part in _SWAP.get(word, [word])]
     return words
+
+
+def _check_folds(words: Sequence[str]) -> None:
+    for word, following in itertools.pairwise([*words, ""]):
+        flag, _, value = word.partition("=")
+        given = value or following
+        if flag == "--folds" and given != "all":
+            one = f" For one fold: --fold {given}." if given.isdigit() else ""
+            raise ConfigError(f"--folds is {given!r}; expected all.{one}")
 
 
 def take_level(words: Sequence[str]) -> tuple[list[str], int]:

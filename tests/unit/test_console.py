@@ -57,6 +57,12 @@ def test_expected_errors_are_messages(capsys, error, status, message):
     assert captured.out == ""
 
 
+def test_interrupted_command_has_a_hint(capsys):
+    """The line says how the command continues, where it can."""
+    assert run_command(raising(KeyboardInterrupt()), hint=" Add --resume.") == 130
+    assert capsys.readouterr().err == "Interrupted. Add --resume.\n"
+
+
 def test_bugs_keep_their_traceback():
     """An unexpected error is not caught."""
     for error in (ZeroDivisionError(), RuntimeError("strange")):
@@ -206,9 +212,13 @@ def test_time_left_is_true_at_constant_speed(clock, caplog, setup, step, n_steps
 def test_end_of_fold_states_time_left(clock, caplog):
     """After a fold its time is logged, with that of the later folds."""
     caplog.set_level("INFO", logger="tiewise")
-    for n_later in (4, 0):
+    for n_later in (4, 1, 0):
         fold = FoldClock(0, n_later)
         clock[0] += 30
         fold.end()
     lines = [record.getMessage() for record in caplog.records]
-    assert lines == ["fold 0 took 30 s; about 2 min left for 4 folds", "fold 0 took 30 s"]
+    assert lines == [
+        "fold 0 took 30 s; about 2 min left for 4 folds",
+        "fold 0 took 30 s; about 30 s left for 1 fold",
+        "fold 0 took 30 s",
+    ]

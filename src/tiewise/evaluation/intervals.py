@@ -140,7 +140,8 @@ def check_confidence(confidence_level: float) -> float:
 
 def few_groups_mark(n_groups: int) -> str:
     """Return the note on rough intervals: ``  (29 groups: rough)``; empty from 30 groups."""
-    return f"  ({n_groups} groups: rough)" if n_groups < FEW_GROUPS else ""
+    groups = "1 group" if n_groups == 1 else f"{n_groups} groups"
+    return f"  ({groups}: rough)" if n_groups < FEW_GROUPS else ""
 
 
 def list_rows(rows: npt.NDArray[Any], limit: int = 5) -> str:

@@ -32,6 +32,17 @@ from tiewise.runs.teachers import (
 )
 
 _log = logging.getLogger(__name__)
+_FACTS = {
+    "n_truncated": "truncated",
+    "n_degenerate": "with equal or blank responses",
+    "n_training_rows": "training rows",
+}
+"""Counts of a prediction that are printed where they are not 0."""
+_WSDM_CHOSEN = (
+    "The texts of %s are plain, so the submission has the columns of the WSDM Cup, id and winner, "
+    "without probabilities. For id, winner_model_a, winner_model_b, winner_tie, predict without "
+    "--submission, then tw.write_submission(table['id'], table[['prob_a', 'prob_b', 'prob_tie']], FILE)."
+)
 
 
 @dataclass(frozen=True)
@@ -70,11 +81,13 @@ class FilePrediction:
         return asdict(self)
 
     def __str__(self) -> str:
-        facts = [
-            f"{name} {value:,}" if isinstance(value, int) else f"{name} {value:.4g}"
-            for name, value in self.facts.items()
-        ]
-        return ", ".join([f"folds averaged {self.n_folds}", *facts])
+        folds = "1 fold" if self.n_folds == 1 else f"{self.n_folds} folds averaged"
+        parts = [f"{self.facts['n_rows']:,} pairs, {folds}"] if self.facts else [folds]
+        counted = [name for name in _FACTS if self.facts.get(name)]
+        parts += [f"{self.facts[name]:,} {_FACTS[name]}" for name in counted]
+        shares = [name for name in ("flip_rate", "position_bias") if name in self.facts]
+        parts += [f"{name.replace('_', ' ')} {self.facts[name]:.4g}" for name in shares]
+        return ", ".join(parts)
 
 
 def predict_file(
@@ -177,6 +190,8 @@ def _choose_submission(
             "(LMSYS: winner_model_a, winner_model_b, winner_tie) or wsdm (WSDM Cup: winner). Name "
             "the competition's own test file, or give --data-format."
         )
+    if found == "wsdm":
+        _log.info(_WSDM_CHOSEN, data_path)
     return _SUBMISSIONS[found]
 
 

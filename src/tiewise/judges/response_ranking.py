@@ -55,6 +55,8 @@ class Ranking:
     place_high: npt.NDArray[np.int64]
     prob_best: _Floats
     confidence_level: float = 0.95
+    names: tuple[str, ...] = ()
+    """Names of the responses, by response; without them, they are shown by position from 0."""
 
     def to_dict(self) -> dict[str, Any]:
         """Return everything for JSON; the diagonal of `probs` is null."""
@@ -67,12 +69,13 @@ class Ranking:
 
     def __str__(self) -> str:
         level = f"{self.confidence_level:.0%}"
-        lines = [f"place  {level:^7}  answer  strength  P(best)"]
-        for answer in self.order.tolist():
-            between = f"{self.place_low[answer]}-{self.place_high[answer]}"
+        lines = [f"place  {level:^7}  strength  P(best)  response"]
+        for response in self.order.tolist():
+            between = f"{self.place_low[response]}-{self.place_high[response]}"
             lines.append(
-                f"{self.places[answer]:>5}  {between:^7}  {answer + 1:>6}  "
-                f"{self.strengths[answer]:>8.2f}  {self.prob_best[answer]:>7.2f}"
+                f"{self.places[response]:>5}  {between:^7}  {self.strengths[response]:>8.2f}  "
+                f"{self.prob_best[response]:>7.2f}  "
+                f"{self.names[response] if self.names else response}"
             )
         return "\n".join(lines)
 

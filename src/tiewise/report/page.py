@@ -10,6 +10,7 @@ import errno
 import html
 import json
 import logging
+import math
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -98,6 +99,7 @@ def write_report(
         "environment": flatten(about | {"command": format_command(about)}),
         "inputs": _describe_inputs(run),
         "counts": flatten(data.scores.counts),
+        "uniform": f"{math.log(data.scores.n_classes):.3f}",
     }
     page = environment.get_template("report.html.jinja").render(content).encode()
     if out is not None:

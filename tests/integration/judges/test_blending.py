@@ -12,12 +12,13 @@ from tiewise.data.labels import LOGIT_COLUMNS, PROB_COLUMNS, swap_probs
 from tiewise.data.pairs import swap_pairs
 from tiewise.data.simulation.simulate import simulate
 from tiewise.errors import NumericsError, RunError
+from tiewise.files import write_json
 from tiewise.judges.blending import Mixture, blend_runs, fit_weights, load_mixture, mix
 from tiewise.judges.kinds import BlendJudge, ShippedJudge, TwoClassJudge, open_judge
 from tiewise.judges.labelled_predictions import compare_runs
 from tiewise.runs.folder import open_run
 from tiewise.runs.references import score_finished_folds
-from tiewise.runs.tables import read_oof
+from tiewise.runs.tables import drop_ties, has_ties, read_data, read_oof
 
 PAIRS, FOLDS, OOF = simulated_tables(240)
 
@@ -147,6 +148,27 @@ def test_blend_of_two_classes_is_finite(tmp_path, weights):
     assert (probs[:, 2] < 1e-10).all()
 
 
+def test_blend_of_two_classes_mixes_a_and_b(tmp_path):
+    """Its weights and out-of-fold rows are those of P(A) and P(B) alone, and P(tie) is 0."""
+    decided = [drop_ties(blur(*pair)).assign(label=OOF["label"] % 2) for pair in ((1, 1), (2, 2))]
+    folds = FOLDS.assign(label=FOLDS["label"] % 2)
+    runs = [
+        write_run(tmp_path, folds, table, name=name, is_scored=False)
+        for name, table in zip(("one", "two"), decided, strict=True)
+    ]
+    for run in runs:
+        write_json(run.data_path, read_data(run) | {"has_ties": False})
+    blend = blend_runs(runs, tmp_path, name="both", overwrite=False)
+    log_probs = np.log(np.stack([table[PROB_COLUMNS[:2]].to_numpy() for table in decided]))
+    expected = fit_weights(OOF["label"].to_numpy(int) % 2, log_probs)
+    np.testing.assert_allclose(blend.mixture.weights, expected, atol=1e-6)
+    oof = read_oof(blend.run)
+    assert (oof["prob_tie"] == 0).all()
+    np.testing.assert_allclose(oof[PROB_COLUMNS].sum(axis=1), 1, atol=1e-12)
+    assert blend.scores.n_classes == 2
+    assert not has_ties(blend.run)
+
+
 @pytest.mark.parametrize("n_wrong", [1, 7])
 def test_predictions_that_are_no_numbers_are_refused(n_wrong):
     """The rows are named, and nothing is returned that could be written."""
@@ -178,6 +200,11 @@ def test_blend_of_feature_models_predicts(tmp_path, monkeypatch):
     np.testing.assert_allclose(found[PROB_COLUMNS], expected, atol=1e-12)
     swapped = predict(swap_pairs(fresh))[PROB_COLUMNS].to_numpy()
     assert np.array_equal(swapped, swap_probs(found[PROB_COLUMNS].to_numpy()))
+    for run in (*runs, blend.run):
+        write_json(run.data_path, read_data(run) | {"has_ties": False})
+    probs = open_judge(blend.run, cache_dir=tmp_path / "cache").predict(fresh)[PROB_COLUMNS]
+    assert (probs["prob_tie"] == 0).all()
+    np.testing.assert_allclose(probs.sum(axis=1), 1, atol=1e-12)
     changed = read_oof(runs[0]).assign(more=1)
     changed.to_parquet(runs[0].oof_path)
     with pytest.raises(RunError, match="has changed since it became a member"):

@@ -8,10 +8,11 @@ from html.parser import HTMLParser
 import pandas as pd
 import pytest
 
-from run_folders import simulated_run
+from run_folders import simulated_run, simulated_tables, write_run
 from tiewise.errors import RunError
 from tiewise.report.page import write_report
 from tiewise.runs.listing import format_command
+from tiewise.runs.tables import drop_ties
 
 HOSTILE = (
     "<script>alert(1)</script>",
@@ -248,3 +249,12 @@ def test_interval_like_model_name_is_escaped(tmp_path, name):
     html = write_report(run, pairs=pairs).read_text("utf-8")
     assert name in "".join(Page(html).text)
     assert "<img" not in html
+
+
+def test_uniform_guessing_is_of_the_classes(made, tmp_path):
+    """It is log 3 with ties and log 2 without."""
+    assert "uniform guessing: 1.099" in made[2]
+    _, folds, oof = simulated_tables(60)
+    decided = drop_ties(oof).assign(label=oof["label"] % 2)
+    run = write_run(tmp_path, folds.assign(label=folds["label"] % 2), decided, is_scored=False)
+    assert "uniform guessing: 0.693" in write_report(run).read_text("utf-8")

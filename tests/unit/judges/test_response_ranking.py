@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 
 import numpy as np
@@ -114,12 +115,12 @@ def test_tournaments_are_ranked_as_fitted(n, seed):
 
 
 def test_ranking_prints_and_serializes():
-    """The text has one line per response, best first, numbered from 1; the JSON has no NaN."""
+    """The text has one line per response, best first, numbered from 0; the JSON has no NaN."""
     ranking = rank_answers(pairwise(np.array([1.0, 3.0])), n_resamples=20, confidence_level=0.9)
     header, best, worst = str(ranking).splitlines()
     assert header.split()[:2] == ["place", "90%"]
-    assert [best.split()[0], best.split()[2]] == ["1", "2"]
-    assert worst.split()[2] == "1"
+    assert [best.split()[0], best.split()[-1]] == ["1", "1"]
+    assert worst.split()[-1] == "0"
     assert str(ranking) in ranking._repr_html_()
     again = json.loads(json.dumps(ranking.to_dict(), allow_nan=False))
     assert again["order"] == [1, 0]
@@ -148,3 +149,13 @@ def test_intervals_contain_their_share(level):
     assert (share >= level).all()
     assert (share <= level + 0.003).all()
     assert (low + high == 999).all()
+
+
+def test_names_are_shown_in_order():
+    """The table ends with names of responses, or else with their positions as in `order`."""
+    ranking = rank_answers(pairwise(np.array([1.0, 2.0, 0.5])), n_resamples=20)
+    assert [line.split()[-1] for line in str(ranking).splitlines()[1:]] == ["1", "0", "2"]
+    named = dataclasses.replace(ranking, names=("a.txt", "b.txt", "my c.txt"))
+    lines = str(named).splitlines()
+    assert [line.split("  ")[-1] for line in lines[1:]] == ["b.txt", "a.txt", "my c.txt"]
+    assert named.to_dict()["names"] == ["a.txt", "b.txt", "my c.txt"]

@@ -9,7 +9,8 @@ from tiewise.data.labels import PROB_COLUMNS
 from tiewise.errors import ConfigError, PairsError, ScoresError
 from tiewise.judges import prediction
 from tiewise.judges.labelled_predictions import load_file_predictions, score_rewardbench_file
-from tiewise.judges.prediction import PredictOptions, Tally
+from tiewise.judges.prediction import FilePrediction, PredictOptions, Tally
+from tiewise.judges.streaming import StreamReport
 
 TEXTS = {"prompt": ["q"] * 3, "response_a": ["x"] * 3, "response_b": ["y"] * 3}
 DATA = pd.DataFrame({"id": [1, 2, 3], **TEXTS, "winner": ["model_a", "model_b", "tie"]})
@@ -37,13 +38,15 @@ def test_winner_of_a_wsdm_submission():
         (False, ["id", "winner"]),
     ],
 )
-def test_competition_decides_the_columns(tmp_path, lists, columns):
-    """Lists of turns are the data of LMSYS, plain text those of the WSDM Cup."""
+def test_competition_decides_the_columns(tmp_path, caplog, lists, columns):
+    """Lists of turns are the data of LMSYS, plain text those of the WSDM Cup, which is said."""
+    caplog.set_level("INFO", logger="tiewise")
     texts = {name: [f'["{text}"]' for text in cells] for name, cells in TEXTS.items()}
     table = DATA.assign(**(texts if lists else {})).drop(columns="winner")
     table.to_csv(tmp_path / "t.csv", index=False)
     choose = prediction._choose_submission(tmp_path / "t.csv", {"labelled": False})
     assert choose(TABLE).columns.tolist() == columns
+    assert ("columns of the WSDM Cup, id and winner" in caplog.text) == (not lists)
 
 
 def test_submissions_of_other_data_are_refused(tmp_path):
@@ -200,3 +203,17 @@ def test_training_rows_are_counted_in_every_form(tmp_path, caplog, form, cells):
         caplog.clear()
         load_file_predictions([tmp_path / "data.csv"], path)
         assert "the judge was trained on 2 of 3 rows" in caplog.text
+
+
+def test_result_is_said_in_words():
+    """Counts that are 0 are left out; shares follow; a process without the file says folds only."""
+    shards = StreamReport(1, 1, 0, 20, is_joined=True)
+    facts = {"n_rows": 2000, "n_truncated": 0, "n_degenerate": 1, "n_training_rows": 0}
+    found = str(FilePrediction(shards, 5, facts))
+    assert found == "2,000 pairs, 5 folds averaged, 1 with equal or blank responses"
+    facts |= {"n_truncated": 3, "flip_rate": 0.25, "position_bias": -0.0625}
+    assert str(FilePrediction(shards, 1, facts)) == (
+        "2,000 pairs, 1 fold, 3 truncated, 1 with equal or blank responses, flip rate 0.25, "
+        "position bias -0.0625"
+    )
+    assert str(FilePrediction(shards, 1)) == "1 fold"
