@@ -41,7 +41,8 @@ _FACTS = {
 _WSDM_CHOSEN = (
     "The texts of %s are plain, so the submission has the columns of the WSDM Cup, id and winner, "
     "without probabilities. For id, winner_model_a, winner_model_b, winner_tie, predict without "
-    "--submission, then tw.write_submission(table['id'], table[['prob_a', 'prob_b', 'prob_tie']], FILE)."
+    "--submission and then call tw.write_submission(table['id'], table[['prob_a', 'prob_b', "
+    "'prob_tie']], FILE)."
 )
 
 
