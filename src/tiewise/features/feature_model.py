@@ -125,7 +125,10 @@ def load_feature_model(folder: Path | str) -> FeatureModel:
 
     path = Path(folder) / MODEL_FILE
     if damage := verify_manifest(path.parent, allow_extra_files=True):
-        raise ModelError(f"{folder} holds no intact feature model: {damage}. Fit the model again.")
+        raise ModelError(
+            f"{folder} holds no intact feature model: {damage}. Copy it again, or fit again; "
+            "remove it first if it was downloaded from the hub."
+        )
     try:
         values = skops.io.load(path, trusted=_TRUSTED_TYPES)
         version = values["features_version"]

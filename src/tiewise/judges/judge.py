@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import itertools
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
@@ -20,14 +19,13 @@ from tiewise.data.parse import repair_text
 from tiewise.errors import ModelError, PairsError, missing_extra
 from tiewise.features.feature_model import MODEL_FILE, load_feature_model
 from tiewise.judges.columns import Batch, add_columns
+from tiewise.judges.hub import download_model, is_hub_name
 from tiewise.judges.kinds import FeatureJudge, PairJudge, ShippedJudge, judge_classes, open_judge
 from tiewise.judges.response_ranking import Ranking, rank_answers
 from tiewise.runs.folder import RunFolder, default_artifacts, open_run
 
 Text = str | Sequence[str | None]
 SCHEME = "vllm:"
-_CODE = ["*.py", "*.bin", "*.pt", "*.pth", "*.pkl", "*.pickle", "*.ckpt", "*.joblib"]
-_is_hub_name = re.compile(r"\w[\w.-]*/\w[\w.-]*", re.ASCII).fullmatch
 
 
 class Judge:
@@ -61,6 +59,7 @@ class Judge:
         *,
         artifacts: str | Path | None = None,
         device: str | None = None,
+        revision: str | None = None,
         template_from: str | Path | None = None,
     ) -> Judge:
         """Load a judge.
@@ -78,6 +77,9 @@ class Judge:
         device
             `cpu` or `cuda`; None means the device of the fit for a run, and otherwise CUDA where
             there is one.
+        revision
+            Branch, tag or id of a commit of a repository on the hub; None means its newest
+            version. Name a commit to get the same model always.
         template_from
             The exported folder that a server has loaded; only for ``vllm:``. If the variable
             ``TIEWISE_TOKEN`` is set, it is sent as bearer token.
@@ -87,7 +89,8 @@ class Judge:
         RunError
             When there is no such run, or no fold of it is finished.
         ModelError, DeviceError
-            When the model is missing or damaged, or this machine cannot compute it.
+            When the model is missing or damaged (a file differs from its manifest), or this
+            machine cannot compute it.
 
         Examples
         --------
@@ -95,7 +98,8 @@ class Judge:
         >>> judge.score("2+2?", "4", "5").shape
         (3,)
         """
-        return cls(name, artifacts=artifacts, device=device, template_from=template_from)
+        options = {"revision": revision, "template_from": template_from}
+        return cls(name, artifacts=artifacts, device=device, **options)
 
     def __call__(self, batch: Batch) -> Batch:
         """Add the predictions to a batch, as a step of Ray Data and similar libraries.
@@ -389,14 +393,17 @@ def _open(
     *,
     artifacts: str | Path | None = None,
     device: str | None = None,
+    revision: str | None = None,
     template_from: str | Path | None = None,
 ) -> PairJudge:
     """Open the model of a judge; see :meth:`Judge.from_pretrained`."""
-    if name.startswith(SCHEME):
+    is_served = name.startswith(SCHEME)
+    if is_served and revision is None:
         return _connect(name.removeprefix(SCHEME), template_from)
-    if template_from is not None:
+    if template_from is not None and not is_served:
         raise ModelError(f"template_from is only used with {SCHEME} addresses; leave it out.")
-    return _load(name, default_artifacts() if artifacts is None else Path(artifacts), device)
+    artifacts_dir = default_artifacts() if artifacts is None else Path(artifacts)
+    return _load(name, artifacts_dir, device, revision)
 
 
 def _connect(address: str, template_from: str | Path | None) -> PairJudge:
@@ -413,17 +420,22 @@ def _connect(address: str, template_from: str | Path | None) -> PairJudge:
     return ServedJudge(address, Path(template_from))
 
 
-def _load(name: str, artifacts_dir: Path, device: str | None) -> PairJudge:
+def _load(
+    name: str, artifacts_dir: Path, device: str | None, revision: str | None = None
+) -> PairJudge:
     """Load the shipped model, a run, a folder with a model, or a repository of the hub."""
     cache_dir = artifacts_dir / "cache"
     folder = Path(name)
     # Joined to an absolute path, the folder of runs is ignored; an export has a config.json too.
     is_plain = folder.name == name
     is_run = is_plain and (artifacts_dir / "runs" / name / "config.json").is_file()
+    is_on_hub = not is_run and not folder.exists() and is_hub_name(name) is not None
+    if revision is not None and not is_on_hub:
+        raise ModelError(f"revision is only used with a repository of the hub, not with {name}.")
     if name == "shipped" and not is_run:
         return ShippedJudge()
-    if not is_run and not folder.exists() and _is_hub_name(name):
-        folder = _download(name)
+    if is_on_hub:
+        folder = download_model(name, revision)
     if is_run or not _holds_model(folder):
         return open_judge(open_run(name, artifacts_dir), cache_dir=cache_dir, device=device)
     if (folder / MODEL_FILE).is_file():
@@ -441,22 +453,6 @@ def _load(name: str, artifacts_dir: Path, device: str | None) -> PairJudge:
 
 def _holds_model(folder: Path) -> bool:
     return any((folder / file).is_file() for file in (MODEL_FILE, "export.json", "classifier.json"))
-
-
-def _download(name: str) -> Path:
-    """Download a repository of the hub without files that can run code."""
-    try:
-        import huggingface_hub
-    except ModuleNotFoundError as error:
-        raise missing_extra(name, error) from error
-    try:
-        return Path(huggingface_hub.snapshot_download(name, ignore_patterns=_CODE))
-    except (OSError, ValueError) as error:
-        reason = (str(error).strip().splitlines() or [repr(error)])[0]
-        raise ModelError(
-            f"{name}: there is no such run or folder, and the hub did not provide it: {reason} "
-            "Check the name and the network. A gated repository needs `hf auth login` first."
-        ) from error
 
 
 def _build_pairs(prompt: Text, responses: Sequence[tuple[Text, Text]]) -> pd.DataFrame:

@@ -109,7 +109,8 @@ def check_folder(adapter_dir: Path) -> None:
     damage = verify_manifest(adapter_dir, allow_extra_files=True)
     if damage is not None:
         raise ModelError(
-            f"{adapter_dir} is damaged: {damage}. Copy the whole folder again, or fit again."
+            f"{adapter_dir} is damaged: {damage}. Copy the whole folder again, or fit again; "
+            "remove it first if it was downloaded from the hub."
         )
 
 

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from tiewise.config import BASELINE, RunConfig, public_name
+from tiewise.data.formats.hub import is_hub_path, split_hub_path
 from tiewise.errors import RunError
 from tiewise.evaluation.intervals import Interval
 from tiewise.evaluation.references import RunScores
@@ -73,10 +74,12 @@ def write_card(
             run.config.model.backbone,
             _licence_of(run.config),
             library="tiewise",
-            relation="adapter",
+            relation="adapter" if run.config.model.tuning == "lora" else "finetune",
         )
-    results = _describe_results(run, fold, scores, data)
-    card.data = type(card.data)(**card.data.to_dict() | results)
+    sources = [re.sub(r" [0-9a-f]{64}$", "", str(source)) for source in data.get("sources", [])]
+    facts = _describe_results(run, fold, scores, data, sources)
+    facts |= _describe_data(run, data, sources)
+    card.data = type(card.data)(**card.data.to_dict() | facts)
     head = card.text.split(_MARK, 1)[0].strip() or _introduce(run, data).strip()
     card.text = f"\n{head}\n\n{_MARK}\n{_measure(run, scores, oof, data)}"
     write_bytes(path, str(card).encode())
@@ -96,14 +99,15 @@ def new_card(backbone: str, licence: str | None, *, library: str, relation: str)
     """Return a `huggingface_hub.ModelCard` without text; RunError if the package is missing.
 
     It names no pipeline of transformers, because none builds the rows of these models. `relation`
-    is that to the backbone, as the hub calls it.
+    is that to the backbone, as the hub calls it: ``adapter``, or ``finetune`` for whole weights.
     """
     hub = _hub()
+    base_model = find_base_model(backbone)
     front = hub.ModelCardData(
         license="other" if licence == UNKNOWN else licence,
         license_name=UNKNOWN if licence == UNKNOWN else None,
-        base_model=find_base_model(backbone),
-        base_model_relation=relation,
+        base_model=base_model,
+        base_model_relation=relation if base_model else None,
         library_name=library,
         tags=["tiewise", "reward-model", "preference", "pairwise-preference"],
     )
@@ -156,18 +160,21 @@ def _licence_of(config: RunConfig) -> str | None:
 
 
 def _describe_results(
-    run: RunFolder, fold: int | None, scores: Mapping[str, Any], data: Mapping[str, Any]
+    run: RunFolder,
+    fold: int | None,
+    scores: Mapping[str, Any],
+    data: Mapping[str, Any],
+    sources: Sequence[str],
 ) -> dict[str, Any]:
     """Return the front matter with the scores and their intervals."""
     from huggingface_hub import EvalResult
 
-    files = [re.sub(r" [0-9a-f]{64}$", "", str(source)) for source in data.get("sources", [])]
     results = [
         EvalResult(
             task_type=_TASK,
             task_name="Which of two responses do people prefer?",
             dataset_type="pairs",
-            dataset_name=label_text(", ".join(files) or "unknown", 120),
+            dataset_name=label_text(", ".join(sources) or "unknown", 120),
             dataset_split="out of fold" if fold is None else f"fold {fold}, held out",
             dataset_revision=label_text(data.get("digest", UNKNOWN), 80),
             metric_type=name,
@@ -179,6 +186,16 @@ def _describe_results(
         if (ends := scores.get(name)) and ends["value"] is not None
     ]
     return {"model_name": label_text(run.name), "eval_results": results, "metrics": list(METRICS)}
+
+
+def _describe_data(
+    run: RunFolder, data: Mapping[str, Any], sources: Sequence[str]
+) -> dict[str, Any]:
+    """Return the front matter about the data, of which nothing is guessed."""
+    paths = [*data.get("paths", ()), *run.config.data.extra_data, *sources]
+    datasets = dict.fromkeys(split_hub_path(path)[0] for path in paths if is_hub_path(path))
+    found = {"datasets": list(datasets), "language": list(data.get("languages", ()))}
+    return {name: values for name, values in found.items() if values}
 
 
 def _introduce(run: RunFolder, data: Mapping[str, Any]) -> str:

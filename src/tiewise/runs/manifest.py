@@ -22,6 +22,14 @@ def write_manifest(folder: Path, **about: Any) -> None:
     write_json(folder / MANIFEST, body | {"sha256": digest_json(body)})
 
 
+def listed_files(folder: Path) -> list[str]:
+    """Return the names of the files in a manifest; none if it cannot be read."""
+    try:
+        return [str(name) for name in read_json(folder / MANIFEST)["files"]]
+    except (OSError, ValueError, KeyError, TypeError):
+        return []
+
+
 def verify_manifest(folder: Path, *, allow_extra_files: bool = False, **about: Any) -> str | None:
     """Return the first difference between a folder and its manifest, or None.
 

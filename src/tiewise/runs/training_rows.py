@@ -19,6 +19,7 @@ import pandas as pd
 from tiewise.config import DataConfig
 from tiewise.data.folds import derive_groups, merge_groups, split
 from tiewise.data.formats import align_pairs, fetch_files, name_files, read_many
+from tiewise.data.languages import count_languages
 from tiewise.data.pairs import pair_digests
 from tiewise.data.targets import (
     DETECT,
@@ -160,6 +161,8 @@ def load_training_rows(config: DataConfig, *, fallback: Fallback = "sample") -> 
     if unread:
         _log.info("Columns that are not read: %s", ", ".join(unread))
     every_row = pd.concat(align_pairs([pairs, extra]), ignore_index=True)
+    if languages := count_languages(every_row):
+        described["languages"] = languages
     teachers = read_teachers([*find_data(config), *paths])
     counts = dataset.counts | _check_teachers(every_row, teachers)
     is_excluded = find_leaking_rows(pairs, table["fold"], extra, config.n_splits)

@@ -293,7 +293,9 @@ def _write_tokenizer(backbone_dir: Path, out_dir: Path, template: Template) -> N
 def export_card(facts: Mapping[str, Any], template: Template) -> str:
     """Return the model card, from the content of ``export.json`` and the template of rows."""
     example = facts["example"]
-    card = new_card(facts["backbone"], facts["licence"], library="transformers", relation="merge")
+    card = new_card(
+        facts["backbone"], facts["licence"], library="transformers", relation="finetune"
+    )
     card.text = render(
         "export_card.md.jinja",
         **{name: facts[name] for name in ("fold", "licence", "quantization", "dtype", "n_checked")},

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
+from typing import Any
 
 from tiewise.errors import ConfigError, RunError
+from tiewise.judges.hub import describe_refusal, is_hub_name
 from tiewise.runs.folder import open_run
-from tiewise.runs.manifest import MANIFEST, verify_manifest
+from tiewise.runs.manifest import MANIFEST, listed_files, verify_manifest
 
 _CARD = "README.md"
 _IGNORED = [".*", "**/.*", "checkpoints/**"]
-_is_name = re.compile(r"\w[\w.-]*/\w[\w.-]*", re.ASCII).fullmatch
 
 
 def find_model(name: str, artifacts_dir: Path, *, fold: int | None = None) -> Path:
@@ -27,9 +27,10 @@ def push_folder(folder: Path, repo: str | None, *, is_public: bool = False) -> s
     """Upload a folder to the repository OWNER/NAME and return its address.
 
     ConfigError is raised for a missing or malformed name, and RunError when the folder has no card
-    or is damaged, or the hub refuses. A new repository is private unless `is_public` is true.
+    or is damaged, or the hub refuses. A new repository is private unless `is_public` is true. In a
+    repository with a model, this model's files are replaced and all others are kept.
     """
-    if repo is None or not _is_name(repo):
+    if repo is None or not is_hub_name(repo):
         found = "" if repo is None else f", not {repo!r}"
         raise ConfigError(f"Name the repository: --repo OWNER/NAME{found}. Nothing was uploaded.")
     _check_folder(folder)
@@ -38,10 +39,9 @@ def push_folder(folder: Path, repo: str | None, *, is_public: bool = False) -> s
     except ImportError as error:
         raise RunError("A push needs huggingface_hub: pip install 'tiewise[train]'.") from error
     except (OSError, ValueError) as error:
-        reason = (str(error).strip().splitlines() or [repr(error)])[0]
         raise RunError(
-            f"{repo}: the hub refused the upload: {reason} Check the network, and that you have a "
-            "token (`hf auth login`) that may write there."
+            f"{repo}: the hub refused the upload: {describe_refusal(error)} Check the network, and "
+            "that you have a token (`hf auth login`) that may write there."
         ) from error
 
 
@@ -66,6 +66,20 @@ def _upload(folder: Path, repo: str, *, is_public: bool) -> str:
         repo_id=address.repo_id,
         folder_path=folder,
         ignore_patterns=_IGNORED,
+        delete_patterns=_pushed_before(hub, address.repo_id),  # but not those uploaded now
         commit_message="Upload by tiewise",
     )
     return str(address)
+
+
+def _pushed_before(hub: Any, repo: str) -> list[str]:
+    """Return the files of the model that is in a repository now.
+
+    transformers would load an adapter that is left next to an export.
+    """
+    from huggingface_hub.errors import EntryNotFoundError
+
+    try:
+        return listed_files(Path(hub.hf_hub_download(repo, MANIFEST)).parent)
+    except EntryNotFoundError:
+        return []

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 
-import huggingface_hub
 import numpy as np
 import pytest
 
@@ -60,32 +59,6 @@ def test_export_is_symmetric(saved):
     judge = load(saved, saved[0] / "plain")
     probs, swapped = (judge.predict_proba(pairs) for pairs in (PAIRS, swap_pairs(PAIRS)))
     np.testing.assert_array_equal(swap_probs(swapped), probs)
-
-
-def test_hub_repository_is_loaded(saved, monkeypatch):
-    """A repository OWNER/NAME is downloaded, without files that can run code."""
-    asked = {}
-
-    def download(name, ignore_patterns):
-        asked.update(name=name, ignored=ignore_patterns)
-        return str(saved[0] / "plain")
-
-    monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
-    probs = load(saved, "me/model").predict_proba(PAIRS)
-    np.testing.assert_array_equal(probs, load(saved, saved[0] / "plain").predict_proba(PAIRS))
-    assert asked["name"] == "me/model"
-    assert {"*.py", "*.bin", "*.pkl"} <= set(asked["ignored"])
-
-
-def test_hub_failure_is_named(saved, monkeypatch):
-    """The message says that there is neither a run nor a folder nor a repository."""
-
-    def fail(*_, **__):
-        raise OSError("no network")
-
-    monkeypatch.setattr(huggingface_hub, "snapshot_download", fail)
-    with pytest.raises(ModelError, match=r"me/model: there is no such run or folder.*no network"):
-        load(saved, "me/model")
 
 
 def test_edited_card_is_accepted(saved, tmp_path):

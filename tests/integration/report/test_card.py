@@ -62,8 +62,27 @@ def test_front_matter_names_the_backbone(run):
     assert data.base_model == "sentence-transformers/all-MiniLM-L6-v2"
     assert data.license == "apache-2.0"
     assert data.pipeline_tag is None, "no pipeline builds the rows of this model"
-    assert data.to_dict()["base_model_relation"] == "adapter"
     assert {"reward-model", "preference"} <= set(data.tags)
+
+
+def test_front_matter_names_the_data(run):
+    """Data sets of the hub and languages are named when they are known, and nothing else is."""
+    assert (write(run).data.datasets, write(run).data.language) == (None, None)
+    data = json.loads(run.data_path.read_bytes())
+    paths = ["/home/someone/votes.csv", "hf://datasets/me/votes@v1/a.csv", "hf://datasets/me/votes"]
+    write_json(run.data_path, data | {"paths": paths, "languages": {"en": 9, "de": 1}})
+    (run.fold(0).adapter_dir / "README.md").unlink()
+    front = write(run).data
+    assert (front.datasets, front.language) == (["me/votes"], ["en", "de"])
+
+
+@pytest.mark.parametrize(("tuning", "relation"), [("lora", "adapter"), ("full", "finetune")])
+def test_relation_to_the_backbone(run, tuning, relation):
+    """Whole weights are no adapter."""
+    model = dataclasses.replace(run.config.model, tuning=tuning)
+    config = dataclasses.replace(run.config, model=model)
+    data = write(dataclasses.replace(run, config=config)).data
+    assert data.to_dict()["base_model_relation"] == relation
 
 
 def test_biases_have_numbers(run):
@@ -101,6 +120,7 @@ def test_feature_model_has_a_card(tmp_path):
     assert "pip install tiewise\n" in card.text
     assert "There is no backbone." in card.text
     assert card.data.license is None
+    assert not {"base_model", "base_model_relation"} & set(card.data.to_dict())
 
 
 def test_fold_card_has_fold_scores(run):

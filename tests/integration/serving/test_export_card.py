@@ -32,7 +32,7 @@ def test_card_has_licence_drift_and_commands():
     card = write()
     assert (card.data.license, card.data.base_model) == ("gemma", "google/gemma-2-9b-it")
     assert (card.data.library_name, card.data.pipeline_tag) == ("transformers", None)
-    assert card.data.to_dict()["base_model_relation"] == "merge"
+    assert card.data.to_dict()["base_model_relation"] == "finetune"
     assert "at most 0.012 over 16 rows" in card.text
     assert "0.5000, 0.2500, 0.2500 (A, B, tie)" in card.text
     assert "--skip-tokenizer-init" in card.text

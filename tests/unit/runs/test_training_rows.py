@@ -49,7 +49,7 @@ def test_without_extra_all_others_train(collect):
         train = rows.of(fold)
         assert train["id"].tolist() == rows.pairs["id"][rows.folds != fold].tolist()
         assert not train["is_no_tie_row"].any()
-    assert set(rows.described) == {"digest", "sources", "paths", "counts"}
+    assert set(rows.described) == {"digest", "sources", "paths", "counts", "languages"}
     assert not any(name.startswith("n_extra") for name in rows.described["counts"])
 
 
