@@ -1,6 +1,7 @@
 """Tests of mixtures and of the fit of their weights."""
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -9,7 +10,7 @@ from scipy.special import log_softmax
 
 from tiewise.data.labels import swap_probs
 from tiewise.errors import RunError
-from tiewise.judges.blending import Mixture, fit_weights, load_mixture, mix
+from tiewise.judges.blending import Mixture, add_token_counts, fit_weights, load_mixture, mix
 
 members = arrays.arrays(
     np.float64,
@@ -91,3 +92,14 @@ def test_damaged_mixture_is_refused(tmp_path, content):
         (tmp_path / "mixture.json").write_text(content)
     with pytest.raises(RunError, match="Blend the runs again"):
         load_mixture(tmp_path / "mixture.json")
+
+
+def test_token_counts_are_of_both_orders():
+    """A member that judged both orders read its tokens twice; others have no tokens."""
+    table = pd.DataFrame({"id": [1, 2]})
+    once = table.assign(n_tokens=[10, 20], n_truncated=[0, 1])
+    twice = table.assign(n_tokens=[3, 5], n_truncated=[2, 0], prob_a_swapped=0.5)
+    counted = add_token_counts(table, [once, twice, table])
+    assert counted["n_tokens"].tolist() == [10 + 2 * 3, 20 + 2 * 5]
+    assert counted["n_truncated"].tolist() == [2, 1]
+    assert add_token_counts(table, [table]).equals(table)
