@@ -21,6 +21,7 @@ HEADINGS = {
     "api": "Fitting and runs",
     "runs": "Fitting and runs",
     "judges": "Judging",
+    "cluster": "Judging",
     "features": "Judging",
     "data.parse": "Reading and writing",
     "data.formats": "Reading and writing",

@@ -5,6 +5,8 @@ from .api import calibrate as calibrate
 from .api import compare_runs as compare_runs
 from .api import fit as fit
 from .api import open_run as open_run
+from .cluster.prediction import predict as predict
+from .cluster.prediction import read_predictions as read_predictions
 from .data.folds import derive_groups as derive_groups
 from .data.folds import fold_by_group as fold_by_group
 from .data.folds import fold_by_id as fold_by_id
@@ -47,7 +49,6 @@ from .evaluation.scores import compare as compare
 from .evaluation.scores import evaluate as evaluate
 from .features.classifier import PreferenceClassifier as PreferenceClassifier
 from .judges.judge import Judge as Judge
-from .judges.judge import predict as predict
 from .judges.judge import rank as rank
 from .judges.judge import score as score
 from .runs.tables import read_folds as read_folds

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from tiewise.config import RunConfig, load_preset, override
+from tiewise.config import CHUNK_ROWS, UNIT_ROWS, RunConfig, load_preset, override
 from tiewise.errors import ConfigError, PairsError, missing_extra
 from tiewise.files import refuse_existing
 from tiewise.runs.folder import RunFolder, as_run, default_artifacts
@@ -616,43 +616,50 @@ def compare_runs(
 def predict_file(
     run: str | Path | RunFolder,
     data: Files,
-    out: Path,
+    out: str | Path,
     *,
     swap: bool | None = None,
     out_of_fold: bool = False,
     submission: bool = False,
     data_format: str | None = None,
     columns: Columns = (),
-    chunk_rows: int = 1_000,
+    chunk_rows: int = CHUNK_ROWS,
+    unit_rows: int = UNIT_ROWS,
     overwrite: bool = False,
     device: str | None = None,
     artifacts: str | Path | None = None,
 ) -> Any:
-    """Predict every pair of a file; None if another process writes the final file."""
+    """Predict every pair of a file, or of a folder of files in units.
+
+    The result is None if another process writes the final file.
+    """
+    from tiewise.cluster.prediction import is_output_folder, predict_to
     from tiewise.data.formats import read_many
-    from tiewise.judges.prediction import PredictOptions, label_pairs, predict_file
+    from tiewise.judges.prediction import PredictOptions, label_pairs
 
     opened, cache_dir = open_run(run, artifacts), _artifacts_dir(artifacts) / "cache"
     files = _as_files(data)
     if out_of_fold:
+        if is_output_folder(out):
+            raise ConfigError(f"--out is {out}, a folder; expected a file for --out-of-fold.")
         pairs = read_many(files, format=data_format, columns=columns, labelled=None)
         return label_pairs(
-            opened, pairs, out, cache_dir=cache_dir, device=device, overwrite=overwrite
+            opened, pairs, Path(out), cache_dir=cache_dir, device=device, overwrite=overwrite
         )
     if len(files) != 1:
         raise ConfigError(
             f"--data names {len(files)} files; expected one. Join several with tiewise convert."
         )
-    done = predict_file(
+    done = predict_to(
         opened,
         files[0],
         out,
         cache_dir=cache_dir,
-        options=PredictOptions(swap, chunk_rows, device, data_format, columns),
+        options=PredictOptions(swap, chunk_rows, device, data_format, columns, unit_rows),
         is_submission=submission,
         overwrite=overwrite,
     )
-    return done if done.shards.is_joined else None
+    return done if done.is_finished else None
 
 
 def rank(

@@ -16,7 +16,7 @@ from typing import Annotated, Any, Literal
 import tyro
 
 from tiewise import __version__, api, flags
-from tiewise.config import load_preset
+from tiewise.config import CHUNK_ROWS, UNIT_ROWS, load_preset
 from tiewise.console import run_command, show
 from tiewise.errors import ConfigError, FilesError
 from tiewise.files import read_text, refuse_existing
@@ -124,43 +124,49 @@ def predict(
     *,
     run: flags.RequiredRun,
     data: flags.Files,
-    out: flags.Output,
+    out: flags.Target,
     swap: flags.Swap = None,
     out_of_fold: flags.Switch = False,
     submission: flags.Switch = False,
     reading: flags.ReadingFlags = _READING,
-    chunk_rows: int = 1_000,
+    chunk_rows: int = CHUNK_ROWS,
+    unit_rows: int = UNIT_ROWS,
     overwrite: flags.Switch = False,
     device: flags.Device = None,
     artifacts: flags.Artifacts = None,
     json: flags.Json = False,
 ) -> None:
-    """Predict every pair of a file with a run; the run's folds are averaged.
+    """Predict every pair of a file or a folder with a run; the run's folds are averaged.
 
     For example:
       tiewise predict --run first --data test.csv --out probs.parquet
       tiewise predict --run first --data test.csv --out submission.csv --submission
       tiewise predict --run first --data pool.csv --out soft.parquet --out-of-fold
+      tiewise predict --run first --data s3://bucket/pairs --out s3://bucket/labels
 
     Args:
         run: Name or folder of a run.
         data: A file of pairs of any known format, or an hf:// path; winners are not needed.
-            --out-of-fold also joins several files.
-        out: The csv, parquet or jsonl file to write: id, prob_a, prob_b, prob_tie first.
+            --out-of-fold also joins several files. For a folder as --out: parquet files, also at
+            s3:// or gs://.
+        out: The csv, parquet or jsonl file to write: id, prob_a, prob_b, prob_tie first. Or a
+            folder (it exists, ends in a slash, or is an address such as s3://bucket/out), which
+            gets a file for each unit and can be resumed and extended.
         swap: Score both orders and average them (--swap), or only the given one (--no-swap); by
             default as the run was configured.
         out_of_fold: Use for each row only folds that were not trained on its prompt group, and
             write the pairs with soft labels that `tiewise fit --extra-data` reads.
         submission: Write Kaggle's header.
         chunk_rows: Pairs held in memory at a time; --out-of-fold holds all of them.
+        unit_rows: Most pairs in a file of an output folder, a multiple of --chunk-rows.
         overwrite: Replace the file if it exists.
     """
     if out_of_fold and (submission or swap is not None):
         raise ConfigError("--out-of-fold writes soft labels; leave out --submission and --swap.")
     done = api.predict_file(
         run, data, out, swap=swap, out_of_fold=out_of_fold, submission=submission,
-        chunk_rows=chunk_rows, overwrite=overwrite, device=device, artifacts=artifacts,
-        **vars(reading),
+        chunk_rows=chunk_rows, unit_rows=unit_rows, overwrite=overwrite, device=device,
+        artifacts=artifacts, **vars(reading),
     )  # fmt: skip
     if done is not None:  # None: another process writes the final file and prints
         _show_result(done, is_json=json, path=out)
@@ -557,7 +563,7 @@ def _read_file(path: Path) -> str:
         ) from None
 
 
-def _show_result(result: Any, *, is_json: bool, path: Path | None = None) -> None:
+def _show_result(result: Any, *, is_json: bool, path: Path | str | None = None) -> None:
     """Print a result, with the file that holds it if there is one."""
     if is_json:
         about = {} if path is None else {"path": str(path)}

@@ -25,6 +25,10 @@ BASELINE = "baseline"
 """Backbone name of the feature model, which needs no torch."""
 BLEND = "blend"
 """Backbone name of a blend of other runs, which ``tiewise blend`` writes."""
+CHUNK_ROWS = 1_024
+"""Pairs that are scored at a time when a file is predicted."""
+UNIT_ROWS = 10 * CHUNK_ROWS
+"""Most pairs in a unit of a prediction, and in a row group of parquet that tiewise writes."""
 
 Count = Annotated[int, Field(ge=1)]
 CountOrZero = Annotated[int, Field(ge=0)]

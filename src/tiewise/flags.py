@@ -87,6 +87,7 @@ Predictions = Annotated[
     ),
 ]
 Output = Annotated[Path, _arg(metavar="FILE", aliases=("--output",))]
+Target = Annotated[str, _arg(metavar="FILE|FOLDER", aliases=("--output",))]
 OptionalOutput = Annotated[Path | None, _arg(metavar="FILE", aliases=("--output",))]
 Folder = Annotated[Path, _arg(metavar="DIR", aliases=("--output",))]
 OptionalFolder = Annotated[Path | None, _arg(metavar="DIR")]

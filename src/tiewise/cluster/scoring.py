@@ -7,18 +7,37 @@ unit, passes each record to `on_done`, and returns the units that failed with th
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
-from tiewise.cluster.output import Record
-from tiewise.cluster.units import Unit
+import pandas as pd
+
+from tiewise import __version__
+from tiewise.cluster.output import Output, Record
+from tiewise.cluster.units import Unit, read_unit
+from tiewise.data.formats.parts import TableFormat
+from tiewise.errors import PairsError, RunError
+from tiewise.judges.kinds import PairJudge, device_of, open_judge
+from tiewise.judges.prediction import order_columns
+from tiewise.runs.teachers import TRAINING_COLUMN, find_training_rows
 
 Failures = dict[Unit, str]
 OnDone = Callable[[Record], None]
 
 
+@dataclass(frozen=True)
 class UnitWorker:
     """A judge that scores units into an output folder; open one in each process."""
+
+    output: Output
+    judge: PairJudge
+    is_training_row: Callable[[pd.DataFrame], Any]
+    table_format: TableFormat
+    swap: bool | None
+    chunk_rows: int
 
     @classmethod
     def open(cls, address: str, *, cache_dir: Path) -> UnitWorker:
@@ -26,16 +45,46 @@ class UnitWorker:
 
         RunError is raised when this process has another version of tiewise.
         """
-        raise NotImplementedError
+        output = Output(address)
+        identity = output.identity
+        if identity["version"] != __version__:
+            raise RunError(
+                f"{address} is written by tiewise {identity['version']}, and this process has "
+                f"{__version__}. Install the same version everywhere."
+            )
+        run, options = output.fetch_run(cache_dir), identity["options"]
+        return cls(
+            output,
+            open_judge(run, cache_dir=cache_dir, device=options["device"]),
+            find_training_rows(run, run.finished_folds()),
+            TableFormat.from_dict(identity["format"]),
+            options["swap"],
+            options["chunk_rows"],
+        )
 
     def compute(self, unit: Unit) -> Record:
         """Predict the rows of a unit and write its part; PairsError if they cannot be read."""
-        raise NotImplementedError
+        began = time.monotonic()
+        chunks = read_unit(unit, self.table_format, self.chunk_rows)
+        table = pd.concat([self._predict(load()) for load in chunks], ignore_index=True)
+        record = self.output.write_part(unit, order_columns(table))
+        seconds = round(time.monotonic() - began, 3)
+        return replace(record, seconds=seconds, device=device_of(self.judge))
+
+    def _predict(self, pairs: pd.DataFrame) -> pd.DataFrame:
+        predicted = self.judge.predict(pairs, swap=self.swap)
+        return predicted.assign(**{TRAINING_COLUMN: self.is_training_row(pairs)})
 
 
 def run_here(units: Iterable[Unit], address: str, on_done: OnDone, *, cache_dir: Path) -> Failures:
-    """Score units one after the other in this process; return those that failed.
+    """Score units one after the other in this process; return those that cannot be read.
 
-    A unit whose rows cannot be read does not keep the others from being scored.
+    A unit that cannot be read does not keep the others from being scored.
     """
-    raise NotImplementedError
+    worker, failures = UnitWorker.open(address, cache_dir=cache_dir), {}
+    for unit in units:
+        try:
+            on_done(worker.compute(unit))
+        except PairsError as error:
+            failures[unit] = str(error)
+    return failures

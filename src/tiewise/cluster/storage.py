@@ -16,6 +16,8 @@ from tiewise.files import write_new
 _FINGERPRINTS = ("ETag", "etag", "blob_id", "md5Hash")
 _TIMES = ("mtime", "LastModified", "last_modified", "last_commit")
 _N_DIGITS = 16
+N_THREADS = 16
+"""Requests to a file system at a time."""
 
 
 def is_remote(address: object) -> bool:

@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from tiewise.cluster.storage import address_of, open_storage, tag_file
+from tiewise.cluster.storage import N_THREADS, address_of, open_storage, tag_file
+from tiewise.config import UNIT_ROWS
+from tiewise.data.formats.detection import Columns
 from tiewise.data.formats.hub import choose_data, data_suffix
+from tiewise.data.formats.opening import ParsedRecord, check_columns
+from tiewise.data.formats.parquet import read_row_group
+from tiewise.data.formats.parts import TableFormat, find_table_format, read_part
+from tiewise.data.formats.sources import Source
 from tiewise.errors import ConfigError, PairsError
 
-UNIT_ROWS = 10_240
-"""Rows of a unit by default, and of a row group that tiewise writes."""
 _MANY_UNITS = 8
-_N_THREADS = 16
 _log = logging.getLogger(__name__)
 
 
@@ -66,7 +72,7 @@ def plan_units(paths: Sequence[str], fs: Any, unit_rows: int = UNIT_ROWS) -> lis
         raise ConfigError(f"--unit-rows is {unit_rows}; expected at least 1.")
     for path in paths:
         _check_suffix(path)
-    with ThreadPoolExecutor(_N_THREADS) as pool:
+    with ThreadPoolExecutor(N_THREADS) as pool:
         footers = list(pool.map(lambda path: _read_footer(fs, path), paths))
     _check_columns(footers)
     units = [unit for footer in footers for unit in _cut(footer, unit_rows)]
@@ -80,6 +86,44 @@ def plan_units(paths: Sequence[str], fs: Any, unit_rows: int = UNIT_ROWS) -> lis
             most, UNIT_ROWS,
         )  # fmt: skip
     return units
+
+
+def read_units_format(
+    units: Sequence[Unit], format_name: str | None = None, columns: Columns = ()
+) -> TableFormat:
+    """Return the format of the table that the units are parts of; PairsError when none fits."""
+    with _open_unit(units[0]) as first:
+        records = chain(first.records, *map(_read_records, units[1:]))
+        return find_table_format(first._replace(records=records), format_name, columns)
+
+
+def read_unit(unit: Unit, known: TableFormat, size: int) -> Iterator[Callable[[], pd.DataFrame]]:
+    """Yield, for each `size` rows of a unit, a function that parses them to a pairs table.
+
+    See :func:`tiewise.data.formats.parts.read_part`. Rows are numbered within the row group.
+    PairsError is raised when the file is damaged, or is not the one that was planned.
+    """
+    with _open_unit(unit) as source:
+        yield from read_part(source, known, first=unit.skip, size=size)
+
+
+@contextlib.contextmanager
+def _open_unit(unit: Unit) -> Iterator[Source]:
+    fs, path = open_storage(unit.path)
+    try:
+        if tag_file(fs.info(path)) != unit.tag:
+            raise PairsError(f"{unit.path} was changed while it was predicted. Run again.")
+        with fs.open(path) as file:
+            name = f"{unit.path}, row group {unit.group}"
+            names, records = read_row_group(file, name, unit.group, unit.skip, unit.n_rows)
+            yield Source(name, check_columns(name, names), records)
+    except FileNotFoundError:
+        raise PairsError(f"{unit.path}: there is no such file.") from None
+
+
+def _read_records(unit: Unit) -> Iterator[ParsedRecord]:
+    with _open_unit(unit) as source:
+        yield from source.records
 
 
 @dataclass(frozen=True, slots=True)

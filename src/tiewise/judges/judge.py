@@ -251,31 +251,7 @@ def predict(
     device: str | None = None,
     artifacts: str | Path | None = None,
 ) -> pd.DataFrame:
-    """Predict who wins each pair of a table; see :meth:`Judge.predict`.
-
-    The model is loaded at the first call and kept for the next ones.
-
-    Parameters
-    ----------
-    pairs, swap
-        See :meth:`Judge.predict`.
-    run
-        Anything that :meth:`Judge.from_pretrained` loads; None means the model in this package.
-    device, artifacts
-        See :meth:`Judge.from_pretrained`.
-
-    Returns
-    -------
-    DataFrame
-        See :meth:`Judge.predict`.
-
-    Examples
-    --------
-    >>> texts = {"prompt": [["2+2?"]], "response_a": [["4"]], "response_b": [["I can't say."]]}
-    >>> predict(pd.DataFrame({"id": [7], **texts}))[["id", "is_degenerate"]]
-       id  is_degenerate
-    0   7          False
-    """
+    """Predict a table with a judge that is kept for the next calls: :func:`tiewise.predict`."""
     return _get_judge(run, device, artifacts).predict(pairs, swap=swap)
 
 
@@ -295,7 +271,7 @@ def score(
     prompt, response_a, response_b
         A text, or a list of turns in which None is a missing turn.
     run, device, artifacts
-        As in :func:`predict`.
+        As in :func:`tiewise.predict`.
 
     Returns
     -------
@@ -328,7 +304,7 @@ def rank(
     responses
         Two or more responses, each a text or a list of turns.
     run, device, artifacts
-        As in :func:`predict`.
+        As in :func:`tiewise.predict`.
     **options
         As in :meth:`Judge.rank`.
 

@@ -113,6 +113,17 @@ def judge_classes(judge: PairJudge, *, has_ties: bool) -> PairJudge:
     return judge if has_ties else TwoClassJudge(judge)
 
 
+def device_of(judge: Any) -> str:
+    """Return the device of a judge's weights, such as ``cuda:0``; of a blend, its first member's.
+
+    A feature model computes on the CPU.
+    """
+    inner = getattr(judge, "judge", None) or next(iter(getattr(judge, "members", ())), None)
+    if inner is not None:
+        return device_of(inner)
+    return str(judge.classifier.device) if hasattr(judge, "classifier") else "cpu"
+
+
 def open_judge(
     run: RunFolder,
     *,

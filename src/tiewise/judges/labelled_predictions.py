@@ -17,8 +17,8 @@ from tiewise.config import DataConfig
 from tiewise.data.formats import read_many
 from tiewise.data.formats.cells import is_missing, parse_number, shown
 from tiewise.data.formats.columns import parse_assignments, rename_source
+from tiewise.data.formats.detection import Columns
 from tiewise.data.formats.opening import ParsedRecord
-from tiewise.data.formats.reading import Columns
 from tiewise.data.formats.sources import open_source
 from tiewise.data.formats.stdin import STDIN
 from tiewise.data.ids import read_id

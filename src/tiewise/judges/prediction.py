@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from tiewise.config import CHUNK_ROWS, UNIT_ROWS
 from tiewise.data.formats import fetch_files, read_chunks
 from tiewise.data.formats.parquet import write_parquet
 from tiewise.data.formats.reading import ReadOptions
@@ -31,6 +32,7 @@ from tiewise.runs.teachers import (
     open_teacher,
 )
 
+Choose = Callable[[pd.DataFrame], pd.DataFrame]
 _log = logging.getLogger(__name__)
 _FACTS = {
     "n_truncated": "truncated",
@@ -52,18 +54,24 @@ class PredictOptions:
 
     `swap`: score both orders and average them; None is the run's setting. `chunk_rows` pairs are
     read, scored and written at a time. `device`: None is the run's setting. `data_format` and
-    `columns`: as `format` and `columns` of :func:`tiewise.read_pairs`.
+    `columns`: as `format` and `columns` of :func:`tiewise.read_pairs`. `unit_rows`: most pairs of a
+    unit (:mod:`tiewise.cluster.units`).
     """
 
     swap: bool | None = None
-    chunk_rows: int = 1_000
+    chunk_rows: int = CHUNK_ROWS
     device: str | None = None
     data_format: str | None = None
     columns: Mapping[str, Any] | Sequence[str] = ()
+    unit_rows: int = UNIT_ROWS
 
     def __post_init__(self) -> None:
         if self.chunk_rows < 1:
             raise ConfigError(f"--chunk-rows is {self.chunk_rows}; expected at least 1.")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the options that predictions of a file depend on, as JSON values."""
+        return {name: value for name, value in asdict(self).items() if name != "unit_rows"}
 
 
 @dataclass(frozen=True)
@@ -77,18 +85,28 @@ class FilePrediction:
     n_folds: int
     facts: dict[str, Any] = field(default_factory=dict)
 
+    @property
+    def is_finished(self) -> bool:
+        """Whether the output is written; another process of a launch may do it."""
+        return self.shards.is_joined
+
     def to_dict(self) -> dict[str, Any]:
         """Return everything as nested dictionaries that JSON can hold."""
         return asdict(self)
 
     def __str__(self) -> str:
-        folds = "1 fold" if self.n_folds == 1 else f"{self.n_folds} folds averaged"
-        parts = [f"{self.facts['n_rows']:,} pairs, {folds}"] if self.facts else [folds]
-        counted = [name for name in _FACTS if self.facts.get(name)]
-        parts += [f"{self.facts[name]:,} {_FACTS[name]}" for name in counted]
-        shares = [name for name in ("flip_rate", "position_bias") if name in self.facts]
-        parts += [f"{name.replace('_', ' ')} {self.facts[name]:.4g}" for name in shares]
-        return ", ".join(parts)
+        return describe_facts(self.facts, self.n_folds)
+
+
+def describe_facts(facts: Mapping[str, Any], n_folds: int) -> str:
+    """Return the statistics of a prediction in words; those that are 0 are left out."""
+    folds = "1 fold" if n_folds == 1 else f"{n_folds} folds averaged"
+    parts = [f"{facts['n_rows']:,} pairs, {folds}"] if facts else [folds]
+    counted = [name for name in _FACTS if facts.get(name)]
+    parts += [f"{facts[name]:,} {_FACTS[name]}" for name in counted]
+    shares = [name for name in ("flip_rate", "position_bias") if name in facts]
+    parts += [f"{name.replace('_', ' ')} {facts[name]:.4g}" for name in shares]
+    return ", ".join(parts)
 
 
 def predict_file(
@@ -117,7 +135,9 @@ def predict_file(
         "format": options.data_format, "columns": options.columns, "labelled": False,
     }  # fmt: skip
     _refuse_own_input(files, output_path)
-    choose_columns = _choose_submission(data_path, reading) if is_submission else _order_columns
+    choose_columns: Choose = order_columns
+    if is_submission:
+        choose_columns = choose_submission(data_path, _find_format(data_path, reading))
     before = [file.stat() for file in files]
     chunks = read_chunks(data_path, size=options.chunk_rows, **reading)
     folds = run.finished_folds()
@@ -127,7 +147,7 @@ def predict_file(
         "models": {str(fold): digest_file(run.fold(fold).oof_path) for fold in folds},
         "data": [digest_file(file) for file in files],
         "calibration": read_calibration(run).to_dict(),
-        "options": asdict(options),
+        "options": options.to_dict(),
         "is_submission": is_submission,
     }
     # Opened for the first chunk that has no shard, after the output is locked.
@@ -151,16 +171,22 @@ def predict_file(
         prepare=prepare,
         overwrite=overwrite,
     )
+    warn_of_training_rows(data_path, run.name, tally)
+    return FilePrediction(report, len(folds), tally.describe() if report.is_joined else {})
+
+
+def warn_of_training_rows(data_path: object, run_name: str, tally: Tally) -> None:
+    """Log how many rows of some data a run was trained on."""
     if tally.n_training_rows:
         _log.warning(
             "%s: %d rows are training rows of %s, so their probabilities are too confident to be "
             "evaluated. --out-of-fold takes for each row the folds that were not trained on it.",
-            data_path, tally.n_training_rows, run.name,
+            data_path, tally.n_training_rows, run_name,
         )  # fmt: skip
-    return FilePrediction(report, len(folds), tally.describe() if report.is_joined else {})
 
 
-def _order_columns(table: pd.DataFrame) -> pd.DataFrame:
+def order_columns(table: pd.DataFrame) -> pd.DataFrame:
+    """Return predictions with id and probabilities first."""
     return table[list(dict.fromkeys(["id", *PROB_COLUMNS, *table]))]
 
 
@@ -177,23 +203,27 @@ _SUBMISSIONS = {"kaggle": _as_lmsys, "wsdm": _as_wsdm}
 """Columns of a submission, by the format of the competition's own test file."""
 
 
-def _choose_submission(
-    data_path: Path | str, reading: ReadOptions
-) -> Callable[[pd.DataFrame], pd.DataFrame]:
-    """Return the function that makes a submission for the competition of some data."""
+def choose_submission(data_path: object, format_name: str) -> Choose:
+    """Return the function that makes a submission for the competition whose format some data have.
+
+    PairsError for data of any other format.
+    """
+    if format_name not in _SUBMISSIONS:
+        raise PairsError(
+            f"the format of {data_path} is {format_name}, which no competition uses; expected "
+            "kaggle (LMSYS: winner_model_a, winner_model_b, winner_tie) or wsdm (WSDM Cup: "
+            "winner). Name the competition's own test file, or give --data-format."
+        )
+    if format_name == "wsdm":
+        _log.info(_WSDM_CHOSEN, data_path)
+    return _SUBMISSIONS[format_name]
+
+
+def _find_format(data_path: Path | str, reading: ReadOptions) -> str:
     first = next(read_chunks(data_path, size=1, **reading), None)
     if first is None:
         raise PairsError(f"{data_path} has no rows: there is nothing to predict.")
-    found = first().attrs["format"]
-    if found not in _SUBMISSIONS:
-        raise PairsError(
-            f"the format of {data_path} is {found}, which no competition uses; expected kaggle "
-            "(LMSYS: winner_model_a, winner_model_b, winner_tie) or wsdm (WSDM Cup: winner). Name "
-            "the competition's own test file, or give --data-format."
-        )
-    if found == "wsdm":
-        _log.info(_WSDM_CHOSEN, data_path)
-    return _SUBMISSIONS[found]
+    return str(first().attrs["format"])
 
 
 def _refuse_own_input(files: Sequence[Path], output_path: Path) -> None:

@@ -26,6 +26,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from tiewise.config import UNIT_ROWS
 from tiewise.errors import PairsError, RunError
 from tiewise.files import (
     atomic_path,
@@ -84,7 +85,7 @@ def predict_stream(
     `overwrite`, an existing output is a FilesError.
     """
     output_path = Path(output_path)
-    _check_suffix(output_path)
+    check_suffix(output_path)
     launch = read_launch()
     index = launch.rank if process_index is None else process_index
     n = launch.n_processes if n_processes is None else n_processes
@@ -224,7 +225,7 @@ def write_table(table_parts: Iterable[pd.DataFrame], path: Path | str) -> int:
     raised for another suffix and for tables with different columns.
     """
     path = Path(path)
-    _check_suffix(path)
+    check_suffix(path)
     write = {".csv": _write_csv, ".parquet": _write_parquet, ".jsonl": _write_json_lines}
     with atomic_path(path) as temporary:
         return write[path.suffix](_check_columns(table_parts), temporary)
@@ -243,7 +244,8 @@ def _check_columns(tables: Iterable[pd.DataFrame]) -> Iterator[pd.DataFrame]:
         yield table
 
 
-def _check_suffix(path: Path) -> None:
+def check_suffix(path: Path) -> None:
+    """Raise PairsError unless a path ends in .csv, .parquet or .jsonl."""
     if path.suffix not in SUFFIXES:
         raise PairsError(
             f"suffix of {path} is {path.suffix!r}; expected one of {', '.join(SUFFIXES)}."
@@ -330,14 +332,22 @@ def _write_json_lines(tables: Iterable[pd.DataFrame], path: Path) -> int:
 
 
 def _write_parquet(tables: Iterable[pd.DataFrame], path: Path) -> int:
-    writer, n_rows = None, 0
+    """Write row groups of `UNIT_ROWS` rows, however the rows are divided into tables."""
+    n_rows, writer = 0, None
+    rest: list[pa.Table] = []
     with contextlib.ExitStack() as stack:
         for table in tables:
-            schema = writer.schema if writer else None
+            schema = rest[0].schema if rest else None
             batch = pa.Table.from_pandas(table, schema=schema, preserve_index=False)
             writer = writer or stack.enter_context(pq.ParquetWriter(path, batch.schema))
-            writer.write_table(batch)
             n_rows += len(table)
+            waiting = pa.concat_tables([*rest, batch])
+            n_whole = len(waiting) // UNIT_ROWS * UNIT_ROWS
+            for start in range(0, n_whole, UNIT_ROWS):
+                writer.write_table(waiting.slice(start, UNIT_ROWS).combine_chunks())
+            rest = [waiting.slice(n_whole)]
+        if writer and len(rest[0]):
+            writer.write_table(rest[0].combine_chunks())
     return n_rows
 
 

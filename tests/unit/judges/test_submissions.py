@@ -20,7 +20,7 @@ TABLE = TABLE.assign(prob_a=[0.5, 0.3, 0.3], id=["x", "y", "z"])
 
 def test_columns_of_predictions_come_first():
     """An output begins with the id and the probabilities; all other columns follow."""
-    ordered = prediction._order_columns(TABLE)
+    ordered = prediction.order_columns(TABLE)
     assert ordered.columns.tolist() == ["id", *PROB_COLUMNS, "n"]
 
 
@@ -29,6 +29,11 @@ def test_winner_of_a_wsdm_submission():
     found = prediction._as_wsdm(TABLE)
     assert found.columns.tolist() == ["id", "winner"]
     assert found["winner"].tolist() == ["model_a", "model_b", "model_a"]
+
+
+def choose_for(path):
+    """Return the function that makes a submission for a file."""
+    return prediction.choose_submission(path, prediction._find_format(path, {"labelled": False}))
 
 
 @pytest.mark.parametrize(
@@ -44,7 +49,7 @@ def test_competition_decides_the_columns(tmp_path, caplog, lists, columns):
     texts = {name: [f'["{text}"]' for text in cells] for name, cells in TEXTS.items()}
     table = DATA.assign(**(texts if lists else {})).drop(columns="winner")
     table.to_csv(tmp_path / "t.csv", index=False)
-    choose = prediction._choose_submission(tmp_path / "t.csv", {"labelled": False})
+    choose = choose_for(tmp_path / "t.csv")
     assert choose(TABLE).columns.tolist() == columns
     assert ("columns of the WSDM Cup, id and winner" in caplog.text) == (not lists)
 
@@ -54,15 +59,15 @@ def test_submissions_of_other_data_are_refused(tmp_path):
     chosen = pd.DataFrame({"prompt": ["q"], "chosen": ["x"], "rejected": ["y"]})
     chosen.to_json(tmp_path / "t.jsonl", orient="records", lines=True)
     with pytest.raises(PairsError, match="is preference, which no competition uses"):
-        prediction._choose_submission(tmp_path / "t.jsonl", {"labelled": False})
+        choose_for(tmp_path / "t.jsonl")
     DATA.head(0).to_csv(tmp_path / "t.csv", index=False)
     with pytest.raises(PairsError, match="has no rows"):
-        prediction._choose_submission(tmp_path / "t.csv", {"labelled": False})
+        choose_for(tmp_path / "t.csv")
 
 
 def test_options_of_a_prediction():
-    """A thousand pairs are read at a time; at least one is."""
-    assert PredictOptions() == PredictOptions(swap=None, chunk_rows=1000, device=None)
+    """1,024 pairs are read at a time; at least one is."""
+    assert PredictOptions() == PredictOptions(swap=None, chunk_rows=1024, device=None)
     assert PredictOptions(chunk_rows=1).chunk_rows == 1
     with pytest.raises(ConfigError, match="--chunk-rows is 0; expected at least 1"):
         PredictOptions(chunk_rows=0)

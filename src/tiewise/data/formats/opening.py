@@ -13,7 +13,7 @@ import io
 import lzma
 import zlib
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, TextIO
 
@@ -45,10 +45,20 @@ DAMAGE = (EOFError, OSError, zlib.error, lzma.LZMAError, pa.ArrowException)
 
 
 class ParsedRecord(NamedTuple):
-    """A record, and the reason why it cannot be read, if there is one."""
+    """A record, and the reason why it cannot be read, if there is one.
+
+    `is_first` marks the first record of a file, or of a row group of a parquet file.
+    """
 
     values: dict[str, Any]
     problem: str | None = None
+    is_first: bool = False
+
+
+def mark_first(records: Iterable[ParsedRecord]) -> Iterator[ParsedRecord]:
+    """Yield records, the first one marked."""
+    for number, entry in enumerate(records):
+        yield entry if number else entry._replace(is_first=True)
 
 
 Opened = tuple[tuple[str, ...], Iterator[ParsedRecord]]

@@ -9,14 +9,17 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Iterator
+from itertools import chain, islice
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from tiewise.config import UNIT_ROWS
+from tiewise.data.formats.opening import ParsedRecord, mark_first
 from tiewise.data.ids import ID_COLUMNS
 from tiewise.data.labels import PROB_COLUMNS
 from tiewise.data.pairs import TEXT_COLUMNS
@@ -26,7 +29,6 @@ from tiewise.files import atomic_path
 _DIGEST_KEY = b"tiewise.digest"
 _TEACHER_KEY = b"tiewise.teacher"
 _BATCH_ROWS = 256
-_GROUP_ROWS = 10_240
 _TYPES = {
     **dict.fromkeys(TEXT_COLUMNS, pa.large_list(pa.large_string())),
     **dict.fromkeys((*PROB_COLUMNS, "weight"), pa.float64()),
@@ -41,8 +43,8 @@ def write_parquet(pairs: pd.DataFrame, path: Path, *, teacher: str | None = None
     digest = _new_digest(schema.names, teacher)
     options: dict[str, Any] = {"compression": "zstd", "write_page_checksum": True}
     with atomic_path(path) as temporary, pq.ParquetWriter(temporary, schema, **options) as writer:
-        for start in range(0, len(pairs), _GROUP_ROWS):
-            rows = pairs.iloc[start : start + _GROUP_ROWS]
+        for start in range(0, len(pairs), UNIT_ROWS):
+            rows = pairs.iloc[start : start + UNIT_ROWS]
             arrays = [pa.array(rows[field.name], field.type, from_pandas=True) for field in schema]
             table = pa.Table.from_arrays(arrays, schema=schema)
             writer.write_table(table)
@@ -51,10 +53,22 @@ def write_parquet(pairs: pd.DataFrame, path: Path, *, teacher: str | None = None
         writer.add_key_value_metadata({_DIGEST_KEY: digest.hexdigest(), **facts})
 
 
-def read_parquet(path: Path) -> tuple[list[str], Iterator[dict[str, Any]]]:
-    """Return the names and rows of a parquet file; reading damaged rows is a PairsError."""
+def read_parquet(path: Path) -> tuple[list[str], Iterator[ParsedRecord]]:
+    """Return the names and records of a parquet file; reading damaged rows is a PairsError."""
     file = _open(path)
-    return file.schema_arrow.names, _read_rows(path, file)
+    return file.schema_arrow.names, _read_records(path, file)
+
+
+def read_row_group(
+    file: BinaryIO, name: object, group: int, skip: int, n_rows: int
+) -> tuple[list[str], Iterator[ParsedRecord]]:
+    """Return the columns of an open parquet file, and `n_rows` records of one row group.
+
+    `skip` rows before them are read and left out. `name` is for messages.
+    """
+    opened = _open(file, name)
+    rows = islice(chain.from_iterable(_read_group(opened, name, group)), skip, skip + n_rows)
+    return opened.schema_arrow.names, mark_first(map(ParsedRecord, rows))
 
 
 def read_arrow(path: Path) -> tuple[list[str], Iterator[dict[str, Any]]]:
@@ -96,11 +110,11 @@ def _to_rows(batch: pa.RecordBatch) -> list[dict[str, Any]]:
     return rows
 
 
-def _open(path: Path) -> pq.ParquetFile:
+def _open(file: Path | BinaryIO, name: object = None) -> pq.ParquetFile:
     try:
-        return pq.ParquetFile(path, page_checksum_verification=True)
+        return pq.ParquetFile(file, page_checksum_verification=True)
     except _DAMAGE as error:
-        raise PairsError(f"{path} is damaged or no parquet file: {error}") from None
+        raise PairsError(f"{name or file} is damaged or no parquet file: {error}") from None
 
 
 def _read_facts(file: pq.ParquetFile) -> dict[bytes, str]:
@@ -108,20 +122,28 @@ def _read_facts(file: pq.ParquetFile) -> dict[bytes, str]:
     return {key: value.decode(errors="replace") for key, value in facts.items()}
 
 
-def _read_rows(path: Path, file: pq.ParquetFile) -> Iterator[dict[str, Any]]:
+def _read_records(path: Path, file: pq.ParquetFile) -> Iterator[ParsedRecord]:
     facts = _read_facts(file)
     digest = _new_digest(file.schema_arrow.names, facts.get(_TEACHER_KEY))
     with file:
-        try:
-            for batch in file.iter_batches(batch_size=_BATCH_ROWS):
-                rows = _to_rows(batch)
+        for group in range(file.num_row_groups):
+            is_first = True
+            for rows in _read_group(file, path, group):
                 if _DIGEST_KEY in facts:
                     _update(digest, rows)
-                yield from rows
-        except _DAMAGE as error:
-            raise PairsError(f"{path} is damaged: {error}") from None
+                for row in rows:
+                    yield ParsedRecord(row, is_first=is_first)
+                    is_first = False
     if facts.get(_DIGEST_KEY, digest.hexdigest()) != digest.hexdigest():
         raise PairsError(f"{path} is damaged: its rows differ from those that were written")
+
+
+def _read_group(file: pq.ParquetFile, name: object, group: int) -> Iterator[list[dict[str, Any]]]:
+    try:
+        for batch in file.iter_batches(batch_size=_BATCH_ROWS, row_groups=[group]):
+            yield _to_rows(batch)
+    except _DAMAGE as error:
+        raise PairsError(f"{name} is damaged: {error}") from None
 
 
 def _new_digest(names: Iterable[str], teacher: str | None) -> Any:

@@ -7,34 +7,19 @@ from __future__ import annotations
 
 import functools
 import logging
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from itertools import chain, islice
+from collections.abc import Callable, Iterable, Iterator
+from itertools import chain
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, TypedDict
+from typing import Any, TypedDict
 
 import pandas as pd
 
 from tiewise.data.formats.cells import Row, is_missing
-from tiewise.data.formats.columns import (
-    WINNER_NAMES,
-    find_format,
-    find_unread,
-    has_winner,
-    parse_assignments,
-    rename_columns,
-    show_columns_flag,
-    suggest_columns,
-)
-from tiewise.data.formats.layout import Layout, find_layout
+from tiewise.data.formats.detection import UNLABELLED, Columns, OnError, OpenedTable, open_table
 from tiewise.data.formats.opening import ParsedRecord
-from tiewise.data.formats.records import FORMATS, LABEL_COLUMNS, Format, read_record
-from tiewise.data.formats.sources import Source, open_source
-from tiewise.data.formats.winners import (
-    AmbiguousWinnerError,
-    WinnerColumn,
-    choose_winner_column,
-    read_labels,
-)
+from tiewise.data.formats.records import FORMATS, Format, read_record
+from tiewise.data.formats.sources import Source
+from tiewise.data.formats.winners import AmbiguousWinnerError, read_labels
 from tiewise.data.ids import ID_COLUMNS, as_integer, id_key, is_plain, read_id
 from tiewise.data.pairs import (
     COLUMNS,
@@ -44,14 +29,8 @@ from tiewise.data.parse import repair_text
 from tiewise.errors import LabelError, PairsError, TiewiseError
 
 _log = logging.getLogger(__name__)
-OnError = Literal["raise", "skip"]
-Columns = Mapping[str, Any] | Sequence[str]
+Numbered = tuple[int, ParsedRecord]
 _MAX_NAMED = 3
-_HEAD_ROWS = 20
-_UNLABELLED = (
-    "For a test file without winners: tiewise predict reads it as it is; give --unlabelled to "
-    "other commands and labelled=False to read_pairs."
-)
 _SKIP = (
     "Add --on-error skip to leave such rows out (in Python on_error='skip'). For predict: tiewise "
     "convert with --on-error skip writes a file of the other rows."
@@ -113,8 +92,8 @@ def read_pairs(
         When the file, a row of it or, with "skip", every row cannot be read. The message counts
         the rows and names the first.
     """
-    opened = _open(path, format, columns, labelled, on_error)
-    pairs = _build(opened, enumerate(opened.records))
+    opened = open_table(path, format, columns, labelled, on_error)
+    pairs = build_table(opened, enumerate(opened.records))
     if pairs.empty and pairs.attrs["rejected"]:
         raise PairsError(f"{opened.name}: no row can be read as {opened.format}")
     return pairs
@@ -131,154 +110,44 @@ def read_chunks(
 ) -> Iterator[Callable[[], pd.DataFrame]]:
     """Yield, for each `size` records of an input, a function that parses them to a pairs table.
 
-    The other arguments and the errors are those of :func:`read_pairs`. For inputs larger than
-    memory: a chunk is only parsed when its function is called.
+    A chunk also ends with a file or a row group of parquet. The other arguments and the errors are
+    those of :func:`read_pairs`. For inputs larger than memory: a chunk is only parsed when its
+    function is called.
     """
-    opened = _open(path, format, columns, labelled, on_error)
-    numbered = enumerate(opened.records)
+    opened = open_table(path, format, columns, labelled, on_error)
     # `1.0` is the integer 1 only if every id of the file is an integer.
     are_integral = functools.cache(lambda: all(map(_is_integer, _written_ids(opened.reopen()))))
-    while chunk := list(islice(numbered, size)):
-        yield functools.partial(_build, opened, chunk, are_integral)
+    for chunk in cut_records(opened.records, size):
+        yield functools.partial(build_table, opened, chunk, are_integral)
 
 
-class _Opened(NamedTuple):
-    """A source with a known format, and how to read its records."""
+def cut_records(
+    records: Iterable[ParsedRecord], size: int, first: int = 0
+) -> Iterator[list[Numbered]]:
+    """Yield chunks of `size` records, numbered from `first`.
 
-    name: str
-    format: str
-    layout: Layout
-    winner: WinnerColumn | None
-    unread: list[str]
-    notes: list[str]
-    records: Iterator[ParsedRecord]
-    reopen: Callable[[], Source]
-    labelled: bool | None
-    on_error: OnError
-
-
-def _open(
-    path: Any,
-    format_name: str | None,
-    columns: Columns,
-    labelled: bool | None,
-    on_error: OnError,
-) -> _Opened:
-    if on_error not in ("raise", "skip"):
-        raise PairsError(f"on_error is {on_error!r}; expected 'raise' or 'skip'")
-
-    def reopen() -> Source:
-        return rename_columns(open_source(path), columns)[0]
-
-    source, replaced = rename_columns(open_source(path), columns)
-    head = list(islice(source.records, _HEAD_ROWS))
-    first = [entry.values for entry in head if entry.problem is None]
-    if format_name is None:
-        if not source.columns:
-            problem = head[0].problem if head else "there is no row"
-            raise PairsError(f"{source.name}: row 0: {problem}")
-        format_name = find_format(source.name, source.columns, first)
-    _check_format(source, format_name, labelled=labelled)
-    known = FORMATS[format_name]
-    winner, notes = None, []
-
-    def tell(note: str) -> None:
-        if note not in notes:
-            notes.append(note)
-            _log.info("%s: %s", source.name, note)
-
-    _tell_choices(known, source.columns, tell)
-    if labelled is not False:
-        _check_declared(source, format_name, columns)
-        if not (known.is_choice or known.winner in source.columns):
-            winner = _choose_winner(source, columns, first, reopen, tell)
-    unread = find_unread(format_name, source.columns)
-    unread = [name for name in unread if winner is None or name != winner.name]
-    return _Opened(
-        source.name,
-        format_name,
-        find_layout(known.plain, source.columns, first, is_choice=known.is_choice),
-        winner,
-        [*unread, *replaced],
-        notes,
-        chain(head, source.records),
-        reopen,
-        labelled,
-        on_error,
-    )
+    A chunk also ends with a file or a row group, so that a row is in the same chunk, with the same
+    rows, wherever the reading begins.
+    """
+    chunk: list[Numbered] = []
+    for number, entry in enumerate(records, first):
+        if chunk and (entry.is_first or len(chunk) == size):
+            yield chunk
+            chunk = []
+        chunk.append((number, entry))
+    if chunk:
+        yield chunk
 
 
-def _check_format(source: Source, format_name: str, *, labelled: bool | None) -> None:
-    if format_name not in FORMATS:
-        raise PairsError(f"format is {format_name!r}; expected one of {', '.join(FORMATS)}")
-    known, found = FORMATS[format_name], f"found {', '.join(source.columns)}"
-    missing = [column for column in known.needs if column not in source.columns]
-    if missing:
-        raise PairsError(
-            f"{source.name}: the columns {', '.join(missing)} are missing for the format "
-            f"{format_name}; {found}"
-        )
-    if labelled and not has_winner(known, source.columns):
-        groups = [*LABEL_COLUMNS, *([(known.winner,)] if known.winner else [])]
-        expected = ", or ".join(", ".join(group) for group in groups)
-        unread = find_unread(format_name, source.columns)
-        name = suggest_columns(["winner"], unread)
-        hint = f"\nDid you mean {show_columns_flag(name)}?" if name else ""
-        raise PairsError(
-            f"{source.name}: no column names the winner; expected {expected}; {found}{hint}\n"
-            f"{_UNLABELLED}"
-        )
-
-
-def _check_declared(source: Source, format_name: str, columns: Columns) -> None:
-    """Refuse a winner that the caller gives where the format takes it from a column of its own."""
-    known = FORMATS[format_name]
-    if not (known.is_choice or known.winner in source.columns):
-        return
-    for name, value in parse_assignments(columns):
-        if name not in ("winner", *WINNER_NAMES):
-            continue
-        way = "Leave it out."
-        if known.winner is not None:
-            other = "" if name == "winner" else f" Or name its column too: winner={known.winner}."
-            way = f"Leave it out to read {known.winner} as {format_name} means it.{other}"
-            way += "" if other else f" Or remove {known.winner} from the file."
-        own = known.winner or "the order of the responses"
-        raise PairsError(
-            f"{source.name}: columns gives {name}={value}, but the format {format_name} takes the "
-            f"winner from {own}. {way}"
-        )
-
-
-def _choose_winner(
-    source: Source,
-    columns: Columns,
-    first: Sequence[Row],
-    reopen: Callable[[], Source],
-    tell: Callable[[str], None],
-) -> WinnerColumn:
-    def read_all() -> Iterator[Any]:
-        return (entry.values for entry in reopen().records)
-
-    try:
-        return choose_winner_column(source.columns, columns, first, read_all, tell)
-    except PairsError as error:
-        raise PairsError(f"{source.name}: {error}") from None
-
-
-def _tell_choices(known: Format, columns: Sequence[str], tell: Callable[[str], None]) -> None:
-    """Say what the ids and the weights of a source are, where it does not say so."""
-    if not any(name in known.reads and name in columns for name in ID_COLUMNS):
-        tell("there is no column id; ids are the row numbers, from 0")
-    if "margin" in known.reads and "margin" in columns and "weight" not in columns:
-        tell("margin is read as the weight of a row; 0 trains nothing")
-
-
-def _build(
-    opened: _Opened,
+def build_table(
+    opened: OpenedTable,
     numbered: Iterable[tuple[int, ParsedRecord]],
     are_others_integral: Callable[[], bool] = lambda: True,
 ) -> pd.DataFrame:
+    """Return the pairs table of numbered records.
+
+    Ids such as ``7.0`` become integers if those of the table and the others are all integers.
+    """
     rows: list[Row] = []
     rejected: list[str] = []
     for position, entry in numbered:
@@ -301,7 +170,7 @@ def _build(
     return pairs
 
 
-def _read_rows(entry: ParsedRecord, opened: _Opened, position: int) -> list[Row]:
+def _read_rows(entry: ParsedRecord, opened: OpenedTable, position: int) -> list[Row]:
     if entry.problem is not None:
         raise PairsError(entry.problem)
     known, labelled = FORMATS[opened.format], opened.labelled
@@ -320,7 +189,7 @@ def _read_rows(entry: ParsedRecord, opened: _Opened, position: int) -> list[Row]
     return rows
 
 
-def _read_winner(record: Row, known: Format, opened: _Opened) -> Row:
+def _read_winner(record: Row, known: Format, opened: OpenedTable) -> Row:
     if opened.winner is not None:
         is_required = bool(opened.labelled)
         has_label = "label" in known.needs
@@ -337,7 +206,7 @@ def _name_row(entry: ParsedRecord, position: int) -> str:
     return f"row {position}" + ("" if is_missing(name) else f" (id={repair_text(str(name))})")
 
 
-def _report(opened: _Opened, rejected: list[str]) -> None:
+def _report(opened: OpenedTable, rejected: list[str]) -> None:
     """Log the skipped rows, or raise an error for them."""
     count = "1 row" if len(rejected) == 1 else f"{len(rejected)} rows"
     more = len(rejected) - _MAX_NAMED
@@ -346,7 +215,7 @@ def _report(opened: _Opened, rejected: list[str]) -> None:
     if opened.on_error == "skip":
         _log.warning("%s: skipped %s that cannot be read:\n  %s", opened.name, count, listed)
         return
-    hint = f"\n{_UNLABELLED}" if all(map(_has_no_winner, rejected)) else ""
+    hint = f"\n{UNLABELLED}" if all(map(_has_no_winner, rejected)) else ""
     raise PairsError(f"{opened.name}: {count} cannot be read:\n  {listed}\n{_SKIP}{hint}")
 
 

@@ -25,6 +25,7 @@ from tiewise.data.formats.opening import (
     check_columns,
     check_content,
     damaged,
+    mark_first,
     open_text,
 )
 from tiewise.data.formats.parquet import read_arrow, read_parquet
@@ -64,7 +65,8 @@ def open_source(path: object) -> Source:
             raise PairsError(
                 f"{path}: {shard.name} and {shards[0].name} have different columns; name one file"
             )
-    return Source(str(path), columns, chain.from_iterable(shard.records for shard in shards))
+    records = chain.from_iterable(mark_first(shard.records) for shard in shards)
+    return Source(str(path), columns, records)
 
 
 def similar_file(path: str | Path) -> str:
@@ -172,8 +174,8 @@ def _with_all_keys(read: Callable[[], Iterator[ParsedRecord]]) -> Opened:
 
 
 def _open_parquet(path: Path) -> Opened:
-    names, rows = read_parquet(path)
-    return check_columns(path, names), map(ParsedRecord, rows)
+    names, records = read_parquet(path)
+    return check_columns(path, names), records
 
 
 def _open_arrow(path: Path) -> Opened:

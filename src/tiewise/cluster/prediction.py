@@ -1,0 +1,312 @@
+"""Predict the parquet files of a folder or an object store into an output folder, in units."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from tiewise import __version__
+from tiewise.cluster.output import Output, Record, sum_tallies
+from tiewise.cluster.scoring import Failures, OnDone, run_here
+from tiewise.cluster.storage import address_of, is_remote, open_storage
+from tiewise.cluster.units import Unit, find_inputs, plan_units, read_units_format
+from tiewise.console import progress_bar
+from tiewise.data.formats import is_hub_path
+from tiewise.errors import ConfigError, PairsError
+from tiewise.files import digest_file, refuse_existing, remove
+from tiewise.judges import judge
+from tiewise.judges.prediction import (
+    Choose,
+    FilePrediction,
+    PredictOptions,
+    choose_submission,
+    describe_facts,
+    order_columns,
+    predict_file,
+    warn_of_training_rows,
+)
+from tiewise.judges.streaming import SUFFIXES, check_suffix, write_table
+from tiewise.runs.calibration import read_calibration
+from tiewise.runs.environment import read_launch
+from tiewise.runs.folder import RunFolder, as_run, default_artifacts
+
+Execute = Callable[[Sequence[Unit], str, OnDone], Failures]
+_MAX_NAMED = 3
+
+
+@dataclass(frozen=True)
+class UnitsPrediction:
+    """Result of a prediction in units: how many there are, were scored now, and were found.
+
+    `facts` are the statistics of :class:`tiewise.judges.prediction.Tally`. They are empty when
+    other processes of a launch still have units to score.
+    """
+
+    n_units: int
+    n_scored: int
+    n_found: int
+    n_folds: int
+    facts: dict[str, Any]
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether all units are scored and the manifest is written."""
+        return bool(self.facts)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return everything as a dictionary that JSON can hold."""
+        return asdict(self)
+
+    def __str__(self) -> str:
+        count = f"{self.n_units:,} units, {self.n_found:,} of them found"
+        return f"{count}; {describe_facts(self.facts, self.n_folds)}"
+
+
+def is_output_folder(out: str | Path) -> bool:
+    """Return whether predictions go into a folder: a remote address, or a local folder.
+
+    >>> is_output_folder("labels/"), is_output_folder("s3://b/out"), is_output_folder("x.csv")
+    (True, True, False)
+    """
+    text = str(out)
+    if "://" in text and text.endswith(SUFFIXES):
+        raise ConfigError(
+            f"--out is {text}, a file in an object store; expected a folder there, or a local file."
+        )
+    return text.endswith("/") or "://" in text or Path(text).is_dir()
+
+
+def predict_units(
+    run: RunFolder,
+    data: str,
+    out: str,
+    *,
+    cache_dir: Path,
+    options: PredictOptions | None = None,
+    execute: Execute | None = None,
+) -> UnitsPrediction:
+    """Predict parquet files with a run, and write a part for each unit and a manifest.
+
+    Parameters
+    ----------
+    run
+        The run; its finished folds are averaged.
+    data
+        A parquet file or a folder of them, local or with a scheme such as ``s3://``.
+    out
+        The output folder, as in :mod:`tiewise.cluster.output`. Units that have a part there are
+        not scored again.
+    cache_dir
+        Folder of caches on this machine.
+    options
+        As for :func:`tiewise.judges.prediction.predict_file`; `unit_rows` is a multiple of
+        `chunk_rows`.
+    execute
+        An executor (:mod:`tiewise.cluster.scoring`); this process when None.
+
+    Raises
+    ------
+    RunError
+        When the folder has predictions of another run, other data or options.
+    PairsError
+        When files or rows cannot be read. All other units are scored and kept.
+    """
+    options = options or PredictOptions()
+    if options.unit_rows % options.chunk_rows:
+        raise ConfigError(
+            f"--unit-rows is {options.unit_rows}; expected a multiple of --chunk-rows, which is "
+            f"{options.chunk_rows}, so that all ways of predicting score the same batches."
+        )
+    fs, paths = find_inputs(data)
+    units = plan_units(paths, fs, options.unit_rows)
+    output, folds = Output(out), run.choose_folds()
+    table_format = read_units_format(units, options.data_format, options.columns)
+    settings = {name: value for name, value in asdict(options).items() if name != "columns"}
+    output.begin(
+        {
+            "version": __version__,
+            "run": run.name,
+            # The held-out predictions of a fold identify its model.
+            "models": {str(fold): digest_file(run.fold(fold).oof_path) for fold in folds},
+            "calibration": read_calibration(run).to_dict(),
+            "data": address_of(*open_storage(data)),
+            "options": settings,
+            "format": table_format.to_dict(),
+        },
+        run,
+    )
+    execute = execute or functools.partial(run_here, cache_dir=cache_dir)
+    done, n_scored = _score_missing(units, output, execute)
+    if len(done) < len(units):
+        return UnitsPrediction(len(units), n_scored, len(done) - n_scored, len(folds), {})
+    records = [done[unit] for unit in units]
+    output.commit(records)
+    tally = sum_tallies(records)
+    warn_of_training_rows(data, run.name, tally)
+    n_found = len(units) - n_scored
+    return UnitsPrediction(len(units), n_scored, n_found, len(folds), tally.describe())
+
+
+def predict_to(
+    run: RunFolder,
+    data: str,
+    out: str | Path,
+    *,
+    cache_dir: Path,
+    options: PredictOptions | None = None,
+    execute: Execute | None = None,
+    is_submission: bool = False,
+    overwrite: bool = False,
+) -> UnitsPrediction | FilePrediction:
+    """Predict into a folder (:func:`predict_units`) or into a csv, parquet or jsonl file.
+
+    A file is written by :func:`tiewise.judges.prediction.predict_file`. With an executor, or data
+    in an object store, it is joined from units, whose parts are in ``OUT.parts`` until then.
+    """
+    units: Any = {"cache_dir": cache_dir, "options": options, "execute": execute}
+    if is_output_folder(out):
+        if is_submission or overwrite:
+            raise ConfigError(
+                f"--out is {out}, a folder; expected a file for --submission and --overwrite. The "
+                "finished units of a folder are kept."
+            )
+        return predict_units(run, data, str(out), **units)
+    path, in_file = Path(out), {"is_submission": is_submission, "overwrite": overwrite}
+    if execute is None and (not is_remote(data) or is_hub_path(data)):
+        return predict_file(run, data, path, cache_dir=cache_dir, options=options, **in_file)
+    check_suffix(path)
+    refuse_existing(path, overwrite=overwrite)
+    folder = path.with_name(f"{path.name}.parts")
+    done = predict_units(run, data, str(folder), **units)
+    if done.is_finished:
+        _join(Output(folder), path, data if is_submission else None)
+        remove(folder)
+    return done
+
+
+def _join(output: Output, path: Path, submission_of: str | None) -> None:
+    choose_columns: Choose = order_columns
+    if submission_of is not None:
+        choose_columns = choose_submission(submission_of, output.identity["format"]["name"])
+    write_table(map(choose_columns, output.read()), path)
+
+
+def predict(
+    pairs: Any,
+    *,
+    run: str | Path | RunFolder | None = None,
+    out: str | Path | None = None,
+    swap: bool | None = None,
+    device: str | None = None,
+    artifacts: str | Path | None = None,
+) -> Any:
+    """Predict who wins each pair: return a table, or write files as ``tiewise predict`` does.
+
+    The model of a returned table is loaded at the first call and kept for the next ones.
+
+    Parameters
+    ----------
+    pairs, swap
+        See :meth:`Judge.predict`. With `out`, `pairs` is a file, or for a folder as `out` a
+        parquet file or a folder of them, also in an object store, such as ``s3://bucket/pairs``.
+    run
+        Anything that :meth:`Judge.from_pretrained` loads; None means the model in this package.
+        With `out`, a run.
+    out
+        The csv, parquet or jsonl file to write, or a folder: one that exists, ends in a slash or
+        has a scheme such as ``s3://``. :func:`tiewise.read_predictions` reads a folder, and the
+        same call continues it.
+    device, artifacts
+        See :meth:`Judge.from_pretrained`.
+
+    Returns
+    -------
+    DataFrame
+        See :meth:`Judge.predict`. With `out` an object with counts, which prints as text.
+
+    Raises
+    ------
+    PairsError
+        When the pairs cannot be read.
+    RunError
+        When there is no such run, or `out` holds predictions of another one.
+
+    Examples
+    --------
+    >>> texts = {"prompt": [["2+2?"]], "response_a": [["4"]], "response_b": [["I can't say."]]}
+    >>> predict(pd.DataFrame({"id": [7], **texts}))[["id", "is_degenerate"]]
+       id  is_degenerate
+    0   7          False
+    """
+    if out is None:
+        return judge.predict(pairs, run=run, swap=swap, device=device, artifacts=artifacts)
+    if run is None or not isinstance(pairs, str | Path):
+        raise ConfigError("out needs a run, and the path of a file or a folder of pairs.")
+    cache_dir = (default_artifacts() if artifacts is None else Path(artifacts)) / "cache"
+    options = PredictOptions(swap=swap, device=device)
+    return predict_to(as_run(run, artifacts), str(pairs), out, cache_dir=cache_dir, options=options)
+
+
+def read_predictions(out: str | Path) -> Iterator[pd.DataFrame]:
+    """Read the predictions in an output folder, a unit at a time.
+
+    Parameters
+    ----------
+    out
+        The folder that ``tiewise predict --out FOLDER`` or :func:`tiewise.predict` wrote, local or
+        with a scheme such as ``s3://``.
+
+    Yields
+    ------
+    DataFrame
+        The predictions of one unit, as of :meth:`tiewise.Judge.predict`, with
+        ``is_training_row``. Units are in the order of the input.
+
+    Raises
+    ------
+    RunError
+        When the folder is not finished, or a part is missing or damaged.
+    """
+    yield from Output(out).read()
+
+
+def _score_missing(
+    units: Sequence[Unit], output: Output, execute: Execute
+) -> tuple[dict[Unit, Record], int]:
+    """Score units without a part; return the records of all, and how many were scored here.
+
+    Each process of a launch scores its share.
+    """
+    launch, done = read_launch(), output.find_records(units)
+    share = [u for u in units[launch.rank :: launch.n_processes] if u not in done]
+    scored: dict[Unit, Record] = {}
+    n_rows = sum(unit.n_rows for unit in share)
+    with progress_bar(n_rows, name="predict", unit="row", unit_scale=True) as bar:
+
+        def on_done(record: Record) -> None:
+            scored[record.unit] = record
+            bar.update(record.unit.n_rows)
+
+        failures = execute(share, output.address, on_done) if share else {}
+    _refuse_failures(failures, len(units))
+    if len(done) + len(scored) < len(units):
+        done = output.find_records(units)  # also of the other processes
+    return {**done, **scored}, len(scored)
+
+
+def _refuse_failures(failures: Failures, n_units: int) -> None:
+    if failures:
+        listed = [
+            why if why.startswith(unit.path) else f"{unit}: {why}" for unit, why in failures.items()
+        ]
+        more = len(listed) - _MAX_NAMED
+        listed = [*listed[:_MAX_NAMED], *([f"and {more} more"] if more > 0 else [])]
+        raise PairsError(
+            f"{len(failures)} of {n_units} units are not scored:\n  " + "\n  ".join(listed) + "\n"
+            "All others are kept. Repair the files and run the same command again."
+        )
