@@ -7,6 +7,7 @@ folder of runs and caches; None means the environment variable ``TIEWISE_ARTIFAC
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,7 @@ from tiewise.runs.folder import RunFolder, as_run, default_artifacts
 if TYPE_CHECKING:
     import pandas as pd
 
+    from tiewise.cluster.ray_pool import Cluster
     from tiewise.evaluation.audit import Audit
     from tiewise.evaluation.calibration import CalibrationResult
     from tiewise.evaluation.paired import PairedDifferences
@@ -166,6 +168,9 @@ def fit(
     resume: bool = False,
     overwrite: bool = False,
     init_from: str | Path | None = None,
+    ray: str | None = None,
+    workers: int | None = None,
+    worker_gpus: float | None = None,
     artifacts: str | Path | None = None,
     **overrides: Any,
 ) -> Run:
@@ -186,6 +191,13 @@ def fit(
         Continue an unfinished fold, or replace it.
     init_from
         Folder of a fold of another run to start from.
+    ray
+        Fit each fold on a Ray cluster whose machines share the folders of runs and data: ``auto``
+        for the cluster of this machine, ``local`` for this machine alone, or ``HOST:PORT``.
+    workers
+        Number of workers; None means as many as the cluster has free CPUs or GPUs.
+    worker_gpus
+        GPUs of each worker; None means 1 with the device `cuda`, otherwise 0.
     artifacts
         Folder of runs and caches; None means the environment variable ``TIEWISE_ARTIFACTS``, else
         ``artifacts``.
@@ -235,6 +247,9 @@ def fit(
         resume=resume,
         overwrite=overwrite,
         init_from=None if init_from is None else Path(init_from),
+        ray=ray,
+        workers=workers,
+        worker_gpus=worker_gpus,
         artifacts=artifacts,
     )
     if done.is_written_here:
@@ -258,10 +273,13 @@ def fit_config(
     resume: bool = False,
     overwrite: bool = False,
     init_from: Path | None = None,
+    ray: str | None = None,
+    workers: int | None = None,
+    worker_gpus: float | None = None,
     artifacts: str | Path | None = None,
 ) -> tuple[Run, list[int]]:
     """Fit a resolved configuration; return the run and the folds that this call fitted."""
-    from tiewise.crossfit import cross_fit
+    from tiewise.crossfit import cross_fit, cross_fit_on
 
     if fold is not None and folds is not None:
         raise ConfigError("--fold and --folds contradict each other; give one of them.")
@@ -270,7 +288,9 @@ def fit_config(
     if isinstance(fold, bool) or not isinstance(fold or 0, int):
         raise ConfigError(f"--fold is {fold!r}; expected a whole number.")
     wanted = list(range(config.data.n_splits)) if folds else [fold or 0]
-    done, fitted = cross_fit(
+    cluster = _as_cluster(ray, workers, worker_gpus, device=config.train.device)
+    fit_folds = cross_fit if cluster is None else functools.partial(cross_fit_on, cluster)
+    done, fitted = fit_folds(
         config,
         wanted,
         _artifacts_dir(artifacts),
@@ -779,6 +799,23 @@ def _as_files(data: Files) -> tuple[str, ...]:
             "Write a table with tiewise.write_pairs first."
         )
     return tuple(str(file) for file in files)
+
+
+def _as_cluster(
+    ray: str | None, workers: int | None, worker_gpus: float | None, *, device: str | None
+) -> Cluster | None:
+    """Return the cluster that a request names, or None for this process."""
+    if ray is None:
+        if workers is not None or worker_gpus is not None:
+            raise ConfigError("--workers and --worker-gpus need --ray auto, local or HOST:PORT.")
+        return None
+    try:
+        from tiewise.cluster.ray_pool import Cluster
+    except ModuleNotFoundError as error:
+        raise missing_extra("--ray", error, "ray") from error
+    if worker_gpus is None:
+        worker_gpus = 1.0 if device == "cuda" else 0.0
+    return Cluster(ray, workers, worker_gpus)
 
 
 def _artifacts_dir(artifacts: str | Path | None) -> Path:

@@ -24,7 +24,7 @@ from tiewise.runs.folder import default_artifacts
 
 DEFAULT_PRESET = "quickstart"
 _OF_FIT = " Finished folds are kept: --run NAME --resume continues."
-_READING, _JUDGED = flags.Reading(), flags.Judged()
+_READING, _JUDGED, _CLUSTER = flags.Reading(), flags.Judged(), flags.Clustered()
 _DESCRIPTION = """Predict which of two chatbot responses a person prefers: P(A), P(B), P(tie).
 
 A first run:
@@ -62,6 +62,7 @@ def make_fit(preset_name: str, *, is_short: bool = False) -> flags.Command:
         resume: flags.Switch = False,
         overwrite: flags.Switch = False,
         init_from: flags.OptionalFolder = None,
+        cluster: flags.ClusterFlags = _CLUSTER,
         artifacts: flags.Artifacts = None,
         json: flags.Json = False,
         data: Any = None,
@@ -84,7 +85,7 @@ def make_fit(preset_name: str, *, is_short: bool = False) -> flags.Command:
                 the other flags.
             run: Name of the run; made from time and configuration when not given.
             fold: The fold to hold out; 0 when neither --fold nor --folds is given.
-            folds: Fit every fold, one after the other.
+            folds: Fit every fold, one after the other; with --ray, at the same time.
             resume: Continue from the newest valid checkpoint of the same run.
             overwrite: Replace the requested folds of this run.
             init_from: Start from the adapter in this folder (a fold of another run).
@@ -95,7 +96,7 @@ def make_fit(preset_name: str, *, is_short: bool = False) -> flags.Command:
         )
         done, fitted = api.fit_config(
             config, fold=fold, folds=folds, run=run, resume=resume, overwrite=overwrite,
-            init_from=init_from, artifacts=artifacts,
+            init_from=init_from, artifacts=artifacts, **vars(cluster),
         )  # fmt: skip
         if not done.is_written_here:
             return

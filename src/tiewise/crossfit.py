@@ -8,22 +8,32 @@ folds, run folder and scores are the same for both.
 
 from __future__ import annotations
 
+import functools
 import logging
+import os
+import platform
+import sys
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
 from tiewise.config import BASELINE, RunConfig, check_config, fields_in_use, load_preset
 from tiewise.console import FoldClock
 from tiewise.data.formats.stdin import STDIN
-from tiewise.errors import ConfigError, DeviceError, FoldError, missing_extra
+from tiewise.errors import ConfigError, DeviceError, FoldError, RunError, missing_extra
+from tiewise.files import temporary_path
 from tiewise.report.card import write_fold_card
 from tiewise.runs.fold_lock import FoldTask, begin_fold, clear_fold, finish_fold
 from tiewise.runs.folder import RunFolder, name_run
 from tiewise.runs.references import score_run
 from tiewise.runs.tables import drop_ties
 from tiewise.runs.training_rows import load_training_rows
+
+if TYPE_CHECKING:
+    from tiewise.cluster.ray_pool import Cluster
 
 FitFold = Callable[[RunConfig, pd.DataFrame, pd.DataFrame, FoldTask], pd.DataFrame | None]
 _log = logging.getLogger(__name__)
@@ -106,6 +116,79 @@ def cross_fit(
         fitted.append(fold)
         clock.end()
     return run, fitted
+
+
+def cross_fit_on(
+    cluster: Cluster,
+    config: RunConfig,
+    folds: Sequence[int],
+    artifacts_dir: Path,
+    *,
+    name: str | None = None,
+    **options: Any,
+) -> tuple[RunFolder, list[int]]:
+    """Fit each fold with a worker of a cluster; the result is that of :func:`cross_fit`.
+
+    All machines share the folders of runs and data, at the same paths. A fold whose worker dies is
+    resumed by another worker. RunError names the folds that cannot be fitted, after all others.
+    """
+    from tiewise.cluster.ray_pool import run_tasks
+
+    _check_request(config, folds, **options)
+    run = name_run(artifacts_dir, config, name=name)
+    artifacts_dir.mkdir(parents=True, exist_ok=True)
+    mark = temporary_path(artifacts_dir.resolve() / "cluster")
+    mark.touch()
+    call = {"config": config, "artifacts_dir": artifacts_dir, "name": run.name, **options}
+    settings = {name: value for name, value in os.environ.items() if name.startswith("TIEWISE_")}
+    make_worker = functools.partial(_open_worker, mark, Path.cwd(), sys.argv, settings, call)
+    fitted: list[int] = []
+    try:
+        outcome = run_tasks(
+            [(fold, False) for fold in folds],
+            make_worker,
+            cluster=cluster,
+            on_done=lambda task, done: fitted.extend(done),
+            again=lambda task: (task[0], True),
+            unit="fold",
+        )
+    finally:
+        mark.unlink()
+    if outcome.left_out:
+        listed = [f"fold {folds[place]}: {why}" for place, why in outcome.left_out.items()]
+        raise RunError(
+            f"{len(listed)} of {len(folds)} folds are not fitted:\n  " + "\n  ".join(listed) + "\n"
+            f"All others are kept. Continue with --resume --run {run.name}."
+        )
+    return run, sorted(fitted)
+
+
+@dataclass(frozen=True)
+class _FoldWorker:
+    """Fits folds of one run in a process of a cluster."""
+
+    call: dict[str, Any]
+
+    def compute(self, task: tuple[int, bool]) -> list[int]:
+        """Fit a fold, or resume it; return what :func:`cross_fit` has fitted."""
+        fold, is_again = task
+        resumed = {"resume": True, "overwrite": False} if is_again else {}
+        return cross_fit(folds=[fold], **self.call | resumed)[1]
+
+
+def _open_worker(
+    mark: Path, folder: Path, command: list[str], settings: dict[str, str], call: dict[str, Any]
+) -> _FoldWorker:
+    """Make a worker in the folder and with the settings of the process that asks for it."""
+    if not mark.is_file():
+        raise RunError(
+            f"machine {platform.node()} does not have the files of {mark.parent}. A fit on a "
+            "cluster needs the folders of runs and data at the same path on every machine."
+        )
+    os.chdir(folder)
+    os.environ.update(settings)
+    sys.argv = command
+    return _FoldWorker(call)
 
 
 def _choose_fit(config: RunConfig) -> FitFold:

@@ -100,6 +100,15 @@ Host = Annotated[str, _arg(metavar="ADDRESS")]
 Repository = Annotated[str | None, _arg(metavar="OWNER/NAME")]
 Swap = Annotated[bool | None, _arg(metavar="", aliases=("--no-swap",))]
 Count = Annotated[int | None, _arg(metavar="INT")]
+Cluster = Annotated[
+    str | None,
+    _arg(
+        metavar="auto|local|HOST:PORT",
+        help="Compute on a Ray cluster: the one of this machine (auto), this machine alone (local) "
+        "or the one at an address.",
+    ),
+]
+WorkerGpus = Annotated[float | None, _arg(metavar="GPUS")]
 Run = Annotated[str | None, _arg(metavar="RUN")]
 RequiredRun = Annotated[str, _arg(metavar="RUN")]
 RunName = Annotated[str, tyro.conf.Positional, _arg(metavar="RUN")]
@@ -134,6 +143,18 @@ class Judged(Reading):
     """Refuse --data with an invalid row, or skip such rows and count them."""
 
 
+@dataclasses.dataclass(frozen=True)
+class Clustered:
+    """A Ray cluster that computes, and the workers to start there."""
+
+    ray: Cluster = None
+    workers: Count = None
+    """Workers on the cluster; by default as many as it has free CPUs or GPUs."""
+    worker_gpus: WorkerGpus = None
+    """GPUs of each worker, such as 0.5; by default 1 with the device cuda, otherwise 0."""
+
+
+ClusterFlags = Annotated[Clustered, tyro.conf.OmitArgPrefixes]
 ReadingFlags = Annotated[Reading, tyro.conf.OmitArgPrefixes]
 JudgedFlags = Annotated[Judged, tyro.conf.OmitArgPrefixes]
 

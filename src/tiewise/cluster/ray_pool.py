@@ -90,6 +90,7 @@ def run_tasks(
     *,
     cluster: Cluster,
     on_done: Callable[[Any, Any], None] = lambda task, result: None,
+    again: Callable[[Any], Any] = lambda task: task,
     n_rows_of: Callable[[Any], int] = lambda task: 1,
     unit: str = "task",
 ) -> Outcome:
@@ -105,6 +106,8 @@ def run_tasks(
         Where, and how many workers.
     on_done
         Called here with each task and its result, in the order in which they end.
+    again
+        Returns the task that is computed in place of one whose worker died or failed.
     n_rows_of, unit
         Size of a task and its name, for the progress.
 
@@ -120,11 +123,11 @@ def run_tasks(
         The error of `make_worker`, or the last one if many tasks fail in a row.
     """
     with _connected(cluster.address), _Progress(sum(map(n_rows_of, tasks)), unit) as progress:
-        pool = _Pool(tasks, make_worker, cluster, progress)
+        pool = _Pool(tasks, make_worker, again, cluster, progress)
         try:
             for place, result in pool.run():
-                on_done(tasks[place], result)
                 progress.add(n_rows_of(tasks[place]), pool.n_alive)
+                on_done(tasks[place], result)
         finally:
             pool.stop()
     return pool.outcome
@@ -209,10 +212,11 @@ class _Pool:
         self,
         tasks: Sequence[Any],
         make_worker: Callable[[], Worker],
+        again: Callable[[Any], Any],
         cluster: Cluster,
         progress: _Progress,
     ) -> None:
-        self.tasks, self.cluster, self.progress = tasks, cluster, progress
+        self.tasks, self.again, self.cluster, self.progress = list(tasks), again, cluster, progress
         self.make_worker = ray.put(make_worker) if tasks else None
         self.queue = deque(range(len(tasks)))
         self.tries: Counter[int] = Counter()
@@ -316,6 +320,7 @@ class _Pool:
         """Return a task to the end of the queue, or leave it out."""
         self.tries[place] += 1
         if not is_final and self.tries[place] < MAX_TRIES:
+            self.tasks[place] = self.again(self.tasks[place])
             self.queue.append(place)
             return
         self.n_failures_in_a_row += 1
