@@ -100,7 +100,7 @@ def minimums(session: nox.Session) -> None:
 @nox.session
 def integration(session: nox.Session) -> None:
     """Run the tests that need torch or all extras on a CPU, and inputs that once failed."""
-    install_with_torch(session, "test", "serving", small_weights=True)
+    install_with_torch(session, "test", "serving", "stores", small_weights=True)
     options = (*PARALLEL_FILES, *session.posargs)
     session.run("pytest", *INTEGRATION, *LONG, *options, env=SINGLE_THREAD)
 

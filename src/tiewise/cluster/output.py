@@ -30,7 +30,14 @@ from typing import Any
 import pandas as pd
 
 from tiewise.cluster.archive import fetch_run, pack_run
-from tiewise.cluster.storage import N_THREADS, address_of, is_local, open_storage, put_new
+from tiewise.cluster.storage import (
+    N_THREADS,
+    address_of,
+    is_folder,
+    is_local,
+    open_storage,
+    put_new,
+)
 from tiewise.cluster.units import Unit
 from tiewise.config import first_difference
 from tiewise.data.ids import as_integer
@@ -80,7 +87,7 @@ class Output:
 
     def begin(self, identity: Mapping[str, Any], run: RunFolder) -> None:
         """Write the identity and the run, or check them: RunError names a field that differs."""
-        if self._read_json(_IDENTITY) is None:
+        if not is_folder(self.fs, self.root) or self._read_json(_IDENTITY) is None:
             with tempfile.TemporaryDirectory() as folder:
                 archive = Path(folder) / "run.tar"
                 pack_run(run, archive)

@@ -41,6 +41,19 @@ def open_storage(address: str | Path) -> tuple[Any, str]:
     return fs, path.rstrip("/") or "/"
 
 
+def is_folder(fs: Any, path: str) -> bool:
+    """Return whether a path is a folder; FilesError if the store cannot be accessed."""
+    try:
+        return bool(fs.isdir(path))
+    except OSError:
+        raise
+    except Exception as error:  # each store has errors of its own
+        raise FilesError(
+            f"{fs.unstrip_protocol(path)} cannot be accessed: {error}. Check the address and the "
+            "credentials of this machine."
+        ) from error
+
+
 def address_of(fs: Any, path: str) -> str:
     """Return the address by which another process finds a path of a file system."""
     return path if is_local(fs) else str(fs.unstrip_protocol(path))

@@ -14,7 +14,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from tiewise.cluster.storage import N_THREADS, address_of, open_storage, tag_file
+from tiewise.cluster.storage import N_THREADS, address_of, is_folder, open_storage, tag_file
 from tiewise.config import UNIT_ROWS
 from tiewise.data.formats.detection import Columns
 from tiewise.data.formats.hub import choose_data, data_suffix
@@ -55,7 +55,8 @@ class Unit:
 def find_inputs(data: str) -> tuple[Any, list[str]]:
     """Return the file system of an address, and the files of its one table, in order."""
     fs, root = open_storage(data)
-    if not fs.isdir(root):
+    fs.invalidate_cache()  # of listings: files may have been added since
+    if not is_folder(fs, root):
         return fs, [root]
     names = [path.removeprefix(f"{root}/") for path in fs.find(root)]
     return fs, [f"{root}/{name}" for name in choose_data(names, data)]
@@ -111,6 +112,7 @@ def read_unit(unit: Unit, known: TableFormat, size: int) -> Iterator[Callable[[]
 def _open_unit(unit: Unit) -> Iterator[Source]:
     fs, path = open_storage(unit.path)
     try:
+        fs.invalidate_cache(path)
         if tag_file(fs.info(path)) != unit.tag:
             raise PairsError(f"{unit.path} was changed while it was predicted. Run again.")
         with fs.open(path) as file:

@@ -13,31 +13,18 @@ import pyarrow.parquet as pq
 import pytest
 
 import tiewise as tw
-from run_folders import fit_small
 from tiewise.cluster.output import Output
 from tiewise.cluster.prediction import predict_to, predict_units
 from tiewise.cluster.scoring import UnitWorker, run_here
 from tiewise.data.pairs import TEXT_COLUMNS
 from tiewise.data.simulation.simulate import simulate
 from tiewise.errors import ConfigError, PairsError, RunError
-from tiewise.features import binary_models
 from tiewise.judges.prediction import PredictOptions, predict_file
 
 OPTIONS = PredictOptions(chunk_rows=4, unit_rows=8)
 PAIRS = simulate(60, seed=1)
 GROUPS = ([7, 9], [12], [3, 0, 10])
 """Rows of the row groups of three files."""
-
-
-@pytest.fixture(scope="module")
-def home(tmp_path_factory):
-    """Return a folder with the runs `one` and `two` of the feature model."""
-    folder = tmp_path_factory.mktemp("artifacts")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(binary_models, "_MAX_TREES", 5)
-        for seed, name in enumerate(("one", "two")):
-            fit_small(folder, name, seed=seed)
-    return folder
 
 
 @pytest.fixture
