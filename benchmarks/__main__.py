@@ -16,7 +16,7 @@ from typing import Any
 
 from tiewise.files import write_json
 
-NAMES = ("tokens", "train", "rounding", "predict", "scale")
+NAMES = ("tokens", "train", "rounding", "predict", "scale", "serve")
 Row = dict[str, Any]
 
 

@@ -199,7 +199,7 @@ def _join(output: Output, path: Path, submission_of: str | None) -> None:
 def predict(
     pairs: Any,
     *,
-    run: str | Path | RunFolder | None = None,
+    run: str | Path | RunFolder | judge.Judge | None = None,
     out: str | Path | None = None,
     swap: bool | None = None,
     device: str | None = None,
@@ -215,8 +215,8 @@ def predict(
         See :meth:`Judge.predict`. With `out`, `pairs` is a file, or for a folder as `out` a
         parquet file or a folder of them, also in an object store, such as ``s3://bucket/pairs``.
     run
-        Anything that :meth:`Judge.from_pretrained` loads; None means the model in this package.
-        With `out`, a run.
+        A judge, or anything that :meth:`Judge.from_pretrained` loads; None means the model in this
+        package. With `out`, a run.
     out
         The csv, parquet or jsonl file to write, or a folder: one that exists, ends in a slash or
         has a scheme such as ``s3://``. :func:`tiewise.read_predictions` reads a folder, and the
@@ -245,7 +245,7 @@ def predict(
     """
     if out is None:
         return judge.predict(pairs, run=run, swap=swap, device=device, artifacts=artifacts)
-    if run is None or not isinstance(pairs, str | Path):
+    if not (isinstance(run, str | Path | RunFolder) and isinstance(pairs, str | Path)):
         raise ConfigError("out needs a run, and the path of a file or a folder of pairs.")
     cache_dir = (default_artifacts() if artifacts is None else Path(artifacts)) / "cache"
     options = PredictOptions(swap=swap, device=device)

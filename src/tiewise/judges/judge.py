@@ -200,7 +200,7 @@ class Judge:
         >>> bool(probs[0] > probs[1])
         True
         """
-        pairs = _build_pairs(prompt, [(response_a, response_b)])
+        pairs = pair_responses((prompt, [response_a, response_b]))
         table = self.model.predict(pairs, swap=True)
         return table[PROB_COLUMNS].to_numpy(np.float64)[0]  # type: ignore[no-any-return]
 
@@ -219,8 +219,8 @@ class Judge:
         """
         if isinstance(responses, str) or len(responses) < 2:
             raise PairsError("A ranking needs a list of at least two responses.")
-        table = self.model.predict(pair_responses(prompt, responses), swap=True)
-        return arrange_probs(table, len(responses))
+        table = self.model.predict(pair_responses((prompt, responses)), swap=True)
+        return arrange_probs(table[PROB_COLUMNS].to_numpy(np.float64), len(responses))
 
     def rank(self, prompt: Text, responses: Sequence[Text], **options: Any) -> Ranking:
         """Rank several responses to one prompt.
@@ -246,7 +246,7 @@ class Judge:
 def predict(
     pairs: Any,
     *,
-    run: str | Path | RunFolder | None = None,
+    run: str | Path | RunFolder | Judge | None = None,
     swap: bool | None = None,
     device: str | None = None,
     artifacts: str | Path | None = None,
@@ -260,7 +260,7 @@ def score(
     response_a: Text,
     response_b: Text,
     *,
-    run: str | Path | RunFolder | None = None,
+    run: str | Path | RunFolder | Judge | None = None,
     device: str | None = None,
     artifacts: str | Path | None = None,
 ) -> npt.NDArray[np.float64]:
@@ -290,7 +290,7 @@ def rank(
     prompt: Text,
     responses: Sequence[Text],
     *,
-    run: str | Path | RunFolder | None = None,
+    run: str | Path | RunFolder | Judge | None = None,
     device: str | None = None,
     artifacts: str | Path | None = None,
     **options: Any,
@@ -321,16 +321,26 @@ def rank(
     return _get_judge(run, device, artifacts).rank(prompt, responses, **options)
 
 
-def pair_responses(prompt: Text, responses: Sequence[Text]) -> pd.DataFrame:
-    """Return the pairs table of every two responses, in the order of itertools.combinations."""
-    return _build_pairs(prompt, list(itertools.combinations(responses, 2)))
+def pair_responses(*questions: tuple[Text, Sequence[Text]]) -> pd.DataFrame:
+    """Return the pairs table of every two responses to each prompt.
+
+    The pairs of a prompt are in the order of itertools.combinations.
+    """
+    rows = [
+        (_as_turns(prompt), *map(_as_turns, pair))
+        for prompt, responses in questions
+        for pair in itertools.combinations(responses, 2)
+    ]
+    columns: dict[str, Any] = {"id": range(len(rows))}
+    columns |= dict(zip(TEXT_COLUMNS, zip(*rows, strict=True), strict=True))
+    return build_pairs(columns | {"group": ["one prompt"] * len(rows)})  # not searched for in texts
 
 
-def arrange_probs(table: pd.DataFrame, n: int) -> npt.NDArray[np.float64]:
-    """Arrange predictions of every two of n responses as :meth:`Judge.compare_all` returns them."""
+def arrange_probs(pair_probs: npt.NDArray[np.float64], n: int) -> npt.NDArray[np.float64]:
+    """Arrange probabilities of every two of n responses as :meth:`Judge.compare_all` does."""
     probs = np.full((n, n, 3), np.nan)
     i, j = np.triu_indices(n, 1)  # in the order of itertools.combinations
-    probs[i, j] = table[PROB_COLUMNS].to_numpy(np.float64)
+    probs[i, j] = pair_probs
     probs[j, i] = swap_probs(probs[i, j])
     return probs
 
@@ -340,9 +350,13 @@ def _name_of(model: str | Path | RunFolder) -> str:
 
 
 def _get_judge(
-    model: str | Path | RunFolder | None, device: str | None, artifacts: str | Path | None
+    model: str | Path | RunFolder | Judge | None,
+    device: str | None,
+    artifacts: str | Path | None,
 ) -> Judge:
     """Return a judge that is loaded once, and again when files of its run have changed."""
+    if isinstance(model, Judge):
+        return model
     artifacts_dir = default_artifacts() if artifacts is None else Path(artifacts)
     name = "shipped" if model is None else _name_of(model)
     folders = (artifacts_dir / "runs" / name, Path(name))
@@ -429,17 +443,6 @@ def _load(
 
 def _holds_model(folder: Path) -> bool:
     return any((folder / file).is_file() for file in (MODEL_FILE, "export.json", "classifier.json"))
-
-
-def _build_pairs(prompt: Text, responses: Sequence[tuple[Text, Text]]) -> pd.DataFrame:
-    columns = {
-        "id": range(len(responses)),
-        "prompt": [_as_turns(prompt)] * len(responses),
-        "response_a": [_as_turns(first) for first, _ in responses],
-        "response_b": [_as_turns(second) for _, second in responses],
-        "group": ["one prompt"] * len(responses),  # not searched for in the texts
-    }
-    return build_pairs(columns)
 
 
 def _as_turns(text: Text) -> list[str | None]:

@@ -143,6 +143,9 @@ def _fit(shares: _Floats, n: int) -> _Floats:
     """Fit strengths, shape (n,), to shares of votes for every i < j, shape (n (n-1) / 2, 3)."""
     i, j = _pairs_of(n)
     bounded = np.maximum(shares, _LEAST_PROB)
+    if n == 2:  # the optimum in closed form, as the search takes longer than a small judge
+        lead = float(np.log(bounded[0, 0] / bounded[0, 1])) / 2
+        return np.array([lead, -lead])
     contests = Contests(i, j, bounded, np.zeros(len(bounded)), n)
     return fit_davidson(contests, is_controlled=False).strengths
 

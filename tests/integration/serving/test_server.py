@@ -15,7 +15,7 @@ import urllib3
 import tiewise as tw
 from served import ASK, check_documented, check_load, export_tiny, running
 from tiewise.data.simulation.simulate import simulate
-from tiewise.errors import ModelError
+from tiewise.errors import ConfigError, ModelError
 from tiewise.files import read_json, write_json
 from tiewise.judges.judge import Judge
 from tiewise.runs.manifest import write_manifest
@@ -53,7 +53,15 @@ def test_served_judge_equals_export(server, export_dir):
         expected, found = local.predict(pairs, swap=swap), served.predict(pairs, swap=swap)
         pd.testing.assert_frame_equal(found, expected, rtol=0, atol=1e-5)
     assert np.ptp(expected["prob_a"]) > 0.05, "the rows must differ"
-    assert served.rank(*ASK.values()).order.tolist() == local.rank(*ASK.values()).order.tolist()
+    order = local.rank(*ASK.values()).order.tolist()
+    assert tw.rank(*ASK.values(), run=served).order.tolist() == order
+    found = tw.predict(pairs, run=served)  # both orders by default
+    pd.testing.assert_frame_equal(found, expected, rtol=0, atol=1e-5)
+    with pytest.raises(ConfigError, match="out needs a run"):
+        tw.predict("pairs.csv", run=served, out="probs.csv")
+    np.testing.assert_allclose(
+        tw.score("p", "a", "b", run=served), local.score("p", "a", "b"), rtol=0, atol=1e-6
+    )
 
 
 def test_probabilities_are_understood(server, export_dir, monkeypatch):

@@ -85,6 +85,17 @@ def test_two_responses_by_hand(tie):
     np.testing.assert_allclose(strengths, [expected, -expected], atol=2e-6 + tie * 1e-12)
 
 
+@given(st.integers(0, 2**31))
+def test_two_responses_are_ranked_as_fitted(seed):
+    """The strengths of two responses are those of the general fit."""
+    probs = np.full((2, 2, 3), np.nan)
+    probs[0, 1] = np.random.default_rng(seed).dirichlet([1, 1, 1])
+    probs[1, 0] = swap_probs(probs[0, 1])
+    contests = Contests(np.array([0]), np.array([1]), probs[0, 1][None], np.zeros(1), 2)
+    expected = fit_davidson(contests, is_controlled=False).strengths
+    np.testing.assert_allclose(rank_answers(probs).strengths, expected, rtol=0, atol=1e-6)
+
+
 @pytest.mark.parametrize("outcome", [[1, 0, 0], [0, 1, 0], [0, 0, 1]])
 @pytest.mark.parametrize("n", [2, 3, 5])
 def test_certain_probabilities_give_finite_strengths(n, outcome):

@@ -64,7 +64,7 @@ def judge_responses(prompt: str, responses: Sequence[str], *, run: Path | None =
     if len(texts) < 2:
         raise PairsError("Write at least two responses.")
     names = list(itertools.combinations(texts, 2))
-    table = predict(pair_responses(prompt, list(texts.values())), run=run, swap=True)
+    table = predict(pair_responses((prompt, list(texts.values()))), run=run, swap=True)
     pairs = pd.DataFrame(names, columns=["first", "second"])
     pairs[PROB_COLUMNS] = table[PROB_COLUMNS].to_numpy()
     rows = zip(names, table.to_dict("records"), strict=True)
@@ -104,7 +104,7 @@ def _describe_truncation(table: pd.DataFrame) -> str:
 
 def _rank(names: list[str], table: pd.DataFrame) -> pd.DataFrame:
     """Rank responses by the probabilities of all their pairs."""
-    ranking = rank_answers(arrange_probs(table, len(names)))
+    ranking = rank_answers(arrange_probs(table[PROB_COLUMNS].to_numpy(float), len(names)))
     lines = [
         {
             "rank": int(ranking.places[k]),

@@ -10,7 +10,6 @@ from concurrent.futures import Future
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
-import pandas as pd
 from fastapi import Depends, FastAPI, HTTPException, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
@@ -20,12 +19,11 @@ from scipy.special import softmax
 from starlette.exceptions import HTTPException as RoutingError
 
 from tiewise import __version__
-from tiewise.data.labels import PROB_COLUMNS
 from tiewise.errors import TiewiseError
-from tiewise.judges.judge import Judge, arrange_probs, pair_responses
+from tiewise.judges.judge import Judge, arrange_probs
 from tiewise.judges.response_ranking import rank_answers
 from tiewise.serving.server.batching import BusyError
-from tiewise.serving.server.engine import Engine, Floats, Limits, TooLargeError
+from tiewise.serving.server.engine import Engine, Floats, Limits, Question, Scored, TooLargeError
 from tiewise.serving.server.schema import (
     Classified,
     ClassifyEntry,
@@ -75,12 +73,9 @@ def make_app(judge: Judge, *, has_token: bool = False, limits: Limits | None = N
     )
     async def judge_responses(request: JudgeRequest) -> Judgement:
         """Compare every two of several responses to a prompt, and rank them."""
-        cost = engine.cost_of(request.prompt, request.responses, both_orders=request.both_orders)
-        # Long texts take time to prepare, and the other requests are answered meanwhile.
-        pairs = await asyncio.to_thread(pair_responses, request.prompt, request.responses)
-        item = pairs, request.both_orders
-        table = await _wait(lambda: engine.pairs.submit(item, cost=cost), limits.seconds)
-        return await asyncio.to_thread(_describe, judge.name, table, len(request.responses))
+        question = Question(request.prompt, request.responses, request.both_orders)
+        scored = await _wait(lambda: engine.judge_pairs(question), limits.seconds)
+        return await asyncio.to_thread(_describe, judge.name, scored, len(request.responses))
 
     @app.post(
         "/classify",
@@ -114,19 +109,17 @@ async def _wait(submit: Callable[[], Future[Result]], seconds: float) -> Result:
         raise HTTPException(504, f"There was no answer in {seconds:g} seconds.") from error
 
 
-def _describe(name: str, table: pd.DataFrame, n: int) -> Judgement:
-    counts = table.reindex(columns=["n_tokens", "n_truncated"], fill_value=0)
-    found = zip(
-        itertools.combinations(range(n), 2), table[PROB_COLUMNS].to_numpy(float).tolist(),
-        counts.to_numpy(int).tolist(), strict=True,
-    )  # fmt: skip
+def _describe(name: str, scored: Scored, n: int) -> Judgement:
+    values = zip(scored.probs.tolist(), scored.counts.tolist(), strict=True)
     pairs = [
         PairScore(
             first=i, second=j, probs=Probs(a=a, b=b, tie=tie), n_tokens=tokens, n_truncated=cut
         )
-        for (i, j), (a, b, tie), (tokens, cut) in found
+        for (i, j), ((a, b, tie), (tokens, cut)) in zip(
+            itertools.combinations(range(n), 2), values, strict=True
+        )
     ]
-    ranking = rank_answers(arrange_probs(table, n))
+    ranking = rank_answers(arrange_probs(scored.probs, n))
     return Judgement(
         model=name,
         pairs=pairs,

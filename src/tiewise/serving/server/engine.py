@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import functools
+import math
 import threading
 from collections.abc import Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 
+from tiewise.data.labels import PROB_COLUMNS
 from tiewise.errors import ModelError, PairsError, TiewiseError
-from tiewise.judges.judge import Judge
+from tiewise.judges.judge import Judge, Text, pair_responses
 from tiewise.judges.kinds import CalibratedJudge, TwoClassJudge
 from tiewise.serving.server.batching import Batcher
 from tiewise.tokens.ragged import offsets_of
@@ -22,6 +23,7 @@ from tiewise.tokens.rows import TokenRows
 
 _CHARS_PER_TOKEN = 4
 _TOKENS_PER_PAIR = 16  # delimiters
+_COUNTS = ["n_tokens", "n_truncated"]
 Floats = npt.NDArray[np.float64]
 
 
@@ -34,6 +36,21 @@ class Limits:
     max_bytes: int = 4 * 2**20
     body_seconds: float = 30.0
     seconds: float = 120.0
+
+
+class Question(NamedTuple):
+    """A prompt and the responses to compare, in both orders or as given."""
+
+    prompt: Text
+    responses: Sequence[Text]
+    both_orders: bool
+
+
+class Scored(NamedTuple):
+    """Pairs of a question: probs float64 `(n, 3)`, and `(n, 2)` counts of tokens, all and cut."""
+
+    probs: Floats
+    counts: npt.NDArray[np.int64]
 
 
 class TooLargeError(TiewiseError):
@@ -55,17 +72,20 @@ class Engine:
             )
         self._one = threading.Lock()  # both queues use the same weights
         size = {"budget": limits.batch_tokens, "max_waiting": limits.max_waiting}
-        self.pairs: Batcher[tuple[pd.DataFrame, bool], pd.DataFrame] = Batcher(
-            self._predict, **size
-        )
+        self.questions: Batcher[Question, Scored] = Batcher(self._predict, **size)
         self.rows: Batcher[list[list[int]], Floats] = Batcher(self._score, **size)
 
-    def cost_of(self, prompt: Any, responses: Sequence[Any], *, both_orders: bool) -> int:
-        """Return an estimate of the tokens of all pairs; TooLargeError when no queue takes them."""
-        n = len(responses)
-        n_chars = n * (n - 1) // 2 * _count(prompt) + (n - 1) * sum(map(_count, responses))
+    def judge_pairs(self, question: Question) -> Future[Scored]:
+        """Queue a question; the pairs of the result are in the order of itertools.combinations.
+
+        TooLargeError is raised when its pairs have more tokens, by estimate, than a queue may hold.
+        """
+        n = len(question.responses)
+        n_chars = n * (n - 1) // 2 * _count(question.prompt)
+        n_chars += (n - 1) * sum(map(_count, question.responses))
         n_tokens = n_chars // _CHARS_PER_TOKEN + _TOKENS_PER_PAIR * n * (n - 1) // 2
-        return self._check_cost((1 + both_orders) * n_tokens)
+        cost = self._check_cost((1 + question.both_orders) * n_tokens)
+        return self.questions.submit(question, cost=cost)
 
     def _check_cost(self, cost: int) -> int:
         if cost > self.limits.max_waiting:
@@ -97,26 +117,27 @@ class Engine:
     @property
     def waiting(self) -> int:
         """Tokens in both queues."""
-        return self.pairs.waiting + self.rows.waiting
+        return self.questions.waiting + self.rows.waiting
 
     def close(self) -> None:
         """Compute what is in the queues, and take nothing more."""
-        self.pairs.close()
+        self.questions.close()
         self.rows.close()
 
-    def _predict(self, items: Sequence[tuple[pd.DataFrame, bool]]) -> list[pd.DataFrame]:
-        results: dict[int, pd.DataFrame] = {}
-        for order in {both for _, both in items}:
-            chosen = [place for place, (_, both) in enumerate(items) if both is order]
-            tables = [items[place][0] for place in chosen]
-            joined = pd.concat(tables, ignore_index=True).assign(id=lambda t: range(len(t)))
+    def _predict(self, questions: Sequence[Question]) -> list[Scored]:
+        results: dict[int, Scored] = {}
+        for both_orders in {question.both_orders for question in questions}:
+            chosen = [k for k, asked in enumerate(questions) if asked.both_orders is both_orders]
+            asked = [questions[k] for k in chosen]
+            pairs = pair_responses(*((question.prompt, question.responses) for question in asked))
             with self._one:
-                table = self.judge.model.predict(joined, swap=order)
-            ends = np.cumsum([len(part) for part in tables])[:-1]
-            bounds = [0, *ends.tolist(), len(table)]
-            for place, start, stop in zip(chosen, bounds, bounds[1:], strict=False):
-                results[place] = table.iloc[start:stop].reset_index(drop=True)
-        return [results[place] for place in range(len(items))]
+                table = self.judge.model.predict(pairs, swap=both_orders)
+            probs = table[PROB_COLUMNS].to_numpy(np.float64)
+            counts = table.reindex(columns=_COUNTS, fill_value=0).to_numpy(np.int64)
+            ends = np.cumsum([math.comb(len(question.responses), 2) for question in asked])
+            for k, start, end in zip(chosen, [0, *ends], ends, strict=False):
+                results[k] = Scored(probs[start:end], counts[start:end])
+        return [results[k] for k in range(len(questions))]
 
     def _score(self, items: Sequence[list[list[int]]]) -> list[Floats]:
         rows = [row for item in items for row in item]
@@ -129,6 +150,6 @@ class Engine:
         return list(np.split(logits, ends))
 
 
-def _count(text: str | Sequence[str | None]) -> int:
+def _count(text: Text) -> int:
     """Return the characters of a text or of all its turns."""
     return len(text) if isinstance(text, str) else sum(len(turn or "") for turn in text)
