@@ -48,6 +48,13 @@ class Run(RunFolder):
         Name of the run and of its folder.
     """
 
+    def __repr__(self) -> str:
+        n_finished = len(self.finished_folds())
+        return (
+            f"<Run {self.name}: {n_finished} of {self.config.data.n_splits} folds finished, "
+            f"in {self.path}>"
+        )
+
     @property
     def scores(self) -> RunScores:
         """Scores of all finished folds, with intervals and reference models.
@@ -655,10 +662,12 @@ def predict_file(
     """
     from tiewise.cluster.prediction import is_output_folder, predict_to
     from tiewise.data.formats import read_many
+    from tiewise.data.formats.columns import find_own_columns
     from tiewise.judges.prediction import PredictOptions, label_pairs
 
     opened, cache_dir = open_run(run, artifacts), _artifacts_dir(artifacts) / "cache"
     files = _as_files(data)
+    columns = columns or find_own_columns(files, opened.config.data.columns)
     if out_of_fold:
         if is_output_folder(out):
             raise ConfigError(f"--out is {out}, a folder; expected a file for --out-of-fold.")
@@ -797,6 +806,11 @@ def _as_files(data: Files) -> tuple[str, ...]:
         raise ConfigError(
             f"data is a {type(data).__name__}; expected the path of a file, or several paths. "
             "Write a table with tiewise.write_pairs first."
+        )
+    if others := [type(file).__name__ for file in files if not isinstance(file, str | Path)]:
+        raise ConfigError(
+            f"data holds a {others[0]}; expected paths of files. Join tables to one, as with "
+            "pandas.concat, and give that alone."
         )
     return tuple(str(file) for file in files)
 

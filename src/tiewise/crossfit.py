@@ -23,6 +23,7 @@ import pandas as pd
 from tiewise.config import BASELINE, RunConfig, check_config, fields_in_use, load_preset
 from tiewise.console import FoldClock
 from tiewise.data.formats.stdin import STDIN
+from tiewise.data.labels import Winner
 from tiewise.errors import ConfigError, DeviceError, FoldError, RunError, missing_extra
 from tiewise.files import temporary_path
 from tiewise.report.card import write_fold_card
@@ -86,11 +87,11 @@ def cross_fit(
         )
     _check_request(config, folds, resume=resume, overwrite=overwrite, init_from=init_from)
     fit_fold = _choose_fit(config)
+    run = name_run(artifacts_dir, config, name=name)
     rows = load_training_rows(
         config.data, fallback="hub" if config.train.device == "cuda" else "sample"
     )
     _check_labels(rows.table, folds)
-    run = name_run(artifacts_dir, config, name=name)
     fitted = []
     for number, fold in enumerate(folds, start=1):
         folder, clock = run.fold(fold), FoldClock(fold, len(folds) - number)
@@ -251,3 +252,6 @@ def _check_labels(table: pd.DataFrame, folds: Sequence[int]) -> None:
             "it. Name files with winners with --data, and files that have soft labels only with "
             "--extra-data."
         )
+    for name, side in {"A": Winner.A, "B": Winner.B}.items():
+        if side not in set(table["label"]):
+            _log.warning("Response %s never wins: check the column of the winners.", name)

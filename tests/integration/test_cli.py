@@ -170,7 +170,7 @@ REFUSED_FITS = {
     "--preset folder.csv": "expected one of",
     "--preset baseline --init-from artifacts/runs/base/fold0": "does not apply to the",
     "--resume --overwrite": "contradict",
-    "--run base": "started before",
+    "--run base": "fitted before",
     "--run base --seed 4": "train.seed was 0 and is now 4",
     "--run base --data one_class.csv --resume": "other",
 }

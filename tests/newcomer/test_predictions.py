@@ -67,5 +67,5 @@ def test_verdicts_of_a_language_model(votes, folder, type_command):
     scores = json.loads(found.out)["accuracy"]
     assert scores["value"] == pytest.approx((30 + 3) / N, abs=0.03)
     assert scores["low"] < scores["value"] < scores["high"]
-    assert "All probabilities are 0 or 1" in found.err
+    assert "The predictions are verdicts" in found.err
     assert "Compare accuracy" in found.err

@@ -95,6 +95,14 @@ def test_audit_takes_file_or_table(tmp_path):
 
 
 def test_audit_refuses_other_objects():
-    """An object that is no table is a PairsError."""
+    """An object that is no table, and a table in a list, are refused with a way."""
     with pytest.raises(tw.PairsError):
         tw.audit(7)
+    with pytest.raises(tw.ConfigError, match=r"holds a DataFrame; .* pandas\.concat"):
+        tw.audit([PAIRS])
+
+
+def test_run_is_shown_in_one_line(artifacts):
+    """Name, finished folds and path, not the configuration."""
+    run = tw.open_run("one", artifacts)
+    assert repr(run) == f"<Run one: 2 of 2 folds finished, in {artifacts / 'runs' / 'one'}>"

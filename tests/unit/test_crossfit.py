@@ -206,3 +206,12 @@ def test_ignored_options_are_named(tmp_path, config, tasks, caplog):
     )
     cross_fit(changed, [0], tmp_path, name="two")
     assert "The feature model ignores --max-length, --n-epochs, --swap." in caplog.text
+
+
+@pytest.mark.parametrize(("labels", "never"), [([0, 2], "B"), ([1, 1], "A"), ([0, 1], "")])
+def test_side_that_never_wins_is_named(caplog, labels, never):
+    """It may be a wrong column of winners; a fit goes on."""
+    crossfit._check_labels(pd.DataFrame({"fold": [0, 0], "label": labels}), [0])
+    assert [f"Response {side} never wins" in caplog.text for side in "AB"] == [
+        side == never for side in "AB"
+    ]

@@ -75,7 +75,7 @@ def _find_leakage(pairs: pd.DataFrame, figures: Mapping[str, Figures]) -> Found:
     leaking = figures["leakage"]
     if leaking["random"] >= NOTABLE_SHARE:
         yield (
-            "high",
+            "medium",
             f"{leaking['random']:.1%} of held-out rows would share a prompt with training rows "
             "under a random split: use group folds (the default).",
         )

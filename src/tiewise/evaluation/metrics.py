@@ -125,8 +125,12 @@ def normalize_probs(probs: npt.ArrayLike | pd.DataFrame, name: str = "probs") ->
 
 
 def are_verdicts(probs: npt.NDArray[Any]) -> bool:
-    """Return whether every row of probabilities is one 1 and two 0."""
-    return bool(((probs == 0) | (probs == 1)).all())
+    """Return whether probabilities are words for winners: 0 and 1, or the means of two of them.
+
+    >>> [are_verdicts(np.array(row)) for row in ([[1.0, 0, 0], [0.5, 0, 0.5]], [[0.5, 0.5, 0]])]
+    [True, False]
+    """
+    return bool(np.isin(probs, (0, 0.5, 1)).all() and (probs == 1).any())
 
 
 def _named_columns(table: pd.DataFrame, name: str) -> npt.NDArray[Any]:

@@ -92,8 +92,12 @@ class PositionBias(Result):
     """Share of rows whose most probable class changes with the order."""
 
     def __str__(self) -> str:
-        rows = {name.replace("_", " "): value for name, value in vars(self).items()}
-        return "\n".join(f"{name:18}{value:.4f}" for name, value in rows.items())
+        return (
+            f"{'position bias':22}{self.bias_before:.4f}    "
+            "P(first shown wins) - P(second shown wins)\n"
+            f"{'flip rate':22}{self.flip_rate_before:.4f}    "
+            "pairs that change their outcome with the order"
+        )
 
 
 def flip_rate(probs: npt.ArrayLike, probs_of_swapped: npt.ArrayLike) -> float:

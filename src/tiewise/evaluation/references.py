@@ -118,7 +118,7 @@ class RunScores(Scores):
         """Yield a head, and a line per reference with its score, each difference and a verdict."""
         names = [name.replace("_", " ") for name in self._compared]
         sign = f": {', '.join(names)}; positive" if self.has_verdicts else "; negative"
-        head = f"this run minus the reference{sign} is better"
+        head = f"minus the reference{sign} is better"
         yield f"{f'{names[0]} of references':49}{head}"
         for name, reference in self.baselines.items():
             label = f"{name.replace('_', ' '):22}{getattr(reference, self._compared[0]):.4f}"

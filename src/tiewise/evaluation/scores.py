@@ -71,11 +71,12 @@ OF_VERDICTS = ("accuracy", "decisive_accuracy", "macro_f1")
 """Scores that are shown where every probability is 0 or 1; the others then only count errors."""
 
 _VERDICTS = (
-    "All probabilities are 0 or 1, as of verdicts: log loss, Brier score and calibration errors "
-    "then only count errors, and are not shown. Compare accuracy, decisive accuracy and macro F1."
+    "The predictions are verdicts (all 0, 1, or 1/2 for two orders): log loss, Brier score and "
+    "calibration errors then only count errors, and are not shown. Compare accuracy, decisive "
+    "accuracy and macro F1."
 )
 _DIFFERENCE_OF_VERDICTS = (
-    "%s are all 0 or 1, as of verdicts: the difference of %s then only counts errors. Give "
+    "%s are verdicts, all 0, 1 or 1/2: the difference of %s then only counts errors. Give "
     "metric='accuracy' or 'decisive_accuracy'."
 )
 _NO_TIES = (

@@ -22,10 +22,16 @@ from tiewise.data.formats.opening import ParsedRecord
 from tiewise.data.formats.sources import open_source
 from tiewise.data.formats.stdin import STDIN
 from tiewise.data.ids import read_id
-from tiewise.data.labels import ONE_HOT_COLUMNS, PROB_COLUMNS, WINNER_WORDS, standard_word
+from tiewise.data.labels import (
+    LOGIT_COLUMNS,
+    ONE_HOT_COLUMNS,
+    PROB_COLUMNS,
+    WINNER_WORDS,
+    standard_word,
+)
 from tiewise.data.pairs import TEXT_COLUMNS
 from tiewise.errors import LabelError, RunError, ScoresError
-from tiewise.evaluation.metrics import find_ids, normalize_probs
+from tiewise.evaluation.metrics import check_probs, find_ids, normalize_probs
 from tiewise.evaluation.paired import PairedDifferences, compare_many
 from tiewise.evaluation.references import RunScores, evaluate_tables
 from tiewise.evaluation.rewardbench import RewardBenchScores, score_rewardbench
@@ -41,6 +47,8 @@ _TRIPLES = [
 ]
 _OPTIONAL = [*_TRIPLES[1], *_TRIPLES[2], "n_truncated"]
 """Columns of predictions that are used if the file has them."""
+_OWN = {"id", "fold", "label", "group", "is_degenerate", "n_tokens", *LOGIT_COLUMNS}
+"""Columns of our own predictions that are not read and need no mention."""
 _MAX_NAMED = 5
 
 
@@ -103,7 +111,8 @@ def load_file_predictions(
 
     Its columns are id, prob_a, prob_b, prob_tie and optionally ``prob_*_given`` and
     ``prob_*_swapped``, the probabilities of each order, both in A and B of the pair. In a file
-    without texts they may have Kaggle's names, or be replaced by a column of verdicts, ``winner``.
+    without texts they may have Kaggle's names, or be replaced by a column of verdicts, ``winner``,
+    or by two, ``winner`` and ``winner_swapped``, of both orders. Both orders alone are averaged.
 
     ScoresError is raised when a column is missing, a cell is no number, an id repeats, or a
     labelled row has no prediction and not `allow_missing`. `normalize` divides the probabilities of
@@ -206,7 +215,7 @@ def _split_columns(
     """
     given = parse_assignments(columns)
     found = open_source(predictions_path).columns if given else ()
-    readable = {"id", "winner", *PROB_COLUMNS, *_OPTIONAL}
+    readable = {"id", "winner", "winner_given", "winner_swapped", *PROB_COLUMNS, *_OPTIONAL}
     own = {ours: theirs for ours, theirs in given if ours in readable and theirs in found}
     in_data = {name for path in data if own for name in open_source(path).columns}
     rest = [
@@ -224,60 +233,69 @@ def _read_predictions(
     """
     source = open_source(path)
     source = rename_source(source, renamed) if renamed else source
-    names = _name_columns(path, source.columns)
-    read_row = _read_row if names else _read_verdict
+    names, words = _name_columns(path, source.columns)
     names |= {TRAINING_COLUMN: TRAINING_COLUMN} if TRAINING_COLUMN in source.columns else {}
     rows = [
-        read_row(f"{path}, row {row}", entry, names) for row, entry in enumerate(source.records)
+        _read_row(f"{path}, row {row}", entry, names, words)
+        for row, entry in enumerate(source.records)
     ]
-    of_verdicts = [] if read_row is _read_row else PROB_COLUMNS
-    table = pd.DataFrame(rows, columns=["id", *of_verdicts, *names.values()])
-    for columns in _TRIPLES if normalize else ():
-        if set(columns) <= set(table):
-            is_known = table[columns].notna().any(axis=1)
-            known = table.loc[is_known, columns].to_numpy()
-            table.loc[is_known, columns] = normalize_probs(known, str(path))
+    columns = ["id", *names.values(), *(each for triple in words.values() for each in triple)]
+    table = pd.DataFrame(rows, columns=columns)
+    if unread := [name for name in source.columns if name not in {*names, *words, *_OWN}]:
+        _log.info("%s: not read: %s", path, ", ".join(unread))
+    for triple in _TRIPLES:
+        if set(triple) <= set(table):
+            table[triple] = _check_triple(table[triple], path, normalize=normalize)
+    if not set(PROB_COLUMNS) <= set(table):
+        given, swapped = (table[triple].to_numpy() for triple in _TRIPLES[1:])
+        table[PROB_COLUMNS] = (given + swapped) / 2
     return table
 
 
-def _name_columns(path: str | Path, columns: Sequence[str]) -> dict[str, str]:
-    """Return our name of each column to read; those of a submission are the winners'.
+def _check_triple(
+    probs: pd.DataFrame, path: str | Path, *, normalize: bool
+) -> npt.NDArray[np.float64]:
+    """Return probabilities (n, 3), normalised if asked; a ScoresError names their columns."""
+    values, name = probs.to_numpy(np.float64), f"{path}: {', '.join(map(str, probs))}"
+    is_known = ~np.isnan(values).all(axis=1, keepdims=True)
+    filled = np.where(is_known, values, 1 / 3)
+    checked = normalize_probs(filled, name) if normalize else check_probs(filled, len(filled), name)
+    return np.where(is_known, checked, np.nan)
 
-    The dictionary is empty for a column `winner` of verdicts. A file with texts is no such file: it
-    may be the data.
+
+def _name_columns(
+    path: str | Path, columns: Sequence[str]
+) -> tuple[dict[str, str], dict[str, list[str]]]:
+    """Return our name of each column of numbers, and the probabilities of each column of words.
+
+    Those of a submission are the winners'. A file with texts has no words: it may be the data.
     """
-    is_data = not {*TEXT_COLUMNS, "chosen"}.isdisjoint(columns)
-    if "id" in columns and not (set(PROB_COLUMNS) <= set(columns) or is_data):
-        if set(ONE_HOT_COLUMNS) <= set(columns):
-            return dict(zip(ONE_HOT_COLUMNS, PROB_COLUMNS, strict=True))
-        if "winner" in columns:
-            return {}
-    missing = [name for name in ["id", *PROB_COLUMNS] if name not in columns]
+    found = set(columns)
+    is_data = not {*TEXT_COLUMNS, "chosen"}.isdisjoint(found)
+    complete = [triple for triple in _TRIPLES if set(triple) <= found]
+    if "id" in found and not (complete[:1] == [PROB_COLUMNS] or is_data):
+        if set(ONE_HOT_COLUMNS) <= found:
+            return dict(zip(ONE_HOT_COLUMNS, PROB_COLUMNS, strict=True)), {}
+        if "winner_swapped" in found and not found.isdisjoint(("winner", "winner_given")):
+            given = "winner_given" if "winner_given" in found else "winner"
+            return {}, {given: _TRIPLES[1], "winner_swapped": _TRIPLES[2]}
+        if "winner" in found:
+            return {}, {"winner": PROB_COLUMNS}
+    missing = [name for name in ["id", *PROB_COLUMNS] if name not in found]
+    if missing == PROB_COLUMNS and complete == _TRIPLES[1:]:
+        missing = []
     if missing:
-        found = ", ".join(columns)
         raise ScoresError(
-            f"columns of {path} are {found}; {', '.join(missing)} are missing. Expected id, "
-            f"{', '.join(PROB_COLUMNS)}; or, in a file without texts, id and "
-            f"{', '.join(ONE_HOT_COLUMNS)}, or id and winner."
+            f"columns of {path} are {', '.join(columns)}; {', '.join(missing)} are missing. "
+            f"Expected id, {', '.join(PROB_COLUMNS)}; or, in a file without texts, id and "
+            f"{', '.join(ONE_HOT_COLUMNS)}, or id and winner (also winner_swapped)."
         )
-    used = [*PROB_COLUMNS, *_OPTIONAL]
-    return {name: name for name in used if name in columns}
+    return {name: name for name in (*PROB_COLUMNS, *_OPTIONAL) if name in found}, {}
 
 
-def _read_verdict(where: str, entry: ParsedRecord, names: dict[str, str]) -> dict[str, Any]:
-    """Return the id of a row, and 1 for the winner that it names; NaN where it names none."""
-    row = _read_row(where, entry, names)
-    cell = entry.values["winner"]
-    if is_missing(cell):
-        return row | dict.fromkeys(PROB_COLUMNS, np.nan)
-    try:
-        winner = WINNER_WORDS[standard_word(str(cell))]
-    except LabelError as error:
-        raise ScoresError(f"{where}: {error}.") from None
-    return row | {name: float(winner == place) for place, name in enumerate(PROB_COLUMNS)}
-
-
-def _read_row(where: str, entry: ParsedRecord, names: dict[str, str]) -> dict[str, Any]:
+def _read_row(
+    where: str, entry: ParsedRecord, names: dict[str, str], words: dict[str, list[str]]
+) -> dict[str, Any]:
     if entry.problem is not None:
         raise ScoresError(f"{where} {entry.problem}.")
     if is_missing(entry.values["id"]):
@@ -291,7 +309,20 @@ def _read_row(where: str, entry: ParsedRecord, names: dict[str, str]) -> dict[st
         if number is None:
             raise ScoresError(f"{theirs} of {where}, is not numeric: {shown(cell)}.")
         row[ours] = number
+    for name, triple in words.items():
+        row |= zip(triple, _read_verdict(where, entry.values[name]), strict=True)
     return row
+
+
+def _read_verdict(where: str, cell: Any) -> list[float]:
+    """Return 1 for the winner that a word names and 0 for the others; NaN where it names none."""
+    if is_missing(cell):
+        return [np.nan] * 3
+    try:
+        winner = WINNER_WORDS[standard_word(str(cell))]
+    except LabelError as error:
+        raise ScoresError(f"{where}: {error}.") from None
+    return [float(winner == place) for place in range(3)]
 
 
 def compare_runs(first: RunFolder, second: RunFolder, **options: Any) -> PairedDifferences:

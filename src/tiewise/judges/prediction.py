@@ -16,7 +16,7 @@ import pandas as pd
 from tiewise.config import CHUNK_ROWS, UNIT_ROWS
 from tiewise.data.formats import fetch_files, read_chunks
 from tiewise.data.formats.parquet import write_parquet
-from tiewise.data.formats.reading import ReadOptions
+from tiewise.data.formats.reading import ReadOptions, without_notes
 from tiewise.data.labels import ONE_HOT_COLUMNS, PROB_COLUMNS
 from tiewise.errors import ConfigError, PairsError
 from tiewise.files import digest_file, refuse_existing
@@ -220,10 +220,11 @@ def choose_submission(data_path: object, format_name: str) -> Choose:
 
 
 def _find_format(data_path: Path | str, reading: ReadOptions) -> str:
-    first = next(read_chunks(data_path, size=1, **reading), None)
-    if first is None:
-        raise PairsError(f"{data_path} has no rows: there is nothing to predict.")
-    return str(first().attrs["format"])
+    with without_notes():
+        first = next(read_chunks(data_path, size=1, **reading), None)
+        if first is None:
+            raise PairsError(f"{data_path} has no rows: there is nothing to predict.")
+        return str(first().attrs["format"])
 
 
 def _refuse_own_input(files: Sequence[Path], output_path: Path) -> None:

@@ -23,6 +23,7 @@ import pandas as pd
 from tiewise.config import DataConfig
 from tiewise.data.folds import fold_by_group, fold_by_id, fold_by_position
 from tiewise.data.formats import fetch_files, is_hub_path, read_many
+from tiewise.data.formats.reading import without_notes
 from tiewise.data.formats.sources import similar_file
 from tiewise.data.formats.stdin import STDIN
 from tiewise.data.pairs import row_digests, text_lengths
@@ -142,7 +143,8 @@ def reread_pairs(run: RunFolder, paths: Sequence[str] = ()) -> pd.DataFrame | No
 def _reread(run: RunFolder, config: DataConfig, described: Mapping[str, Any]) -> pd.DataFrame:
     """Read the pairs that a configuration names; RunError when they are not those of the run."""
     is_sample = any(str(source).startswith(_SAMPLE) for source in described["sources"])
-    dataset = load_dataset(config, fallback="sample" if is_sample else "hub")
+    with without_notes():
+        dataset = load_dataset(config, fallback="sample" if is_sample else "hub")
     if dataset.digest != pairs_digest(described):
         tried = ", ".join(locate_data(config)) or dataset.sources[0]
         raise RunError(f"{tried}: these are not the data that {run.name} was fitted on.")

@@ -139,10 +139,10 @@ def check_fingerprint(fold: FoldFolder, fingerprint: dict[str, Any], *, resume: 
             "another --run name, or give the inputs that the run was started with."
         )
     if not resume:
-        raise RunError(
-            f"{fold.path} was started before. Continue with --resume, start over with "
-            "--overwrite, or choose another --run name."
-        )
+        state, way = ("started before", "Continue with --resume, start over with --overwrite")
+        if fold.is_finished:
+            state, way = ("fitted before", "Use it as it is, fit it again with --overwrite")
+        raise RunError(f"{fold.path} was {state}. {way}, or choose another --run name.")
 
 
 def release_fold(fold: FoldFolder) -> None:

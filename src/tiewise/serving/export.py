@@ -96,13 +96,13 @@ def export_run(
     gets its final name. `device` is `cpu` or `cuda`, or None for that of the fit. ModelError is
     raised when the model cannot be a plain classifier, or the result scores differently.
     """
-    fold = run.choose_fold(fold)
     model = run.config.model
     if model.backbone in {BASELINE, BLEND}:
         raise ModelError(
             f"{run.path} is a {model.backbone}: it has no network to export. Use tiewise predict."
         )
     _refuse_two_classes(run.path, has_ties=has_ties(run))
+    fold = run.choose_fold(fold)
     backbone_dir = resolve_backbone(
         model.backbone, revision=model.revision, sha256=model.backbone_sha256, cache_dir=cache_dir
     )

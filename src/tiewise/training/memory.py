@@ -106,8 +106,7 @@ def choose_checkpointing(
     estimates = {mode: estimate_memory(classifier, mode=mode, **sizes) for mode in modes}
     needed = estimates["none"].total - estimates["none"].weights  # the weights are in memory
     mode: Checkpointing = "trainable" if needed > _USABLE * free else "none"
-    reason = f"none needs {estimates['none']}, trainable {estimates['trainable']}"
-    return mode, f"{reason}; {_describe(free)} are free after the weights"
+    return mode, f"to keep all activations takes {_describe(needed)} of {_describe(free)} free"
 
 
 def free_memory(device: torch.device) -> int:

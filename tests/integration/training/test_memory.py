@@ -121,7 +121,7 @@ def test_checkpointing_depends_on_memory(cache_dir):
     mode, reason = choose_checkpointing(classifier, **options, free=needed)
     assert mode == "trainable"
     assert str(estimate) in reason
-    assert "MiB are free" in reason
+    assert "MiB free" in reason
     assert choose_checkpointing(classifier, **options, free=2 * needed)[0] == "none"
 
 

@@ -56,7 +56,7 @@ def with_attrs(**attrs):
 PROBLEMS = {
     "leakage": (
         lambda: sound(prompt=[[f"what is {row // 2}"] for row in range(N)]),
-        "high",
+        "medium",
         "would share a prompt with training rows under a random split: use group folds",
     ),
     "near-duplicates": (

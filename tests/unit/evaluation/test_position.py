@@ -183,10 +183,11 @@ def test_rare_flips_have_a_width():
 
 
 def test_position_bias_prints_and_converts_to_json():
-    """Four named intervals."""
+    """Two lines for single orders; the JSON has those of the average too."""
     measured = measure_position_bias([[0.5, 0.3, 0.2]] * 3, [[0.5, 0.3, 0.2]] * 3)
-    assert len(str(measured).splitlines()) == len(measured.to_dict()) == 4
-    assert "bias before" in measured._repr_html_()
+    assert len(str(measured).splitlines()) == 2
+    assert len(measured.to_dict()) == 4
+    assert "position bias" in measured._repr_html_()
 
 
 def test_orders_of_different_length_are_refused():

@@ -199,7 +199,7 @@ def test_both_orders_give_position_bias(tables):
     run = evaluate_tables(oof, folds, n_resamples=FEW)
     assert run.position_bias.bias_before.low > 0
     assert run.position_bias.bias_after.value == 0
-    assert "bias before" in str(run)
+    assert "position bias" in str(run)
     single = oof.assign(prob_a_swapped=np.nan)
     assert evaluate_tables(single, folds, n_resamples=FEW).position_bias is None
 

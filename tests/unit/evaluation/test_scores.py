@@ -276,5 +276,5 @@ def test_difference_of_verdicts_warns(caplog):
     compare([0, 1, 1], probs, probs)
     assert not caplog.records
     compare([0, 1, 1], probs, verdicts)
-    assert "probs_2 are all 0 or 1" in caplog.text
+    assert "probs_2 are verdicts" in caplog.text
     assert "log loss" in caplog.text

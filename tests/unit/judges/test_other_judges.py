@@ -138,6 +138,52 @@ def test_verdicts_are_read_with_a_warning(judge, caplog, names):
     assert "log loss, Brier score" in caplog.text
 
 
+@pytest.mark.parametrize("first", ["winner", "winner_given"])
+def test_verdicts_of_both_orders_are_averaged(judge, caplog, first):
+    """Words for both orders, in A and B of the pair, give accuracy and position bias."""
+    words, draws = np.array(["A", "B", "tie"]), np.random.default_rng(3).integers(0, 3, (2, N))
+    found = judge(pd.DataFrame({"id": range(N), first: words[draws[0]],
+                                "winner_swapped": words[draws[1]]}))  # fmt: skip
+    given, swapped = np.eye(3)[draws]
+    np.testing.assert_array_equal(found.oof[PROB_COLUMNS], (given + swapped) / 2)
+    scores = score_predictions(found)
+    assert scores.has_verdicts
+    assert scores.position_bias.flip_rate_before.value == np.mean(draws[0] != draws[1])
+    assert "verdicts" in caplog.text
+
+
+def test_both_orders_alone_are_averaged(judge):
+    """Probabilities of both orders need no third triple."""
+    other = np.roll(PROBS, 1, axis=0)
+    both = [table(each, [f"{name}_{order}" for name in PROB_COLUMNS])
+            for each, order in ((PROBS, "given"), (other, "swapped"))]  # fmt: skip
+    found = judge(both[0].merge(both[1], on="id"))
+    np.testing.assert_allclose(found.oof[PROB_COLUMNS], (PROBS + other) / 2)
+    assert score_predictions(found).position_bias is not None
+    with pytest.raises(ScoresError, match="prob_a, prob_b, prob_tie are missing"):
+        judge(both[0])
+
+
+@pytest.mark.parametrize("order", ["given", "swapped"])
+def test_wrong_probabilities_are_named(judge, order):
+    """The message names the file, the columns and the row, also after rows without numbers."""
+    names = [f"{name}_{order}" for name in PROB_COLUMNS]
+    both = table(PROBS).merge(table(PROBS, names), on="id")
+    both.loc[3, names] = np.nan
+    both.loc[4, names[0]] += 0.4
+    message = rf"judged\.csv: {', '.join(names)} does not sum to 1 .* the first at row 4"
+    with pytest.raises(ScoresError, match=message):
+        judge(both)
+
+
+def test_unread_columns_are_named(judge, caplog):
+    """Columns that are neither read nor written by `predict` are named once."""
+    caplog.set_level(logging.INFO, logger="tiewise.judges")
+    judge(table(PROBS).assign(cost=1, winner="A", n_tokens=3, is_degenerate=False))
+    (record,) = caplog.records
+    assert record.getMessage().endswith("judged.csv: not read: cost, winner")
+
+
 def test_probabilities_are_no_verdicts(judge, caplog):
     """Probabilities bring no warning."""
     caplog.set_level(logging.WARNING)

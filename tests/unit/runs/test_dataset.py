@@ -16,7 +16,7 @@ from tiewise.data.folds import fold_by_group, fold_by_id, fold_by_position
 from tiewise.data.formats import read_pairs, write_pairs
 from tiewise.data.pairs import COLUMNS
 from tiewise.data.simulation.simulate import simulate
-from tiewise.errors import PairsError
+from tiewise.errors import PairsError, RunError
 from tiewise.files import digest_file
 from tiewise.runs.dataset import assign_folds, find_data, load_dataset, reread_pairs
 from tiewise.runs.folder import claim_run, name_run
@@ -203,6 +203,19 @@ def test_data_are_found_from_another_folder(fitted):
     write_pairs(PAIRS.head(9), "pairs.csv")
     assert reread_pairs(fitted)["id"].tolist() == PAIRS["id"].tolist()
     assert fitted.config.data.data == ("pairs.csv",)
+
+
+def test_notes_are_not_repeated(fitted, caplog):
+    """What the fit said about rows and columns is not said again, and later reads say it."""
+    caplog.set_level("INFO", logger="tiewise")
+    pairs = read_pairs("../first/pairs.csv").drop(columns=["id", "group"])
+    table = pairs.assign(extra=1)[["prompt", "response_a", "response_b", "winner", "extra"]]
+    table.to_parquet("own.parquet")
+    with pytest.raises(RunError, match="not the data that run was fitted on"):
+        reread_pairs(fitted, ["own.parquet"])
+    assert "there is no column id" not in caplog.text
+    load_dataset(replace(fitted.config.data, data=("own.parquet",)))
+    assert "there is no column id" in caplog.text
 
 
 def test_moved_data_are_found_as_configured(fitted):

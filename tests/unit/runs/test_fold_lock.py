@@ -113,6 +113,9 @@ def test_finished_fold_has_no_checkpoints(run):
     write_json(fold.checkpoints_dir / "checkpoint-2" / "a.json", {})
     finish_fold(fold, OOF, {"n": 2})
     assert fold.is_finished
+    check_fingerprint(fold, {"fold": 0}, resume=False)
+    with pytest.raises(RunError, match=r"was fitted before\. Use it as it is, .* --overwrite"):
+        check_fingerprint(fold, {"fold": 0}, resume=False)
     assert read_fold_oof(fold).equals(OOF)
     assert not fold.checkpoints_dir.exists()
 

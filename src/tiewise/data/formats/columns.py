@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from itertools import chain
+from pathlib import Path
 from typing import Any
 
 from tiewise.data.formats.cells import Record, has_brackets, is_list, is_missing
 from tiewise.data.formats.context import find_prompt
 from tiewise.data.formats.opening import ParsedRecord
 from tiewise.data.formats.records import FORMATS, LABEL_COLUMNS, Format
-from tiewise.data.formats.sources import Source
+from tiewise.data.formats.sources import Source, open_source
 from tiewise.data.labels import Winner
 from tiewise.data.pairs import TEXT_COLUMNS
 from tiewise.errors import PairsError
 
+_log = logging.getLogger(__name__)
 WINNER_NAMES = {"a": Winner.A, "b": Winner.B, "tie": Winner.TIE}
 """Names of the winners, whose values in a source are given as names of columns are."""
 _split_assignments = re.compile(r",\s*(?=\w+\s*=)").split
@@ -103,6 +106,30 @@ def rename_columns(
         return source, []
     replaced = [name for name in names if name in source.columns and name not in names.values()]
     return rename_source(source, names), replaced
+
+
+def find_own_columns(paths: Sequence[str], columns: Sequence[str]) -> tuple[str, ...]:
+    """Return the names of `columns`, those of a run's data, that fit other files.
+
+    They fit if the files have all columns that are named for texts, and not our names of these; a
+    winner may be missing.
+    """
+    given = dict(parse_assignments(columns))
+    texts = {ours: theirs for ours, theirs in given.items() if ours in TEXT_COLUMNS}
+    is_local = all(Path(path).exists() for path in paths)
+    found = [{*open_source(path).columns} for path in (paths if texts and is_local else ())]
+    if not found or any({*texts} <= names or not {*texts.values()} <= names for names in found):
+        return ()
+    shared = set.intersection(*found)
+    has_winner_too = given.get("winner", "winner") in shared
+    kept = [
+        word
+        for word in chain.from_iterable(_split_assignments(word) for word in columns)
+        if word.partition("=")[2].strip() in shared
+        or (has_winner_too and word.partition("=")[0].strip() in WINNER_NAMES)
+    ]
+    _log.info("Columns are named as in the run: --columns %s", ",".join(kept))
+    return tuple(kept)
 
 
 def rename_source(source: Source, names: Mapping[str, str]) -> Source:

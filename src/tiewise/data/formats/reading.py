@@ -5,6 +5,7 @@ Each record becomes one or more rows, is repaired and counted, or is refused wit
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import logging
 from collections.abc import Callable, Iterable, Iterator
@@ -35,6 +36,17 @@ _SKIP = (
     "Add --on-error skip to leave such rows out (in Python on_error='skip'). For predict: tiewise "
     "convert with --on-error skip writes a file of the other rows."
 )
+
+
+@contextlib.contextmanager
+def without_notes() -> Iterator[None]:
+    """Log nothing about rows and columns inside the block: they were read and described before."""
+    before = _log.level
+    _log.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        _log.setLevel(before)
 
 
 class ReadOptions(TypedDict, total=False):

@@ -15,6 +15,7 @@ from pandas.testing import assert_frame_equal
 
 from tiewise.api import convert
 from tiewise.data.formats import read_chunks, read_many, read_pairs
+from tiewise.data.formats.columns import find_own_columns
 from tiewise.data.labels import WORD_OF_WINNER, label_from_winner
 from tiewise.errors import LabelError, PairsError
 
@@ -441,3 +442,30 @@ def test_convert_names_columns_left_out(tmp_path):
     found = convert(tmp_path / "own.csv", tmp_path / "pairs.csv")
     assert found.columns_dropped == ["label", "cost"]
     assert str(found) == "3 of 3 rows, without the columns label, cost"
+
+
+COLUMNS = ("prompt=question,response_a=answer_1", "response_b=answer_2,winner=best,a=0,b=1")
+KNOWN = {
+    "all": (NAMES, "prompt=question response_a=answer_1 response_b=answer_2 winner=best a=0 b=1"),
+    "no winner": (
+        {name: NAMES[name] for name in TEXTS},
+        "prompt=question response_a=answer_1 response_b=answer_2",
+    ),
+    "other names": ({"prompt": "question"}, ""),
+    "our names": ({}, ""),
+}
+
+
+@pytest.mark.parametrize("case", KNOWN)
+def test_names_of_a_run_fit_other_files(tmp_path, case):
+    """Names of columns are used again where all texts have them, with the winner if it is there."""
+    names, expected = KNOWN[case]
+    table = frame(winner=[0, 1, 0]).rename(columns=names)
+    if case == "no winner":
+        table = table.drop(columns="winner")
+    table.to_csv(tmp_path / "new.csv", index=False)
+    found = find_own_columns([str(tmp_path / "new.csv")], COLUMNS)
+    assert " ".join(found) == expected
+    if found:
+        assert len(read_pairs(tmp_path / "new.csv", columns=found, labelled=None)) == 3
+    assert find_own_columns([str(tmp_path / "new.csv")], ()) == ()
