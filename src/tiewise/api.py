@@ -21,7 +21,6 @@ from tiewise.runs.folder import RunFolder, as_run, default_artifacts
 if TYPE_CHECKING:
     import pandas as pd
 
-    from tiewise.cluster.ray_pool import Cluster
     from tiewise.evaluation.audit import Audit
     from tiewise.evaluation.calibration import CalibrationResult
     from tiewise.evaluation.paired import PairedDifferences
@@ -286,6 +285,7 @@ def fit_config(
     artifacts: str | Path | None = None,
 ) -> tuple[Run, list[int]]:
     """Fit a resolved configuration; return the run and the folds that this call fitted."""
+    from tiewise.cluster.scoring import find_cluster
     from tiewise.crossfit import cross_fit, cross_fit_on
 
     if fold is not None and folds is not None:
@@ -295,7 +295,7 @@ def fit_config(
     if isinstance(fold, bool) or not isinstance(fold or 0, int):
         raise ConfigError(f"--fold is {fold!r}; expected a whole number.")
     wanted = list(range(config.data.n_splits)) if folds else [fold or 0]
-    cluster = _as_cluster(ray, workers, worker_gpus, device=config.train.device)
+    cluster = find_cluster(ray, workers, worker_gpus, device=config.train.device)
     fit_folds = cross_fit if cluster is None else functools.partial(cross_fit_on, cluster)
     done, fitted = fit_folds(
         config,
@@ -653,6 +653,9 @@ def predict_file(
     chunk_rows: int = CHUNK_ROWS,
     unit_rows: int = UNIT_ROWS,
     overwrite: bool = False,
+    ray: str | None = None,
+    workers: int | None = None,
+    worker_gpus: float | None = None,
     device: str | None = None,
     artifacts: str | Path | None = None,
 ) -> Any:
@@ -660,7 +663,7 @@ def predict_file(
 
     The result is None if another process writes the final file.
     """
-    from tiewise.cluster.prediction import is_output_folder, predict_to
+    from tiewise.cluster.prediction import choose_executor, is_output_folder, predict_to
     from tiewise.data.formats import read_many
     from tiewise.data.formats.columns import find_own_columns
     from tiewise.judges.prediction import PredictOptions, label_pairs
@@ -671,6 +674,8 @@ def predict_file(
     if out_of_fold:
         if is_output_folder(out):
             raise ConfigError(f"--out is {out}, a folder; expected a file for --out-of-fold.")
+        if ray is not None:
+            raise ConfigError("--ray does not apply to --out-of-fold; leave it out.")
         pairs = read_many(files, format=data_format, columns=columns, labelled=None)
         return label_pairs(
             opened, pairs, Path(out), cache_dir=cache_dir, device=device, overwrite=overwrite
@@ -685,6 +690,7 @@ def predict_file(
         out,
         cache_dir=cache_dir,
         options=PredictOptions(swap, chunk_rows, device, data_format, columns, unit_rows),
+        execute=choose_executor(opened, ray, workers, worker_gpus, device=device),
         is_submission=submission,
         overwrite=overwrite,
     )
@@ -813,23 +819,6 @@ def _as_files(data: Files) -> tuple[str, ...]:
             "pandas.concat, and give that alone."
         )
     return tuple(str(file) for file in files)
-
-
-def _as_cluster(
-    ray: str | None, workers: int | None, worker_gpus: float | None, *, device: str | None
-) -> Cluster | None:
-    """Return the cluster that a request names, or None for this process."""
-    if ray is None:
-        if workers is not None or worker_gpus is not None:
-            raise ConfigError("--workers and --worker-gpus need --ray auto, local or HOST:PORT.")
-        return None
-    try:
-        from tiewise.cluster.ray_pool import Cluster
-    except ModuleNotFoundError as error:
-        raise missing_extra("--ray", error, "ray") from error
-    if worker_gpus is None:
-        worker_gpus = 1.0 if device == "cuda" else 0.0
-    return Cluster(ray, workers, worker_gpus)
 
 
 def _artifacts_dir(artifacts: str | Path | None) -> Path:

@@ -133,6 +133,7 @@ def predict(
     chunk_rows: int = CHUNK_ROWS,
     unit_rows: int = UNIT_ROWS,
     overwrite: flags.Switch = False,
+    cluster: flags.ClusterFlags = _CLUSTER,
     device: flags.Device = None,
     artifacts: flags.Artifacts = None,
     json: flags.Json = False,
@@ -143,7 +144,7 @@ def predict(
       tiewise predict --run first --data test.csv --out probs.parquet
       tiewise predict --run first --data test.csv --out submission.csv --submission
       tiewise predict --run first --data pool.csv --out soft.parquet --out-of-fold
-      tiewise predict --run first --data s3://bucket/pairs --out s3://bucket/labels
+      tiewise predict --run first --data s3://bucket/pairs --out s3://bucket/labels --ray auto
 
     Args:
         run: Name or folder of a run.
@@ -167,7 +168,7 @@ def predict(
     done = api.predict_file(
         run, data, out, swap=swap, out_of_fold=out_of_fold, submission=submission,
         chunk_rows=chunk_rows, unit_rows=unit_rows, overwrite=overwrite, device=device,
-        artifacts=artifacts, **vars(reading),
+        artifacts=artifacts, **vars(reading), **vars(cluster),
     )  # fmt: skip
     if done is not None:  # None: another process writes the final file and prints
         _show_result(done, is_json=json, path=out)

@@ -12,10 +12,9 @@ import pandas as pd
 
 from tiewise import __version__
 from tiewise.cluster.output import Output, Record, sum_tallies
-from tiewise.cluster.scoring import Failures, OnDone, run_here
+from tiewise.cluster.scoring import Failures, OnDone, find_cluster, run_here, run_on
 from tiewise.cluster.storage import address_of, is_remote, open_storage
 from tiewise.cluster.units import Unit, find_inputs, plan_units, read_units_format
-from tiewise.console import progress_bar
 from tiewise.data.formats import is_hub_path
 from tiewise.errors import ConfigError, PairsError
 from tiewise.files import digest_file, refuse_existing, remove
@@ -196,12 +195,15 @@ def _join(output: Output, path: Path, submission_of: str | None) -> None:
     write_table(map(choose_columns, output.read()), path)
 
 
-def predict(
+def predict(  # noqa: PLR0913 - one keyword for each flag
     pairs: Any,
     *,
     run: str | Path | RunFolder | judge.Judge | None = None,
     out: str | Path | None = None,
     swap: bool | None = None,
+    ray: str | None = None,
+    workers: int | None = None,
+    worker_gpus: float | None = None,
     device: str | None = None,
     artifacts: str | Path | None = None,
 ) -> Any:
@@ -221,6 +223,13 @@ def predict(
         The csv, parquet or jsonl file to write, or a folder: one that exists, ends in a slash or
         has a scheme such as ``s3://``. :func:`tiewise.read_predictions` reads a folder, and the
         same call continues it.
+    ray
+        With `out`: predict on a Ray cluster, ``auto`` for the one of this machine, ``local`` for
+        this machine alone, or ``HOST:PORT``.
+    workers
+        Number of workers; None means as many as the cluster has free CPUs or GPUs.
+    worker_gpus
+        GPUs of each worker; None means 1 with the device `cuda`, otherwise 0.
     device, artifacts
         See :meth:`Judge.from_pretrained`.
 
@@ -244,12 +253,31 @@ def predict(
     0   7          False
     """
     if out is None:
+        if ray is not None:
+            raise ConfigError("ray needs out, the file or folder to write.")
         return judge.predict(pairs, run=run, swap=swap, device=device, artifacts=artifacts)
     if not (isinstance(run, str | Path | RunFolder) and isinstance(pairs, str | Path)):
         raise ConfigError("out needs a run, and the path of a file or a folder of pairs.")
     cache_dir = (default_artifacts() if artifacts is None else Path(artifacts)) / "cache"
-    options = PredictOptions(swap=swap, device=device)
-    return predict_to(as_run(run, artifacts), str(pairs), out, cache_dir=cache_dir, options=options)
+    opened, options = as_run(run, artifacts), PredictOptions(swap=swap, device=device)
+    execute = choose_executor(opened, ray, workers, worker_gpus, device=device)
+    return predict_to(
+        opened, str(pairs), out, cache_dir=cache_dir, options=options, execute=execute
+    )
+
+
+def choose_executor(
+    run: RunFolder,
+    ray: str | None,
+    workers: int | None,
+    worker_gpus: float | None,
+    *,
+    device: str | None,
+) -> Execute | None:
+    """Return the executor of a cluster, or None for this process: :func:`scoring.find_cluster`."""
+    device = device or run.config.train.device
+    cluster = find_cluster(ray, workers, worker_gpus, device=device)
+    return None if cluster is None else functools.partial(run_on, cluster)
 
 
 def read_predictions(out: str | Path) -> Iterator[pd.DataFrame]:
@@ -285,14 +313,11 @@ def _score_missing(
     launch, done = read_launch(), output.find_records(units)
     share = [u for u in units[launch.rank :: launch.n_processes] if u not in done]
     scored: dict[Unit, Record] = {}
-    n_rows = sum(unit.n_rows for unit in share)
-    with progress_bar(n_rows, name="predict", unit="row", unit_scale=True) as bar:
 
-        def on_done(record: Record) -> None:
-            scored[record.unit] = record
-            bar.update(record.unit.n_rows)
+    def on_done(record: Record) -> None:
+        scored[record.unit] = record
 
-        failures = execute(share, output.address, on_done) if share else {}
+    failures = execute(share, output.address, on_done) if share else {}
     _refuse_failures(failures, len(units))
     if len(done) + len(scored) < len(units):
         done = output.find_records(units)  # also of the other processes

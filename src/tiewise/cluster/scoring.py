@@ -1,4 +1,4 @@
-"""Score units: the worker that every executor uses, and the executor of this process.
+"""Score units: the worker that every executor uses, and the executors.
 
 An executor is a function ``run(units, address, on_done) -> failures``. It opens a
 :class:`UnitWorker` from the output folder in each of its processes, calls ``compute`` once per
@@ -7,22 +7,28 @@ unit, passes each record to `on_done`, and returns the units that failed with th
 
 from __future__ import annotations
 
+import functools
+import os
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
 from tiewise import __version__
 from tiewise.cluster.output import Output, Record
 from tiewise.cluster.units import Unit, read_unit
+from tiewise.console import progress_bar
 from tiewise.data.formats.parts import TableFormat
-from tiewise.errors import PairsError, RunError
+from tiewise.errors import ConfigError, PairsError, RunError, missing_extra
 from tiewise.judges.kinds import PairJudge, device_of, open_judge
 from tiewise.judges.prediction import order_columns
 from tiewise.runs.teachers import TRAINING_COLUMN, find_training_rows
+
+if TYPE_CHECKING:
+    from tiewise.cluster.ray_pool import Cluster
 
 Failures = dict[Unit, str]
 OnDone = Callable[[Record], None]
@@ -76,15 +82,63 @@ class UnitWorker:
         return predicted.assign(**{TRAINING_COLUMN: self.is_training_row(pairs)})
 
 
-def run_here(units: Iterable[Unit], address: str, on_done: OnDone, *, cache_dir: Path) -> Failures:
+def run_here(units: Sequence[Unit], address: str, on_done: OnDone, *, cache_dir: Path) -> Failures:
     """Score units one after the other in this process; return those that cannot be read.
 
     A unit that cannot be read does not keep the others from being scored.
     """
     worker, failures = UnitWorker.open(address, cache_dir=cache_dir), {}
-    for unit in units:
-        try:
-            on_done(worker.compute(unit))
-        except PairsError as error:
-            failures[unit] = str(error)
+    n_rows = sum(unit.n_rows for unit in units)
+    with progress_bar(n_rows, name="predict", unit="row", unit_scale=True) as bar:
+        for unit in units:
+            try:
+                on_done(worker.compute(unit))
+            except PairsError as error:
+                failures[unit] = str(error)
+            bar.update(unit.n_rows)
     return failures
+
+
+def run_on(cluster: Cluster, units: Sequence[Unit], address: str, on_done: OnDone) -> Failures:
+    """Score units with the workers of a Ray cluster; return those that are left out.
+
+    A unit is left out if it cannot be read, or three of its workers died or failed.
+    """
+    from tiewise.cluster.ray_pool import run_tasks
+
+    outcome = run_tasks(
+        units,
+        functools.partial(_open_on_machine, address),
+        cluster=cluster,
+        on_done=lambda unit, record: on_done(record),
+        n_rows_of=lambda unit: unit.n_rows,
+        unit="row",
+    )
+    return {units[place]: reason for place, reason in outcome.left_out.items()}
+
+
+def _open_on_machine(address: str) -> UnitWorker:
+    """Open a worker with the caches of its machine."""
+    artifacts = os.environ.get("TIEWISE_ARTIFACTS") or Path.home() / ".cache" / "tiewise"
+    return UnitWorker.open(address, cache_dir=Path(artifacts) / "cache")
+
+
+def find_cluster(
+    ray: str | None, workers: int | None, worker_gpus: float | None, *, device: str | None
+) -> Cluster | None:
+    """Return the cluster that a request names, or None for this process.
+
+    A worker gets one GPU by default if the device is `cuda`. ConfigError is raised for workers
+    without a cluster, DeviceError if Ray is not installed.
+    """
+    if ray is None:
+        if workers is not None or worker_gpus is not None:
+            raise ConfigError("--workers and --worker-gpus need --ray auto, local or HOST:PORT.")
+        return None
+    try:
+        from tiewise.cluster.ray_pool import Cluster
+    except ModuleNotFoundError as error:
+        raise missing_extra("--ray", error, "ray") from error
+    if worker_gpus is None:
+        worker_gpus = 1.0 if device == "cuda" else 0.0
+    return Cluster(ray, workers, worker_gpus)

@@ -98,7 +98,7 @@ class Judge:
         >>> judge.score("2+2?", "4", "5").shape
         (3,)
         """
-        options = {"revision": revision, "template_from": template_from}
+        options: Any = {"revision": revision, "template_from": template_from}
         return cls(name, artifacts=artifacts, device=device, **options)
 
     def __call__(self, batch: Batch) -> Batch:
