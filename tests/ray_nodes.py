@@ -28,6 +28,7 @@ class Node:
 
     def __init__(self, cluster: Cluster, number: int, n_cpus: int, sources: Path) -> None:
         self.address = f"127.0.0.{2 + number}"
+        self.home = cluster.folder / f"home-{number}"
         role = (
             ["--address", cluster.address]
             if number
@@ -41,7 +42,8 @@ class Node:
         with (cluster.folder / f"node-{number}.log").open("ab") as log:
             self.process = subprocess.Popen(
                 [sys.executable, *(command[: -2 if number else None])],
-                env=cluster.environment(sources), stdout=log, stderr=log, start_new_session=True,
+                env=cluster.environment(sources) | {"HOME": str(self.home)},
+                stdout=log, stderr=log, start_new_session=True,
             )  # fmt: skip
 
     def worker_ids(self) -> list[int]:
