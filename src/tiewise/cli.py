@@ -436,6 +436,28 @@ def export(
     _show_result(done, is_json=json)
 
 
+def pack(
+    run: flags.RunName,
+    *,
+    out: flags.Folder,
+    overwrite: flags.Switch = False,
+    artifacts: flags.Artifacts = None,
+    json: flags.Json = False,
+) -> None:
+    """Write a folder for a notebook without internet: wheels, the run, a notebook.
+
+    For example:
+      tiewise pack first --out kaggle
+      python kaggle/check_pack.py
+
+    Args:
+        run: Name or folder of a run.
+        out: The folder to write; its wheels are for the Python that runs this command.
+        overwrite: Replace the folder if it exists.
+    """
+    _show_result(api.pack(run, out, overwrite=overwrite, artifacts=artifacts), is_json=json)
+
+
 def push(
     model: flags.RunName,
     *,
@@ -542,7 +564,7 @@ def doctor(*, artifacts: flags.Artifacts = None, json: flags.Json = False) -> No
 
 COMMANDS: tuple[flags.Command, ...] = (
     predict, rank, evaluate, compare, leaderboard, report, blend, audit, simulate, convert, export,
-    push, demo, serve, runs, doctor,
+    pack, push, demo, serve, runs, doctor,
 )  # fmt: skip
 
 

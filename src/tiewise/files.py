@@ -138,6 +138,16 @@ def refuse_existing(path: Path | str, *, overwrite: bool) -> None:
         raise FilesError(f"{path} exists already. Name another file, or add --overwrite.")
 
 
+def refuse_foreign(folder: Path | str, *, marked_by: str) -> None:
+    """Raise FilesError for a path that is neither an empty folder nor has the file `marked_by`."""
+    folder = Path(folder)
+    is_own = not folder.exists() or (folder / marked_by).is_file()
+    if not is_own and (not folder.is_dir() or any(folder.iterdir())):
+        raise FilesError(
+            f"{folder} has files but no {marked_by}, so it is not replaced. Name another folder."
+        )
+
+
 def digest_bytes(data: bytes) -> str:
     """Return the SHA-256 of `data`: 64 hex digits."""
     return hashlib.sha256(data).hexdigest()

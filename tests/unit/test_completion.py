@@ -15,7 +15,7 @@ COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); COMP_LINE="$*"; COMP_POINT=${#COMP_LI
 read -r _ _ _ _ function _ < <(complete -p tiewise)
 "$function"; printf '%s\\n' "${COMPREPLY[@]}"
 """
-OF_RUNS = ["compare", "evaluate", "export", "leaderboard", "push", "report", "blend"]
+OF_RUNS = ["compare", "evaluate", "export", "leaderboard", "pack", "push", "report", "blend"]
 
 
 @pytest.fixture(scope="module")

@@ -24,8 +24,15 @@ from scipy.special import softmax
 
 from tiewise.config import BASELINE, BLEND, ModelConfig, public_name
 from tiewise.data.simulation.simulate import simulate
-from tiewise.errors import FilesError, ModelError
-from tiewise.files import atomic_folder, digest_file, refuse_existing, write_bytes, write_json
+from tiewise.errors import ModelError
+from tiewise.files import (
+    atomic_folder,
+    digest_file,
+    refuse_existing,
+    refuse_foreign,
+    write_bytes,
+    write_json,
+)
 from tiewise.models.adapters import has_trained_ties, read_config
 from tiewise.models.backbones import backbone_digest, resolve_backbone
 from tiewise.models.build import load_classifier, restore_adapter
@@ -132,7 +139,7 @@ def export_adapter(
     See :func:`export_run`.
     """
     refuse_existing(out_dir, overwrite=overwrite)
-    _refuse_foreign(Path(out_dir))
+    refuse_foreign(out_dir, marked_by="export.json")
     config = read_config(adapter_dir, backbone_dir)
     if config.head != "linear":
         raise ModelError(
@@ -190,14 +197,6 @@ def licence_files(backbone_dir: Path) -> list[Path]:
     """Return the files that state the terms of a backbone."""
     found = {path for pattern in _LICENCE_FILES for path in backbone_dir.glob(pattern)}
     return sorted(path for path in found if path.is_file())
-
-
-def _refuse_foreign(out_dir: Path) -> None:
-    """Refuse to replace a folder that is neither empty nor an export."""
-    if not out_dir.exists() or (out_dir / "export.json").is_file():
-        return
-    if not out_dir.is_dir() or any(out_dir.iterdir()):
-        raise FilesError(f"{out_dir} has files that are no export. Name another folder.")
 
 
 def _refuse_two_classes(path: Path, *, has_ties: bool) -> None:

@@ -182,7 +182,7 @@ def test_existing_folder_needs_overwrite(cache_dir, tmp_path):
     (out / "precious").write_text("")
     with pytest.raises(FilesError, match="--overwrite"):
         export_adapter(adapter_dir, opened.backbone_dir, out)
-    with pytest.raises(FilesError, match="has files that are no export"):
+    with pytest.raises(FilesError, match="has files but no export"):
         export_adapter(adapter_dir, opened.backbone_dir, out, overwrite=True)
     (out / "precious").rename(tmp_path / "precious")
     export_adapter(adapter_dir, opened.backbone_dir, out, overwrite=True)
