@@ -1,6 +1,7 @@
 """Each test that a page names exists, and the table of promises names every torture test."""
 
 import ast
+import functools
 import re
 from pathlib import Path
 
@@ -17,11 +18,12 @@ def named_in(*pages):
     return sorted({pair for page in pages for pair in _TEST.findall(page.read_text("utf-8"))})
 
 
+@functools.cache
 def functions_in(path):
     """Return the names of all functions and classes of a file, methods included."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
     kinds = ast.FunctionDef | ast.ClassDef
-    return {node.name for node in ast.walk(tree) if isinstance(node, kinds)}
+    return frozenset(node.name for node in ast.walk(tree) if isinstance(node, kinds))
 
 
 @pytest.mark.parametrize(("file", "name"), named_in(*sorted((ROOT / "docs").rglob("*.md"))))
