@@ -52,6 +52,7 @@ REASONS = {
     "kaggle": "needs Kaggle's folders and GPUs",
     "gpu": "needs CUDA, and is refused only because it is missing",
     "hub": "needs a hub",
+    "store": "needs an object store",
     "browser": "needs a browser, or waits for one",
     "minutes": "takes minutes",
 }

@@ -23,7 +23,7 @@ import logging
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -120,7 +120,7 @@ class Output:
         """Write the predictions of a unit; ids are text, as the input spells them."""
         data = table.assign(id=table["id"].astype(str)).to_parquet(index=False)
         part = f"{unit.key}-{digest_bytes(data)}.parquet"
-        put_new(self.fs, self._part_path(part), data)
+        put_new(self.fs, self.part_path(part), data)
         return _describe(unit, part, data)
 
     def find_records(self, units: Sequence[Unit]) -> dict[Unit, Record]:
@@ -128,26 +128,25 @@ class Output:
 
         Parts of the manifest are compared by their size, all others by their digest.
         """
-        parts: dict[str, list[str]] = {}
         sizes = self._list_parts()
+        parts: dict[str, list[str]] = {}
         for part in sorted(sizes):
             parts.setdefault(part.rpartition("-")[0], []).append(part)
-        known = {
-            record.part: record
+        found = {
+            record.unit.key: record
             for record in self.read_manifest()
             if sizes.get(record.part) == record.size
         }
+        others = [unit for unit in units if unit.key not in found and unit.key in parts]
 
-        def find(unit: Unit) -> Record | None:
-            candidates = parts.get(unit.key, [])
-            in_manifest = [known[part] for part in candidates if part in known]
-            if in_manifest:
-                return replace(in_manifest[0], unit=unit)
-            return next(filter(None, (self._check_part(unit, part) for part in candidates)), None)
+        def check(unit: Unit) -> Record | None:
+            return next(
+                filter(None, (self._check_part(unit, each) for each in parts[unit.key])), None
+            )
 
         with ThreadPoolExecutor(N_THREADS) as pool:
-            records = pool.map(find, units)
-            return {unit: each for unit, each in zip(units, records, strict=True) if each}
+            found |= {each.unit.key: each for each in pool.map(check, others) if each is not None}
+        return {unit: found[unit.key] for unit in units if unit.key in found}
 
     def commit(self, records: Sequence[Record]) -> None:
         """Write the manifest of all units, in the order of the input."""
@@ -192,7 +191,7 @@ class Output:
             yield table
 
     def _read_part(self, record: Record) -> bytes:
-        path = self._part_path(record.part)
+        path = self.part_path(record.part)
         try:
             data: bytes = self.fs.cat_file(path)
         except FileNotFoundError:
@@ -205,7 +204,7 @@ class Output:
         return data
 
     def _check_part(self, unit: Unit, part: str) -> Record | None:
-        path = self._part_path(part)
+        path = self.part_path(part)
         try:
             data = self.fs.cat_file(path)
             if digest_bytes(data) == _digest_of(part):
@@ -245,7 +244,8 @@ class Output:
     def _parts_dir(self) -> str:
         return self._path(f"parts-{self._identity_digest}")
 
-    def _part_path(self, part: str) -> str:
+    def part_path(self, part: str) -> str:
+        """Return the path of a part in the file system."""
         return f"{self._parts_dir()}/{part}"
 
     def _path(self, name: str) -> str:

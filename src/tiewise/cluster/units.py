@@ -151,12 +151,14 @@ def _read_footer(fs: Any, path: str) -> _Footer:
     try:
         info = fs.info(path)
         with fs.open(path) as file:
-            metadata = pq.read_metadata(file)
+            # Not metadata.schema: in pyarrow 26 the two refer to each other, so that neither is
+            # freed before the next garbage collection.
+            opened = pq.ParquetFile(file)
+            columns, metadata = frozenset(opened.schema_arrow.names), opened.metadata
     except FileNotFoundError:
         raise PairsError(f"{path}: there is no such file.") from None
     except (pa.ArrowException, OSError, ValueError) as error:
         raise PairsError(f"{path} is damaged or no parquet file: {error}") from None
-    columns = frozenset(metadata.schema.to_arrow_schema().names)
     rows = (metadata.row_group(group).num_rows for group in range(metadata.num_row_groups))
     return _Footer(address_of(fs, path), tag_file(info), columns, tuple(rows))
 
