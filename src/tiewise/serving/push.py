@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Any
 
+from tiewise.config import BLEND
 from tiewise.errors import ConfigError, RunError
+from tiewise.evaluation.calibration import NO_CALIBRATION
 from tiewise.judges.hub import describe_refusal, is_hub_name
+from tiewise.runs.calibration import read_calibration
 from tiewise.runs.folder import open_run
 from tiewise.runs.manifest import MANIFEST, listed_files, verify_manifest
 
 _CARD = "README.md"
+_log = logging.getLogger(__name__)
 _IGNORED = [".*", "**/.*", "checkpoints/**"]
 
 
@@ -20,6 +25,10 @@ def find_model(name: str, artifacts_dir: Path, *, fold: int | None = None) -> Pa
     if (folder / _CARD).is_file():
         return folder
     run = open_run(name, artifacts_dir)
+    if run.config.model.backbone == BLEND:
+        raise RunError(f"{run.path} is a blend, which has no model of its own. Push its members.")
+    if read_calibration(run) != NO_CALIBRATION:
+        _log.warning("%s: its calibration is not uploaded: it is that of all folds.", run.name)
     return run.fold(run.choose_fold(fold)).adapter_dir
 
 

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
+from run_folders import simulated_tables, write_run
 from tiewise.cli import main
+from tiewise.data.labels import LOGIT_COLUMNS
 from tiewise.errors import ConfigError, RunError
+from tiewise.evaluation.calibration import NO_CALIBRATION, calibrate
+from tiewise.files import write_json
+from tiewise.runs.calibration import save_calibration
 from tiewise.runs.manifest import write_manifest
 from tiewise.serving.push import find_model, push_folder
 
@@ -53,6 +60,23 @@ def test_name_without_card_is_a_run(tmp_path, model):
     assert find_model(str(model), tmp_path) == model
     with pytest.raises(RunError, match="There is no run nowhere"):
         find_model("nowhere", tmp_path)
+
+
+def test_parts_of_runs_are_named(tmp_path, caplog):
+    """A blend cannot be pushed, and a calibration of a run is reported as not uploaded."""
+    folds, oof = simulated_tables(60)[1:]
+    run = write_run(tmp_path, folds, oof, preset="baseline", is_scored=False)
+    assert find_model("simulated", tmp_path, fold=1) == run.fold(1).adapter_dir
+    assert not caplog.messages
+    result = calibrate(oof["label"], oof[LOGIT_COLUMNS], groups=oof["group"])
+    adopted = replace(result, adopted=replace(NO_CALIBRATION, method="bias", bias=(0.1, 0.0, 0.0)))
+    save_calibration(run, adopted)
+    find_model("simulated", tmp_path, fold=1)
+    assert "simulated: its calibration is not uploaded" in caplog.text
+    blend = replace(run.config, model=replace(run.config.model, backbone="blend"))
+    write_json(run.config_path, blend.to_dict())
+    with pytest.raises(RunError, match="is a blend, which has no model of its own"):
+        find_model("simulated", tmp_path, fold=1)
 
 
 def test_unreachable_hub_is_named(model):
