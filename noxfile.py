@@ -137,8 +137,12 @@ def vllm(session: nox.Session) -> None:
 
 @nox.session
 def ray(session: nox.Session) -> None:
-    """Predict and fit on a Ray cluster of two nodes on this machine, with workers that die."""
-    session.install(*PINNED, ".[ray]", *nox.project.dependency_groups(PROJECT, "test"))
+    """Predict and fit on a Ray cluster of two nodes on this machine, with workers that die.
+
+    ``TIEWISE_TORTURE=full nox -s ray -- -k kill`` kills thirty workers, nodes and drivers.
+    """
+    install_with_torch(session, "test")
+    session.install(*PINNED, ".[ray]")
     session.run("pytest", "tests/ray_cluster", *session.posargs, env=SINGLE_THREAD)
 
 

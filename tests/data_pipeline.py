@@ -1,4 +1,4 @@
-"""A pipeline of Ray Data with a judge, as ``docs/clusters.md`` shows it."""
+"""A pipeline of Ray Data with a judge, as ``docs/scaling.md`` shows it."""
 
 from __future__ import annotations
 

@@ -53,6 +53,7 @@ REASONS = {
     "gpu": "needs CUDA, and is refused only because it is missing",
     "hub": "needs a hub",
     "store": "needs an object store",
+    "cluster": "needs a Ray cluster",
     "browser": "needs a browser, or waits for one",
     "minutes": "takes minutes",
 }

@@ -14,7 +14,7 @@ import os
 import platform
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -37,6 +37,8 @@ if TYPE_CHECKING:
     from tiewise.cluster.ray_pool import Cluster
 
 FitFold = Callable[[RunConfig, pd.DataFrame, pd.DataFrame, FoldTask], pd.DataFrame | None]
+_PATIENCE = 6 * 3600.0
+"""Seconds that a worker may fit without progress: the feature model shows none."""
 _log = logging.getLogger(__name__)
 
 
@@ -146,11 +148,11 @@ def cross_fit_on(
     fitted: list[int] = []
     try:
         outcome = run_tasks(
-            [(fold, False) for fold in folds],
+            [_FoldRequest(fold) for fold in folds],
             make_worker,
-            cluster=cluster,
-            on_done=lambda task, done: fitted.extend(done),
-            again=lambda task: (task[0], True),
+            cluster=replace(cluster, patience=_PATIENCE),
+            on_done=lambda request, done: fitted.extend(done),
+            again=lambda request: replace(request, is_again=True),
             unit="fold",
         )
     finally:
@@ -165,16 +167,26 @@ def cross_fit_on(
 
 
 @dataclass(frozen=True)
+class _FoldRequest:
+    """A fold to fit, or to continue if a worker has tried before."""
+
+    fold: int
+    is_again: bool = False
+
+    def __str__(self) -> str:
+        return f"fold {self.fold}"
+
+
+@dataclass(frozen=True)
 class _FoldWorker:
     """Fits folds of one run in a process of a cluster."""
 
     call: dict[str, Any]
 
-    def compute(self, task: tuple[int, bool]) -> list[int]:
+    def compute(self, request: _FoldRequest) -> list[int]:
         """Fit a fold, or resume it; return what :func:`cross_fit` has fitted."""
-        fold, is_again = task
-        resumed = {"resume": True, "overwrite": False} if is_again else {}
-        return cross_fit(folds=[fold], **self.call | resumed)[1]
+        resumed = {"resume": True, "overwrite": False} if request.is_again else {}
+        return cross_fit(folds=[request.fold], **self.call | resumed)[1]
 
 
 def _open_worker(

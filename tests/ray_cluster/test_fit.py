@@ -7,18 +7,11 @@ import time
 
 import pytest
 
-from ray_nodes import running_cluster
 from tiewise.data.simulation.simulate import simulate, write_simulation
 from tiewise.files import digest_file
 
 OF_PROCESS = {"env.json", ".lock", "feature_model.skops", "manifest.json"}
 """Files that say when and where a run was fitted; skops writes addresses of objects in memory."""
-
-
-@pytest.fixture(scope="module")
-def cluster():
-    with running_cluster(1, 1) as started:
-        yield started
 
 
 @pytest.fixture

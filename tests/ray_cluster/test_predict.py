@@ -8,18 +8,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from ray_nodes import running_cluster
 from run_folders import fit_small
 from tiewise.data.pairs import TEXT_COLUMNS
 from tiewise.data.simulation.simulate import simulate
 
 N_UNITS = 15
-
-
-@pytest.fixture(scope="module")
-def cluster():
-    with running_cluster(1, 1) as started:
-        yield started
 
 
 @pytest.fixture(scope="module")

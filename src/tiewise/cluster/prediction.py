@@ -253,8 +253,8 @@ def predict(  # noqa: PLR0913 - one keyword for each flag
     0   7          False
     """
     if out is None:
-        if ray is not None:
-            raise ConfigError("ray needs out, the file or folder to write.")
+        if {ray, workers, worker_gpus} != {None}:
+            raise ConfigError("ray, workers and worker_gpus need out, the file or folder to write.")
         return judge.predict(pairs, run=run, swap=swap, device=device, artifacts=artifacts)
     if not (isinstance(run, str | Path | RunFolder) and isinstance(pairs, str | Path)):
         raise ConfigError("out needs a run, and the path of a file or a folder of pairs.")

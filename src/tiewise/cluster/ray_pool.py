@@ -2,7 +2,7 @@
 
 This is the only module that imports Ray. Each worker is an actor: one process with one CPU that
 computes one task at a time. Ray Data is not used: it computes a task that kills its process for
-ever, and its blocks have no stable order (``docs/clusters.md``).
+ever, and its blocks have no stable order (``docs/scaling.md``).
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class Cluster:
     n_workers: int | None = None
     worker_gpus: float = 0.0
     patience: float = 1800.0
-    start_seconds: float = 600.0
+    start_seconds: float = 1800.0
 
     def __post_init__(self) -> None:
         host, _, port = self.address.rpartition(":")
@@ -308,13 +308,18 @@ class _Pool:
         if call.place is None:
             self.n_failures_in_a_row += 1
         else:
-            self._try_again(call.place, f"it ended {MAX_TRIES} workers", is_final=False)
+            self._try_again(call.place, self._describe_deaths(), is_final=False)
         if self.n_failures_in_a_row >= MAX_FAILURES_IN_A_ROW:
             raise RunError(
                 f"{MAX_FAILURES_IN_A_ROW} workers or tasks failed in a row; the last: {error}\n"
                 "Check that every machine has tiewise and enough memory, and run the command again."
             )
         self._add_actor()
+
+    def _describe_deaths(self) -> str:
+        patience = describe_seconds(self.cluster.patience)
+        causes = f"killed, out of memory, or without progress for {patience}"
+        return f"{MAX_TRIES} workers died while they computed it ({causes})"
 
     def _try_again(self, place: int, reason: str, *, is_final: bool) -> None:
         """Return a task to the end of the queue, or leave it out."""
