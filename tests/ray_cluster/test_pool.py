@@ -80,6 +80,16 @@ def test_progress_keeps_slow_task(run):
     assert outcome["n_deaths"] == 0
 
 
+def test_progress_is_logged(run):
+    """Without a terminal a line now and then says how much is done, by how many workers."""
+    tasks = [f"slow {number}" for number in range(8)]
+    _, messages = run(tasks, line_seconds=1, n_workers=1)
+    lines = [line for line in messages.splitlines() if " of 8 tasks done" in line]
+    assert len(lines) >= 2
+    assert ", 1 workers, " in lines[-1]
+    assert "tasks a second, " in lines[-1]
+
+
 def test_many_failures_end_job(run):
     """A job in which every task fails ends after the first ten."""
     message, _ = run(["refuse"] * (MAX_FAILURES_IN_A_ROW + 20), status=2)

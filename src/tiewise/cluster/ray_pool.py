@@ -365,7 +365,7 @@ class _Progress:
     """A progress bar in rows; without a terminal, a line in the log each minute."""
 
     def __init__(self, n_rows: int, unit: str) -> None:
-        self.n_rows, self.n_done = n_rows, 0
+        self.n_rows, self.n_done, self.unit = n_rows, 0, unit
         self.started = self.logged = time.monotonic()
         self.bar = progress_bar(n_rows, name="cluster", unit=unit, unit_scale=True)
 
@@ -390,8 +390,8 @@ class _Progress:
         rate = self.n_done / (now - self.started)
         left = describe_seconds((self.n_rows - self.n_done) / rate) if rate else "unknown time"
         line = "%s of %s %ss done, %d workers, %.3g %ss a second, %s left"
-        done, unit = f"{self.n_done:,}", self.bar.unit
-        _log.info(line, done, f"{self.n_rows:,}", unit, n_alive, rate, unit, left)
+        done, rows = f"{self.n_done:,}", f"{self.n_rows:,}"
+        _log.info(line, done, rows, self.unit, n_alive, rate, self.unit, left)
 
 
 def _check_version(version: str, machine: str) -> None:
