@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pytest
 
 from tiewise.config import load_preset
 from tiewise.crossfit import cross_fit
@@ -19,6 +20,7 @@ from tiewise.data.folds import fold_by_group
 from tiewise.data.pairs import text_lengths
 from tiewise.data.simulation.simulate import BAYES_COLUMNS, simulate, write_simulation
 from tiewise.evaluation.references import evaluate_tables
+from tiewise.features import binary_models
 from tiewise.files import write_json
 from tiewise.runs.folder import RunFolder, start_run
 from tiewise.runs.references import score_finished_folds
@@ -86,7 +88,7 @@ def write_run(
 
 
 def fit_small(artifacts_dir: Path, name: str, *, seed: int = 0) -> RunFolder:
-    """Fit the feature model to a few simulated pairs, all folds."""
+    """Fit the feature model, with few trees, to a few simulated pairs, all folds."""
     path = artifacts_dir / "pairs.csv"
     if not path.is_file():
         write_simulation(simulate(150, seed=3), path)
@@ -97,7 +99,9 @@ def fit_small(artifacts_dir: Path, name: str, *, seed: int = 0) -> RunFolder:
         train=replace(config.train, seed=seed),
     )
     folds = list(range(config.data.n_splits))
-    run, _ = cross_fit(config, folds, artifacts_dir, name=name)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(binary_models, "_MAX_TREES", min(10, binary_models._MAX_TREES))
+        run, _ = cross_fit(config, folds, artifacts_dir, name=name)
     score_finished_folds(run)
     return run
 

@@ -11,6 +11,7 @@ import pytest
 import tiewise
 from tiewise import errors
 from tiewise.data.simulation.simulate import simulate
+from tiewise.features import binary_models
 
 WITH_TORCH = ("tiewise.models.", "tiewise.training.", "tiewise.serving.export")
 """Prefixes of the modules that import torch."""
@@ -65,6 +66,8 @@ class Missing:
             raise ModuleNotFoundError(f"No module named {name!r}", name=name)
 sys.meta_path.insert(0, Missing)
 from tiewise.cli import main
+from tiewise.features import binary_models
+binary_models._MAX_TREES = 10
 sys.exit(main())
 """
 
@@ -120,8 +123,9 @@ def test_no_module_hides_a_public_name():
 
 
 @pytest.mark.parametrize("name", CORE)
-def test_examples_are_true(name):
+def test_examples_are_true(name, monkeypatch):
     """Each example in a docstring gives the output that it shows."""
+    monkeypatch.setattr(binary_models, "_MAX_TREES", 10)
     assert doctest.testmod(importlib.import_module(name)).failed == 0
 
 

@@ -185,7 +185,7 @@ def measure_position_bias(
 
     >>> first = [[0.5, 0.3, 0.2]] * 40
     >>> print(str(measure_position_bias(first, first)).splitlines()[0])
-    bias before       0.2000 [0.2000, 0.2000]
+    position bias         0.2000 [0.2000, 0.2000]    P(first shown wins) - P(second shown wins)
     """
     given, swapped = _both_orders(probs, probs_of_swapped)
     before = given, swapped

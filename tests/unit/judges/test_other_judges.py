@@ -89,7 +89,7 @@ def test_wrong_rows_are_not_normalised(judge, row):
         tw.evaluate(LABELS, probs, normalize=True)
 
 
-@settings(deadline=None, max_examples=20, suppress_health_check=list(HealthCheck))
+@settings(suppress_health_check=list(HealthCheck))
 @given(kept=st.sets(st.integers(0, N - 1), min_size=2), seed=st.integers(0, 9))
 def test_missing_rows_are_counted(judge, kept, seed):
     """Scores are those of the rows that have a prediction; the others are counted."""
