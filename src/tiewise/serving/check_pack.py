@@ -50,4 +50,4 @@ if __name__ == "__main__":
     except ValueError as problem:
         print(f"error: {problem}", file=sys.stderr)  # noqa: T201 - this is a program of its own
         sys.exit(2)
-    print(f"{place} is complete.")  # noqa: T201
+    print(f"{place.name} is complete.")  # noqa: T201
