@@ -135,15 +135,21 @@ class ExportedClassifier(nn.Module):
 
         try:
             with quiet_transformers():
-                network: Any = AutoModelForSequenceClassification.from_pretrained(
+                loaded: Any = AutoModelForSequenceClassification.from_pretrained(
                     folder,
+                    output_loading_info=True,
                     dtype="auto",
                     local_files_only=True,
                     trust_remote_code=False,
                     use_safetensors=True,
                 )
-        except (OSError, ValueError) as error:
-            raise ModelError(f"{folder} cannot be loaded: {error}. Export it again.") from error
+        except (OSError, ValueError, RuntimeError) as error:  # the last: a tensor of another shape
+            reason = str(error).strip().rstrip(".")
+            raise ModelError(f"{folder} cannot be loaded: {reason}. Export it again.") from error
+        network, found = loaded
+        if found["missing_keys"]:  # transformers has filled them with random numbers
+            missing = ", ".join(sorted(found["missing_keys"])[:3])
+            raise ModelError(f"{folder}: its weights lack {missing}. Export it again.")
         names = list(network.config.id2label.values())
         if names != list(CLASSES):
             raise ModelError(

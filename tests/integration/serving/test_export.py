@@ -9,6 +9,7 @@ import sys
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from fitting import configure
 from loaded_runs import open_tiny
@@ -235,6 +236,23 @@ def test_other_classes_are_refused(cache_dir, tmp_path):
     write_json(done.path / "config.json", config)
     write_manifest(done.path)
     with pytest.raises(ModelError, match="classes are B, A, tie; expected A, B, tie"):
+        load_folder(done.path, cache_dir=cache_dir, device="cpu")
+
+
+@pytest.mark.parametrize(
+    ("n_outputs", "message"), [(0, "its weights lack score.weight"), (2, "cannot be loaded")]
+)
+def test_other_head_is_refused(cache_dir, tmp_path, n_outputs, message):
+    """A folder without a head, or with one of another size, is not loaded with a random one."""
+    opened = open_tiny("tiny", cache_dir, dtype="float32")
+    done = export_adapter(opened.save(tmp_path / "a"), opened.backbone_dir, tmp_path / "out")
+    weights = load_file(done.path / "model.safetensors")
+    head = weights.pop("score.weight")
+    if n_outputs:
+        weights["score.weight"] = head[:n_outputs].clone()
+    save_file(weights, done.path / "model.safetensors", metadata={"format": "pt"})
+    write_manifest(done.path)
+    with pytest.raises(ModelError, match=message):
         load_folder(done.path, cache_dir=cache_dir, device="cpu")
 
 

@@ -5,6 +5,9 @@ from __future__ import annotations
 import json
 import shutil
 import socket
+import threading
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import numpy as np
 import pandas as pd
@@ -42,6 +45,28 @@ def post(address, path, body, **headers):
     headers = {"content-type": "application/json"} | headers
     answer = HTTP.request("POST", address + path, body=data, headers=headers)
     return answer.status, json.loads(answer.data)
+
+
+@contextmanager
+def answering(answer):
+    """Serve the same JSON to every request; yield the address."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self):
+            self.rfile.read(int(self.headers["Content-Length"]))
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(json.dumps(answer).encode())
+
+        def log_message(self, *_):
+            """Print nothing."""
+
+    with HTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever).start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}"
+        finally:
+            server.shutdown()
 
 
 def test_served_judge_equals_export(server, export_dir):
@@ -220,6 +245,18 @@ def test_damaged_export_is_refused(export_dir, tmp_path):
         write_json(copy / name, changed)
         with pytest.raises(ModelError, match=name):
             Judge.from_pretrained("vllm:http://127.0.0.1:1", template_from=copy)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [{"data": [{"index": 0, "probs": [0.5, 0.5]}]}, {"data": []}, [], "text", {"data": [{}]}],
+)
+def test_other_answers_are_refused(export_dir, answer):
+    """A server of another kind, or with another number of classes, is refused at once."""
+    with answering(answer) as address:
+        judge = Judge.from_pretrained(f"vllm:{address}", template_from=export_dir)
+        with pytest.raises(ModelError, match="did not answer with 3 numbers for each of 16 rows"):
+            judge.predict(simulate(2, seed=0))
 
 
 def test_address_without_server_is_named(export_dir, monkeypatch):
