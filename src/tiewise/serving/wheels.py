@@ -93,7 +93,7 @@ def _find_info(package: metadata.Distribution) -> str:
     """Return the name of the folder of metadata, which begins as the wheel's name does."""
     infos = {name.split("/")[0] for name in _read_names(package) if name.endswith("/METADATA")}
     info = next((name for name in infos if name.endswith(".dist-info")), None)
-    if info is None or package.read_text("WHEEL") is None:
+    if info is None or "Tag: " not in (package.read_text("WHEEL") or ""):
         raise RunError(
             f"{package.name} was not installed from a wheel, so it cannot be packed. Install it "
             "with pip, in an environment that is not conda's."
