@@ -429,26 +429,24 @@ def convert(
 ) -> Converted:
     """Write data of any known format as pairs (.parquet, .csv) or as TRL preferences (.jsonl)."""
     from tiewise.data.first_text import SYSTEM_COLUMN
-    from tiewise.data.formats import read_many, write_pairs, write_preference
+    from tiewise.data.formats.converting import convert_files
     from tiewise.data.pairs import FURTHER_COLUMNS
 
     path = Path(out)
     refuse_existing(path, overwrite=overwrite)
-    pairs = read_many(
+    done = convert_files(
         _as_files(data),
+        path,
         format=data_format,
         columns=columns,
         labelled=labelled,
         on_error=on_error,
     )
-    n_ties, dropped = 0, list(pairs.attrs["unread"])
+    pairs, dropped = done.pairs, list(done.pairs.attrs["unread"])
     if path.suffix == ".jsonl":
-        n_ties = write_preference(pairs, path)
         others = [name for name in FURTHER_COLUMNS if name != SYSTEM_COLUMN]
         dropped += [name for name in others if name in pairs]
-    else:
-        write_pairs(pairs, path)
-    return Converted(len(pairs), len(pairs.attrs["rejected"]), n_ties, dropped)
+    return Converted(len(pairs), len(pairs.attrs["rejected"]), done.n_ties_dropped, dropped)
 
 
 Kind = Literal["scores", "slices", "calibration", "rewardbench", "leaderboard"]

@@ -27,6 +27,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tiewise.config import UNIT_ROWS
+from tiewise.data.formats.parquet import regroup
 from tiewise.errors import PairsError, RunError
 from tiewise.files import (
     atomic_path,
@@ -334,21 +335,21 @@ def _write_json_lines(tables: Iterable[pd.DataFrame], path: Path) -> int:
 def _write_parquet(tables: Iterable[pd.DataFrame], path: Path) -> int:
     """Write row groups of `UNIT_ROWS` rows, however the rows are divided into tables."""
     n_rows, writer = 0, None
-    rest: list[pa.Table] = []
     with contextlib.ExitStack() as stack:
-        for table in tables:
-            schema = rest[0].schema if rest else None
-            batch = pa.Table.from_pandas(table, schema=schema, preserve_index=False)
-            writer = writer or stack.enter_context(pq.ParquetWriter(path, batch.schema))
-            n_rows += len(table)
-            waiting = pa.concat_tables([*rest, batch])
-            n_whole = len(waiting) // UNIT_ROWS * UNIT_ROWS
-            for start in range(0, n_whole, UNIT_ROWS):
-                writer.write_table(waiting.slice(start, UNIT_ROWS).combine_chunks())
-            rest = [waiting.slice(n_whole)]
-        if writer and len(rest[0]):
-            writer.write_table(rest[0].combine_chunks())
+        for group in regroup(_as_arrow(tables), UNIT_ROWS):
+            writer = writer or stack.enter_context(pq.ParquetWriter(path, group.schema))
+            writer.write_table(group)
+            n_rows += len(group)
     return n_rows
+
+
+def _as_arrow(tables: Iterable[pd.DataFrame]) -> Iterator[pa.Table]:
+    """Yield tables with the types of the first."""
+    schema: pa.Schema | None = None
+    for table in tables:
+        batch = pa.Table.from_pandas(table, schema=schema, preserve_index=False)
+        schema = schema or batch.schema
+        yield batch
 
 
 def _to_plain(value: Any) -> Any:

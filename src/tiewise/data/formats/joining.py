@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Unpack
 
+import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from tiewise.data.folds import derive_groups, merge_groups
@@ -34,13 +36,24 @@ def read_many(paths: Sequence[str | Path], **options: Unpack[ReadOptions]) -> pd
     """
     if not paths:
         raise PairsError("there is no file to read; name at least one")
-    names, tables = name_files(paths), []
-    for name, path in zip(names, paths, strict=True):
-        table = read_pairs(path, **options)
-        tables.append(table.assign(source=table["source"].fillna(name)))
+    return join_tables(
+        name_files(paths), [read_pairs(path, **options) for path in paths], derive_groups
+    )
+
+
+def join_tables(
+    names: Sequence[str],
+    tables: Sequence[pd.DataFrame],
+    find_groups: Callable[[pd.DataFrame], npt.NDArray[np.str_]],
+) -> pd.DataFrame:
+    """Join the pairs tables of named files; `find_groups` is `derive_groups`, or its result."""
+    tables = [
+        table.assign(source=table["source"].fillna(name))
+        for name, table in zip(names, tables, strict=True)
+    ]
     joined = pd.concat(align_pairs(_with_unique_ids(names, tables)), ignore_index=True)
     joined["id"] = as_ids(joined["id"])
-    groups = merge_groups(derive_groups(joined).tolist(), joined["group"])
+    groups = merge_groups(find_groups(joined).tolist(), joined["group"])
     joined["group"] = pd.array(groups, dtype="string")
     joined.attrs = {
         "format": " ".join(dict.fromkeys(table.attrs["format"] for table in tables)),
@@ -72,7 +85,7 @@ def align_pairs(tables: Sequence[pd.DataFrame]) -> list[pd.DataFrame]:
     ]
 
 
-def _with_unique_ids(names: list[str], tables: list[pd.DataFrame]) -> list[pd.DataFrame]:
+def _with_unique_ids(names: Sequence[str], tables: Sequence[pd.DataFrame]) -> list[pd.DataFrame]:
     ids = pd.concat([pd.Series(table["id"].astype(str).unique()) for table in tables])
     if ids.is_unique:
         return [table.astype({"id": object}) for table in tables]

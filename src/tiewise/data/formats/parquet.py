@@ -39,18 +39,44 @@ _DAMAGE = (pa.ArrowException, OSError, ValueError, OverflowError)
 
 def write_parquet(pairs: pd.DataFrame, path: Path, *, teacher: str | None = None) -> None:
     """Write a pairs table, and a text that describes the teacher of its soft labels."""
+    starts = range(0, len(pairs), UNIT_ROWS)
+    parts = (pairs.iloc[start : start + UNIT_ROWS] for start in starts)
+    write_parquet_parts(pairs, parts, path, teacher=teacher)
+
+
+def write_parquet_parts(
+    pairs: pd.DataFrame, parts: Iterable[pd.DataFrame], path: Path, *, teacher: str | None = None
+) -> None:
+    """Write the parts of a pairs table, each as a row group.
+
+    `pairs` has the columns and types of all; its texts are not read.
+    """
     schema = pa.schema([(name, _type_of(pairs[name])) for name in pairs.columns])
     digest = _new_digest(schema.names, teacher)
     options: dict[str, Any] = {"compression": "zstd", "write_page_checksum": True}
     with atomic_path(path) as temporary, pq.ParquetWriter(temporary, schema, **options) as writer:
-        for start in range(0, len(pairs), UNIT_ROWS):
-            rows = pairs.iloc[start : start + UNIT_ROWS]
+        for rows in filter(len, parts):
             arrays = [pa.array(rows[field.name], field.type, from_pandas=True) for field in schema]
             table = pa.Table.from_arrays(arrays, schema=schema)
             writer.write_table(table)
             _update(digest, table.to_pylist())
         facts = {} if teacher is None else {_TEACHER_KEY: teacher}
         writer.add_key_value_metadata({_DIGEST_KEY: digest.hexdigest(), **facts})
+
+
+def regroup(tables: Iterable[pa.Table], size: int) -> Iterator[pa.Table]:
+    """Yield the rows of tables `size` at a time; of no rows, one table."""
+    rest: pa.Table | None = None
+    is_first = True
+    for table in tables:
+        waiting = table if rest is None else pa.concat_tables([rest, table])
+        n_whole = len(waiting) // size * size
+        for start in range(0, n_whole, size):
+            is_first = False
+            yield waiting.slice(start, size).combine_chunks()
+        rest = waiting.slice(n_whole)
+    if rest is not None and (len(rest) or is_first):
+        yield rest.combine_chunks()
 
 
 def read_parquet(path: Path) -> tuple[list[str], Iterator[ParsedRecord]]:

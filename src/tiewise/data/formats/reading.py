@@ -106,9 +106,14 @@ def read_pairs(
     """
     opened = open_table(path, format, columns, labelled, on_error)
     pairs = build_table(opened, enumerate(opened.records))
+    check_any_read(opened, pairs)
+    return pairs
+
+
+def check_any_read(opened: OpenedTable, pairs: pd.DataFrame) -> None:
+    """Raise PairsError if every row of a table was rejected."""
     if pairs.empty and pairs.attrs["rejected"]:
         raise PairsError(f"{opened.name}: no row can be read as {opened.format}")
-    return pairs
 
 
 def read_chunks(
@@ -127,10 +132,17 @@ def read_chunks(
     function is called.
     """
     opened = open_table(path, format, columns, labelled, on_error)
-    # `1.0` is the integer 1 only if every id of the file is an integer.
-    are_integral = functools.cache(lambda: all(map(_is_integer, _written_ids(opened.reopen()))))
+    are_integral = are_ids_integral(opened)
     for chunk in cut_records(opened.records, size):
         yield functools.partial(build_table, opened, chunk, are_integral)
+
+
+def are_ids_integral(opened: OpenedTable) -> Callable[[], bool]:
+    """Return a function that reads all ids of a table, once, and says if each is an integer.
+
+    ``1.0`` is the integer 1 only in such a table.
+    """
+    return functools.cache(lambda: all(map(_is_integer, _written_ids(opened.reopen()))))
 
 
 def cut_records(
@@ -155,10 +167,12 @@ def build_table(
     opened: OpenedTable,
     numbered: Iterable[tuple[int, ParsedRecord]],
     are_others_integral: Callable[[], bool] = lambda: True,
+    report: Callable[[OpenedTable, list[str]], None] | None = None,
 ) -> pd.DataFrame:
     """Return the pairs table of numbered records.
 
-    Ids such as ``7.0`` become integers if those of the table and the others are all integers.
+    Rows that cannot be read are passed to `report`, by default :func:`report_rejected`. Ids such
+    as ``7.0`` become integers if those of the table and the others are all integers.
     """
     rows: list[Row] = []
     rejected: list[str] = []
@@ -170,7 +184,7 @@ def build_table(
         except TiewiseError as error:
             rejected.append(f"{_name_row(entry, position)}: {error}")
     if rejected:
-        _report(opened, rejected)
+        (report or report_rejected)(opened, rejected)
     n_repaired = _repair_ids(rows, are_others_integral)
     unread = [*opened.unread, *chain.from_iterable(row.pop("unread", ()) for row in rows)]
     names = dict.fromkeys(chain(COLUMNS[:4], *rows))
@@ -218,7 +232,7 @@ def _name_row(entry: ParsedRecord, position: int) -> str:
     return f"row {position}" + ("" if is_missing(name) else f" (id={repair_text(str(name))})")
 
 
-def _report(opened: OpenedTable, rejected: list[str]) -> None:
+def report_rejected(opened: OpenedTable, rejected: list[str]) -> None:
     """Log the skipped rows, or raise an error for them."""
     count = "1 row" if len(rejected) == 1 else f"{len(rejected)} rows"
     more = len(rejected) - _MAX_NAMED

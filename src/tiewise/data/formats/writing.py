@@ -17,7 +17,7 @@ import pandas as pd
 from tiewise.data.first_text import SYSTEM_COLUMN, split_system
 from tiewise.data.folds import derive_groups
 from tiewise.data.formats.cells import Message, join_messages
-from tiewise.data.formats.parquet import write_parquet
+from tiewise.data.formats.parquet import write_parquet, write_parquet_parts
 from tiewise.data.labels import ONE_HOT_COLUMNS, WORD_OF_WINNER, Winner
 from tiewise.data.pairs import COLUMNS, FURTHER_COLUMNS, TEXT_COLUMNS, check_pairs
 from tiewise.errors import PairsError
@@ -44,13 +44,32 @@ def write_pairs(pairs: pd.DataFrame, path: str | Path) -> None:
         For any other suffix, a table that is no pairs table, or labels that a csv cannot hold.
     """
     check_pairs(pairs)
-    writers = {".parquet": write_parquet, ".csv": _write_pairs_csv}
-    path = _check_suffix(path, *writers)
+    path = _check_suffix(path, ".parquet", ".csv")
     others = [name for name in pairs if name not in (*COLUMNS, *FURTHER_COLUMNS)]
     if others:
         named = ", ".join(map(str, others))
         _log.warning("%s: not written, as pairs tables have no such columns: %s", path, named)
-    writers[path.suffix](pairs.drop(columns=others), path)
+    pairs = pairs.drop(columns=others)
+    if path.suffix == ".parquet":
+        write_parquet(pairs, path)
+    else:
+        _write_pairs_csv(pairs, [pairs], path, derive_groups(pairs))
+
+
+def write_converted(
+    pairs: pd.DataFrame, parts: Iterable[pd.DataFrame], path: Path, groups: npt.NDArray[np.str_]
+) -> int:
+    """Write the parts of a pairs table by the suffix of `path`; return the number of ties left out.
+
+    `pairs` has all rows, without texts; `groups` are those that its prompts and sessions imply.
+    """
+    if path.suffix == ".jsonl":
+        return _write_preference_parts(pairs, parts, path)
+    if _check_suffix(path, ".parquet", ".csv").suffix == ".parquet":
+        write_parquet_parts(pairs, parts, path)
+    else:
+        _write_pairs_csv(pairs, parts, path, groups)
+    return 0
 
 
 def write_submission(ids: Iterable[Any], probs: npt.ArrayLike, path: str | Path) -> None:
@@ -84,7 +103,7 @@ def write_submission(ids: Iterable[Any], probs: npt.ArrayLike, path: str | Path)
             f"sum 1; {int(is_wrong.sum())} rows are wrong"
         )
     columns = dict(zip(ONE_HOT_COLUMNS, probs.T, strict=True))
-    _write_csv(pd.DataFrame({"id": pd.Series(ids, dtype=object), **columns}), path)
+    _write_csv([pd.DataFrame({"id": pd.Series(ids, dtype=object), **columns})], path)
 
 
 def write_preference(pairs: pd.DataFrame, path: str | Path) -> int:
@@ -111,14 +130,19 @@ def write_preference(pairs: pd.DataFrame, path: str | Path) -> int:
         When a row has no label, or for any other suffix.
     """
     check_pairs(pairs)
-    path = _check_suffix(path, ".jsonl")
+    return _write_preference_parts(pairs, [pairs], _check_suffix(path, ".jsonl"))
+
+
+def _write_preference_parts(pairs: pd.DataFrame, parts: Iterable[pd.DataFrame], path: Path) -> int:
     if pairs["label"].isna().any():
         raise PairsError(f"{pairs['label'].isna().sum()} rows have no label; remove them first")
-    decided = pairs[pairs["label"] != Winner.TIE]
-    lines = (json.dumps(_as_preference(row)) + "\n" for row in decided.to_dict("records"))
     with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8") as file:
-        file.writelines(lines)
-    return len(pairs) - len(decided)
+        for part in parts:
+            decided = part[part["label"] != Winner.TIE]
+            file.writelines(
+                json.dumps(_as_preference(r)) + "\n" for r in decided.to_dict("records")
+            )
+    return int((pairs["label"] == Winner.TIE).sum())
 
 
 def _check_suffix(path: str | Path, *suffixes: str) -> Path:
@@ -153,13 +177,24 @@ def _prompt_messages(row: dict[Any, Any]) -> list[Message]:
     return [*([{"role": "system", "content": system}] if system else []), *user]
 
 
-def _write_pairs_csv(pairs: pd.DataFrame, path: Path) -> None:
+def _write_pairs_csv(
+    pairs: pd.DataFrame,
+    parts: Iterable[pd.DataFrame],
+    path: Path,
+    groups: npt.NDArray[np.str_],
+) -> None:
     models = [name for name in ("model_a", "model_b") if pairs[name].notna().any()]
     as_json = functools.partial(json.dumps, ensure_ascii=False)
-    texts = {name: pairs[name].map(as_json) for name in TEXT_COLUMNS}
-    labels = _one_hot(pairs["label"])
-    columns = ["id", *models, *texts, *labels, *_columns_not_implied(pairs)]
-    _write_csv(pairs.assign(**texts, **labels)[columns], path)
+    further = [*_columns_not_implied(pairs, groups)]
+    has_labels = bool(_one_hot(pairs["label"]))
+
+    def spell(part: pd.DataFrame) -> pd.DataFrame:
+        texts = {name: part[name].map(as_json) for name in TEXT_COLUMNS}
+        labels = _one_hot(part["label"]) if has_labels else {}
+        columns = ["id", *models, *texts, *labels, *further]
+        return part.assign(**texts, **labels)[columns]
+
+    _write_csv(map(spell, parts), path)
 
 
 def _one_hot(labels: pd.Series) -> dict[str, pd.Series]:
@@ -173,20 +208,24 @@ def _one_hot(labels: pd.Series) -> dict[str, pd.Series]:
     return {name: (labels == place).astype(int) for place, name in enumerate(ONE_HOT_COLUMNS)}
 
 
-def _columns_not_implied(pairs: pd.DataFrame) -> Iterator[str]:
+def _columns_not_implied(pairs: pd.DataFrame, groups: npt.NDArray[np.str_]) -> Iterator[str]:
     """Yield the columns that do not follow from Kaggle's."""
     if (pairs["winner"] != pairs["label"].map(WORD_OF_WINNER)).any():
         yield "winner"
     yield from (name for name in ("language", "source") if pairs[name].notna().any())
-    if (pairs["group"] != derive_groups(pairs)).any():
+    if (pairs["group"] != groups).any():
         yield "group"
     yield from (name for name in FURTHER_COLUMNS if name in pairs)
 
 
-def _write_csv(table: pd.DataFrame, path: Path) -> None:
-    words = table.select_dtypes(["string", "object"])
-    # Python's csv module before 3.13 does not quote a field because of a carriage return in it.
-    has_return = any("\r" in str(cell) for name in words for cell in words[name])
-    quoting: Literal[0, 2] = csv.QUOTE_NONNUMERIC if has_return else csv.QUOTE_MINIMAL
+def _write_csv(tables: Iterable[pd.DataFrame], path: Path) -> None:
     with atomic_path(path) as temporary:
-        table.to_csv(temporary, index=False, lineterminator="\n", quoting=quoting)
+        for number, table in enumerate(tables):
+            words = table.select_dtypes(["string", "object"])
+            # Python's csv module before 3.13 does not quote a field because of a carriage return.
+            has_return = any("\r" in str(cell) for name in words for cell in words[name])
+            quoting: Literal[0, 2] = csv.QUOTE_NONNUMERIC if has_return else csv.QUOTE_MINIMAL
+            table.to_csv(
+                temporary, mode="a", header=not number, index=False, lineterminator="\n",
+                quoting=quoting,
+            )  # fmt: skip
