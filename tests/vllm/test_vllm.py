@@ -19,6 +19,7 @@ import numpy as np
 import pytest
 import urllib3
 
+import tiewise as tw
 from loaded_runs import open_backbone
 from tiewise.data.simulation.simulate import simulate
 from tiewise.errors import ModelError
@@ -98,11 +99,16 @@ def test_served_probabilities_equal_the_export(cache_dir, tmp_path, family):
     """In float32 every probability agrees within 1e-5, in both orders; text is refused."""
     export_dir = export(family, "float32", cache_dir, tmp_path)
     pairs = simulate(30, seed=3)
-    expected = Judge.from_pretrained(export_dir, device="cpu").predict_proba(pairs)
+    local = Judge.from_pretrained(export_dir, device="cpu")
+    expected = local.predict_proba(pairs)
     assert np.ptp(expected, axis=0).max() > 0.05, "the rows must differ"
     with serving(export_dir) as address:
         judge = Judge.from_pretrained(f"vllm:{address}", template_from=export_dir)
         np.testing.assert_allclose(judge.predict_proba(pairs), expected, rtol=0, atol=1e-5)
+        found = tw.predict(pairs, run=judge, swap=True)[["prob_a", "prob_b", "prob_tie"]]
+        np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5)
+        ask = "What is 2 + 2?", ["4", "5", "I can't say."]
+        assert tw.rank(*ask, run=judge).order.tolist() == local.rank(*ask).order.tolist()
         text = HTTP.request("POST", f"{address}/classify", json={"input": "What is 2 + 2?"})
         assert text.status >= 400
 

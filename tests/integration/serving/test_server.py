@@ -17,7 +17,8 @@ import urllib3
 
 import tiewise as tw
 from served import ASK, check_documented, check_load, export_tiny, running
-from tiewise.data.simulation.simulate import simulate
+from tiewise.cli import main
+from tiewise.data.simulation.simulate import simulate, write_simulation
 from tiewise.errors import ConfigError, ModelError
 from tiewise.files import read_json, write_json
 from tiewise.judges.judge import Judge
@@ -87,6 +88,20 @@ def test_served_judge_equals_export(server, export_dir):
     np.testing.assert_allclose(
         tw.score("p", "a", "b", run=served), local.score("p", "a", "b"), rtol=0, atol=1e-6
     )
+
+
+def test_served_predictions_are_evaluated(server, export_dir, tmp_path, capsys):
+    """`tiewise evaluate` scores a file of a served judge's predictions as those of the export."""
+    votes, out = tmp_path / "votes.csv", tmp_path / "probs.csv"
+    pairs = simulate(40, seed=5)
+    write_simulation(pairs, votes)
+    served = Judge.from_pretrained(f"vllm:{server}", template_from=export_dir)
+    served.predict(votes).to_csv(out, index=False)
+    assert main(["evaluate", "--data", str(votes), "--predictions", str(out), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)["log_loss"]["value"]
+    probs = Judge.from_pretrained(export_dir, device="cpu").predict_proba(pairs)
+    expected = -np.log(probs[np.arange(40), pairs["label"].to_numpy(int)]).mean()
+    assert found == pytest.approx(expected, abs=1e-5)
 
 
 def test_probabilities_are_understood(server, export_dir, monkeypatch):
