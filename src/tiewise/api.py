@@ -286,7 +286,6 @@ def fit_config(
     artifacts: str | Path | None = None,
 ) -> tuple[Run, list[int]]:
     """Fit a resolved configuration; return the run and the folds that this call fitted."""
-    from tiewise.cluster.scoring import find_cluster
     from tiewise.crossfit import cross_fit, cross_fit_on
 
     if fold is not None and folds is not None:
@@ -296,7 +295,11 @@ def fit_config(
     if isinstance(fold, bool) or not isinstance(fold or 0, int):
         raise ConfigError(f"--fold is {fold!r}; expected a whole number.")
     wanted = list(range(config.data.n_splits)) if folds else [fold or 0]
-    cluster = find_cluster(ray, workers, worker_gpus, device=config.train.device)
+    cluster = None
+    if (ray, workers, worker_gpus) != (None, None, None):
+        from tiewise.cluster.scoring import find_cluster
+
+        cluster = find_cluster(ray, workers, worker_gpus, device=config.train.device)
     fit_folds = cross_fit if cluster is None else functools.partial(cross_fit_on, cluster)
     done, fitted = fit_folds(
         config,
