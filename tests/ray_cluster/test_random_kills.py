@@ -83,9 +83,10 @@ def test_kill_changes_nothing(cluster, place, expected, kind):
         with suppress(subprocess.TimeoutExpired):
             driver.wait(chance.uniform(0, LONGEST))
         _kill(kind, cluster, driver, chance)
-        if kind == "driver" and driver.wait() != 0:
-            driver = _predict(cluster, place, out, "--ray", cluster.address)
         _, messages = driver.communicate(timeout=120)
+        if kind == "driver" and driver.returncode != 0:
+            driver = _predict(cluster, place, out, "--ray", cluster.address)
+            _, messages = driver.communicate(timeout=120)
         assert driver.returncode == 0, messages
         assert _content(place / out) == expected
         assert len(expected[1]) == len(set(expected[1])) == N_UNITS
