@@ -55,11 +55,16 @@ def refuse() -> Echo:
     raise ModelError("the model is another one")
 
 
+def fail() -> Echo:
+    """Raise as a worker that lacks a package."""
+    raise ModuleNotFoundError("No module named 's3fs'")
+
+
 def main(address: str, tasks: str, options: str) -> None:
     """Run tasks and print the outcome."""
     given = json.loads(options)
     ray_pool._LINE_SECONDS = given.pop("line_seconds", 60.0)
-    make = refuse if given.pop("refuse", False) else Echo
+    make = {"refuse": refuse, "fail": fail, "echo": Echo}[given.pop("make", "echo")]
     done: list[tuple[str, int]] = []
     outcome = run_tasks(
         json.loads(tasks),

@@ -91,16 +91,23 @@ def test_progress_is_logged(run):
 
 
 def test_many_failures_end_job(run):
-    """A job in which every task fails ends after the first ten."""
+    """A job in which every task fails ends after the first few."""
     message, _ = run(["refuse"] * (MAX_FAILURES_IN_A_ROW + 20), status=2)
-    assert "error: row group 3 is damaged" in message
+    assert "in a row; the last: PairsError: row group 3 is damaged" in message
     assert message.count("is left out") == MAX_FAILURES_IN_A_ROW
 
 
 def test_refused_start_ends_job(run):
     """The error of a worker that refuses to start, such as another model, is that of the job."""
-    message, _ = run(["a"], status=2, refuse=True)
+    message, _ = run(["a"], status=2, make="refuse")
     assert message.splitlines()[-1] == "error: the model is another one"
+
+
+def test_broken_start_ends_job(run):
+    """Workers that cannot start for another reason are started again a few times."""
+    message, _ = run(["a"], status=2, make="fail")
+    assert "No module named 's3fs'" in message
+    assert message.count("A worker died (127.0.0.") == MAX_FAILURES_IN_A_ROW
 
 
 def test_no_place_for_workers(run):

@@ -31,7 +31,7 @@ from tiewise.errors import ConfigError, RunError, TiewiseError
 
 MAX_TRIES = 3
 """A task that ends its worker, or fails, so many times is left out."""
-MAX_FAILURES_IN_A_ROW = 10
+MAX_FAILURES_IN_A_ROW = 5
 """Tasks that fail, and workers that do not start, without one success between: the job is ended."""
 _NOTICE_SECONDS, _LINE_SECONDS = 30.0, 60.0
 _log = logging.getLogger(__name__)
@@ -271,8 +271,11 @@ class _Pool:
         try:
             result = ray.get(reference)
         except exceptions.RayTaskError as error:
+            if call.place is None and not isinstance(error.cause, TiewiseError):
+                self._lose(call, error)
+                return
             self._fail(call, error.cause)
-            self.idle += [call.actor] if call.method == "compute" else []
+            self.idle.append(call.actor)
             return
         except exceptions.RayError as error:
             self._lose(call, error)
@@ -289,32 +292,36 @@ class _Pool:
             yield call.place, result
 
     def _fail(self, call: _Call, cause: BaseException) -> None:
-        """Count an error that a worker raised; one that cannot start ends the job."""
+        """Count an error that a worker raised; one that refuses to start ends the job."""
         if call.place is None:
             raise cause
-        is_final = isinstance(cause, TiewiseError)
-        self._try_again(call.place, f"{type(cause).__name__}: {cause}", is_final=is_final)
-        if self.n_failures_in_a_row >= MAX_FAILURES_IN_A_ROW:
-            raise cause
+        is_final, reason = isinstance(cause, TiewiseError), f"{type(cause).__name__}: {cause}"
+        self._try_again(call.place, reason, is_final=is_final)
+        self._check_failures(reason, cause)
 
     def _lose(self, call: _Call, error: exceptions.RayError) -> None:
         """Count the death of a worker, and start another."""
         self.outcome.n_deaths += 1
         with contextlib.suppress(exceptions.RayError):
             ray.kill(call.actor)  # one that cannot be reached may still run
-        where = self.machines.get(call.actor, "one that did not start")
-        what = "nothing" if call.place is None else str(self.tasks[call.place])
-        _log.warning("A worker died (%s) while it computed %s.", where, what)
+        where = self.machines.get(call.actor, "unknown machine")
+        doing = "it started" if call.place is None else f"it computed {self.tasks[call.place]}"
+        _log.warning("A worker died (%s) while %s.", where, doing)
         if call.place is None:
             self.n_failures_in_a_row += 1
         else:
             self._try_again(call.place, self._describe_deaths(), is_final=False)
+        self._check_failures(str(error), error)
+        self._add_actor()
+
+    def _check_failures(self, reason: str, cause: BaseException) -> None:
+        """End a job of which nothing succeeds."""
         if self.n_failures_in_a_row >= MAX_FAILURES_IN_A_ROW:
             raise RunError(
-                f"{MAX_FAILURES_IN_A_ROW} workers or tasks failed in a row; the last: {error}\n"
-                "Check that every machine has tiewise and enough memory, and run the command again."
-            )
-        self._add_actor()
+                f"{MAX_FAILURES_IN_A_ROW} workers or tasks failed in a row; the last: {reason}\n"
+                "Correct this, check that every machine has tiewise and enough memory, and run the "
+                "same command again."
+            ) from cause
 
     def _describe_deaths(self) -> str:
         patience = describe_seconds(self.cluster.patience)
