@@ -62,7 +62,8 @@ class UnitsPrediction:
         return asdict(self)
 
     def __str__(self) -> str:
-        count = f"{self.n_units:,} units, {self.n_found:,} of them found"
+        units = "1 unit" if self.n_units == 1 else f"{self.n_units:,} units"
+        count = f"{units}, {self.n_found:,} of them scored before"
         return f"{count}; {describe_facts(self.facts, self.n_folds)}"
 
 

@@ -63,7 +63,7 @@ def test_store_equals_folder(bucket, home, tmp_path, capsys):
     first = json.loads(capsys.readouterr().out)
     assert (first["n_scored"], first["path"]) == (6, f"{bucket}/out")
     assert main([*words, "--out", f"{bucket}/out"]) == 0
-    assert "6 units, 6 of them found; 40 pairs" in capsys.readouterr().out
+    assert "6 units, 6 of them scored before; 40 pairs" in capsys.readouterr().out
     table = pd.concat(tw.read_predictions(f"{bucket}/out"), ignore_index=True)
     assert main([*words, "--out", str(tmp_path / "joined.parquet")]) == 0
     pd.testing.assert_frame_equal(pd.read_parquet(tmp_path / "joined.parquet"), table)

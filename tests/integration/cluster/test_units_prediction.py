@@ -286,6 +286,6 @@ def test_wrong_requests_are_refused(predict, run, data, tmp_path):
 def test_python_writes_and_reads_folders(run, home, data, tmp_path):
     """`tw.predict` writes the folder that `tw.read_predictions` reads; both give the same table."""
     done = tw.predict(str(data), run=run, out=f"{tmp_path}/out/", artifacts=home)
-    assert str(done).startswith("5 units, 0 of them found; 41 pairs, 2 folds averaged")
+    assert str(done).startswith("5 units, 0 of them scored before; 41 pairs, 2 folds averaged")
     expected = tw.predict(str(data), run=run)
     pd.testing.assert_frame_equal(join(tmp_path / "out")[[*expected]], expected)
