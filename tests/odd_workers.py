@@ -10,7 +10,7 @@ import time
 from dataclasses import asdict
 from pathlib import Path
 
-from tiewise.cluster import ray_pool
+from tiewise.cluster import progress
 from tiewise.cluster.ray_pool import Cluster, run_tasks
 from tiewise.console import progress_bar, run_command, show
 from tiewise.errors import ModelError, PairsError
@@ -63,7 +63,7 @@ def fail() -> Echo:
 def main(address: str, tasks: str, options: str) -> None:
     """Run tasks and print the outcome."""
     given = json.loads(options)
-    ray_pool._LINE_SECONDS = given.pop("line_seconds", 60.0)
+    progress.LINE_SECONDS = given.pop("line_seconds", 60.0)
     make = {"refuse": refuse, "fail": fail, "echo": Echo}[given.pop("make", "echo")]
     done: list[tuple[str, int]] = []
     outcome = run_tasks(

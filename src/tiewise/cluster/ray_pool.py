@@ -26,14 +26,15 @@ from ray import exceptions
 from ray._private.services import find_bootstrap_address
 
 from tiewise import __version__
-from tiewise.console import describe_seconds, progress_bar, watch_progress
+from tiewise.cluster.progress import JobProgress
+from tiewise.console import describe_seconds, watch_progress
 from tiewise.errors import ConfigError, RunError, TiewiseError
 
 MAX_TRIES = 3
 """A task that ends its worker, or fails, so many times is left out."""
 MAX_FAILURES_IN_A_ROW = 5
 """Tasks that fail, and workers that do not start, without one success between: the job is ended."""
-_NOTICE_SECONDS, _LINE_SECONDS = 30.0, 60.0
+_NOTICE_SECONDS = 30.0
 _log = logging.getLogger(__name__)
 
 
@@ -122,7 +123,7 @@ def run_tasks(
     TiewiseError
         The error of `make_worker`, or the last one if many tasks fail in a row.
     """
-    with _connected(cluster.address), _Progress(sum(map(n_rows_of, tasks)), unit) as progress:
+    with _connected(cluster.address), JobProgress(sum(map(n_rows_of, tasks)), unit) as progress:
         pool = _Pool(tasks, make_worker, again, cluster, progress)
         try:
             for place, result in pool.run():
@@ -214,7 +215,7 @@ class _Pool:
         make_worker: Callable[[], Worker],
         again: Callable[[Any], Any],
         cluster: Cluster,
-        progress: _Progress,
+        progress: JobProgress,
     ) -> None:
         self.tasks, self.again, self.cluster, self.progress = list(tasks), again, cluster, progress
         self.make_worker = ray.put(make_worker) if tasks else None
@@ -366,39 +367,6 @@ class _Waiting:
             f"{_describe_offer()}; a worker needs {wanted}. Wait for other jobs, add machines, or "
             "lower --worker-gpus."
         )
-
-
-class _Progress:
-    """A progress bar in rows; without a terminal, a line in the log each minute."""
-
-    def __init__(self, n_rows: int, unit: str) -> None:
-        self.n_rows, self.n_done, self.unit = n_rows, 0, unit
-        self.started = self.logged = time.monotonic()
-        self.bar = progress_bar(n_rows, name="cluster", unit=unit, unit_scale=True)
-
-    def __enter__(self) -> _Progress:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.bar.close()
-
-    def add(self, n_rows: int, n_alive: int) -> None:
-        """Count finished rows."""
-        self.n_done += n_rows
-        self.bar.set_postfix(workers=n_alive, refresh=False)
-        self.bar.update(n_rows)
-
-    def tick(self, n_alive: int) -> None:
-        """Log a line if a minute has passed and no bar is shown."""
-        now = time.monotonic()
-        if not self.bar.disable or now - self.logged < _LINE_SECONDS:
-            return
-        self.logged = now
-        rate = self.n_done / (now - self.started)
-        left = describe_seconds((self.n_rows - self.n_done) / rate) if rate else "unknown time"
-        line = "%s of %s %ss done, %d workers, %.3g %ss a second, %s left"
-        done, rows = f"{self.n_done:,}", f"{self.n_rows:,}"
-        _log.info(line, done, rows, self.unit, n_alive, rate, self.unit, left)
 
 
 def _check_version(version: str, machine: str) -> None:
