@@ -41,12 +41,13 @@ _SKIP = (
 @contextlib.contextmanager
 def without_notes() -> Iterator[None]:
     """Log nothing about rows and columns inside the block: they were read and described before."""
-    before = _log.level
-    _log.setLevel(logging.ERROR)
+    notes = logging.getLogger(__package__)  # of all readers
+    before = notes.level
+    notes.setLevel(logging.ERROR)
     try:
         yield
     finally:
-        _log.setLevel(before)
+        notes.setLevel(before)
 
 
 class ReadOptions(TypedDict, total=False):
