@@ -51,5 +51,5 @@ def test_two_processes_write_equal_file(home):
     assert (home / "together.csv").read_bytes() == (home / "alone.csv").read_bytes()
     assert len((home / "alone.csv").read_text().splitlines()) == 27
     assert not list(home.glob("*.shards"))
-    assert together.stdout.count("n_rows 26") == 1, "only the process that joins the shards prints"
+    assert together.stdout.count("26 pairs") == 1, "only the process that joins the shards prints"
     assert together.stdout.replace("together", "alone") == alone.stdout
