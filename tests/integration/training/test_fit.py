@@ -96,7 +96,7 @@ def test_checkpointing_choice_is_logged(fitter, caplog):
     """A small fit recomputes nothing, and the log shows the estimate."""
     with caplog.at_level(logging.INFO, "tiewise"):
         fitter("run", configure(n_epochs=1))
-    assert "checkpointing: none (none needs" in caplog.text
+    assert "checkpointing: none (to keep all activations takes" in caplog.text
 
 
 def test_fits_repeat_bit_for_bit(fitter):
