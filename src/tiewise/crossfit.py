@@ -143,12 +143,11 @@ def cross_fit_on(
     mark = temporary_path(artifacts_dir.resolve() / "cluster")
     mark.touch()
     call = {"config": config, "artifacts_dir": artifacts_dir, "name": run.name, **options}
-    settings = {name: value for name, value in os.environ.items() if name.startswith("TIEWISE_")}
-    make_worker = functools.partial(_open_worker, mark, Path.cwd(), sys.argv, settings, call)
+    make_worker = functools.partial(_open_worker, mark, Path.cwd(), sys.argv, _settings(), call)
     fitted: list[int] = []
     try:
         outcome = run_tasks(
-            [_FoldRequest(fold) for fold in folds],
+            [_FoldRequest(fold, _begin_time(run, fold)) for fold in folds],
             make_worker,
             cluster=replace(cluster, patience=_PATIENCE),
             on_done=lambda request, done: fitted.extend(done),
@@ -166,11 +165,24 @@ def cross_fit_on(
     return run, sorted(fitted)
 
 
+def _settings() -> dict[str, str]:
+    """Return the variables of tiewise, without the secret of a server."""
+    names = {name for name in os.environ if name.startswith("TIEWISE_")} - {"TIEWISE_TOKEN"}
+    return {name: os.environ[name] for name in names}
+
+
+def _begin_time(run: RunFolder, fold: int) -> int | None:
+    """Return when the fingerprint of a fold was written, in ns; None if there is none."""
+    path = run.fold(fold).fingerprint_path
+    return path.stat().st_mtime_ns if path.is_file() else None
+
+
 @dataclass(frozen=True)
 class _FoldRequest:
-    """A fold to fit, or to continue if a worker has tried before."""
+    """A fold to fit; `begun` is when it was begun before this job, `is_again` after a first try."""
 
     fold: int
+    begun: int | None
     is_again: bool = False
 
     def __str__(self) -> str:
@@ -184,8 +196,10 @@ class _FoldWorker:
     call: dict[str, Any]
 
     def compute(self, request: _FoldRequest) -> list[int]:
-        """Fit a fold, or resume it; return what :func:`cross_fit` has fitted."""
-        resumed = {"resume": True, "overwrite": False} if request.is_again else {}
+        """Fit a fold, or resume what this job began; return what :func:`cross_fit` has fitted."""
+        run = name_run(self.call["artifacts_dir"], self.call["config"], name=self.call["name"])
+        is_begun = request.is_again and _begin_time(run, request.fold) != request.begun
+        resumed = {"resume": True, "overwrite": False} if is_begun else {}
         return cross_fit(folds=[request.fold], **self.call | resumed)[1]
 
 

@@ -1,5 +1,6 @@
 """Cross-fitting locks what it writes, and leaves no run behind that has not begun."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -162,6 +163,31 @@ def test_finished_folds_are_skipped_or_replaced(tmp_path, config, tasks):
     assert cross_fit(config, [0], tmp_path, name="one", overwrite=True)[1] == [0]
     assert not (run.fold(0).path / "old").exists()
     assert (run.fold(1).path / "old").exists()
+
+
+@pytest.mark.parametrize("overwrite", [True, False])
+def test_repeated_try_keeps_request(tmp_path, config, tasks, monkeypatch, overwrite):
+    """A try that fails before its fold is begun is repeated as asked; a begun fold is resumed."""
+    run, _ = cross_fit(config, [0], tmp_path, name="one")
+    options = {"resume": False, "overwrite": overwrite, "init_from": None}
+    call = {"config": config, "artifacts_dir": tmp_path, "name": "one", **options}
+    worker = crossfit._FoldWorker(call)
+    request = crossfit._FoldRequest(0, crossfit._begin_time(run, 0))
+    with monkeypatch.context() as patch:
+        patch.setattr(crossfit, "load_training_rows", lambda *_, **__: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            worker.compute(request)
+    worker.compute(replace(request, is_again=True))
+    worker.compute(replace(request, is_again=True))  # now the fold is of this job
+    assert [task.resume for task, *_ in tasks] == [False, False, True]
+
+
+def test_workers_get_no_token(monkeypatch):
+    """Settings go to the machines of a cluster, the secret of a server does not."""
+    monkeypatch.setenv("TIEWISE_TOKEN", "secret")
+    monkeypatch.setenv("TIEWISE_DATA", "pairs.csv")
+    assert crossfit._settings()["TIEWISE_DATA"] == "pairs.csv"
+    assert "secret" not in crossfit._settings().values()
 
 
 @pytest.mark.parametrize(

@@ -109,7 +109,8 @@ def clear_fold(run: RunFolder, fold: int) -> None:
         for path in (run.scores_path, run.oof_path):  # they include this fold
             path.unlink(missing_ok=True)
         folder = run.fold(fold)
-        for path in folder.path.iterdir():
+        # The fingerprint last: while it is the old one, a worker of a cluster overwrites again.
+        for path in sorted(folder.path.iterdir(), key=lambda path: path == folder.fingerprint_path):
             if path != folder.lock_path:
                 remove(path)
 

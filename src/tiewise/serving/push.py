@@ -84,11 +84,12 @@ def _upload(folder: Path, repo: str, *, is_public: bool) -> str:
 def _pushed_before(hub: Any, repo: str) -> list[str]:
     """Return the files of the model that is in a repository now.
 
-    transformers would load an adapter that is left next to an export.
+    transformers would load an adapter that is left next to an export. Any other refusal of the hub
+    than a missing manifest is an error: nothing is uploaded.
     """
-    from huggingface_hub.errors import EntryNotFoundError
+    from huggingface_hub.errors import RemoteEntryNotFoundError
 
     try:
         return listed_files(Path(hub.hf_hub_download(repo, MANIFEST)).parent)
-    except EntryNotFoundError:
+    except RemoteEntryNotFoundError:
         return []

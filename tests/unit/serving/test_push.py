@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
@@ -14,7 +16,7 @@ from tiewise.evaluation.calibration import NO_CALIBRATION, calibrate
 from tiewise.files import write_json
 from tiewise.runs.calibration import save_calibration
 from tiewise.runs.manifest import write_manifest
-from tiewise.serving.push import find_model, push_folder
+from tiewise.serving.push import _pushed_before, find_model, push_folder
 
 
 @pytest.fixture
@@ -83,3 +85,31 @@ def test_unreachable_hub_is_named(model):
     """The message names a missing network or a missing client."""
     with pytest.raises(RunError, match=r"me/model: the hub refused|needs huggingface_hub"):
         push_folder(model, "me/model")
+
+
+@pytest.mark.parametrize("status", [404, 507])
+def test_refused_manifest_is_no_new_repository(tmp_path, monkeypatch, status):
+    """Only a missing manifest means that no model is to be replaced; a busy hub is an error."""
+    hub = pytest.importorskip("huggingface_hub")
+
+    class Busy(BaseHTTPRequestHandler):
+        def do_HEAD(self):  # noqa: N802 - the name that http.server calls
+            self.send_response(status)
+            self.send_header("X-Error-Code", "EntryNotFound" if status == 404 else "")
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Busy)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    api = hub.HfApi(endpoint=f"http://127.0.0.1:{server.server_port}")
+    monkeypatch.setattr(hub.constants, "HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr(hub.constants, "HF_HUB_OFFLINE", False)
+    try:
+        if status == 404:
+            assert _pushed_before(api, "me/model") == []
+        else:
+            with pytest.raises(OSError, match="on the Hub"):
+                _pushed_before(api, "me/model")
+    finally:
+        server.shutdown()
+        server.server_close()
