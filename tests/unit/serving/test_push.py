@@ -93,7 +93,7 @@ def test_refused_manifest_is_no_new_repository(tmp_path, monkeypatch, status):
     hub = pytest.importorskip("huggingface_hub")
 
     class Busy(BaseHTTPRequestHandler):
-        def do_HEAD(self):  # noqa: N802 - the name that http.server calls
+        def do_HEAD(self):
             self.send_response(status)
             self.send_header("X-Error-Code", "EntryNotFound" if status == 404 else "")
             self.send_header("Content-Length", "0")
