@@ -90,6 +90,34 @@ def test_chunks_of_units_are_equal(tmp_path_factory, files, size, n_chunks):
     assert pairs["id"].tolist() == list(chain.from_iterable(table["id"] for table in whole))
 
 
+@pytest.mark.parametrize("name", ["wsdm", "preference", "mt_bench"])
+def test_unread_ids_do_not_count(tmp_path, name):
+    """A column of ids that the format does not read gives no ids: they are row numbers."""
+    texts = {"prompt": ["Why?"] * 4, "response_a": ["a b"] * 4, "response_b": ["c d"] * 4}
+    talk = [[{"role": "user", "content": "Why?"}, {"role": "assistant", "content": "a b"}]] * 4
+    columns = {
+        "wsdm": {"question_id": [*"abcd"], **texts},
+        "preference": {"question_id": [*"abcd"], "prompt": texts["prompt"],
+                       "chosen": ["a b"] * 4, "rejected": ["c d"] * 4},
+        "mt_bench": {"question_id": [*"abcd"], "id": [*"abcd"], "judge": ["j"] * 4,
+                     "turn": [1] * 4, "conversation_a": talk, "conversation_b": talk},
+    }  # fmt: skip
+    pq.write_table(pa.table(columns[name]), tmp_path / "pairs.parquet", row_group_size=2)
+    known = read_units_format(plan(tmp_path / "pairs.parquet", 2))
+    assert (known.name, known.has_ids) == (name, False)
+
+
+def test_missing_ids_are_refused(tmp_path):
+    """A row without an id in a table of ids has no number that is unique in the table."""
+    columns = {"id": ["x", None], "question_id": ["q", "r"], "prompt": ["p"] * 2}
+    columns |= {"chosen": ["a b"] * 2, "rejected": ["c d"] * 2}
+    pq.write_table(pa.table(columns), tmp_path / "pairs.parquet")
+    [unit] = plan(tmp_path / "pairs.parquet", 9)
+    [load] = read_unit(unit, read_units_format([unit]), 9)
+    with pytest.raises(PairsError, match=r"row 1 has no id.* Give every row an id"):
+        load()
+
+
 def test_cut_groups_are_noted(tmp_path, caplog):
     """Row groups of more than eight units are named as slow to read."""
     path = write_groups(tmp_path / "pairs.parquet", [17])

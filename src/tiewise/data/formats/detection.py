@@ -23,7 +23,6 @@ from tiewise.data.formats.opening import ParsedRecord
 from tiewise.data.formats.records import FORMATS, LABEL_COLUMNS, Format
 from tiewise.data.formats.sources import Source, open_source
 from tiewise.data.formats.winners import WinnerColumn, choose_winner_column
-from tiewise.data.ids import ID_COLUMNS
 from tiewise.errors import PairsError
 
 _log = logging.getLogger(__name__)
@@ -186,7 +185,7 @@ def _choose_winner(
 
 def _tell_choices(known: Format, columns: Sequence[str], tell: Callable[[str], None]) -> None:
     """Say what the ids and the weights of a source are, where it does not say so."""
-    if not any(name in known.reads and name in columns for name in ID_COLUMNS):
+    if not known.id_columns(columns):
         tell("there is no column id; ids are the row numbers, from 0")
     if "margin" in known.reads and "margin" in columns and "weight" not in columns:
         tell("margin is read as the weight of a row; 0 trains nothing")

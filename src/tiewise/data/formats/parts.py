@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
 
+from tiewise.data.formats.cells import is_missing
 from tiewise.data.formats.columns import rename_columns
 from tiewise.data.formats.detection import Columns, OpenedTable, examine
 from tiewise.data.formats.layout import Layout
-from tiewise.data.formats.reading import build_table, cut_records
+from tiewise.data.formats.reading import Numbered, build_table, cut_records
+from tiewise.data.formats.records import FORMATS
 from tiewise.data.formats.sources import Source
-from tiewise.data.ids import ID_COLUMNS
+from tiewise.errors import PairsError
 
 
 @dataclass(frozen=True)
@@ -58,7 +60,7 @@ def find_table_format(source: Source, format_name: str | None, columns: Columns)
         reopen=lambda: source,
     )
     renamed = rename_columns(source, columns)[0]
-    has_ids = any(name in renamed.columns for name in ID_COLUMNS)
+    has_ids = bool(FORMATS[found.format].id_columns(renamed.columns))
     return TableFormat(found.format, found.layout, has_ids, columns)
 
 
@@ -69,12 +71,26 @@ def read_part(
 
     The chunks are those of :func:`tiewise.data.formats.read_chunks` for the whole table, if the
     part begins with a chunk. Records are numbered from `first`. Ids keep their spelling, such as
-    ``7.0``, because one part does not tell whether all ids of the table are integers.
+    ``7.0``, because one part does not tell whether all ids of the table are integers. PairsError is
+    raised for a row without an id in a table with ids: one part does not tell its row number.
     """
     renamed = rename_columns(source, known.columns)[0]
     opened = OpenedTable(
         source.name, known.name, known.layout, None, [], [],
         renamed.records, lambda: source, labelled=False, on_error="raise",
     )  # fmt: skip
+    id_columns = FORMATS[known.name].id_columns(renamed.columns)
     for chunk in cut_records(renamed.records, size, first):
-        yield functools.partial(build_table, opened, chunk, lambda: False)
+        yield functools.partial(_build_part, opened, chunk, id_columns)
+
+
+def _build_part(
+    opened: OpenedTable, chunk: Sequence[Numbered], id_columns: Sequence[str]
+) -> pd.DataFrame:
+    for number, entry in chunk:
+        if id_columns and all(is_missing(entry.values.get(name)) for name in id_columns):
+            raise PairsError(
+                f"{opened.name}: row {number} has no id, and its row number in the whole table is "
+                "not known here. Give every row an id, or remove the column of the ids."
+            )
+    return build_table(opened, chunk, lambda: False)

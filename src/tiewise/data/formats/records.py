@@ -6,7 +6,7 @@ To add a format, write a function from a record to its rows and list it in `FORM
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 from typing import Any, NamedTuple
 
 from tiewise.data.first_text import SYSTEM_COLUMN
@@ -36,6 +36,7 @@ from tiewise.data.formats.choices import (
 )
 from tiewise.data.formats.context import CONTEXT_NAMES, HISTORY, add_context, name_prompt
 from tiewise.data.formats.layout import Layout
+from tiewise.data.ids import ID_COLUMNS
 from tiewise.data.labels import ONE_HOT_COLUMNS, PROB_COLUMNS, WORD_OF_WINNER, Winner
 from tiewise.data.pairs import COLUMNS, FURTHER_WORDS, TEXT_COLUMNS, WORD_COLUMNS
 from tiewise.data.parse import Cell
@@ -150,6 +151,10 @@ class Format(NamedTuple):
     winner: str | None = None
     """The format's own column for the winner, which `read_winner` reads."""
     read_winner: Callable[[Record], Row] | None = None
+
+    def id_columns(self, columns: Container[str]) -> list[str]:
+        """Return those of a source's columns from which this format reads ids."""
+        return [name for name in ID_COLUMNS if name in self.reads and name in columns]
 
 
 _LABELS = (*ONE_HOT_COLUMNS, "winner", *PROB_COLUMNS)
