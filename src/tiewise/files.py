@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 _TEMPORARY = ".tiewise-tmp-"
+_NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP)
+"""What a file system without hard links answers."""
 
 
 @contextlib.contextmanager
@@ -93,6 +95,13 @@ def write_new(path: Path | str, data: bytes) -> bool:
         os.link(temporary, path)  # unlike a rename, refuses to replace
     except FileExistsError:
         return False
+    except OSError as error:
+        if error.errno not in _NO_LINKS:
+            raise
+        with file_lock(path.parent / ".lock", wait=True):
+            if path.exists():
+                return False
+            temporary.replace(path)
     finally:
         remove(temporary)
     _flush(path.parent)

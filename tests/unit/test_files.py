@@ -31,6 +31,7 @@ from tiewise.files import (
     remove_temporaries,
     write_bytes,
     write_json,
+    write_new,
     write_parquet,
 )
 
@@ -280,6 +281,20 @@ def test_tables_have_no_index(tmp_path):
     """A parquet file has the columns of the table, and not its index."""
     write_parquet(tmp_path / "t.parquet", pd.DataFrame({"a": [1, 2]}, index=[7, 9]))
     assert pq.read_schema(tmp_path / "t.parquet").names == ["a"]
+
+
+@pytest.mark.parametrize("code", [errno.EPERM, errno.EOPNOTSUPP])
+def test_new_file_without_hard_links(tmp_path, monkeypatch, code):
+    """A file system without hard links holds the first of two new files, whole."""
+
+    def refuse(*_):
+        raise OSError(code, "no hard links")
+
+    monkeypatch.setattr(os, "link", refuse)
+    assert write_new(tmp_path / "x", b"first")
+    assert not write_new(tmp_path / "x", b"second")
+    assert (tmp_path / "x").read_bytes() == b"first"
+    assert not list(tmp_path.glob(".tiewise-tmp*"))
 
 
 def test_free_locks(tmp_path):
