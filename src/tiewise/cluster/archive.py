@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import tarfile
 from collections.abc import Iterator
@@ -23,13 +24,16 @@ _NOT_PACKED = {
 def pack_run(run: RunFolder, path: Path) -> None:
     """Write a run, and those that it blends, as ``runs/NAME/…`` into a tar file.
 
-    Equal runs give equal bytes.
+    Equal runs give equal bytes. Links are followed.
     """
-    with atomic_path(path) as temporary, tarfile.open(temporary, "w") as archive:
+    with (
+        atomic_path(path) as temporary,
+        tarfile.open(temporary, "w", dereference=True) as archive,
+    ):
         for member in _find_runs(run):
-            for file in sorted(member.path.rglob("*")):
+            for file in _find_files(member.path):
                 name = file.relative_to(member.path)
-                if file.is_file() and _NOT_PACKED.isdisjoint(name.parts):
+                if _NOT_PACKED.isdisjoint(name.parts):
                     archive.add(file, Path("runs", member.name, name), filter=_without_owner)
 
 
@@ -59,6 +63,12 @@ def _unpack(fs: Any, path: str, sha256: str, folder: Path) -> None:
     with tarfile.open(copy) as archive:
         archive.extractall(folder, filter="data")
     copy.unlink()
+
+
+def _find_files(folder: Path) -> list[Path]:
+    """Return all files below a folder, in order, also those of linked folders."""
+    below = os.walk(folder, followlinks=True)
+    return sorted(Path(parent, name) for parent, _, names in below for name in names)
 
 
 def _find_runs(run: RunFolder) -> Iterator[RunFolder]:

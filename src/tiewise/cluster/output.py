@@ -16,10 +16,12 @@ added costs its own units only. A folder without ``manifest.json`` is unfinished
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import io
 import json
 import logging
+import re
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -48,6 +50,7 @@ from tiewise.files import (
     digest_file,
     digest_json,
     json_bytes,
+    remove,
     remove_temporaries,
     write_bytes,
 )
@@ -55,6 +58,9 @@ from tiewise.judges.prediction import Tally
 from tiewise.runs.folder import RunFolder
 
 _IDENTITY, _MANIFEST, _ARCHIVE = "identity.json", "manifest.json", "archive"
+_OWN_FILES = re.compile(
+    r"(?:identity|manifest)\.json|run-[0-9a-f]{64}\.tar|parts-[0-9a-f]{16}|\.lock"
+)
 _log = logging.getLogger(__name__)
 
 
@@ -148,6 +154,12 @@ class Output:
             found |= {each.unit.key: each for each in pool.map(check, others) if each is not None}
         return {unit: found[unit.key] for unit in units if unit.key in found}
 
+    def drop_manifest(self, units: Sequence[Unit]) -> None:
+        """Remove a manifest that does not name exactly these units: it is of files before."""
+        if [record.unit for record in self.read_manifest()] != list(units):
+            with contextlib.suppress(FileNotFoundError):
+                self.fs.rm_file(self._path(_MANIFEST))
+
     def commit(self, records: Sequence[Record]) -> None:
         """Write the manifest of all units, in the order of the input."""
         lines = ",\n".join(json.dumps(asdict(record)) for record in records)
@@ -157,6 +169,14 @@ class Output:
             remove_temporaries(self.root)
         else:
             self.fs.pipe_file(self._path(_MANIFEST), text.encode())
+
+    def remove(self) -> None:
+        """Remove a local folder of predictions, unless it has other files, which are kept."""
+        for path in Path(self.root).iterdir():
+            if _OWN_FILES.fullmatch(path.name):
+                remove(path)
+        with contextlib.suppress(OSError):
+            Path(self.root).rmdir()
 
     def read_manifest(self) -> list[Record]:
         """Return the records of the manifest; none without a manifest of this identity."""
@@ -184,9 +204,8 @@ class Output:
             if not has_ids:  # numbers of rows in the row group: continue them
                 first = n_before - record.unit.skip
                 table["id"] = [_add_to_id(name, first) for name in table["id"]]
-            if are_integers:
-                table["id"] = [as_integer(name) for name in table["id"]]
-            table["id"] = as_ids(table["id"]).to_numpy()
+            if are_integers:  # of all units, so that ids have one type
+                table["id"] = as_ids(map(as_integer, table["id"])).to_numpy()
             n_before += record.unit.n_rows
             yield table
 

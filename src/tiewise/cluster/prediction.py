@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -13,18 +14,18 @@ import pandas as pd
 from tiewise import __version__
 from tiewise.cluster.output import Output, Record, sum_tallies
 from tiewise.cluster.scoring import Failures, OnDone, find_cluster, run_here, run_on
-from tiewise.cluster.storage import address_of, is_remote, open_storage
+from tiewise.cluster.storage import address_of, is_local, is_remote, open_storage
 from tiewise.cluster.units import Unit, find_inputs, plan_units, read_units_format
 from tiewise.data.formats import is_hub_path
 from tiewise.errors import ConfigError, PairsError
-from tiewise.files import digest_file, refuse_existing, remove
+from tiewise.files import refuse_existing
 from tiewise.judges import judge
 from tiewise.judges.prediction import (
-    Choose,
     FilePrediction,
     PredictOptions,
     choose_submission,
     describe_facts,
+    digest_models,
     order_columns,
     predict_file,
     warn_of_training_rows,
@@ -89,6 +90,7 @@ def predict_units(
     cache_dir: Path,
     options: PredictOptions | None = None,
     execute: Execute | None = None,
+    check_format: Callable[[str], object] = str,
 ) -> UnitsPrediction:
     """Predict parquet files with a run, and write a part for each unit and a manifest.
 
@@ -108,6 +110,8 @@ def predict_units(
         `chunk_rows`.
     execute
         An executor (:mod:`tiewise.cluster.scoring`); this process when None.
+    check_format
+        Called with the name of the format before anything is written, to raise an error.
 
     Raises
     ------
@@ -122,17 +126,18 @@ def predict_units(
             f"--unit-rows is {options.unit_rows}; expected a multiple of --chunk-rows, which is "
             f"{options.chunk_rows}, so that all ways of predicting score the same batches."
         )
+    _refuse_inner(out, data)
     fs, paths = find_inputs(data)
     units = plan_units(paths, fs, options.unit_rows)
     output, folds = Output(out), run.choose_folds()
     table_format = read_units_format(units, options.data_format, options.columns)
+    check_format(table_format.name)
     settings = {name: value for name, value in asdict(options).items() if name != "columns"}
     output.begin(
         {
             "version": __version__,
             "run": run.name,
-            # The held-out predictions of a fold identify its model.
-            "models": {str(fold): digest_file(run.fold(fold).oof_path) for fold in folds},
+            "models": digest_models(run, folds),
             "calibration": read_calibration(run).to_dict(),
             "data": address_of(*open_storage(data)),
             "options": settings,
@@ -182,18 +187,16 @@ def predict_to(
     check_suffix(path)
     refuse_existing(path, overwrite=overwrite)
     folder = path.with_name(f"{path.name}.parts")
-    done = predict_units(run, data, str(folder), **units)
+    choose = functools.cache(
+        functools.partial(choose_submission, data) if is_submission else lambda _: order_columns
+    )
+    done = predict_units(run, data, str(folder), check_format=choose, **units)
     if done.is_finished:
-        _join(Output(folder), path, data if is_submission else None)
-        remove(folder)
+        output = Output(folder)
+        choose_columns = choose(output.identity["format"]["name"])
+        write_table(map(choose_columns, output.read()), path)
+        output.remove()
     return done
-
-
-def _join(output: Output, path: Path, submission_of: str | None) -> None:
-    choose_columns: Choose = order_columns
-    if submission_of is not None:
-        choose_columns = choose_submission(submission_of, output.identity["format"]["name"])
-    write_table(map(choose_columns, output.read()), path)
 
 
 def predict(  # noqa: PLR0913 - one keyword for each flag
@@ -304,6 +307,17 @@ def read_predictions(out: str | Path) -> Iterator[pd.DataFrame]:
     yield from Output(out).read()
 
 
+def _refuse_inner(out: str, data: str) -> None:
+    """Refuse an output inside the input, which the same command would read the next time."""
+    (fs, inner), (data_fs, outer) = open_storage(out), open_storage(data)
+    if is_local(fs):
+        inner, outer = os.path.realpath(inner), os.path.realpath(outer)
+    if type(fs) is type(data_fs) and f"{inner}/".startswith(f"{outer}/"):
+        raise ConfigError(
+            f"--out is {out}, inside --data, which is {data}; expected a folder outside of it."
+        )
+
+
 def _score_missing(
     units: Sequence[Unit], output: Output, execute: Execute
 ) -> tuple[dict[Unit, Record], int]:
@@ -313,6 +327,8 @@ def _score_missing(
     """
     launch, done = read_launch(), output.find_records(units)
     share = [u for u in units[launch.rank :: launch.n_processes] if u not in done]
+    if len(done) < len(units):
+        output.drop_manifest(units)
     scored: dict[Unit, Record] = {}
 
     def on_done(record: Record) -> None:

@@ -24,7 +24,7 @@ from tiewise.console import progress_bar
 from tiewise.data.formats.parts import TableFormat
 from tiewise.errors import ConfigError, PairsError, RunError, missing_extra
 from tiewise.judges.kinds import PairJudge, device_of, open_judge
-from tiewise.judges.prediction import order_columns
+from tiewise.judges.prediction import digest_models, order_columns
 from tiewise.runs.teachers import TRAINING_COLUMN, find_training_rows
 
 if TYPE_CHECKING:
@@ -49,7 +49,8 @@ class UnitWorker:
     def open(cls, address: str, *, cache_dir: Path) -> UnitWorker:
         """Open the run in the output folder's archive, which is fetched once per `cache_dir`.
 
-        RunError is raised when this process has another version of tiewise.
+        RunError is raised when this process has another version of tiewise, or the archive other
+        folds than the identity names.
         """
         output = Output(address)
         identity = output.identity
@@ -59,6 +60,11 @@ class UnitWorker:
                 f"{__version__}. Install the same version everywhere."
             )
         run, options = output.fetch_run(cache_dir), identity["options"]
+        if digest_models(run, run.finished_folds()) != identity["models"]:
+            raise RunError(
+                f"{address} has another copy of run {run.name} than the predictions need: its "
+                "folds were changed. Name another output folder."
+            )
         return cls(
             output,
             open_judge(run, cache_dir=cache_dir, device=options["device"]),

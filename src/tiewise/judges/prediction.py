@@ -143,12 +143,12 @@ def predict_file(
     folds = run.finished_folds()
     fingerprint = {
         "run": run.path.name,
-        # The held-out predictions of a fold identify its model.
-        "models": {str(fold): digest_file(run.fold(fold).oof_path) for fold in folds},
+        "models": digest_models(run, folds),
         "data": [digest_file(file) for file in files],
         "calibration": read_calibration(run).to_dict(),
         "options": options.to_dict(),
         "is_submission": is_submission,
+        "chunks": "end with row groups",
     }
     # Opened for the first chunk that has no shard, after the output is locked.
     judge = functools.cache(lambda: open_judge(run, cache_dir=cache_dir, device=options.device))
@@ -173,6 +173,11 @@ def predict_file(
     )
     warn_of_training_rows(data_path, run.name, tally)
     return FilePrediction(report, len(folds), tally.describe() if report.is_joined else {})
+
+
+def digest_models(run: RunFolder, folds: Sequence[int]) -> dict[str, str]:
+    """Return a digest of the model of each fold: that of its held-out predictions."""
+    return {str(fold): digest_file(run.fold(fold).oof_path) for fold in folds}
 
 
 def warn_of_training_rows(data_path: object, run_name: str, tally: Tally) -> None:

@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 import tiewise as tw
+from tiewise.cluster.archive import pack_run
 from tiewise.cluster.output import Output
 from tiewise.cluster.prediction import predict_to, predict_units
 from tiewise.cluster.scoring import UnitWorker, run_here
@@ -86,13 +87,19 @@ SPELLINGS = {
     "floats": lambda ids, number: [f"{name}.0" for name in ids] if number else map(str, ids),
     "mixed": lambda ids, number: [f"{name}.0" for name in ids] if number < 2 else ["x7"] * len(ids),
     "words": lambda ids, _: [f"id-{name}" for name in ids],
+    "later words": lambda ids, number: [f"id-{name}" if number else str(name) for name in ids],
     "none": lambda *_: [],
 }
 
 
 @pytest.mark.parametrize(
     ("spelling", "suffix"),
-    [("integers", ".csv"), ("integers", ".parquet"), *((name, ".jsonl") for name in SPELLINGS)],
+    [
+        ("integers", ".csv"),
+        ("integers", ".parquet"),
+        ("later words", ".parquet"),
+        *((name, ".jsonl") for name in SPELLINGS),
+    ],
 )
 def test_units_equal_one_process(run, tmp_path, spelling, suffix):
     """Parts joined to a file have the bytes of a prediction by one process, for all ids."""
@@ -256,6 +263,90 @@ def test_unreadable_unit_is_named(predict, data, tmp_path):
     assert not (tmp_path / "out" / "manifest.json").exists()
     path.write_bytes(good)
     assert predict().n_scored == 2
+
+
+def test_failed_extension_has_no_manifest(predict, data, tmp_path):
+    """After a file is replaced, the manifest of the old files is gone before a unit is scored."""
+    predict()
+    write_file(data / "part-0.parquet", PAIRS.iloc[41:57], [16])
+    with pytest.raises(PairsError, match="1 of 7 units"):
+        predict(execute=lambda units, address, on_done: {units[0]: "cannot be read"})
+    with pytest.raises(RunError, match=r"has no manifest\.json"):
+        join(tmp_path / "out")
+    assert predict().n_found == 5
+
+
+def test_linked_runs_are_packed_whole(predict, home, tmp_path):
+    """Linked folds and files reach the workers, in an archive of the same bytes."""
+    run = shutil.copytree(home / "runs" / "one", tmp_path / "linked" / "runs" / "one")
+    predict()
+    for part in (run / "fold1", next((run / "fold0").rglob("*.skops"))):
+        part.symlink_to(shutil.move(part, tmp_path / part.name))
+    predict(run=tw.open_run(run), out=str(tmp_path / "other"), cache_dir=tmp_path / "c")
+    pd.testing.assert_frame_equal(join(tmp_path / "other"), join(tmp_path / "out"))
+    names = [next((tmp_path / name).glob("run-*.tar")).name for name in ("out", "other")]
+    assert names[0] == names[1]
+
+
+def test_archive_of_other_folds_is_refused(predict, home, tmp_path, monkeypatch):
+    """A fold that ends between identity and archive is not averaged without a word."""
+    folder = shutil.copytree(home / "runs" / "one", tmp_path / "copy" / "runs" / "one")
+    scores = shutil.move(folder / "fold1" / "scores.json", tmp_path / "scores.json")
+
+    def end_fit_and_pack(run, path):
+        shutil.copy(scores, folder / "fold1")
+        pack_run(run, path)
+
+    monkeypatch.setattr("tiewise.cluster.output.pack_run", end_fit_and_pack)
+    with pytest.raises(RunError, match="another copy of run one"):
+        predict(run=tw.open_run(folder))
+
+
+def test_joining_keeps_other_files(run, data, tmp_path):
+    """The folder of parts of a joined file is removed, except for files of others."""
+    other = tmp_path / "x.csv.parts" / "notes.txt"
+    other.parent.mkdir()
+    other.write_text("mine")
+    execute = functools.partial(run_here, cache_dir=tmp_path / "cache")
+    options = {"options": OPTIONS, "cache_dir": tmp_path / "cache", "execute": execute}
+    predict_to(run, str(data), tmp_path / "x.csv", **options)
+    assert [*other.parent.iterdir()] == [other]
+
+
+def test_submission_is_checked_first(run, tmp_path):
+    """A format without a competition is refused before a unit is scored."""
+    columns = {"instruction": ["x"], "output_1": ["a b"], "output_2": ["c d"]}
+    pq.write_table(pa.table(columns), tmp_path / "pairs.parquet")
+
+    def execute(*_):
+        pytest.fail("a unit is scored")
+
+    options = {"cache_dir": tmp_path, "execute": execute, "is_submission": True}
+    with pytest.raises(PairsError, match="alpaca_eval, which no competition uses"):
+        predict_to(run, str(tmp_path / "pairs.parquet"), tmp_path / "x.csv", **options)
+
+
+@pytest.mark.parametrize("inner", ["", "labels/", "a/b/"])
+def test_output_inside_input_is_refused(predict, data, inner):
+    """An output folder that the same command would read as input is refused at the start."""
+    before = sorted(data.rglob("*"))
+    with pytest.raises(ConfigError, match=f"--out is {data}/{inner}, inside --data"):
+        predict(out=f"{data}/{inner}")
+    assert sorted(data.rglob("*")) == before
+
+
+def test_older_chunks_are_not_joined(run, tmp_path):
+    """Unfinished shards that were cut into other chunks are refused."""
+    data, out = tmp_path / "pairs.csv", tmp_path / "x.csv"
+    texts = {name: ['["text"]'] * 7 + ['["open'] for name in TEXT_COLUMNS}
+    pd.DataFrame({"id": range(8), **texts}).to_csv(data, index=False)
+    with pytest.raises(PairsError):
+        predict_file(run, data, out, cache_dir=tmp_path, options=OPTIONS)
+    path = tmp_path / "x.csv.shards" / "fingerprint.json"
+    fingerprint = json.loads(path.read_text())
+    path.write_text(json.dumps({k: v for k, v in fingerprint.items() if k != "chunks"}))
+    with pytest.raises(RunError, match=r"another job \(chunks differs\)"):
+        predict_file(run, data, out, cache_dir=tmp_path, options=OPTIONS)
 
 
 def test_processes_share_the_units(predict, tmp_path, monkeypatch):
