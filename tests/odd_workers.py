@@ -60,11 +60,17 @@ def fail() -> Echo:
     raise ModuleNotFoundError("No module named 's3fs'")
 
 
+def slow() -> Echo:
+    """Make a worker as one does that loads a large model."""
+    time.sleep(5)
+    return Echo()
+
+
 def main(address: str, tasks: str, options: str) -> None:
     """Run tasks and print the outcome."""
     given = json.loads(options)
     progress.LINE_SECONDS = given.pop("line_seconds", 60.0)
-    make = {"refuse": refuse, "fail": fail, "echo": Echo}[given.pop("make", "echo")]
+    make = {"refuse": refuse, "fail": fail, "slow": slow, "echo": Echo}[given.pop("make", "echo")]
     done: list[tuple[str, int]] = []
     outcome = run_tasks(
         json.loads(tasks),

@@ -92,9 +92,30 @@ def test_progress_is_logged(run):
 
 def test_many_failures_end_job(run):
     """A job in which every task fails ends after the first few."""
-    message, _ = run(["refuse"] * (MAX_FAILURES_IN_A_ROW + 20), status=2)
-    assert "in a row; the last: PairsError: row group 3 is damaged" in message
+    message, _ = run(["raise"] * (MAX_FAILURES_IN_A_ROW + 20), status=2)
+    assert "in a row; the last: OSError: the disk was full" in message
     assert message.count("is left out") == MAX_FAILURES_IN_A_ROW
+
+
+def test_damaged_tasks_do_not_end_job(run):
+    """Tasks whose data are refused are left out, however many follow each other."""
+    n = MAX_FAILURES_IN_A_ROW
+    outcome, _ = run([*["refuse"] * n, "b"], n_workers=1)
+    assert _names(outcome) == ["b"]
+    assert sorted(outcome["left_out"]) == [str(place) for place in range(n)]
+
+
+def test_slow_start_is_waited_for(run):
+    """A worker that loads its model is one, also where that takes longer than the wait for any."""
+    outcome, messages = run(["a"], make="slow", start_seconds=2)
+    assert _names(outcome) == ["a"]
+    assert "no worker started" not in messages
+
+
+def test_hanging_start_ends_job(run):
+    """A worker that never ends to load is ended after the patience, and others are tried."""
+    message, _ = run(["a"], status=2, make="slow", patience=1)
+    assert message.count("A worker died (127.0.0.") == MAX_FAILURES_IN_A_ROW
 
 
 def test_refused_start_ends_job(run):

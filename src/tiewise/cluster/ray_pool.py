@@ -28,13 +28,17 @@ from ray._private.services import find_bootstrap_address
 from tiewise import __version__
 from tiewise.cluster.progress import JobProgress
 from tiewise.console import describe_seconds, watch_progress
-from tiewise.errors import ConfigError, RunError, TiewiseError
+from tiewise.errors import ConfigError, PairsError, RunError, TiewiseError
 
 MAX_TRIES = 3
 """A task that ends its worker, or fails, so many times is left out."""
 MAX_FAILURES_IN_A_ROW = 5
-"""Tasks that fail, and workers that do not start, without one success between: the job is ended."""
+"""Tasks that fail, and workers that do not start, without one success between: the job is ended.
+
+A refusal of its data (PairsError) does not count: other tasks have other data."""
 _NOTICE_SECONDS = 30.0
+_SMALLEST_SHARE = 0.0001
+"""Of a GPU; Ray rounds shares to this."""
 _log = logging.getLogger(__name__)
 
 
@@ -69,8 +73,12 @@ class Cluster:
             raise ConfigError(f"--ray is {self.address!r}; expected auto, local or HOST:PORT.")
         if self.n_workers is not None and self.n_workers < 1:
             raise ConfigError(f"--workers is {self.n_workers}; expected at least 1.")
-        if self.worker_gpus < 0:
-            raise ConfigError(f"--worker-gpus is {self.worker_gpus}; expected 0 or more.")
+        gpus = self.worker_gpus
+        if not (gpus == 0 or _SMALLEST_SHARE <= gpus < 1 or (gpus >= 1 and gpus % 1 == 0)):
+            raise ConfigError(
+                f"--worker-gpus is {gpus}; expected a whole number, or a share of one GPU from "
+                f"{_SMALLEST_SHARE} to below 1."
+            )
 
 
 @dataclass
@@ -181,8 +189,12 @@ class _Actor:
     def start(self, make_worker: Callable[[], Worker], patience: float) -> None:
         """Make the worker."""
         self._patience = patience
-        self._worker = make_worker()
         watch_progress(self._restart_clock)
+        self._restart_clock()
+        try:
+            self._worker = make_worker()
+        finally:
+            faulthandler.cancel_dump_traceback_later()
 
     def compute(self, task: Any) -> Any:
         """Compute a task; the process ends if it makes no progress."""
@@ -243,7 +255,8 @@ class _Pool:
                 yield from self._receive(self.calls.pop(reference), reference)
             while self.queue and self.idle:
                 self._call(self.idle.pop(), "compute", self.queue.popleft())
-            self.waiting.check(self.n_alive)
+            n_loading = sum(call.method == "start" for call in self.calls.values())
+            self.waiting.check(self.n_alive + n_loading)
             self.progress.tick(self.n_alive)
 
     def stop(self) -> None:
@@ -297,7 +310,8 @@ class _Pool:
         if call.place is None:
             raise cause
         is_final, reason = isinstance(cause, TiewiseError), f"{type(cause).__name__}: {cause}"
-        self._try_again(call.place, reason, is_final=is_final)
+        is_left_out = self._try_again(call.place, reason, is_final=is_final)
+        self.n_failures_in_a_row += is_left_out and not isinstance(cause, PairsError)
         self._check_failures(reason, cause)
 
     def _lose(self, call: _Call, error: exceptions.RayError) -> None:
@@ -311,7 +325,8 @@ class _Pool:
         if call.place is None:
             self.n_failures_in_a_row += 1
         else:
-            self._try_again(call.place, self._describe_deaths(), is_final=False)
+            is_left_out = self._try_again(call.place, self._describe_deaths(), is_final=False)
+            self.n_failures_in_a_row += is_left_out
         self._check_failures(str(error), error)
         self._add_actor()
 
@@ -329,16 +344,16 @@ class _Pool:
         causes = f"killed, out of memory, or without progress for {patience}"
         return f"{MAX_TRIES} workers died while they computed it ({causes})"
 
-    def _try_again(self, place: int, reason: str, *, is_final: bool) -> None:
-        """Return a task to the end of the queue, or leave it out."""
+    def _try_again(self, place: int, reason: str, *, is_final: bool) -> bool:
+        """Return a task to the end of the queue, or leave it out; return whether it is left out."""
         self.tries[place] += 1
         if not is_final and self.tries[place] < MAX_TRIES:
             self.tasks[place] = self.again(self.tasks[place])
             self.queue.append(place)
-            return
-        self.n_failures_in_a_row += 1
+            return False
         self.outcome.left_out[place] = reason
         _log.warning("%s is left out: %s", self.tasks[place], reason)
+        return True
 
 
 class _Waiting:

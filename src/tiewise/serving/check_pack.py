@@ -26,21 +26,37 @@ def check(folder: str | Path) -> dict[str, Any]:
     ValueError
         A file is missing or changed, or the wheels are for another Python; the message names it.
     """
-    manifest = json.loads((Path(folder) / "manifest.json").read_bytes())
-    for name, sha256 in manifest["files"].items():
-        path = Path(folder) / name
-        if not path.is_file():
-            raise ValueError(f"{path} is missing. Copy the whole folder again.")
-        with path.open("rb") as file:
-            if hashlib.file_digest(file, "sha256").hexdigest() != sha256:
-                raise ValueError(f"{path} has changed. Copy the whole folder again.")
-    about: dict[str, Any] = manifest["about"]
-    if about["python"] != describe_python():
+    path = Path(folder) / "manifest.json"
+    try:
+        manifest = json.loads(path.read_bytes())
+        files, about = dict(manifest["files"]), dict(manifest["about"])
+        packed_for = about["python"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise ValueError(
-            f"{folder} was packed for {about['python']}; this is {describe_python()}. Run "
+            f"{path} cannot be read ({error!r}). Copy the whole folder again."
+        ) from error
+    if packed_for != describe_python():  # first: file_digest is of Python 3.11
+        raise ValueError(
+            f"{folder} was packed for {packed_for}; this is {describe_python()}. Run "
             "tiewise pack with the Python of the notebook."
         )
+    for name, sha256 in files.items():
+        _check_file(Path(folder) / name, sha256)
     return about
+
+
+def _check_file(path: Path, sha256: str) -> None:
+    if not path.is_file():
+        raise ValueError(f"{path} is missing. Copy the whole folder again.")
+    try:
+        with path.open("rb") as file:
+            found = hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise ValueError(
+            f"{path} cannot be read ({error}). Copy the whole folder again."
+        ) from error
+    if found != sha256:
+        raise ValueError(f"{path} has changed. Copy the whole folder again.")
 
 
 if __name__ == "__main__":

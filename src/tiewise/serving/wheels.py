@@ -11,6 +11,7 @@ from __future__ import annotations
 import base64
 import csv
 import hashlib
+import json
 import zipfile
 from collections.abc import Collection, Iterable, Iterator
 from importlib import metadata
@@ -80,13 +81,20 @@ def write_wheel(
         own = (path for path in source.rglob("*") if path.is_file() and path.suffix != ".pyc")
         files = {name: path for name, path in files.items() if name.startswith(f"{info}/")}
         files |= {path.relative_to(source.parent).as_posix(): path for path in own}
-    if not any(not name.startswith(f"{info}/") and not name.endswith(".pth") for name in files):
+    is_modules = [not name.startswith(f"{info}/") and not name.endswith(".pth") for name in files]
+    if not any(is_modules) or (source is None and _is_editable(package)):
         raise RunError(f"{package.name} is installed as a link to a checkout. Install its wheel.")
     path = folder / f"{info.removesuffix('.dist-info')}-{_read_tags(package)}.whl"
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=_LEVEL) as archive:
         lines = [_add(archive, name, file, package) for name, file in sorted(files.items())]
         _write(archive, f"{info}/RECORD", "".join([*lines, f"{info}/RECORD,,\n"]).encode())
     return path
+
+
+def _is_editable(package: metadata.Distribution) -> bool:
+    """Return whether modules are imported from a checkout, by a link or a finder of modules."""
+    origin = json.loads(package.read_text("direct_url.json") or "{}")
+    return bool(origin.get("dir_info", {}).get("editable"))
 
 
 def _find_info(package: metadata.Distribution) -> str:

@@ -17,6 +17,16 @@ def test_workers_need_a_cluster(options):
         find_cluster(None, *options, device="cpu")
 
 
+def test_impossible_shares_are_refused():
+    """Ray takes whole GPUs, or a share of one that it can count."""
+    pytest.importorskip("ray")
+    for gpus in (-1.0, 1.5, 0.00001, float("nan"), float("inf")):
+        with pytest.raises(ConfigError, match="a whole number, or a share of one GPU"):
+            find_cluster("local", None, gpus, device="cpu")
+    for gpus in (0.0, 0.0001, 0.5, 1.0, 2.0):
+        assert find_cluster("local", None, gpus, device="cpu").worker_gpus == gpus
+
+
 def test_missing_ray_is_named(monkeypatch):
     """Without Ray the message names the extra that installs it."""
     monkeypatch.setitem(sys.modules, "ray", None)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import csv
 import hashlib
+import json
 import zipfile
 from importlib import metadata
 from pathlib import Path
@@ -12,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from tiewise.errors import RunError
+from tiewise.serving.check_pack import check
 from tiewise.serving.wheels import find_package, find_packages, write_wheel
 
 SMALL = ("lazy-loader", "tqdm", "tyro", "PyYAML")
@@ -88,3 +90,23 @@ def test_damaged_installations_are_refused(tmp_path):
     (info / "RECORD").write_text("small.pth,,\nsmall-1.0.dist-info/METADATA,,\n")
     with pytest.raises(RunError, match="small is installed as a link to a checkout"):
         write_wheel(package, tmp_path)
+    record = "__editable___small_finder.py,,\nsmall.pth,,\nsmall-1.0.dist-info/METADATA,,\n"
+    (info / "RECORD").write_text(record)
+    (tmp_path / "__editable___small_finder.py").touch()
+    (info / "direct_url.json").write_text('{"url": "file:///x", "dir_info": {"editable": true}}')
+    with pytest.raises(RunError, match="small is installed as a link to a checkout"):
+        write_wheel(package, tmp_path)
+
+
+def test_check_explains_unusable_folders(tmp_path):
+    """Without a readable manifest the check says so; another Python is named before any file."""
+    with pytest.raises(ValueError, match=r"manifest\.json cannot be read .* Copy the whole folder"):
+        check(tmp_path)
+    for text in ("[]", "{}", "{", '{"files": {}, "about": {}}'):
+        (tmp_path / "manifest.json").write_text(text)
+        with pytest.raises(ValueError, match=r"manifest\.json cannot be read"):
+            check(tmp_path)
+    manifest = {"files": {"wheel": "0"}, "about": {"python": "Python 3.10 on win-amd64"}}
+    (tmp_path / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(ValueError, match=r"was packed for Python 3\.10"):
+        check(tmp_path)
