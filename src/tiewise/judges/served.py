@@ -11,6 +11,7 @@ from __future__ import annotations
 import functools
 import json
 import os
+import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -33,13 +34,18 @@ from tiewise.tokens.tokenizer import TOKENIZER_FOLDER, load_tokenizer
 TOKEN_VARIABLE = "TIEWISE_TOKEN"  # noqa: S105 - the name of a variable
 """Environment variable with the bearer token of a server."""
 
-N_CONNECTIONS = 8
-_ROWS_PER_REQUEST = 64
+N_CONNECTIONS = 2
+"""One request is computed while the next one waits."""
+
+_ROWS_PER_REQUEST, _TOKENS_PER_REQUEST = 64, 16_384
 _TIMEOUT = urllib3.Timeout(connect=10, read=300)
 _RETRIES = urllib3.Retry(
-    total=6, backoff_factor=0.25, status_forcelist=[429, 502, 503], allowed_methods=None,
-    raise_on_status=False,
-)  # fmt: skip
+    total=6, backoff_factor=0.25, allowed_methods=None, respect_retry_after_header=False
+)
+_BUSY = {429, 502, 503, 504}
+_PAUSE, _PATIENCE = 1.0, 300.0
+"""Seconds before a busy server is asked again, and after which it is not asked again."""
+
 _TOLERANCE = {"float64": 1e-4, "float32": 1e-4}
 _ROUGH_TOLERANCE = 0.02
 """Largest difference of a probability in float32 and in 16 bits, where batches differ by 0.01."""
@@ -110,15 +116,13 @@ class ServedJudge:
 
     def _classify(self, rows: list[list[int]]) -> Floats:
         """Return what the server answers for rows of ids: float64 `(n, 3)`, in order."""
-        starts = range(0, len(rows), _ROWS_PER_REQUEST)
-        parts = [rows[start : start + _ROWS_PER_REQUEST] for start in starts]
         with ThreadPoolExecutor(N_CONNECTIONS) as pool:
-            return np.concatenate([np.zeros((0, 3)), *pool.map(self._classify_part, parts)])
+            return np.concatenate([np.zeros((0, 3)), *pool.map(self._classify_part, _cut(rows))])
 
     def _classify_part(self, rows: list[list[int]]) -> Floats:
         url, body = f"{self.address}/classify", {"input": rows, "use_activation": False}
         try:
-            answer = self._http.request("POST", url, json=body)
+            answer = self._ask(url, body)
         except urllib3.exceptions.HTTPError as error:
             raise ModelError(
                 f"{url} does not answer: {error}. Start the server, or correct the address."
@@ -136,6 +140,28 @@ class ServedJudge:
                 "classifier that tiewise export wrote, served with --convert classify?"
             )
         return values
+
+    def _ask(self, url: str, body: dict[str, Any]) -> Any:
+        """Return the answer of a server; one that is busy is asked again for some minutes."""
+        end = time.monotonic() + _PATIENCE
+        while True:
+            answer = self._http.request("POST", url, json=body)
+            if answer.status not in _BUSY or time.monotonic() >= end:
+                return answer
+            time.sleep(_PAUSE)
+
+
+def _cut(rows: list[list[int]]) -> list[list[list[int]]]:
+    """Cut rows into requests; a row that is longer than a request should be gets its own."""
+    parts: list[list[list[int]]] = []
+    n_tokens = 0
+    for row in rows:
+        n_tokens += len(row)
+        if not parts or len(parts[-1]) == _ROWS_PER_REQUEST or n_tokens > _TOKENS_PER_REQUEST:
+            parts.append([])
+            n_tokens = len(row)
+        parts[-1].append(row)
+    return parts
 
 
 def _read_answer(answer: Any) -> Iterator[Any]:

@@ -21,6 +21,7 @@ from tiewise.cli import main
 from tiewise.data.simulation.simulate import simulate, write_simulation
 from tiewise.errors import ConfigError, ModelError
 from tiewise.files import read_json, write_json
+from tiewise.judges import served as served_judges
 from tiewise.judges.judge import Judge
 from tiewise.runs.manifest import write_manifest
 
@@ -49,13 +50,14 @@ def post(address, path, body, **headers):
 
 
 @contextmanager
-def answering(answer):
-    """Serve the same JSON to every request; yield the address."""
+def answering(answer, statuses=()):
+    """Serve the same JSON to every request, with the next status or 200; yield the address."""
+    waiting = list(statuses)
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self):
             self.rfile.read(int(self.headers["Content-Length"]))
-            self.send_response(200)
+            self.send_response(waiting.pop(0) if waiting else 200)
             self.end_headers()
             self.wfile.write(json.dumps(answer).encode())
 
@@ -119,6 +121,28 @@ def test_probabilities_are_understood(server, export_dir, monkeypatch):
     np.testing.assert_allclose(
         served.predict_proba(pairs), local.predict_proba(pairs), rtol=0, atol=1e-6
     )
+
+
+def test_busy_server_is_asked_again(export_dir, monkeypatch):
+    """A full queue and a slow answer are waited for, until the patience ends."""
+    monkeypatch.setattr(served_judges, "_PAUSE", 0.01)
+    answer = {"data": [{"index": 0, "probs": [1, 2, 3]}]}
+    with answering(answer, [504, *[429] * 9, 503, 200, 429, 429]) as address:
+        judge = served_judges.ServedJudge(address, export_dir)
+        assert judge._classify([[1]]).tolist() == [[1, 2, 3]]
+        monkeypatch.setattr(served_judges, "_PATIENCE", 0.0)
+        with pytest.raises(ModelError, match="refuses the rows with status 429"):
+            judge._classify([[1]])
+
+
+def test_requests_are_limited():
+    """Requests keep the order of rows, and have at most 64 rows and 16,384 tokens, or one row."""
+    lengths = [9] * 130 + [20_000, 5_000, 11_384, 1, 16_384, 2]
+    rows = [[place] * length for place, length in enumerate(lengths)]
+    parts = served_judges._cut(rows)
+    assert [row for part in parts for row in part] == rows
+    assert [len(part) for part in parts] == [64, 64, 2, 1, 2, 1, 1, 1]
+    assert served_judges._cut([]) == []
 
 
 def test_other_export_is_refused(server, cache_dir, tmp_path):
