@@ -17,6 +17,7 @@ from tiewise.cluster.scoring import Failures, OnDone, find_cluster, run_here, ru
 from tiewise.cluster.storage import address_of, is_local, is_remote, open_storage
 from tiewise.cluster.units import Unit, find_inputs, plan_units, read_units_format
 from tiewise.data.formats import is_hub_path
+from tiewise.data.formats.columns import find_own_columns
 from tiewise.errors import ConfigError, PairsError
 from tiewise.files import refuse_existing
 from tiewise.judges import judge
@@ -205,6 +206,7 @@ def predict(  # noqa: PLR0913 - one keyword for each flag
     run: str | Path | RunFolder | judge.Judge | None = None,
     out: str | Path | None = None,
     swap: bool | None = None,
+    overwrite: bool = False,
     ray: str | None = None,
     workers: int | None = None,
     worker_gpus: float | None = None,
@@ -227,6 +229,8 @@ def predict(  # noqa: PLR0913 - one keyword for each flag
         The csv, parquet or jsonl file to write, or a folder: one that exists, ends in a slash or
         has a scheme such as ``s3://``. :func:`tiewise.read_predictions` reads a folder, and the
         same call continues it.
+    overwrite
+        Replace a file that `out` names.
     ray
         With `out`: predict on a Ray cluster, ``auto`` for the one of this machine, ``local`` for
         this machine alone, or ``HOST:PORT``.
@@ -263,11 +267,12 @@ def predict(  # noqa: PLR0913 - one keyword for each flag
     if not (isinstance(run, str | Path | RunFolder) and isinstance(pairs, str | Path)):
         raise ConfigError("out needs a run, and the path of a file or a folder of pairs.")
     cache_dir = (default_artifacts() if artifacts is None else Path(artifacts)) / "cache"
-    opened, options = as_run(run, artifacts), PredictOptions(swap=swap, device=device)
+    opened = as_run(run, artifacts)
+    columns = find_own_columns([str(pairs)], opened.config.data.columns)
+    options = PredictOptions(swap=swap, device=device, columns=columns)
     execute = choose_executor(opened, ray, workers, worker_gpus, device=device)
-    return predict_to(
-        opened, str(pairs), out, cache_dir=cache_dir, options=options, execute=execute
-    )
+    how: Any = {"cache_dir": cache_dir, "options": options, "execute": execute}
+    return predict_to(opened, str(pairs), out, overwrite=overwrite, **how)
 
 
 def choose_executor(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import re
 import shutil
 from dataclasses import replace
 
@@ -19,7 +20,7 @@ from tiewise.cluster.prediction import predict_to, predict_units
 from tiewise.cluster.scoring import UnitWorker, run_here
 from tiewise.data.pairs import TEXT_COLUMNS
 from tiewise.data.simulation.simulate import simulate
-from tiewise.errors import ConfigError, PairsError, RunError
+from tiewise.errors import ConfigError, FilesError, PairsError, RunError
 from tiewise.judges.prediction import PredictOptions, predict_file
 
 OPTIONS = PredictOptions(chunk_rows=4, unit_rows=8)
@@ -372,6 +373,23 @@ def test_wrong_requests_are_refused(predict, run, data, tmp_path):
         tw.api.predict_file(run, data, "s3://bucket/x.csv")
     with pytest.raises(RunError, match=r"has no identity\.json"):
         next(tw.read_predictions(tmp_path / "in"))
+
+
+def test_python_names_and_replaces(run, home, data, tmp_path):
+    """`tw.predict` reads columns as the run named its own, and replaces a file if asked to."""
+    copy = shutil.copytree(home / "runs" / "one", tmp_path / "copy" / "runs" / "one")
+    table = pd.read_parquet(data / "part-0.parquet")
+    table.rename(columns={"prompt": "q9"}).to_parquet(tmp_path / "q9.parquet")
+    for path in copy.rglob("*.json"):
+        path.write_text(re.sub(r'"columns": \[\]', '"columns": ["prompt=q9"]', path.read_text()))
+    named, out = tw.open_run(copy), tmp_path / "x.csv"
+    with pytest.raises(FilesError, match="overwrite"):
+        for _ in range(2):
+            tw.predict(str(tmp_path / "q9.parquet"), run=named, out=out, artifacts=home)
+    before = out.read_bytes()
+    out.write_text("old")
+    tw.predict(tmp_path / "q9.parquet", run=named, out=out, artifacts=home, overwrite=True)
+    assert out.read_bytes() == before
 
 
 def test_python_writes_and_reads_folders(run, home, data, tmp_path):

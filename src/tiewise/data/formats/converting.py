@@ -24,13 +24,13 @@ from tiewise.data.formats.joining import join_tables, name_files
 from tiewise.data.formats.parquet import regroup
 from tiewise.data.formats.reading import (
     ReadOptions,
-    are_ids_integral,
     build_table,
     check_any_read,
     report_rejected,
 )
 from tiewise.data.formats.writing import write_converted
-from tiewise.data.pairs import FURTHER_COLUMNS, FURTHER_WORDS, TEXT_COLUMNS
+from tiewise.data.ids import as_integer
+from tiewise.data.pairs import FURTHER_COLUMNS, FURTHER_WORDS, TEXT_COLUMNS, as_ids
 from tiewise.errors import PairsError
 from tiewise.files import remove, temporary_path
 
@@ -77,19 +77,24 @@ def _read_file(path: str | Path, texts: _Texts, **options: Unpack[ReadOptions]) 
         options.get("labelled", True),
         options.get("on_error", "raise"),
     )
-    numbered, are_integral = enumerate(opened.records), are_ids_integral(opened)
+    numbered = enumerate(opened.records)
     chunks = []
     while records := list(islice(numbered, CHUNK_ROWS)):
-        chunks.append(texts.take(build_table(opened, records, are_integral, _pass_over)))
+        chunks.append(texts.take(build_table(opened, records, lambda: False, _pass_over)))
     rejected = [why for table in chunks for why in table.attrs["rejected"]]
     if rejected:
         report_rejected(opened, rejected)
     chunks = chunks or [build_table(opened, ())]
     table = _concatenate(chunks)
+    n_repaired = sum(chunk.attrs["repaired"] for chunk in chunks)
+    integers = [as_integer(name) for name in table["id"].astype(str)]
+    if None not in integers:  # the ids of all rows that are read, as in one table
+        table["id"] = as_ids(integers)
+        n_repaired += sum(chunk.attrs["float_ids"] for chunk in chunks)
     table.attrs = {
         "format": opened.format,
         "rejected": rejected,
-        "repaired": sum(chunk.attrs["repaired"] for chunk in chunks),
+        "repaired": n_repaired,
         "unread": list(dict.fromkeys(name for each in chunks for name in each.attrs["unread"])),
         "notes": opened.notes,
     }

@@ -107,6 +107,7 @@ def read_pairs(
     """
     opened = open_table(path, format, columns, labelled, on_error)
     pairs = build_table(opened, enumerate(opened.records))
+    pairs.attrs.pop("float_ids")  # for tables that are read in chunks
     check_any_read(opened, pairs)
     return pairs
 
@@ -186,13 +187,14 @@ def build_table(
             rejected.append(f"{_name_row(entry, position)}: {error}")
     if rejected:
         (report or report_rejected)(opened, rejected)
-    n_repaired = _repair_ids(rows, are_others_integral)
+    n_repaired, n_floats = _repair_ids(rows, are_others_integral)
     unread = [*opened.unread, *chain.from_iterable(row.pop("unread", ()) for row in rows)]
     names = dict.fromkeys(chain(COLUMNS[:4], *rows))
     # A weight that comes from the winner is lacking where the winner is.
     absent = {"weight": 1.0}
     pairs = build_pairs({name: [row.get(name, absent.get(name)) for row in rows] for name in names})
     pairs.attrs = {"format": opened.format, "rejected": rejected, "repaired": n_repaired}
+    pairs.attrs["float_ids"] = n_floats
     pairs.attrs |= {"unread": list(dict.fromkeys(unread)), "notes": opened.notes}
     return pairs
 
@@ -252,19 +254,24 @@ def _has_no_winner(why: str) -> bool:
 
 def _written_ids(source: Source) -> Iterator[str]:
     name = next((name for name in ID_COLUMNS if name in source.columns), "id")
-    return (str(entry.values.get(name)) for entry in source.records)
+    written = (entry.values.get(name) for entry in source.records if entry.problem is None)
+    return (str(value) for value in written if not is_missing(value))
 
 
 def _is_integer(word: str) -> bool:
     return as_integer(word) is not None
 
 
-def _repair_ids(rows: list[Row], are_others_integral: Callable[[], bool]) -> int:
-    """Make integers of integer ids written as floats; return how many rows were repaired."""
+def _repair_ids(rows: list[Row], are_others_integral: Callable[[], bool]) -> tuple[int, int]:
+    """Make integers of integer ids written as floats.
+
+    Return how many rows were repaired, and how many more would be if the other ids were integers.
+    """
     has_floats = not all(is_plain(row["id"]) for row in rows)
     integers = [as_integer(row["id"]) for row in rows]
     if has_floats and None not in integers and are_others_integral():
         for row, integer in zip(rows, integers, strict=True):
             row["is_repaired"] |= not is_plain(row["id"])
             row["id"] = integer
-    return sum(row.pop("is_repaired") for row in rows)
+    n_floats = sum(not row["is_repaired"] and not is_plain(str(row["id"])) for row in rows)
+    return sum(row.pop("is_repaired") for row in rows), n_floats

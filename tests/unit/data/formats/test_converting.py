@@ -126,6 +126,23 @@ def test_rejected_rows_are_counted_once(tmp_path, caplog, on_error, wrong):
         assert caplog.text.count("skipped 2 rows") == 1
 
 
+@pytest.mark.parametrize("late", ['{"not closed', '{"id": "word", "prompt": "p"}', "null id"])
+def test_unread_rows_do_not_change_ids(tmp_path, late):
+    """Ids are integers where those of the rows that are read are, whatever else the file has."""
+    rows = make_rows(7)
+    if late == "null id":
+        rows = [{"id": row["id"], "chosen": "x y", "rejected": "z", "prompt": "p"} for row in rows]
+        rows[5]["id"] = None
+    path = write_rows(tmp_path / "a.jsonl", rows)
+    if late != "null id":
+        path.write_text(path.read_text() + late + "\n")
+    check_equal(tmp_path, [path], on_error="skip")
+    done = converting.convert_files([path], tmp_path / "out.csv", on_error="skip")
+    expected = read_many([path], on_error="skip")
+    assert done.pairs["id"].tolist() == expected["id"].tolist()
+    assert done.pairs.attrs["repaired"] == expected.attrs["repaired"]
+
+
 def test_memory_does_not_hold_texts(tmp_path, monkeypatch):
     """Of 600 more rows, with 12 kB of text each, memory holds a tenth at most."""
     monkeypatch.setattr(converting, "CHUNK_ROWS", 50)
