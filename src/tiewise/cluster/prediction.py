@@ -16,11 +16,13 @@ from tiewise.cluster.output import Output, Record, sum_tallies
 from tiewise.cluster.scoring import Failures, OnDone, find_cluster, run_here, run_on
 from tiewise.cluster.storage import address_of, is_local, is_remote, open_storage
 from tiewise.cluster.units import Unit, find_inputs, plan_units, read_units_format
+from tiewise.config import BLEND
 from tiewise.data.formats import is_hub_path
 from tiewise.data.formats.columns import find_own_columns
 from tiewise.errors import ConfigError, PairsError
 from tiewise.files import refuse_existing
 from tiewise.judges import judge
+from tiewise.judges.blending import load_mixture
 from tiewise.judges.prediction import (
     FilePrediction,
     PredictOptions,
@@ -34,7 +36,7 @@ from tiewise.judges.prediction import (
 from tiewise.judges.streaming import SUFFIXES, check_suffix, write_table
 from tiewise.runs.calibration import read_calibration
 from tiewise.runs.environment import read_launch
-from tiewise.runs.folder import RunFolder, as_run, default_artifacts
+from tiewise.runs.folder import RunFolder, as_run, default_artifacts, open_run
 
 Execute = Callable[[Sequence[Unit], str, OnDone], Failures]
 _MAX_NAMED = 3
@@ -284,9 +286,16 @@ def choose_executor(
     device: str | None,
 ) -> Execute | None:
     """Return the executor of a cluster, or None for this process: :func:`scoring.find_cluster`."""
-    device = device or run.config.train.device
-    cluster = find_cluster(ray, workers, worker_gpus, device=device)
+    cluster = find_cluster(ray, workers, worker_gpus, device=device or _device_of(run))
     return None if cluster is None else functools.partial(run_on, cluster)
+
+
+def _device_of(run: RunFolder) -> str:
+    """Return the device of a run's configuration; that of a blend is cuda if a member's is."""
+    is_blend = run.config.model.backbone == BLEND
+    names = load_mixture(run.mixture_path).members if is_blend else ()
+    members = {_device_of(open_run(name, run.path.parent.parent)) for name in names}
+    return "cuda" if "cuda" in members else run.config.train.device
 
 
 def read_predictions(out: str | Path) -> Iterator[pd.DataFrame]:

@@ -1,12 +1,17 @@
 """Requests for a cluster that cannot be met are refused before anything is computed."""
 
 import sys
+from dataclasses import replace
 
 import pytest
 
 import tiewise as tw
+from tiewise.cluster.prediction import choose_executor
 from tiewise.cluster.scoring import find_cluster
+from tiewise.config import load_preset
 from tiewise.errors import ConfigError, DeviceError
+from tiewise.judges.blending import Mixture
+from tiewise.runs.folder import start_run
 
 
 @pytest.mark.parametrize("options", [(2, None), (None, 0.5)])
@@ -25,6 +30,21 @@ def test_impossible_shares_are_refused():
             find_cluster("local", None, gpus, device="cpu")
     for gpus in (0.0, 0.0001, 0.5, 1.0, 2.0):
         assert find_cluster("local", None, gpus, device="cpu").worker_gpus == gpus
+
+
+@pytest.mark.parametrize(("device", "n_gpus"), [("cuda", 1), ("cpu", 0)])
+def test_blend_gets_gpus_of_members(tmp_path, device, n_gpus):
+    """A worker gets a GPU by default if a member of the blend was fitted on one."""
+    pytest.importorskip("ray")
+    tiny = load_preset("tiny")
+    start_run(tmp_path, load_preset("baseline"), name="features")
+    start_run(tmp_path, replace(tiny, train=replace(tiny.train, device=device)), name="model")
+    blend = replace(tiny, model=replace(tiny.model, backbone="blend"))
+    run = start_run(tmp_path, replace(blend, train=replace(tiny.train, device="cpu")), name="both")
+    Mixture(("features", "model"), (0.5, 0.5)).save(run.mixture_path)
+    execute = choose_executor(run, "local", None, None, device=None)
+    assert execute.args[0].worker_gpus == n_gpus
+    assert choose_executor(run, "local", None, 0.0, device=None).args[0].worker_gpus == 0
 
 
 def test_missing_ray_is_named(monkeypatch):
