@@ -243,8 +243,10 @@ def test_interrupted_launch_can_be_resumed(tmp_path, monkeypatch):
     Resumed by one process, the fit equals one that was never interrupted.
     """
     launch = Launch(tmp_path)
+    launch.wait_for_step(1)
+    second = launch.find_rank(1)
     launch.wait_for_step(7)
-    os.kill(launch.find_rank(1), signal.SIGKILL)
+    os.kill(second, signal.SIGKILL)
     assert "lost another process of this launch" in launch.end()
     saved = checkpoints.step_of(checkpoints.newest_intact(launch.fold.checkpoints_dir))
     assert saved >= 6

@@ -23,7 +23,8 @@ class StopOnSignal(transformers.TrainerCallback):
 
     A launcher and the shell or scheduler may both send the signal, so a repetition within two
     seconds is ignored. A later repetition stops at once. `received` is the number of the signal, or
-    None.
+    None. The handlers stay after an error that ends a launch of several processes, and after a
+    signal: another SIGTERM, as of a launcher, would end the process before it has said why it ends.
     """
 
     def __init__(self) -> None:
@@ -36,7 +37,10 @@ class StopOnSignal(transformers.TrainerCallback):
             self._previous[number] = signal.signal(number, self._remember)
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: object, *_: object) -> None:
+        is_ending = self.received is not None or torch.distributed.is_initialized()
+        if kind is not None and is_ending:
+            return
         for number, handler in self._previous.items():
             signal.signal(number, handler)
 

@@ -90,8 +90,8 @@ def train_classifier(
             classifier, steps, train_config, arguments, callbacks, fit_digest=fit_digest
         )
         trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
-    if signals.received is not None and trainer.state.global_step < len(steps):
-        raise Interrupted(signals.received)
+        if signals.received is not None and trainer.state.global_step < len(steps):
+            raise Interrupted(signals.received)
     return _join_shards(classifier)
 
 

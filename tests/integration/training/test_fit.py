@@ -19,6 +19,7 @@ from tiewise.models.build import load_classifier
 from tiewise.models.model import PairClassifier
 from tiewise.models.state import load_trainable_weights
 from tiewise.runs import checkpoints
+from tiewise.training import callbacks
 from tiewise.training.fit import require_device
 from tiewise.training.steps import make_examples, open_backbone
 from tiewise.training.trainer import StepTrainer
@@ -417,6 +418,16 @@ def test_checkpoint_size_is_estimated(fitter, monkeypatch, optimizer):
     assert size <= taken <= 1.2 * size + 20_000
 
 
+@pytest.fixture
+def handlers():
+    """Restore the handlers of signals after a test."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    yield before
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+@pytest.mark.usefixtures("handlers")
 @pytest.mark.parametrize("n_times", [1, 3])
 def test_signals_save_and_stop(fitter, n_times):
     """SIGTERM, once or three times, finishes and saves the step; the resumed fit is equal."""
@@ -434,16 +445,28 @@ def test_signals_save_and_stop(fitter, n_times):
         with pytest.raises(Interrupted) as stopped:
             fitter("stopped")
     assert stopped.value.args == (signal.SIGTERM,)
+    os.kill(os.getpid(), signal.SIGTERM)  # the launcher repeats it: the message still comes
     folder = fitter.folder / "stopped" / "fold0" / "checkpoints"
     assert checkpoints.step_of(checkpoints.newest_intact(folder)) == 7
     resumed, _ = fitter("stopped", resume=True)
     assert weights(resumed) == weights(straight)
 
 
+@pytest.mark.parametrize("is_launch", [False, True])
+def test_errors_of_launches_keep_handlers(monkeypatch, handlers, is_launch):
+    """After an error, SIGTERM of the launcher cannot end a process before its message.
+
+    One process alone gets back the handlers that it had.
+    """
+    monkeypatch.setattr(torch.distributed, "is_initialized", lambda: is_launch)
+    with pytest.raises(RunError), callbacks.StopOnSignal():
+        raise RunError
+    kept = {number: signal.getsignal(number) for number in handlers}
+    assert (kept != handlers) == is_launch
+
+
 def test_repeated_signals_stop_immediately(monkeypatch):
     """A second signal after the time limit raises KeyboardInterrupt."""
-    from tiewise.training import callbacks
-
     monkeypatch.setattr(callbacks, "_REPEAT_SECONDS", -1.0)
     with callbacks.StopOnSignal() as signals:
         os.kill(os.getpid(), signal.SIGINT)
