@@ -364,5 +364,5 @@ def _refuse_failures(failures: Failures, n_units: int) -> None:
         listed = [*listed[:_MAX_NAMED], *([f"and {more} more"] if more > 0 else [])]
         raise PairsError(
             f"{len(failures)} of {n_units} units are not scored:\n  " + "\n  ".join(listed) + "\n"
-            "All others are kept. Repair the files and run the same command again."
+            "All others are kept. Repair what failed and run the same command again."
         )

@@ -20,7 +20,7 @@ import pandas as pd
 from tiewise import __version__
 from tiewise.cluster.output import Output, Record
 from tiewise.cluster.units import Unit, read_unit
-from tiewise.console import progress_bar
+from tiewise.console import describe_os_error, progress_bar
 from tiewise.data.formats.parts import TableFormat
 from tiewise.errors import ConfigError, PairsError, RunError, missing_extra
 from tiewise.judges.kinds import PairJudge, device_of, open_judge
@@ -30,6 +30,7 @@ from tiewise.runs.teachers import TRAINING_COLUMN, find_training_rows
 if TYPE_CHECKING:
     from tiewise.cluster.ray_pool import Cluster
 
+_MAX_FAILURES_IN_A_ROW = 5
 Failures = dict[Unit, str]
 OnDone = Callable[[Record], None]
 
@@ -91,16 +92,23 @@ class UnitWorker:
 def run_here(units: Sequence[Unit], address: str, on_done: OnDone, *, cache_dir: Path) -> Failures:
     """Score units one after the other in this process; return those that cannot be read.
 
-    A unit that cannot be read does not keep the others from being scored.
+    A unit that cannot be read does not keep the others from being scored. OSError is raised when
+    disk or store fail for five units in a row.
     """
     worker, failures = UnitWorker.open(address, cache_dir=cache_dir), {}
-    n_rows = sum(unit.n_rows for unit in units)
+    n_rows, n_failed_in_a_row = sum(unit.n_rows for unit in units), 0
     with progress_bar(n_rows, name="predict", unit="row", unit_scale=True) as bar:
         for unit in units:
             try:
                 on_done(worker.compute(unit))
+                n_failed_in_a_row = 0
             except PairsError as error:
                 failures[unit] = str(error)
+            except OSError as error:
+                failures[unit] = describe_os_error(error)
+                n_failed_in_a_row += 1
+                if n_failed_in_a_row == _MAX_FAILURES_IN_A_ROW:
+                    raise
             bar.update(unit.n_rows)
     return failures
 

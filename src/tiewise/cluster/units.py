@@ -11,18 +11,18 @@ from itertools import chain
 from typing import Any
 
 import pandas as pd
-import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tiewise.cluster.storage import N_THREADS, address_of, is_folder, open_storage, tag_file
 from tiewise.config import UNIT_ROWS
+from tiewise.console import describe_os_error
 from tiewise.data.formats.detection import Columns
 from tiewise.data.formats.hub import choose_data, data_suffix
 from tiewise.data.formats.opening import ParsedRecord, check_columns
-from tiewise.data.formats.parquet import read_row_group
+from tiewise.data.formats.parquet import read_row_group, report_damage
 from tiewise.data.formats.parts import TableFormat, find_table_format, read_part
 from tiewise.data.formats.sources import Source
-from tiewise.errors import ConfigError, PairsError
+from tiewise.errors import ConfigError, FilesError, PairsError
 
 _MANY_UNITS = 8
 _log = logging.getLogger(__name__)
@@ -102,7 +102,8 @@ def read_unit(unit: Unit, known: TableFormat, size: int) -> Iterator[Callable[[]
     """Yield, for each `size` rows of a unit, a function that parses them to a pairs table.
 
     See :func:`tiewise.data.formats.parts.read_part`. Rows are numbered within the row group.
-    PairsError is raised when the file is damaged, or is not the one that was planned.
+    PairsError is raised when the file is damaged, or is not the one that was planned, and OSError
+    when the store fails, which may pass.
     """
     with _open_unit(unit) as source:
         yield from read_part(source, known, first=unit.skip, size=size)
@@ -143,22 +144,23 @@ def _check_suffix(path: str) -> None:
     if suffix != ".parquet":
         raise PairsError(
             f"{path} is {suffix or 'a file without a suffix'}; expected parquet, whose row groups "
-            f"can be read one at a time. Run tiewise convert {path} --out pairs.parquet first."
+            "can be read one at a time. tiewise convert FILE --out pairs.parquet makes such a file "
+            "from a local one."
         )
 
 
 def _read_footer(fs: Any, path: str) -> _Footer:
     try:
         info = fs.info(path)
-        with fs.open(path) as file:
+        with report_damage(f"{path} is no parquet file, or"), fs.open(path) as file:
             # Not metadata.schema: in pyarrow 26 the two refer to each other, so that neither is
             # freed before the next garbage collection.
             opened = pq.ParquetFile(file)
             columns, metadata = frozenset(opened.schema_arrow.names), opened.metadata
     except FileNotFoundError:
         raise PairsError(f"{path}: there is no such file.") from None
-    except (pa.ArrowException, OSError, ValueError) as error:
-        raise PairsError(f"{path} is damaged or no parquet file: {error}") from None
+    except OSError as error:
+        raise FilesError(f"{path} cannot be read: {describe_os_error(error)}") from error
     rows = (metadata.row_group(group).num_rows for group in range(metadata.num_row_groups))
     return _Footer(address_of(fs, path), tag_file(info), columns, tuple(rows))
 

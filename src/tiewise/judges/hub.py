@@ -42,7 +42,8 @@ def _fetch(repo: str, revision: str | None, files: Sequence[str]) -> Path:
     try:
         import huggingface_hub
     except ModuleNotFoundError as error:
-        raise missing_extra(repo, error) from error
+        what = f"{repo} is no run or folder here; a repository of the hub"
+        raise missing_extra(what, error) from error
     try:
         folder = huggingface_hub.snapshot_download(
             repo, revision=revision, allow_patterns=list(files), ignore_patterns=_CODE

@@ -249,7 +249,8 @@ def check_suffix(path: Path) -> None:
     """Raise PairsError unless a path ends in .csv, .parquet or .jsonl."""
     if path.suffix not in SUFFIXES:
         raise PairsError(
-            f"suffix of {path} is {path.suffix!r}; expected one of {', '.join(SUFFIXES)}."
+            f"suffix of {path} is {path.suffix!r}; expected one of {', '.join(SUFFIXES)}. The name "
+            "of a folder ends in a slash."
         )
 
 

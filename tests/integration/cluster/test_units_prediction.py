@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import functools
 import json
 import re
@@ -264,6 +265,35 @@ def test_unreadable_unit_is_named(predict, data, tmp_path):
     assert not (tmp_path / "out" / "manifest.json").exists()
     path.write_bytes(good)
     assert predict().n_scored == 2
+
+
+def test_failing_store_keeps_other_units(predict, tmp_path, monkeypatch):
+    """Errors of disk or store leave out their units; the same call, once they passed, ends it."""
+    predict(out=f"{tmp_path}/good")
+    compute, calls = UnitWorker.compute, []
+
+    def compute_or_fail(worker, unit):
+        calls.append(unit)
+        if len(calls) in (2, 3):
+            raise ConnectionResetError(104, "Connection reset by peer")
+        return compute(worker, unit)
+
+    monkeypatch.setattr(UnitWorker, "compute", compute_or_fail)
+    with pytest.raises(PairsError, match=r"2 of 8 units .*\n.*rows 0 to 7: Connection reset"):
+        predict()
+    assert predict().n_scored == 2
+    pd.testing.assert_frame_equal(join(tmp_path / "out"), join(tmp_path / "good"))
+
+
+def test_full_disk_ends_prediction(predict, monkeypatch):
+    """After five failing units in a row the error itself is raised."""
+
+    def fail(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(UnitWorker, "compute", fail)
+    with pytest.raises(OSError, match="No space left"):
+        predict()
 
 
 def test_failed_extension_has_no_manifest(predict, data, tmp_path):

@@ -28,7 +28,7 @@ from tiewise.data.formats.reading import (
     check_any_read,
     report_rejected,
 )
-from tiewise.data.formats.writing import write_converted
+from tiewise.data.formats.writing import CONVERTED, check_suffix, write_converted
 from tiewise.data.ids import as_integer
 from tiewise.data.pairs import FURTHER_COLUMNS, FURTHER_WORDS, TEXT_COLUMNS, as_ids
 from tiewise.errors import PairsError
@@ -56,6 +56,7 @@ def convert_files(
     """
     if not paths:
         raise PairsError("there is no file to read; name at least one")
+    check_suffix(out, *CONVERTED)
     out.parent.mkdir(parents=True, exist_ok=True)
     texts = _Texts(temporary_path(out.with_suffix(".arrow")))
     try:

@@ -6,6 +6,7 @@ Parquet's own checksums leave out the footer, where one flipped bit can hide row
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 from collections.abc import Iterable, Iterator
@@ -99,14 +100,30 @@ def read_row_group(
 
 def read_arrow(path: Path) -> tuple[list[str], Iterator[dict[str, Any]]]:
     """Return the names and rows of an Arrow file, such as a saved ``datasets.Dataset``."""
-    try:
+    with report_damage(f"{path} is no Arrow file, or"):
         with pa.OSFile(str(path)) as file:
             is_stream = file.read(6) != b"ARROW1"
         source = pa.memory_map(str(path))
         reader = pa.ipc.open_stream(source) if is_stream else pa.ipc.open_file(source)
-    except _DAMAGE as error:
-        raise PairsError(f"{path} is damaged or no Arrow file: {error}") from None
     return reader.schema.names, _read_batches(path, reader, is_stream=is_stream)
+
+
+@contextlib.contextmanager
+def report_damage(what: object) -> Iterator[None]:
+    """Raise a PairsError that says that `what` is damaged, in place of an error of its content.
+
+    Errors of a disk, a network or a store, which may pass, are raised as they are: subclasses of
+    OSError, and those with a number.
+    """
+    try:
+        yield
+    except _DAMAGE as error:
+        is_of_system = isinstance(error, OSError) and (
+            type(error) is not OSError or error.errno is not None
+        )
+        if is_of_system:
+            raise
+        raise PairsError(f"{what} is damaged: {error}") from None
 
 
 def read_teacher(path: Path) -> str | None:
@@ -118,12 +135,10 @@ def read_teacher(path: Path) -> str | None:
 def _read_batches(path: Path, reader: Any, *, is_stream: bool) -> Iterator[dict[str, Any]]:
     numbers = range(0 if is_stream else reader.num_record_batches)
     batches = reader if is_stream else map(reader.get_batch, numbers)
-    try:
+    with report_damage(path):
         for batch in batches:
             for start in range(0, len(batch), _BATCH_ROWS):
                 yield from _to_rows(batch.slice(start, _BATCH_ROWS))
-    except _DAMAGE as error:
-        raise PairsError(f"{path} is damaged: {error}") from None
 
 
 def _to_rows(batch: pa.RecordBatch) -> list[dict[str, Any]]:
@@ -137,10 +152,8 @@ def _to_rows(batch: pa.RecordBatch) -> list[dict[str, Any]]:
 
 
 def _open(file: Path | BinaryIO, name: object = None) -> pq.ParquetFile:
-    try:
+    with report_damage(f"{name or file} is no parquet file, or"):
         return pq.ParquetFile(file, page_checksum_verification=True)
-    except _DAMAGE as error:
-        raise PairsError(f"{name or file} is damaged or no parquet file: {error}") from None
 
 
 def _read_facts(file: pq.ParquetFile) -> dict[bytes, str]:
@@ -165,11 +178,9 @@ def _read_records(path: Path, file: pq.ParquetFile) -> Iterator[ParsedRecord]:
 
 
 def _read_group(file: pq.ParquetFile, name: object, group: int) -> Iterator[list[dict[str, Any]]]:
-    try:
+    with report_damage(name):
         for batch in file.iter_batches(batch_size=_BATCH_ROWS, row_groups=[group]):
             yield _to_rows(batch)
-    except _DAMAGE as error:
-        raise PairsError(f"{name} is damaged: {error}") from None
 
 
 def _new_digest(names: Iterable[str], teacher: str | None) -> Any:

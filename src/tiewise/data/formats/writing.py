@@ -24,6 +24,7 @@ from tiewise.errors import PairsError
 from tiewise.files import atomic_path
 
 _log = logging.getLogger(__name__)
+CONVERTED = (".parquet", ".csv", ".jsonl")
 _SUM_TOLERANCE = 1e-3
 
 
@@ -44,7 +45,7 @@ def write_pairs(pairs: pd.DataFrame, path: str | Path) -> None:
         For any other suffix, a table that is no pairs table, or labels that a csv cannot hold.
     """
     check_pairs(pairs)
-    path = _check_suffix(path, ".parquet", ".csv")
+    path = check_suffix(path, ".parquet", ".csv")
     others = [name for name in pairs if name not in (*COLUMNS, *FURTHER_COLUMNS)]
     if others:
         named = ", ".join(map(str, others))
@@ -63,9 +64,10 @@ def write_converted(
 
     `pairs` has all rows, without texts; `groups` are those that its prompts and sessions imply.
     """
-    if path.suffix == ".jsonl":
+    suffix = check_suffix(path, *CONVERTED).suffix
+    if suffix == ".jsonl":
         return _write_preference_parts(pairs, parts, path)
-    if _check_suffix(path, ".parquet", ".csv").suffix == ".parquet":
+    if suffix == ".parquet":
         write_parquet_parts(pairs, parts, path)
     else:
         _write_pairs_csv(pairs, parts, path, groups)
@@ -91,7 +93,7 @@ def write_submission(ids: Iterable[Any], probs: npt.ArrayLike, path: str | Path)
         When the path does not end in .csv, ids and probabilities differ in length, or a row is no
         distribution.
     """
-    path = _check_suffix(path, ".csv")
+    path = check_suffix(path, ".csv")
     ids, probs = list(ids), np.asarray(probs, dtype=np.float64)
     if probs.shape != (len(ids), 3):
         raise PairsError(f"probs have the shape {probs.shape}; expected ({len(ids)}, 3)")
@@ -130,7 +132,7 @@ def write_preference(pairs: pd.DataFrame, path: str | Path) -> int:
         When a row has no label, or for any other suffix.
     """
     check_pairs(pairs)
-    return _write_preference_parts(pairs, [pairs], _check_suffix(path, ".jsonl"))
+    return _write_preference_parts(pairs, [pairs], check_suffix(path, ".jsonl"))
 
 
 def _write_preference_parts(pairs: pd.DataFrame, parts: Iterable[pd.DataFrame], path: Path) -> int:
@@ -145,9 +147,10 @@ def _write_preference_parts(pairs: pd.DataFrame, parts: Iterable[pd.DataFrame], 
     return int((pairs["label"] == Winner.TIE).sum())
 
 
-def _check_suffix(path: str | Path, *suffixes: str) -> Path:
+def check_suffix(path: str | Path, *suffixes: str) -> Path:
+    """Return a path that ends in one of these; else raise PairsError."""
     if Path(path).suffix not in suffixes:
-        raise PairsError(f"{path}: expected a file that ends in {' or '.join(suffixes)}")
+        raise PairsError(f"{path}: expected a file that ends in {' or '.join(suffixes)}.")
     return Path(path)
 
 

@@ -158,3 +158,9 @@ def test_memory_does_not_hold_texts(tmp_path, monkeypatch):
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
     assert peaks[1] - peaks[0] < 600 * 1_200
+
+
+def test_output_suffix_is_checked_first(tmp_path):
+    """Before anything is read, a suffix that is not written is refused with those that are."""
+    with pytest.raises(PairsError, match=r"x\.json: expected .*\.parquet or \.csv or \.jsonl\."):
+        api.convert(tmp_path / "missing.csv", tmp_path / "x.json")

@@ -17,6 +17,7 @@ from pandas.testing import assert_frame_equal
 
 from strategies import pairs_tables, probs
 from tiewise.data.formats import read_chunks, read_many, read_pairs, write_pairs, write_submission
+from tiewise.data.formats.parquet import read_row_group
 from tiewise.data.pairs import COLUMNS, build_pairs, check_pairs
 from tiewise.errors import PairsError
 
@@ -539,6 +540,28 @@ class TestParquet:
             except PairsError:
                 continue
             assert_frame_equal(pairs, expected)
+
+    @pytest.mark.parametrize(
+        "error", [ConnectionResetError(104, "reset"), TimeoutError("late"), OSError(5, "disk")]
+    )
+    def test_failing_stores_are_not_damage(self, tmp_path, error):
+        """An error of disk, network or store is raised as it is: it may pass."""
+
+        class FailingFile(io.BytesIO):
+            def read(self, size=-1):
+                if self.is_failing:
+                    raise error
+                return super().read(size)
+
+        write_pairs(read_pairs(written(tmp_path, KAGGLE)), tmp_path / "pairs.parquet")
+        file = FailingFile((tmp_path / "pairs.parquet").read_bytes())
+        file.is_failing = False
+        _, records = read_row_group(file, "pairs.parquet", 0, 0, 1)
+        file.is_failing = True
+        for fails in (lambda: list(records), lambda: read_row_group(file, "pairs", 0, 0, 1)):
+            with pytest.raises(type(error)) as raised:
+                fails()
+            assert raised.value is error
 
 
 class TestRoundTrip:
