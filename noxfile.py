@@ -104,7 +104,7 @@ def integration(session: nox.Session) -> None:
     """Run the tests that need torch or all extras on a CPU, and inputs that once failed."""
     install_with_torch(session, "test", "serving", "stores", small_weights=True)
     options = (*PARALLEL_FILES, *session.posargs)
-    session.run("pytest", *INTEGRATION, *LONG, *options, env=SINGLE_THREAD)
+    session.run("pytest", *INTEGRATION, *LONG, "--durations=40", *options, env=SINGLE_THREAD)
 
 
 @nox.session

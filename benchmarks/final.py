@@ -1,7 +1,8 @@
 """Scores of a run on all real votes, source by source, compared with length only.
 
-    tiewise fit --preset baseline --folds all --run final --data ../shared/data/human_votes.csv \
-        ../shared/data/llmfao_votes.csv ../shared/data/lmsys_decisive.csv
+    tiewise fit --preset baseline --new-sources --folds all --run final --data \
+        ../shared/data/human_votes.csv ../shared/data/llmfao_votes.csv \
+        ../shared/data/lmsys_decisive.csv
     python benchmarks/final.py artifacts/runs/final --out benchmarks/final.md
 
 On the rows of a source without ties the question is A or B, so P(tie) is removed from both
@@ -79,7 +80,7 @@ def lines_of_head(sources: list[str]) -> list[str]:
     return [
         "# The feature model on all votes",
         "",
-        "    tiewise fit --preset baseline --folds all --run final --data "
+        "    tiewise fit --preset baseline --new-sources --folds all --run final --data "
         + " ".join(f"../shared/data/{source.split()[0]}" for source in sources),
         "    python benchmarks/final.py artifacts/runs/final --out benchmarks/final.md",
         "",

@@ -18,6 +18,7 @@ import numpy as np
 import pandas as pd
 
 from tiewise.data.formats import read_pairs
+from tiewise.evaluation.scores import compare
 from tiewise.features.estimators import Logistic, fit_logistic
 from tiewise.features.pair_features import FORMAT_VERSION, PairFeatures, extract_features
 from tiewise.features.shipped import MODEL_FILE, ShippedModel
@@ -30,6 +31,7 @@ TIE_NAMES = (
     *("contained_least", "same_beginning", "is_same"),
 )
 LENGTHS = ("log_chars", "root_chars", "kilo_chars")
+FEW_PROMPTS = "llmfao_votes"
 CROWD_WEIGHT = 0.3
 """Of a vote in `llmfao_votes.csv`: its 2,139 votes are about 13 prompts."""
 
@@ -55,17 +57,19 @@ The files are not part of the package. No text can be recovered from the model: 
 and one weight for each feature, sums over thousands of rows.
 
 `lmsys_decisive.csv` holds no ties and was chosen by label, so it teaches A against B only; P(tie)
-is fitted on the other two. A vote in `llmfao_votes.csv` weighs {crowd_weight}.
+is fitted on the other two, where a vote in `llmfao_votes.csv` weighs {crowd_weight}.
 
 Command: `python benchmarks/shipped_model.py DATA_DIR`, penalty {penalty} for A against B and
 {tie_penalty} for ties.
 
 ## How well it does on a source it has not seen
 Mean log loss on each source, fitted on the others without their prompts (nats; smaller is better).
-*Length only*: the same regression on lengths alone. *Rate*: the constant tie rate of the others.
+*Length only*: the same regression on lengths alone, with the paired difference and its 95 %
+interval by prompt group. *Rate*: the constant tie rate of the others. llmfao_votes has 13 prompts,
+too few for an interval.
 
-| held-out source | rows | A or B, where decided | length only | tie or not | rate |
-| --- | --- | --- | --- | --- | --- |
+| held-out source | rows | A or B, where decided | length only | difference | tie or not | rate |
+| --- | --- | --- | --- | --- | --- | --- |
 {table}
 """
 CREDITS = {
@@ -81,7 +85,7 @@ CREDITS = {
         "Apache-2.0, LMSYS: rows of lmsys-arena-human-preference-55k",
     ),
 }
-PENALTY, TIE_PENALTY = 0.1, 1.0
+PENALTY, TIE_PENALTY = 0.3, 1.0
 
 
 def main(data_dir: Path) -> None:
@@ -153,8 +157,8 @@ def fit_winner(
     chosen = np.flatnonzero(rows & (label < 2))
     table = features.signed if names is None else columns(features, names)
     outcomes = (label[chosen] == 0).astype(float)
-    weights = weigh(pairs)[chosen]
-    return fit_logistic(table[chosen], outcomes, weights, penalty=PENALTY, is_odd=True)
+    equal = np.ones(len(chosen))
+    return fit_logistic(table[chosen], outcomes, equal, penalty=PENALTY, is_odd=True)
 
 
 def fit_tie(pairs: pd.DataFrame, features: PairFeatures, rows: np.ndarray) -> Logistic:
@@ -176,13 +180,13 @@ def likeness(features: PairFeatures) -> np.ndarray:
 
 
 def weigh(pairs: pd.DataFrame) -> np.ndarray:
-    """Return the weight of each row."""
+    """Return the weight of each row in the model of ties."""
     return np.where(pairs["file"] == "llmfao_votes.csv", CROWD_WEIGHT, 1.0)
 
 
 def judge(pairs: pd.DataFrame, features: PairFeatures) -> list[str]:
     """Return the lines of the card's table, a source held out in each."""
-    label = pairs["label"].to_numpy(int)
+    label, groups = pairs["label"].to_numpy(int), pairs["group"].to_numpy()
     lines = []
     for source in pairs["source"].unique():
         held = (pairs["source"] == source).to_numpy()
@@ -192,11 +196,20 @@ def judge(pairs: pd.DataFrame, features: PairFeatures) -> list[str]:
         by_length = fit_winner(pairs, features, rows, LENGTHS)
         length = by_length.log_odds(columns(features, LENGTHS)[decided])
         first_wins = label[decided] == 0
-        scores = [binary_loss(winner, first_wins), binary_loss(length, first_wins)]
-        scores += judge_ties(pairs, features, rows, held)
-        shown = " | ".join("–" if score is None else f"{score:.3f}" for score in scores)
-        lines.append(f"| {source} | {held.sum():,} | {shown} |")
+        models = (winner, length)
+        gap = compare(label[decided], *map(to_probs, models), groups=groups[decided])
+        cells = [f"{binary_loss(model, first_wins):.3f}" for model in models]
+        cells.append(f"{gap.value:+.3f}" if source == FEW_PROMPTS else f"{gap:+.3f}")
+        ties = judge_ties(pairs, features, rows, held)
+        cells += ["–" if score is None else f"{score:.3f}" for score in ties]
+        lines.append(f"| {source} | {held.sum():,} | {' | '.join(cells)} |")
     return lines
+
+
+def to_probs(winner: np.ndarray) -> np.ndarray:
+    """Return P(A), P(B) and a P(tie) of 0 from log odds of A against B."""
+    first = 1 / (1 + np.exp(-winner))
+    return np.stack([first, 1 - first, np.zeros(len(winner))], axis=1)
 
 
 def judge_ties(

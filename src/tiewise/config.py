@@ -153,6 +153,9 @@ class TrainConfig(_Section):
     soft_weight: Annotated[float, Field(ge=0, le=1)] = 1.0
     """Weight of the KL divergence from the soft label, for rows with a label and a soft label; the
     cross-entropy has the rest."""
+    new_sources: bool = False
+    """Feature model: use the settings for votes of sources that are not among the training rows, in
+    place of settings chosen on held-out prompt groups."""
     seed: Seed = 0
     """Seed of initial weights, row order and dropout."""
     log_steps: Count = 10
@@ -239,7 +242,7 @@ def config_from_dict(values: dict[str, Any], *, source: str | None = None) -> Ru
     prefix = f"{source}: " if source else ""
     try:
         config = TypeAdapter(RunConfig).validate_python(values)
-        _check_combinations(config.template, config.model)
+        _check_combinations(config.template, config.model, config.train)
     except (ValidationError, ConfigError) as error:
         message = str(error) if isinstance(error, ConfigError) else _describe(error)
         raise ConfigError(prefix + message) from error
@@ -326,7 +329,7 @@ def _flatten(config: RunConfig) -> dict[str, Any]:
     }
 
 
-_READ_BY_FEATURE_MODEL = {"model": {"backbone"}, "train": {"seed", "soft_weight"}}
+_READ_BY_FEATURE_MODEL = {"model": {"backbone"}, "train": {"seed", "soft_weight", "new_sources"}}
 
 
 def fields_in_use(config: RunConfig) -> dict[str, dict[str, Any]]:
@@ -377,7 +380,7 @@ def public_name(backbone: str) -> str:
     return path.name if path.is_absolute() or path.exists() else backbone
 
 
-def _check_combinations(template: TemplateConfig, model: ModelConfig) -> None:
+def _check_combinations(template: TemplateConfig, model: ModelConfig, train: TrainConfig) -> None:
     """Refuse fields that contradict each other."""
     is_full = model.tuning == "full"
     if template.template == "notebook" and template.truncation != "right":
@@ -388,6 +391,9 @@ def _check_combinations(template: TemplateConfig, model: ModelConfig) -> None:
     elif is_full and model.dtype not in {"float32", "float64"}:
         found = f"--dtype is {model.dtype}"
         needed = "float32 or float64 with --tuning full: small steps would be rounded away"
+    elif train.new_sources and model.backbone != BASELINE:
+        found = f"--new-sources is given with --backbone {model.backbone}"
+        needed = "--preset baseline: it is an option of the feature model"
     else:
         return
     raise ConfigError(f"{found}; expected {needed}.")

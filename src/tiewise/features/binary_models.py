@@ -46,6 +46,13 @@ class Settings:
     log_loss: float | None = None
 
 
+FOR_NEW_SOURCES = Settings(penalty=0.1, n_trees=100)
+"""Settings of A against B for votes of sources that are not among the training rows.
+
+Settings that are chosen on held-out rows of the training sources grow trees that learn what these
+sources have in common (``benchmarks/sources.md``)."""
+
+
 @dataclass(frozen=True)
 class BinaryModel:
     """A fitted binary model."""
@@ -101,15 +108,16 @@ def fit_binary_model(
     *,
     is_odd: bool,
     seed: int = 0,
+    settings: Settings | None = None,
 ) -> BinaryModel:
-    """Choose the settings and fit one binary model.
+    """Choose the settings, unless they are given, and fit one binary model.
 
     `outcomes`, shape (n,), are the probability that A wins (odd) or that the pair is a tie (even).
     Rows of one group are never on both sides of a split.
     """
     used = np.flatnonzero(weights > 0)
     rows = _soften(_Rows(features, outcomes, weights, is_odd).take(used))
-    settings = _choose_settings(rows, groups[used], seed)
+    settings = settings or _choose_settings(rows, groups[used], seed)
     logistic = _fit_logistic(rows, settings.penalty)
     return BinaryModel(logistic, _fit_trees(rows, settings.n_trees, seed), settings, is_odd)
 

@@ -23,6 +23,8 @@ class PreferenceClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc
     ----------
     seed
         Seed of the inner splits and the trees.
+    new_sources
+        Use the settings for votes of sources that are not among those of `fit`.
 
     Attributes
     ----------
@@ -40,8 +42,9 @@ class PreferenceClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc
     (60, 3)
     """
 
-    def __init__(self, *, seed: int = 0) -> None:
+    def __init__(self, *, seed: int = 0, new_sources: bool = False) -> None:
         self.seed = seed
+        self.new_sources = new_sources
 
     def fit(
         self, pairs: pd.DataFrame, labels: npt.ArrayLike, groups: npt.ArrayLike | None = None
@@ -70,7 +73,9 @@ class PreferenceClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc
         """
         known = pairs.drop(columns=["label", "winner", *PROB_COLUMNS], errors="ignore")
         table = build_pairs({"id": range(len(pairs)), **known, "label": check_labels(labels)})
-        self.model_ = fit_feature_model(table, groups=groups, seed=self.seed)
+        self.model_ = fit_feature_model(
+            table, groups=groups, seed=self.seed, new_sources=self.new_sources
+        )
         self.classes_ = np.array(list(Winner), dtype=np.int64)
         return self
 

@@ -21,7 +21,7 @@ from tiewise.data.labels import LOGIT_COLUMNS, PROB_COLUMNS
 from tiewise.data.pairs import TEXT_COLUMNS, is_degenerate, row_digests
 from tiewise.data.targets import make_targets
 from tiewise.errors import ModelError
-from tiewise.features.binary_models import BinaryModel, fit_binary_model
+from tiewise.features.binary_models import FOR_NEW_SOURCES, BinaryModel, fit_binary_model
 from tiewise.features.pair_features import (
     FORMAT_VERSION,
     PairFeatures,
@@ -87,14 +87,16 @@ def fit_feature_model(
     groups: npt.ArrayLike | None = None,
     seed: int = 0,
     soft_weight: float = 1.0,
+    new_sources: bool = False,
     features: PairFeatures | None = None,
     clock: FoldClock | None = None,
 ) -> FeatureModel:
     """Fit the feature model to a labelled pairs table of n rows.
 
     Rows count as in :func:`tiewise.data.targets.make_targets`. `groups`, shape (n,), are the prompt
-    groups, the column ``group`` when None; `features` are those of the rows where they are known;
-    `clock` logs the time left.
+    groups, the column ``group`` when None. With `new_sources` the settings of A against B are those
+    for votes of other sources. `features` are those of the rows where they are known; `clock` logs
+    the time left.
 
     >>> from tiewise.data.simulation.simulate import simulate
     >>> pairs = simulate(90)
@@ -110,9 +112,11 @@ def fit_feature_model(
     models = []
     for part, whole, is_odd in ((wins_a, decided, True), (ties, may_tie, False)):
         outcomes, weights = part / np.where(whole > 0, whole, 1.0), targets.weights * whole
-        models.append(
-            fit_binary_model(features, outcomes, weights, names, is_odd=is_odd, seed=seed)
+        settings = FOR_NEW_SOURCES if is_odd and new_sources else None
+        model = fit_binary_model(
+            features, outcomes, weights, names, is_odd=is_odd, seed=seed, settings=settings
         )
+        models.append(model)
         if clock is not None and is_odd:
             clock.update(_SHARE_OF_FIRST)
     winner, tie = models
@@ -183,8 +187,14 @@ def fit_feature_fold(
     check_fingerprint(task.folder, fingerprint, resume=task.resume)
     if task.folder.is_finished:
         return None
-    seed, share, known = config.train.seed, config.train.soft_weight, _MEMORY.extract(train)
-    model = fit_feature_model(train, seed=seed, soft_weight=share, features=known, clock=task.clock)
+    model = fit_feature_model(
+        train,
+        seed=config.train.seed,
+        soft_weight=config.train.soft_weight,
+        new_sources=config.train.new_sources,
+        features=_MEMORY.extract(train),
+        clock=task.clock,
+    )
     replace(model, has_ties=task.has_ties).save(task.folder.adapter_dir)
     probs = model.predict_features(_MEMORY.extract(held_out))
     logits = pd.DataFrame(np.log(probs), columns=LOGIT_COLUMNS)

@@ -17,6 +17,8 @@ from tiewise.data.pairs import build_pairs, swap_pairs
 from tiewise.data.simulation.simulate import simulate
 from tiewise.errors import ModelError
 from tiewise.features import binary_models
+from tiewise.features.binary_models import FOR_NEW_SOURCES
+from tiewise.features.classifier import PreferenceClassifier
 from tiewise.features.feature_model import FeatureModel, fit_feature_model, load_feature_model
 from tiewise.runs.manifest import write_manifest
 
@@ -98,6 +100,22 @@ def test_one_hot_soft_labels_are_labels() -> None:
     )
     assert np.array_equal(plain, soft)
     assert np.array_equal(plain, ignored)
+
+
+def test_new_sources_fix_settings_of_winners(model: FeatureModel, monkeypatch) -> None:
+    """For new sources, A against B has fixed settings, and the model of ties is the same.
+
+    Exchanging the responses still exchanges the probabilities exactly.
+    """
+    monkeypatch.setattr(binary_models, "_MAX_TREES", 20)
+    other = fit_feature_model(PAIRS, new_sources=True)
+    assert other.winner.settings == FOR_NEW_SOURCES != model.winner.settings
+    assert other.tie.settings == model.tie.settings
+    probs = other.predict(FRESH)
+    assert not np.array_equal(probs, model.predict(FRESH))
+    assert np.array_equal(other.predict(swap_pairs(FRESH)), swap_probs(probs))
+    fitted = PreferenceClassifier(new_sources=True).fit(PAIRS, PAIRS["label"])
+    assert np.array_equal(fitted.predict_proba(FRESH), probs)
 
 
 def test_beats_class_prior_on_new_pairs(model: FeatureModel) -> None:
