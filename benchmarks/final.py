@@ -78,7 +78,7 @@ def decide(probs: np.ndarray) -> np.ndarray:
 def lines_of_head(sources: list[str]) -> list[str]:
     """Return the head of the page: the commands, the files and the columns."""
     return [
-        "# The feature model on all votes",
+        "# The feature model on all votes, with the settings for other sources",
         "",
         "    tiewise fit --preset baseline --new-sources --folds all --run final --data "
         + " ".join(f"../shared/data/{source.split()[0]}" for source in sources),

@@ -62,7 +62,7 @@ def fail() -> Echo:
 
 def slow() -> Echo:
     """Make a worker as one does that loads a large model."""
-    time.sleep(5)
+    time.sleep(14)
     return Echo()
 
 

@@ -107,7 +107,7 @@ def test_damaged_tasks_do_not_end_job(run):
 
 def test_slow_start_is_waited_for(run):
     """A worker that loads its model is one, also where that takes longer than the wait for any."""
-    outcome, messages = run(["a"], make="slow", start_seconds=2)
+    outcome, messages = run(["a"], make="slow", start_seconds=10)
     assert _names(outcome) == ["a"]
     assert "no worker started" not in messages
 
