@@ -151,7 +151,7 @@ def ray(session: nox.Session) -> None:
 @nox.session
 def torture(session: nox.Session) -> None:
     """Inject faults and fuzz the parser; needs strace. ``-- --quick`` takes three minutes."""
-    install_with_torch(session, "test", "serving", small_weights=True)
+    install_with_torch(session, "test", "serving", "writers", small_weights=True)
     arguments = list(session.posargs)
     is_quick = "--quick" in arguments
     if is_quick:
