@@ -27,9 +27,17 @@ from tiewise.runs.tables import read_folds, read_oof
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+__all__ = [
+    "calibration", "confusion_matrix", "length_bias", "log_loss", "position_bias", "slices",
+]  # fmt: skip
 AnyRun = str | Path | RunFolder
 _ROW = 0.27  # inches of a row of a forest plot
 _BOTH_ORDERS = [f"{name}_{order}" for order in ("given", "swapped") for name in PROB_COLUMNS]
+
+
+def __dir__() -> list[str]:
+    """Return the figures, for completion in a notebook."""
+    return __all__
 
 
 def log_loss(run: AnyRun, *, ax: Axes | None = None, artifacts: str | Path | None = None) -> Axes:

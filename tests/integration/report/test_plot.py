@@ -36,6 +36,11 @@ OF_TABLES = ("calibration", "confusion_matrix", "position_bias")
 OF_RUNS = ("log_loss", "length_bias", "slices")
 
 
+def test_only_figures_are_listed():
+    """Completion in a notebook offers the figures, not the imports of the module."""
+    assert sorted(dir(tw.plot)) == sorted([*OF_TABLES, *OF_RUNS])
+
+
 @pytest.mark.parametrize("name", [*OF_TABLES, *OF_RUNS])
 def test_figure_is_drawn_on_axes(artifacts, name):
     """The Axes of the caller are drawn on and returned; without any, pyplot has a new figure."""
