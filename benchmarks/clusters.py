@@ -2,10 +2,10 @@
 
     python -m benchmarks.clusters --rows 100000
 
-The feature model predicts simulated pairs. CPU seconds are those of the process that scores, and
-on the cluster those of this process too; Ray's own services are not counted. An empty task shows
-what a unit costs beyond its work. Times of day depend on what else this machine does; CPU seconds
-hardly do.
+The feature model predicts simulated pairs, both ways in turn. CPU seconds are those
+of the process that scores, and on the cluster those of this process from the first result on: the
+start is a figure of its own. Ray's own services are not counted. An empty task shows what a unit
+costs beyond its work. Medians over the rounds, with the lowest and the highest in brackets.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import pyarrow as pa
@@ -46,23 +47,32 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="clusters", description=__doc__.splitlines()[0])
     parser.add_argument("--rows", type=int, default=100_000)
     parser.add_argument("--workers", type=int, default=1)
+    parser.add_argument("--rounds", type=int, default=3)
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         home = Path(folder)
         prepare(home, arguments.rows)
-        alone = measure_alone(home)
-        shared = measure_cluster(home, arguments.workers)
-    ratio = alone["cpu"] / shared["cpu"]
-    n, where = arguments.rows, f"{arguments.workers} worker(s)"
-    print(
-        f"| figure | value |\n| --- | --- |\n"
-        f"| rows a CPU second, one process | {n / alone['cpu']:,.0f} |\n"
-        f"| rows a CPU second, {where} and the driver | {n / shared['cpu']:,.0f} |\n"
-        f"| their ratio | {ratio:.3f} |\n"
-        f"| seconds until the first worker computes | {shared['start']:.1f} |\n"
-        f"| milliseconds of an empty task | {shared['empty']:.2f} |\n"
-        f"| peak memory of a worker, one process, MB | {shared['peak']:.0f}, {alone['peak']:.0f} |"
-    )
+        rounds = [
+            (measure_alone(home), measure_cluster(home, arguments.workers))
+            for _ in range(arguments.rounds)
+        ]
+    n = arguments.rows
+    rows: dict[str, tuple[str, list[float]]] = {
+        "rows a CPU second, one process": (",.0f", [n / one["cpu"] for one, _ in rounds]),
+        f"rows a CPU second, workers: {arguments.workers}, with the process that asks": (
+            ",.0f",
+            [n / many["cpu"] for _, many in rounds],
+        ),
+        "their ratio": (".3f", [one["cpu"] / many["cpu"] for one, many in rounds]),
+        "seconds until the first worker computes": (".1f", [many["start"] for _, many in rounds]),
+        "milliseconds of an empty task": (".2f", [many["empty"] for _, many in rounds]),
+        "peak memory of a worker, MB": (".0f", [many["peak"] for _, many in rounds]),
+        "peak memory of one process, MB": (".0f", [one["peak"] for one, _ in rounds]),
+    }
+    print("| figure | value |\n| --- | --- |")
+    for name, (form, values) in rows.items():
+        shown = [f"{value:{form}}" for value in (median(values), min(values), max(values))]
+        print(f"| {name} | {shown[0]} [{shown[1]}, {shown[2]}] |")
 
 
 @dataclass
@@ -127,16 +137,18 @@ def measure_cluster(home: Path, n_workers: int) -> Measured:
     """Score all units with workers on this machine."""
     found: list[Measured] = []
     times: list[float] = []
+    used: list[float] = []
 
     def on_done(_: Any, result: Measured) -> None:
         found.append(result)
         times.append(time.monotonic())
+        used.append(time.process_time())
 
     make = functools.partial(MeasuredWorker.open, Output(home / "cluster").address, home / "cache")
     call = functools.partial(run_tasks, make_worker=make, cluster=Cluster("local", n_workers))
-    before, began = time.process_time(), time.monotonic()
+    began = time.monotonic()
     call([None, *plan(home)], on_done=on_done)
-    cpu = time.process_time() - before + sum(each["cpu"] for each in found)
+    cpu = used[-1] - used[0] + sum(each["cpu"] for each in found)
     start, peak = times[0] - began, max(each["peak"] for each in found)
     times.clear()
     call([None] * N_EMPTY, on_done=on_done)

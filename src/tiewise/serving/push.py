@@ -87,9 +87,11 @@ def _pushed_before(hub: Any, repo: str) -> list[str]:
     transformers would load an adapter that is left next to an export. Any other refusal of the hub
     than a missing manifest is an error: nothing is uploaded.
     """
-    from huggingface_hub.errors import RemoteEntryNotFoundError
+    from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 
     try:
         return listed_files(Path(hub.hf_hub_download(repo, MANIFEST)).parent)
-    except RemoteEntryNotFoundError:
+    except LocalEntryNotFoundError:  # the hub was not reached
+        raise
+    except EntryNotFoundError:
         return []

@@ -144,7 +144,12 @@ class _Texts:
         """Store the texts of pairs; return the pairs without them."""
         self.digests.append(derive_groups(pairs.drop(columns="session", errors="ignore")))
         texts = pairs.reindex(columns=_SCHEMA.names)
-        arrays = [pa.array(texts[field.name], field.type, from_pandas=True) for field in _SCHEMA]
+        # As objects: pyarrow 17 makes no texts of a column of numbers, as one of NaN alone is.
+        columns = (texts[field.name].to_numpy(object) for field in _SCHEMA)
+        arrays = [
+            pa.array(column, field.type, from_pandas=True)
+            for column, field in zip(columns, _SCHEMA, strict=True)
+        ]
         self.writer.write_table(pa.Table.from_arrays(arrays, schema=_SCHEMA))
         nothing: Any = {name: pd.Series([[]] * len(pairs), dtype=object) for name in TEXT_COLUMNS}
         if SYSTEM_COLUMN in pairs:

@@ -123,8 +123,9 @@ def test_ambiguity_is_found_late():
 @pytest.mark.parametrize("kind", [int, float, str])
 def test_order_of_winners_is_irrelevant(early, kind):
     """Numbers after many rows without one are read, or refused, as they are at the beginning."""
-    late = frame(winner=[kind(1), kind(2), kind(1)])
-    table = pd.concat([frame(winner=[early] * 3)] * 10 + [late] * 2, ignore_index=True)
+    winners = [early] * 30 + [kind(1), kind(2), kind(1)] * 2
+    table = pd.concat([frame()] * 12, ignore_index=True)
+    table["winner"] = pd.Series(winners, dtype=object)
     pairs = read_pairs(table, labelled=None)
     turned = read_pairs(table[::-1].reset_index(drop=True), labelled=None)
     assert pairs["label"].tolist() == turned["label"].tolist()[::-1]
