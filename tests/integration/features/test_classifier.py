@@ -70,9 +70,9 @@ def test_invalid_labels_are_refused(labels):
 
 def test_parameters_follow_scikit_learn(classifier):
     """Parameters can be read, set and cloned; a clone is not fitted."""
-    assert classifier.get_params() == {"seed": 0}
+    assert classifier.get_params() == {"seed": 0, "new_sources": False}
     copy = clone(classifier).set_params(seed=4)
-    assert copy.get_params() == {"seed": 4}
+    assert copy.get_params() == {"seed": 4, "new_sources": False}
     with pytest.raises(NotFittedError):
         copy.predict_proba(PAIRS)
 
