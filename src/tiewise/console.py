@@ -70,6 +70,8 @@ def describe_os_error(error: OSError) -> str:
     what = f"{error.strerror or error}{': ' if where else ''}{where}."
     if error.errno in _NO_SPACE:
         return f"{what} Free some space and try again; a fit continues with --resume."
+    if isinstance(error, ConnectionError | TimeoutError):
+        return f"{what} Check the connection, and run the same command again."
     return f"{what} Check the path and its permissions."
 
 

@@ -100,6 +100,14 @@ def test_full_disk_message():
     assert "--resume" in message
 
 
+@pytest.mark.parametrize("error", [ConnectionResetError(104, "reset"), TimeoutError("late")])
+def test_network_message(error):
+    """The message asks for a look at the connection, not at a path."""
+    message = describe_os_error(error)
+    assert message.startswith(("reset. Check the connection", "late. Check the connection"))
+    assert "permissions" not in message
+
+
 @given(st.text(alphabet=st.characters(), max_size=40))
 def test_text_cannot_control_the_terminal(text):
     """Only tab and line feed pass of the control characters; printable text is unchanged."""
