@@ -2,8 +2,9 @@
 
 Strengths are those of Davidson's model (:mod:`tiewise.evaluation.davidson`), in which a tie is an
 outcome of its own, fitted to the probabilities as if they were shares of votes. For the intervals,
-tournaments with one vote for every two responses are drawn from the probabilities. In a tournament
-where every two have met equally often, the model ranks by wins minus losses, so none is fitted.
+tournaments with one vote for every two responses are drawn from the probabilities; the three that
+two responses can have are weighted instead. In a tournament where every two have met equally often,
+the model ranks by wins minus losses, so none is fitted.
 """
 
 from __future__ import annotations
@@ -98,7 +99,8 @@ def rank_answers(
         ``probs[i, j]`` are P(i wins), P(j wins), P(tie), shape (n, n, 3), with
         ``probs[j, i] == probs[i, j, [1, 0, 2]]``; the diagonal is not read.
     n_resamples, seed
-        Number of tournaments that are drawn for the intervals of the places, and their seed.
+        Number of tournaments that are drawn for the intervals of the places, and their seed; not
+        used for two responses, whose intervals are exact.
     confidence_level
         Mass of the interval of each place, in (0, 1).
 
@@ -124,9 +126,13 @@ def rank_answers(
     check_resamples(n_resamples)
     shares = probs[_pairs_of(n)]
     strengths = _fit(shares, n)
-    drawn = _draw_places(shares, n, n_resamples, np.random.default_rng(seed))
-    low, high = _central_interval(drawn, confidence_level)
-    winners = drawn == 1
+    if n == 2:
+        low, high, prob_best = _place_two(shares[0], confidence_level)
+    else:
+        drawn = _draw_places(shares, n, n_resamples, np.random.default_rng(seed))
+        low, high = _central_interval(drawn, confidence_level)
+        winners = drawn == 1
+        prob_best = (winners / winners.sum(axis=1, keepdims=True)).mean(axis=0)
     return Ranking(
         order=np.lexsort((np.arange(n), -np.round(strengths, 9))),
         probs=probs,
@@ -134,7 +140,7 @@ def rank_answers(
         places=_places(strengths),
         place_low=low,
         place_high=high,
-        prob_best=(winners / winners.sum(axis=1, keepdims=True)).mean(axis=0),
+        prob_best=prob_best,
         confidence_level=confidence_level,
     )
 
@@ -148,6 +154,21 @@ def _fit(shares: _Floats, n: int) -> _Floats:
         return np.array([lead, -lead])
     contests = Contests(i, j, bounded, np.zeros(len(bounded)), n)
     return fit_davidson(contests, is_controlled=False).strengths
+
+
+def _place_two(
+    share: _Floats, confidence_level: float
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], _Floats]:
+    """Return the intervals of the places of two responses, and their probabilities of being best.
+
+    All have shape (2,). `share` are P(first wins), P(second wins), P(tie), shape (3,).
+    """
+    prob_first, prob_second, prob_tie = share / share.sum()
+    is_second = np.array([prob_second, prob_first])  # P(place 2) of each response
+    outside = (1 - confidence_level) / 2
+    low = np.where(1 - is_second > outside, 1, 2)
+    high = np.where(is_second > outside, 2, 1)
+    return low, high, np.array([prob_first, prob_second]) + prob_tie / 2
 
 
 def _draw_places(

@@ -1,4 +1,4 @@
-"""Protection of a local server against other web pages, and against large or slow requests.
+"""The socket of a local server, and its protection against other pages and large or slow requests.
 
 Any page in a browser on the same machine can send requests to a local server. A request is
 therefore refused unless it is addressed to this machine by name (against DNS rebinding), comes from
@@ -11,8 +11,11 @@ import asyncio
 import contextlib
 import json
 import secrets
+import socket
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
+
+from tiewise.errors import ConfigError
 
 HOSTS = ("127.0.0.1", "localhost")
 MAX_BYTES = 256 * 1024
@@ -26,6 +29,29 @@ Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+
+def listen(host: str, port: int, *, flags: str) -> socket.socket:
+    """Return a listening socket; port 0 is any free one.
+
+    ConfigError, which begins with `flags`, is raised when the address cannot be used.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    # Only for a socket that names TCP does asyncio switch off Nagle's algorithm, with which the
+    # body of each answer waits 40 ms for the client's delayed acknowledgement of the headers.
+    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+    except (OSError, OverflowError) as error:
+        listener.close()
+        reason = str(error).rstrip(".")
+        raise ConfigError(
+            f"{flags}: {reason}. Name an address of this machine, and a free port, or port 0 for "
+            "any."
+        ) from error
+    listener.listen()
+    return listener
 
 
 class Guard:

@@ -96,6 +96,23 @@ def test_two_responses_are_ranked_as_fitted(seed):
     np.testing.assert_allclose(rank_answers(probs).strengths, expected, rtol=0, atol=1e-6)
 
 
+@given(st.integers(0, 2**31), st.sampled_from([0.5, 0.9, 0.95]))
+def test_two_responses_have_the_limit_of_many_tournaments(seed, level):
+    """Intervals and probabilities of two responses are those of very many drawn tournaments."""
+    share = np.random.default_rng(seed).dirichlet([0.5, 0.5, 0.5])
+    probs = np.full((2, 2, 3), np.nan)
+    probs[0, 1], probs[1, 0] = share, share[[1, 0, 2]]
+    ranking = rank_answers(probs, confidence_level=level)
+    drawn = _draw_places(share[None], 2, 100_000, np.random.default_rng(seed))
+    winners = drawn == 1
+    expected = (winners / winners.sum(axis=1, keepdims=True)).mean(axis=0)
+    np.testing.assert_allclose(ranking.prob_best, expected, atol=0.01)
+    ends = np.concatenate([share[:2], 1 - share[:2]])
+    if (np.abs(ends - (1 - level) / 2) > 0.005).all():  # the draws could fall on either side
+        low, high = _central_interval(drawn, level)
+        np.testing.assert_array_equal([ranking.place_low, ranking.place_high], [low, high])
+
+
 @pytest.mark.parametrize("outcome", [[1, 0, 0], [0, 1, 0], [0, 0, 1]])
 @pytest.mark.parametrize("n", [2, 3, 5])
 def test_certain_probabilities_give_finite_strengths(n, outcome):

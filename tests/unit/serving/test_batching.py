@@ -26,10 +26,10 @@ class Recorder:
         return [f"{item}!" for item in items]
 
 
-def make(budget=10, max_waiting=100):
+def make(budget=10, max_waiting=100, max_delay=0.0):
     """Return a batcher whose thread is busy with the item `first`, and its recorder."""
     recorder = Recorder()
-    batcher = Batcher(recorder, budget=budget, max_waiting=max_waiting)
+    batcher = Batcher(recorder, budget=budget, max_waiting=max_waiting, max_delay=max_delay)
     first = batcher.submit("first", cost=1)
     assert recorder.started.wait(10)
     return batcher, recorder, first
@@ -110,3 +110,48 @@ def test_cancelled_item_is_skipped():
     recorder.go.set()
     batcher.close()
     assert recorder.batches == [["first"]]
+
+
+@pytest.mark.parametrize("cost", [1, 5])
+def test_batch_waits_for_as_many_items_as_the_last(cost):
+    """Items that come one by one share a batch, which is complete when its budget is reached."""
+    batcher, recorder, _ = make(max_delay=600)
+    last = [batcher.submit(f"old {k}", cost=1) for k in range(3)]
+    recorder.go.set()
+    assert [future.result(10) for future in last] == [f"old {k}!" for k in range(3)]
+    n_new = 3 if cost == 1 else 2
+    new = [batcher.submit(f"new {k}", cost=cost) for k in range(n_new)]
+    assert [future.result(10) for future in new] == [f"new {k}!" for k in range(n_new)]
+    batcher.close()
+    assert [len(batch) for batch in recorder.batches] == [1, 3, n_new]
+
+
+def test_single_items_do_not_wait():
+    """After a batch of one item, the next item is computed at once."""
+    batcher, recorder, first = make(max_delay=600)
+    recorder.go.set()
+    assert first.result(10) == "first!"
+    assert batcher.submit("second", cost=1).result(10) == "second!"
+    batcher.close()
+
+
+def test_wait_ends():
+    """An item is computed after the delay although the last batch had more."""
+    batcher, recorder, _ = make(max_delay=0.01)
+    last = [batcher.submit(k, cost=1) for k in range(3)]
+    recorder.go.set()
+    assert last[-1].result(10) == "2!"
+    assert batcher.submit("alone", cost=1).result(10) == "alone!"
+    batcher.close()
+
+
+def test_closing_ends_the_wait():
+    """A closed batcher computes what it has without a delay."""
+    batcher, recorder, _ = make(max_delay=600)
+    last = [batcher.submit(k, cost=1) for k in range(3)]
+    recorder.go.set()
+    assert last[-1].result(10) == "2!"
+    alone = batcher.submit("alone", cost=1)
+    closing = threading.Thread(target=batcher.close, daemon=True)
+    closing.start()
+    assert alone.result(10) == "alone!"

@@ -1,14 +1,16 @@
-"""Tests of the guard of the demo page."""
+"""Tests of the socket and the guard of local servers."""
 
 from __future__ import annotations
 
 import asyncio
+import socket
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tiewise.serving.guard import Guard
+from tiewise.errors import ConfigError
+from tiewise.serving.guard import Guard, listen
 
 HERE = {"host": "127.0.0.1:7860"}
 
@@ -134,3 +136,40 @@ def test_slow_body_is_given_up():
     scope = {"type": "http", "path": "/judge", "headers": [(b"host", b"localhost")]}
     asyncio.run(Guard(never, seconds=0.01)(scope, wait, send))
     assert sent[0]["status"] == 408
+
+
+def test_answers_are_sent_at_once():
+    """Connections that asyncio accepts do not use Nagle's algorithm, which delays an answer."""
+
+    async def find_no_delay():
+        found = asyncio.get_running_loop().create_future()
+
+        def accept(_, writer):
+            accepted = writer.get_extra_info("socket")
+            found.set_result(accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
+            writer.close()
+
+        with listen("127.0.0.1", 0, flags="--port 0") as listener:
+            server = await asyncio.start_server(accept, sock=listener)
+            async with server:
+                _, writer = await asyncio.open_connection(*listener.getsockname())
+                no_delay = await asyncio.wait_for(found, 10)
+                writer.close()
+        return no_delay
+
+    assert asyncio.run(find_no_delay())
+
+
+@pytest.mark.parametrize(("host", "port"), [("127.0.0.1", 70_000), ("192.0.2.1", 0)])
+def test_address_that_cannot_be_used_is_refused(host, port):
+    """The message begins with the flags, and says what to name."""
+    with pytest.raises(ConfigError, match=f"^--port {port}: .* a free port, or port 0"):
+        listen(host, port, flags=f"--port {port}")
+
+
+def test_port_in_use_is_refused():
+    """A second server on a port is refused."""
+    with listen("127.0.0.1", 0, flags="--port 0") as listener:
+        port = listener.getsockname()[1]
+        with pytest.raises(ConfigError, match="Address already in use"):
+            listen("127.0.0.1", port, flags=f"--port {port}")

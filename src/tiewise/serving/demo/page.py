@@ -9,7 +9,6 @@ from __future__ import annotations
 import html
 import logging
 import os
-import socket
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -18,13 +17,13 @@ from typing import Any
 import pandas as pd
 
 from tiewise.data.labels import PROB_COLUMNS
-from tiewise.errors import ConfigError, RunError, TiewiseError
+from tiewise.errors import RunError, TiewiseError
 from tiewise.runs.folder import RunFolder
 from tiewise.serving.demo.judgement import LETTERS, MAX_CHARS, Judgement, judge_responses
 from tiewise.serving.demo.models import Model, list_models
-from tiewise.serving.guard import Guard
+from tiewise.serving.guard import HOSTS, Guard, listen
 
-_HOST = "127.0.0.1"
+_HOST = HOSTS[0]
 _ABOUT = """# Which response would people prefer?
 Click an example, or write a prompt and two to five responses. Nothing leaves this computer."""
 _SYMMETRIC = "This model gives the same probabilities in both orders, by construction."
@@ -83,7 +82,7 @@ def serve(
     app = build_app(models)
     import uvicorn
 
-    listener = _listen(port)
+    listener = listen(_HOST, port, flags=f"--port {port}")
     config = uvicorn.Config(
         app,
         log_level="warning",
@@ -210,16 +209,3 @@ def _show_table(table: pd.DataFrame, title: str) -> str:
 
 def _paragraph(text: str, kind: str = "note") -> str:
     return f'<p class="{kind}">{html.escape(text)}</p>'
-
-
-def _listen(port: int) -> socket.socket:
-    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listener.bind((_HOST, port))
-    except (OSError, OverflowError) as error:
-        raise ConfigError(
-            f"--port is {port}: {error}. Choose another port, or 0 for any free port."
-        ) from error
-    listener.listen()
-    return listener

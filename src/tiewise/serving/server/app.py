@@ -75,7 +75,10 @@ def make_app(judge: Judge, *, has_token: bool = False, limits: Limits | None = N
         """Compare every two of several responses to a prompt, and rank them."""
         question = Question(request.prompt, request.responses, request.both_orders)
         scored = await _wait(lambda: engine.judge_pairs(question), limits.seconds)
-        return await asyncio.to_thread(_describe, judge.name, scored, len(request.responses))
+        n = len(request.responses)
+        if n == 2:  # takes less time than a thread
+            return _describe(judge.name, scored, n)
+        return await asyncio.to_thread(_describe, judge.name, scored, n)
 
     @app.post(
         "/classify",

@@ -1,7 +1,9 @@
 """Compute many small requests in few batches, one batch at a time.
 
 While a batch is computed, requests wait in a queue; the next batch takes as many of them as fit its
-budget. So a lone request never waits, and a busy server computes large batches.
+budget. A batch that has fewer items than the last one waits a moment for more: clients that send
+their next request when they have an answer then share a batch again. Requests that come one at a
+time never wait.
 """
 
 from __future__ import annotations
@@ -46,6 +48,8 @@ class Batcher(Generic[Item, Result]):
         Largest sum of costs in a batch; an item with a higher cost is computed alone.
     max_waiting
         Largest sum of costs in the queue. An empty queue takes any item.
+    max_delay
+        Longest time, in seconds, that a batch waits for as many items as the last one had.
     """
 
     def __init__(
@@ -54,12 +58,15 @@ class Batcher(Generic[Item, Result]):
         *,
         budget: int,
         max_waiting: int,
+        max_delay: float,
     ) -> None:
         self._compute, self.budget, self.max_waiting = compute, budget, max_waiting
+        self.max_delay = max_delay
         self._queue: deque[_Waiting[Item, Result]] = deque()
         self._changed = threading.Condition()
         self._is_closed = False
         self.n_batches = 0
+        self._last_size = 1
         self._thread = threading.Thread(target=self._work, name="batches", daemon=True)
         self._thread.start()
 
@@ -105,11 +112,18 @@ class Batcher(Generic[Item, Result]):
         batch: list[_Waiting[Item, Result]] = []
         with self._changed:
             self._changed.wait_for(lambda: self._queue or self._is_closed)
+            if self._queue:
+                self._changed.wait_for(self._is_complete, self.max_delay)
             while self._queue and (
                 not batch or sum(e.cost for e in batch) + self._queue[0].cost <= self.budget
             ):
                 batch.append(self._queue.popleft())
+        self._last_size = len(batch)
         return batch
+
+    def _is_complete(self) -> bool:
+        is_large = len(self._queue) >= self._last_size or self._count() >= self.budget
+        return is_large or self._is_closed
 
     def _run(self, batch: list[_Waiting[Item, Result]]) -> None:
         try:

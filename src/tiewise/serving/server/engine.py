@@ -29,9 +29,13 @@ Floats = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Limits:
-    """Tokens in a batch and in the queue, bytes of a body, seconds for a body and for an answer."""
+    """Tokens in a batch and in the queue, bytes of a body, and times in seconds.
+
+    `max_delay` is how long a batch waits for more requests; see :class:`Batcher`.
+    """
 
     batch_tokens: int = 16_384
+    max_delay: float = 0.02
     max_waiting: int = 32 * 16_384
     max_bytes: int = 4 * 2**20
     body_seconds: float = 30.0
@@ -71,9 +75,14 @@ class Engine:
                 "was fitted to data without ties, so its third number, for a tie, is not trained"
             )
         self._one = threading.Lock()  # both queues use the same weights
-        size = {"budget": limits.batch_tokens, "max_waiting": limits.max_waiting}
-        self.questions: Batcher[Question, Scored] = Batcher(self._predict, **size)
-        self.rows: Batcher[list[list[int]], Floats] = Batcher(self._score, **size)
+        batch = functools.partial(
+            Batcher,
+            budget=limits.batch_tokens,
+            max_waiting=limits.max_waiting,
+            max_delay=limits.max_delay,
+        )
+        self.questions: Batcher[Question, Scored] = batch(self._predict)
+        self.rows: Batcher[list[list[int]], Floats] = batch(self._score)
 
     def judge_pairs(self, question: Question) -> Future[Scored]:
         """Queue a question; the pairs of the result are in the order of itertools.combinations.

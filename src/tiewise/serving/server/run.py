@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
 from collections.abc import Callable
 
 import uvicorn
@@ -11,7 +10,7 @@ import uvicorn
 from tiewise.errors import ConfigError
 from tiewise.judges.judge import Judge
 from tiewise.judges.served import TOKEN_VARIABLE
-from tiewise.serving.guard import HOSTS, Guard
+from tiewise.serving.guard import HOSTS, Guard, listen
 from tiewise.serving.server.app import make_app
 from tiewise.serving.server.engine import Limits
 
@@ -32,7 +31,7 @@ def serve(judge: Judge, *, host: str, port: int, announce: Callable[[str], None]
             f"--host {host} lets other machines send requests. Set the environment variable "
             f"{TOKEN_VARIABLE} to a secret that they send as bearer token."
         )
-    listener = listen(host, port)
+    listener = listen(host, port, flags=f"--host {host} --port {port}")
     limits = Limits()
     app = Guard(
         make_app(judge, has_token=token is not None, limits=limits),
@@ -46,20 +45,3 @@ def serve(judge: Judge, *, host: str, port: int, announce: Callable[[str], None]
     shown = f"[{host}]" if ":" in host else host
     announce(f"http://{shown}:{listener.getsockname()[1]}")
     uvicorn.Server(config).run(sockets=[listener])
-
-
-def listen(host: str, port: int) -> socket.socket:
-    """Return a listening socket; ConfigError if the address cannot be used."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listener.bind((host, port))
-    except (OSError, OverflowError) as error:
-        reason = str(error).rstrip(".")
-        raise ConfigError(
-            f"--host {host} --port {port}: {reason}. Name an address of this machine, and a free "
-            "port, or port 0 for any."
-        ) from error
-    listener.listen()
-    return listener
