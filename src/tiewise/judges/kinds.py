@@ -149,7 +149,7 @@ def _open_uncalibrated(
     chosen = run.choose_folds(folds)
     model = run.config.model
     if model.backbone == BLEND:
-        return _open_blend(run, chosen, cache_dir, device)
+        return _open_blend(run, folds, cache_dir, device)
     adapter_dirs = [run.fold(fold).adapter_dir for fold in chosen]
     if model.backbone == BASELINE:
         judge = FeatureJudge([load_feature_model(folder) for folder in adapter_dirs])
@@ -170,14 +170,17 @@ def _open_uncalibrated(
 
 
 def _open_blend(
-    run: RunFolder, folds: Sequence[int], cache_dir: Path, device: str | None
+    run: RunFolder, folds: Sequence[int] | None, cache_dir: Path, device: str | None
 ) -> PairJudge:
-    """Return a blend, unless a member was fitted again after the blend."""
+    """Return a blend of some folds of its members, or of all.
+
+    RunError is raised when a member was fitted again after the blend.
+    """
     mixture = load_mixture(run.mixture_path)
     members = [open_run(name, run.path.parent.parent) for name in mixture.members]
-    for fold in folds:
+    for fold in run.choose_folds(folds):
         check_predictions(members, read_object(run.fold(fold).fingerprint_path).get("members", {}))
-    judges = [_open_uncalibrated(member, cache_dir, device) for member in members]
+    judges = [_open_uncalibrated(member, cache_dir, device, folds) for member in members]
     return judge_classes(BlendJudge(judges, mixture), has_ties=has_ties(run))
 
 

@@ -5,6 +5,9 @@ not trained on which pair (``rows.parquet``). Labelling uses these folds alone, 
 into the file of labels, and names the folds of each row in the column ``teacher``. A fit compares
 every row with that table, by the digest of its texts in either order. The table also has the first
 user text of each pair, as a digest, its group and its session, which connect pairs to groups.
+
+Several teachers are a blend: its fold K is the fold K of every member, which was not trained on a
+pair if none of them was. Only the few weights of the blend are fitted on all rows.
 """
 
 from __future__ import annotations
@@ -84,8 +87,11 @@ def find_unseen_groups(run: RunFolder, pairs: pd.DataFrame) -> BoolArray:
     """Return which folds were trained on no row of a pair's prompt group, shape (n, n_splits).
 
     Groups are those of :func:`tiewise.data.folds.derive_groups` in the pairs and the rows of the
-    run together, merged by the column ``group``.
+    run together, merged by the column ``group``. For a blend, no member was trained on the group.
     """
+    if run.config.model.backbone == BLEND:
+        of_members = [find_unseen_groups(member, pairs) for member in _open_members(run)]
+        return np.asarray(np.logical_and.reduce(of_members))
     known = read_rows(run)
     if not set(_KEYS) <= set(known):
         raise RunError(f"{run.rows_path} has no prompt groups. Fit the run again.")
@@ -99,10 +105,7 @@ def find_unseen_groups(run: RunFolder, pairs: pd.DataFrame) -> BoolArray:
 def open_teacher(run: RunFolder, folds: Sequence[int]) -> Teacher:
     """Return a run as a teacher; RunError when the rows that it was trained on are not known."""
     if run.config.model.backbone == BLEND:
-        raise RunError(
-            f"{run.name} is a blend, so it has seen the rows of all its members. Take one of them "
-            "as the teacher."
-        )
+        return _open_blend(run, folds)
     if not run.rows_path.is_file():
         raise RunError(
             f"{run.rows_path} is missing, so the rows that the run was trained on are not known. "
@@ -116,6 +119,32 @@ def open_teacher(run: RunFolder, folds: Sequence[int]) -> Teacher:
             )
     scores = {str(fold): digest_file(run.fold(fold).scores_path) for fold in folds}
     return _read_teacher(run, digest_json(scores)[:_N_DIGITS])
+
+
+def _open_blend(run: RunFolder, folds: Sequence[int]) -> Teacher:
+    members = [
+        open_teacher(member, member.choose_folds(folds)) for member in _open_members(run)
+    ]
+    n_splits = {member.name: member.n_splits for member in members}
+    if len(set(n_splits.values())) > 1:
+        listed = ", ".join(f"{name} has {n}" for name, n in n_splits.items())
+        raise RunError(
+            f"the members of {run.name} have different numbers of folds ({listed}), so they label "
+            "no row together. Blend runs with equal --n-splits."
+        )
+    pairs = sorted(set().union(*(member.unseen for member in members)))
+    all_folds = set(range(members[0].n_splits))
+    unseen = {
+        pair: sorted(all_folds.intersection(*(m.unseen.get(pair, all_folds) for m in members)))
+        for pair in pairs
+    }
+    parts = [digest_file(run.mixture_path), *(member.digest for member in members)]
+    return Teacher(run.name, digest_json(parts)[:_N_DIGITS], len(all_folds), unseen)
+
+
+def _open_members(blend: RunFolder) -> list[RunFolder]:
+    names = read_object(blend.mixture_path)["members"]
+    return [open_run(blend.path.parent / name, Path()) for name in names]
 
 
 def _read_teacher(run: RunFolder, digest: str) -> Teacher:
@@ -135,10 +164,7 @@ def find_training_rows(run: RunFolder, folds: Sequence[int]) -> Callable[[pd.Dat
     from are not known.
     """
     if run.config.model.backbone == BLEND:
-        members = [
-            open_run(run.path.parent / name, Path())
-            for name in read_object(run.mixture_path)["members"]
-        ]
+        members = _open_members(run)
         found = [find_training_rows(member, member.finished_folds()) for member in members]
         return lambda pairs: np.any([of_member(pairs) for of_member in found], axis=0)
     if not run.rows_path.is_file():

@@ -20,10 +20,17 @@ from tiewise.data.pairs import COLUMNS, swap_pairs
 from tiewise.data.simulation.simulate import simulate
 from tiewise.errors import PairsError, RunError
 from tiewise.features import binary_models as parts
+from tiewise.judges.blending import blend_runs
 from tiewise.judges.prediction import label_pairs
 from tiewise.runs.references import score_finished_folds
 from tiewise.runs.tables import read_data, read_folds, read_oof
-from tiewise.runs.teachers import find_seen_by_start, find_training_rows, open_teacher
+from tiewise.runs.teachers import (
+    find_seen,
+    find_seen_by_start,
+    find_training_rows,
+    open_teacher,
+    read_teachers,
+)
 
 PAIRS = simulate(90, seed=3)[list(COLUMNS)]
 OTHERS = simulate(150, seed=4)[list(COLUMNS)].iloc[90:].reset_index(drop=True)
@@ -299,3 +306,78 @@ def test_command_keeps_winners_of_the_file(folder, n_votes):
     written = read_pairs(data_dir / "command.parquet")
     assert written["winner"].fillna("none").tolist() == winners.fillna("none").tolist()
     assert written["label"].notna().tolist() == winners.notna().tolist()
+
+
+@pytest.fixture(scope="module")
+def blended(folder):
+    """Blend the teacher with another run on the same folds; return the folder and all three."""
+    data_dir, teacher = folder
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(parts, "_MAX_TREES", 10)
+        other = fit(data_dir, "other", "train.parquet", seed=1)
+        blend = blend_runs([teacher, other], data_dir, name="teachers", overwrite=True)
+        yield data_dir, teacher, other, blend
+
+
+@pytest.mark.parametrize("pairs", [PAIRS, POOL], ids=["own rows", "pool"])
+def test_blend_labels_with_all_its_members(blended, pairs):
+    """Labels of a blend are the mixture of its members' labels, fold by fold."""
+    data_dir, teacher, other, blend = blended
+    tables = []
+    for number, run in enumerate([teacher, other, blend.run]):
+        out = data_dir / f"by{number}.parquet"
+        label_pairs(run, pairs, out, cache_dir=data_dir, overwrite=True)
+        tables.append(read_pairs(out))
+    probs = [table[PROB_COLUMNS].to_numpy() for table in tables]
+    expected = blend.mixture.apply([np.log(part) for part in probs[:2]])
+    np.testing.assert_allclose(np.log(probs[2]), expected, atol=1e-9)
+    folds = [table["teacher"].str.rpartition(" ")[2].tolist() for table in tables]
+    assert folds[0] == folds[2]
+    assert tables[2]["teacher"].str.startswith("teachers ").all()
+
+
+def test_student_of_a_blend_is_checked(blended, caplog):
+    """A fit skips no label of a blend whose folds had held out the row, and names leaks."""
+    data_dir, *_, blend = blended
+    label_pairs(
+        blend.run, PAIRS, data_dir / "mixed.parquet", cache_dir=data_dir, overwrite=True
+    )
+    teachers = read_teachers([data_dir / "mixed.parquet"])
+    labelled = read_pairs(data_dir / "mixed.parquet")
+    assert not find_seen(labelled, teachers).any()
+    wrong = labelled.assign(teacher=np.roll(labelled["teacher"].to_numpy(), 1))
+    moved = labelled["teacher"].to_numpy() != wrong["teacher"].to_numpy()
+    np.testing.assert_array_equal(find_seen(wrong, teachers), moved)
+
+
+def test_row_is_labelled_by_folds_that_no_member_saw(folder, monkeypatch):
+    """With different folds of the members, a row needs a fold that is unseen in all of them."""
+    monkeypatch.setattr(parts, "_MAX_TREES", 10)
+    data_dir, teacher = folder
+    other = fit(data_dir, "shifted", "train.parquet", data_fields={"data_seed": 5})
+    blend = blend_runs([teacher, other], data_dir, name="crossed", overwrite=True)
+    out = data_dir / "crossed.parquet"
+    done = label_pairs(blend.run, PAIRS, out, cache_dir=data_dir, overwrite=True)
+    assert 0 < done.n_seen < len(PAIRS)
+    labelled = read_pairs(out)
+    for signature, rows in labelled.groupby("teacher").indices.items():
+        folds = [int(fold) for fold in signature.rpartition(" ")[2].split(",")]
+        for run in (teacher, other):
+            assert not find_training_rows(run, folds)(labelled.iloc[rows]).any()
+
+
+def test_unequal_members_cannot_teach(folder, monkeypatch):
+    """Members with other numbers of folds, or with an unfinished fold, are named."""
+    monkeypatch.setattr(parts, "_MAX_TREES", 10)
+    data_dir, teacher = folder
+    four = fit(
+        data_dir, "four", "train.parquet", folds=(0, 1, 2, 3), data_fields={"n_splits": 4}
+    )
+    blend = blend_runs([teacher, four], data_dir, name="unequal", overwrite=True)
+    with pytest.raises(RunError, match="teacher has 3, four has 4"):
+        open_teacher(blend.run, [0])
+    first = fit(data_dir, "first", "train.parquet", folds=(0, 1), seed=2)
+    blend = blend_runs([teacher, first], data_dir, name="partial", overwrite=True)
+    with pytest.raises(RunError, match="first: fold 2 is not finished"):
+        open_teacher(blend.run, [2])
+    assert open_teacher(blend.run, [0, 1]).n_splits == 3
