@@ -159,7 +159,7 @@ def fit(
     **fields: Any,
 ) -> list[float]:
     """Fit simulated pairs, and return the loss of each step."""
-    own = {"batch_size": BATCH_SIZE, "n_epochs": 1, "n_micro_batches": None, "n_warmup_steps": 0}
+    own = {"batch_size": BATCH_SIZE, "n_epochs": 1, "n_warmup_steps": 0}
     config = override(
         load_preset(preset), **(own | {"log_steps": 1, "save_steps": 2, "swap": False} | fields)
     )

@@ -51,6 +51,8 @@ WORDS = [
     "however",
 ]
 ODDITIES = [None, "", "null", "\U0001f600 emoji", "naïve – café", "line\nbreak\ttab", '"quoted"']
+ROW_BY_ROW = "--preset tiny --micro-batch-tokens 1"
+"""Steps in parts of one row, as in that preset of version 0.1."""
 JOBS = {
     "simulate": "simulate --n 300 --seed 0 --out train.csv",
     "audit": "audit train.csv --json",
@@ -58,8 +60,8 @@ JOBS = {
     "fit baseline": "fit --preset baseline --data train.csv --folds all --run counted",
     "fit other": "fit --preset baseline --data train.csv --folds all --run other --seed 1",
     "fit shaped baseline": "fit --preset baseline --data shaped.csv --folds all --run sbaseline",
-    "fit tiny": "fit --preset tiny --data train.csv --limit 80 --fold 0 --run small",
-    "fit shaped": "fit --preset tiny --data shaped.csv --fold 0 --run shaped",
+    "fit tiny": f"fit {ROW_BY_ROW} --data train.csv --limit 80 --fold 0 --run small",
+    "fit shaped": f"fit {ROW_BY_ROW} --data shaped.csv --fold 0 --run shaped",
     "fit quickstart": (
         "fit --preset quickstart --both-orders --n-epochs 1 --data train.csv --limit 60 --fold 0 "
         "--run quick"

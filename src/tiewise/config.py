@@ -129,8 +129,6 @@ class TrainConfig(_Section):
     """Train on each pair twice in a step, as given and swapped."""
     micro_batch_tokens: Count = 8192
     """Maximum tokens of a forward pass, padding included; a longer row gets its own."""
-    n_micro_batches: Count | None = None
-    """Number of micro-batches in a step; by default the token budget decides."""
     layout: Literal["auto", "padded", "sorted", "packed"] = "auto"
     """Arrangement of rows in a forward pass; the gradient is the same for each."""
     checkpointing: Literal["auto", "none", "trainable"] = "auto"
@@ -285,8 +283,8 @@ def _as_words(value: Any) -> Any:
 OPERATIONAL = {
     "data": {"data", "data_format", "extra_data"},
     "train": {
-        "micro_batch_tokens", "n_micro_batches", "layout", "checkpointing", "log_steps",
-        "save_steps", "device", "report_to",
+        "micro_batch_tokens", "layout", "checkpointing", "log_steps", "save_steps", "device",
+        "report_to",
     },
     "predict": {"score_batch_tokens"},
 }  # fmt: skip

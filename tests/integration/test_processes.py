@@ -38,21 +38,21 @@ ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
 TOLERANCE = 1e-9
 ROWS = 48
 """Number of training rows: 60, with every fifth held out."""
-REMAINDER = {"layout": "padded", "checkpointing": "trainable", "n_micro_batches": 8} | {
+REMAINDER = {"layout": "padded", "checkpointing": "trainable", "micro_batch_tokens": 300} | {
     "dtype": "float64", "batch_size": 47, "n_epochs": 2,
 }  # fmt: skip
 """Steps of 47 rows, an odd number, and of 1 row, which leaves the second process idle."""
-UNEVEN = {"layout": "packed", "checkpointing": "trainable", "n_micro_batches": 2} | {
+UNEVEN = {"layout": "packed", "checkpointing": "trainable", "micro_batch_tokens": 200} | {
     "dtype": "float64", "batch_size": 5, "n_epochs": 2, "save_steps": 3,
 }  # fmt: skip
 """Steps of 5 rows, and of 3 rows at the end of an epoch."""
-LLAMA = {"layout": "sorted", "checkpointing": "none", "n_micro_batches": 1} | {
+LLAMA = {"layout": "sorted", "checkpointing": "none", "micro_batch_tokens": 10**6} | {
     "dtype": "float64", "batch_size": 47, "n_epochs": 1, "both_orders": True,
 }  # fmt: skip
 """Another family, and steps of 47 pairs and of 1 pair in both orders.
-The three configurations cover every layout, checkpointing and number of micro-batches; test_model
+The three configurations cover every layout, checkpointing and size of micro-batches; test_model
 tests all combinations in one process."""
-QLORA = {"layout": "sorted", "checkpointing": "none", "n_micro_batches": 1} | {
+QLORA = {"layout": "sorted", "checkpointing": "none", "micro_batch_tokens": 10**6} | {
     "dtype": "float32", "batch_size": 16, "n_epochs": 1, "backbone": "tiny:0",
     "quantization": "nf4",
 }  # fmt: skip

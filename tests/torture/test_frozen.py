@@ -3,8 +3,8 @@
 The full campaign runs every job; the quick one leaves out `frozen.SLOW_JOBS`. Every key of the
 fixture is compared. On a machine whose float32 products round as on the machine that wrote the
 fixture, numbers agree to 1e-9; on another one, a fit may end elsewhere in its last digits, and the
-tolerance says so. A deliberate change is listed in CHANGES here and in the CHANGELOG. Heads begin as
-in version 0.1, at random weights, so that fits can be compared.
+tolerance says so. A deliberate change is listed in CHANGES here and in the CHANGELOG. So that fits
+can be compared, heads begin at random weights, as in version 0.1.
 """
 
 import json

@@ -133,7 +133,6 @@ def test_defaults():
             "batch_size": 8,
             "both_orders": False,
             "micro_batch_tokens": 8192,
-            "n_micro_batches": None,
             "layout": "auto",
             "checkpointing": "auto",
             "optimizer": "adamw_torch",
@@ -183,7 +182,7 @@ class TestChecks:
             ({"model": {"n_layers": 0}}, "--n-layers"),
             ({"model": {"n_frozen_layers": -1}}, "--n-frozen-layers"),
             ({"model": {"lora_dropout": 1.0}}, "--lora-dropout"),
-            ({"train": {"n_micro_batches": 0}}, "--n-micro-batches"),
+            ({"train": {"micro_batch_tokens": 0}}, "--micro-batch-tokens"),
             ({"train": {"head_learning_rate": -1e-3}}, "--head-learning-rate"),
             ({"train": {"soft_weight": 1.5}}, "--soft-weight"),
             ({"train": {"new_sources": True}}, "expected --preset baseline"),
@@ -208,7 +207,7 @@ class TestChecks:
             ("model", "lora_alpha", 1e-9, 0.0),
             ("model", "lora_dropout", 0.0, -1e-9),
             *[("train", name, 1, 0) for name in ("n_epochs", "batch_size", "micro_batch_tokens")],
-            *[("train", name, 1, 0) for name in ("n_micro_batches", "log_steps", "save_steps")],
+            *[("train", name, 1, 0) for name in ("log_steps", "save_steps")],
             *[("train", name, 1e-9, 0.0) for name in ("learning_rate", "head_learning_rate")],
             *[("train", name, 0.0, -1e-9) for name in ("weight_decay", "max_grad_norm")],
             ("train", "soft_weight", 0.0, -1e-9),
@@ -306,9 +305,9 @@ class TestFieldsInUse:
 
 
 def test_field_names_are_unique():
-    """Flags have no prefix, so no two sections share a field name; there are at most 49."""
+    """Flags have no prefix, so no two sections share a field name; there are at most 48."""
     names = [name for _, name, _ in FIELDS]
-    assert len(names) == len(set(names)) <= 49
+    assert len(names) == len(set(names)) <= 48
 
 
 def test_operational_fields_exist():
@@ -323,8 +322,7 @@ def test_fields_that_may_change_on_resume():
     """These fields decide where and how fast a run computes; all others define its result."""
     operational = {
         "data": "data data_format extra_data",
-        "train": "micro_batch_tokens n_micro_batches layout checkpointing log_steps save_steps "
-        "device report_to",
+        "train": "micro_batch_tokens layout checkpointing log_steps save_steps device report_to",
         "predict": "score_batch_tokens",
     }
     config = RunConfig()

@@ -122,9 +122,7 @@ def open_teacher(run: RunFolder, folds: Sequence[int]) -> Teacher:
 
 
 def _open_blend(run: RunFolder, folds: Sequence[int]) -> Teacher:
-    members = [
-        open_teacher(member, member.choose_folds(folds)) for member in _open_members(run)
-    ]
+    members = [open_teacher(member, member.choose_folds(folds)) for member in _open_members(run)]
     n_splits = {member.name: member.n_splits for member in members}
     if len(set(n_splits.values())) > 1:
         listed = ", ".join(f"{name} has {n}" for name, n in n_splits.items())

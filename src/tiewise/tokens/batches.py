@@ -66,26 +66,23 @@ def plan_step(
     lengths: npt.ArrayLike,
     *,
     micro_batch_tokens: int,
-    n_micro_batches: int | None = None,
     layout: Layout,
     n_processes: int = 1,
 ) -> list[list[IntArray]]:
     """Split a step's rows of `lengths` tokens, (n,), over processes and micro-batches.
 
     The result has for each process its micro-batches, as positions into `lengths`. Token loads of
-    processes differ by at most the longest row. `n_micro_batches` replaces the budget of
-    `micro_batch_tokens` (padding included): each process gets that many, at most one per row.
+    processes differ by at most the longest row. A micro-batch has at most `micro_batch_tokens`
+    tokens, padding included; a longer row is its own.
 
     >>> plan = plan_step([9, 1, 8, 2], micro_batch_tokens=10, layout="padded", n_processes=2)
     >>> [[batch.tolist() for batch in batches] for batches in plan]
     [[[0], [1]], [[2], [3]]]
     """
-    _require(n_processes=(n_processes, 1), n_micro_batches=(n_micro_batches or 1, 1))
+    _require(n_processes=(n_processes, 1))
     lengths = _checked_lengths(lengths, micro_batch_tokens, layout)
     shares = balance(lengths, n_processes)
-    if n_micro_batches is None:
-        return [pack(lengths, share, micro_batch_tokens, layout) for share in shares]
-    return [split(lengths, share, n_micro_batches, layout) for share in shares]
+    return [pack(lengths, share, micro_batch_tokens, layout) for share in shares]
 
 
 def plan_batches(lengths: npt.ArrayLike, *, max_tokens: int, layout: Layout) -> list[IntArray]:
@@ -124,23 +121,6 @@ def pack(lengths: IntArray, rows: IntArray, budget: int, layout: Layout) -> list
     if layout == "sorted":
         return _pack_in_order(lengths, rows, budget)
     return _pack_first_fit(lengths, rows, budget)
-
-
-def split(lengths: IntArray, rows: IntArray, n_parts: int, layout: Layout) -> list[IntArray]:
-    """Divide `rows` into exactly `n_parts` parts, or one for each row when rows are fewer.
-
-    >>> lengths = np.array([3, 9, 4])
-    >>> [part.tolist() for part in split(lengths, np.arange(3), 2, "packed")]
-    [[1], [0, 2]]
-    """
-    if not len(rows):
-        return []
-    n_parts = min(n_parts, len(rows))
-    if layout == "packed":
-        return [rows[part] for part in balance(lengths[rows], n_parts)]
-    if layout == "sorted":
-        rows = rows[_longest_first(lengths[rows])]
-    return list(np.array_split(rows, n_parts))
 
 
 def _longest_first(lengths: IntArray) -> IntArray:

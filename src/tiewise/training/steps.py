@@ -134,7 +134,6 @@ class StepDataset(Dataset[Step]):
         plans = plan_step(
             lengths,
             micro_batch_tokens=self.micro_batch_tokens,
-            n_micro_batches=self.train_config.n_micro_batches,
             layout=self.layout,
             n_processes=self.n_processes,
         )

@@ -170,9 +170,6 @@ def _choose_checkpointing(
         return train_config.checkpointing
     longest = int(examples.rows.lengths.max())
     n_tokens = max(train_config.micro_batch_tokens, longest)
-    if train_config.n_micro_batches is not None:
-        n_rows = train_config.batch_size * (2 if train_config.both_orders else 1)
-        n_tokens = math.ceil(n_rows / train_config.n_micro_batches) * longest
     mode, reason = choose_checkpointing(
         classifier, n_tokens=n_tokens, longest=longest, optimizer=train_config.optimizer
     )

@@ -205,21 +205,17 @@ class StepTrainer(transformers.Trainer):
         return self.steps[index]
 
     def _can_halve(self, index: int) -> bool:
-        """Return whether tokens limit the micro-batches and one of them has two rows or more."""
-        if self.train_config.n_micro_batches or self.args.world_size > 1:
+        """Return whether one process computes the step, in a micro-batch of two rows or more."""
+        if self.args.world_size > 1:
             return False
         return any(len(rows) > 1 for rows in self.steps[index].micro_batches)
 
     def _out_of_memory(self, index: int) -> RunError:
-        if self.train_config.n_micro_batches:
-            tried = f"{self.train_config.n_micro_batches} micro-batches"
-            remedy = "Raise --n-micro-batches"
-        else:
-            tried = f"micro-batches of {self.steps.micro_batch_tokens} tokens"
-            remedy = "Lower --micro-batch-tokens"
         return RunError(
-            f"step {index + 1}: out of memory with {tried}. {remedy}, or use --checkpointing "
-            "trainable, and continue with --resume; or start a new fit with a lower --max-length."
+            f"step {index + 1}: out of memory with micro-batches of "
+            f"{self.steps.micro_batch_tokens} tokens. Lower --micro-batch-tokens, or use "
+            "--checkpointing trainable, and continue with --resume; or start a new fit with a "
+            "lower --max-length."
         )
 
     # ---- optimiser and checkpoints --------------------------------------------------------

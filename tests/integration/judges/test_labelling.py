@@ -339,9 +339,7 @@ def test_blend_labels_with_all_its_members(blended, pairs):
 def test_student_of_a_blend_is_checked(blended, caplog):
     """A fit skips no label of a blend whose folds had held out the row, and names leaks."""
     data_dir, *_, blend = blended
-    label_pairs(
-        blend.run, PAIRS, data_dir / "mixed.parquet", cache_dir=data_dir, overwrite=True
-    )
+    label_pairs(blend.run, PAIRS, data_dir / "mixed.parquet", cache_dir=data_dir, overwrite=True)
     teachers = read_teachers([data_dir / "mixed.parquet"])
     labelled = read_pairs(data_dir / "mixed.parquet")
     assert not find_seen(labelled, teachers).any()
@@ -370,9 +368,7 @@ def test_unequal_members_cannot_teach(folder, monkeypatch):
     """Members with other numbers of folds, or with an unfinished fold, are named."""
     monkeypatch.setattr(parts, "_MAX_TREES", 10)
     data_dir, teacher = folder
-    four = fit(
-        data_dir, "four", "train.parquet", folds=(0, 1, 2, 3), data_fields={"n_splits": 4}
-    )
+    four = fit(data_dir, "four", "train.parquet", folds=(0, 1, 2, 3), data_fields={"n_splits": 4})
     blend = blend_runs([teacher, four], data_dir, name="unequal", overwrite=True)
     with pytest.raises(RunError, match="teacher has 3, four has 4"):
         open_teacher(blend.run, [0])

@@ -56,13 +56,14 @@ def test_tiny_preset_logs_each_step(fitter, caplog):
     assert len(predictions) == 12
 
 
-@pytest.mark.parametrize("n_micro_batches", [2, 8])
+@pytest.mark.parametrize("micro_batch_tokens", [1, 300])
 @pytest.mark.parametrize("layout", ["padded", "sorted", "packed"])
-def test_micro_batches_do_not_change_fits(fitter, n_micro_batches, layout):
-    """Losses and gradient norms do not depend on layout and number of micro-batches."""
+def test_micro_batches_do_not_change_fits(fitter, micro_batch_tokens, layout):
+    """Losses and gradient norms do not depend on layout and size of micro-batches."""
     fields = EXACT | {"batch_size": 8, "n_epochs": 1}
-    whole, _ = fitter("whole", configure(n_micro_batches=1, layout="padded", **fields))
-    split, _ = fitter("split", configure(n_micro_batches=n_micro_batches, layout=layout, **fields))
+    whole, _ = fitter("whole", configure(micro_batch_tokens=10**6, layout="padded", **fields))
+    fields |= {"micro_batch_tokens": micro_batch_tokens}
+    split, _ = fitter("split", configure(layout=layout, **fields))
     assert_equal_histories(whole, split, 1e-9)
 
 
@@ -120,7 +121,7 @@ def test_dropout_is_repeatable(fitter):
 
 def test_loss_is_mean_cross_entropy(fitter, cache_dir):
     """The first logged loss equals numpy's, from logits of a separate forward pass."""
-    config = configure(batch_size=60, n_epochs=1, n_micro_batches=7, **EXACT)
+    config = configure(batch_size=60, n_epochs=1, micro_batch_tokens=700, **EXACT)
     folder, _ = fitter("run", config)
     from tiewise.models.build import build_classifier
     from tiewise.models.scoring import score_rows
@@ -138,7 +139,7 @@ def test_loss_is_mean_cross_entropy(fitter, cache_dir):
 
 def test_weight_two_equals_two_copies(fitter):
     """In steps of all rows, a row of weight 2 equals two copies of the row."""
-    fields = EXACT | {"n_epochs": 2, "n_micro_batches": 1, "batch_size": 200}
+    fields = EXACT | {"n_epochs": 2, "micro_batch_tokens": 10**6, "batch_size": 200}
     pairs = fitter.pairs
     fitter.pairs = pairs.assign(weight=np.where(np.arange(60) % 2, 2.0, 1.0))
     weighted, _ = fitter("weighted", configure(**fields))
@@ -367,7 +368,7 @@ def test_out_of_memory_halves_micro_batches(fitter, monkeypatch, caplog):
 
     Memory runs out after the backward pass of an earlier micro-batch, which must not count twice.
     """
-    fields = EXACT | {"n_micro_batches": None, "n_epochs": 1, "micro_batch_tokens": 512}
+    fields = EXACT | {"n_epochs": 1, "micro_batch_tokens": 512}
     fields |= {"batch_size": 16}
     fields |= {"checkpointing": "none"}
     plain, _ = fitter("plain", configure(**fields))
@@ -401,7 +402,7 @@ def test_out_of_memory_names_flag(fitter, monkeypatch):
 
     monkeypatch.setattr(PairClassifier, "forward", run_out_of_memory)
     with pytest.raises(RunError, match="--micro-batch-tokens"):
-        fitter("run", configure(n_micro_batches=None, checkpointing="none"))
+        fitter("run", configure(checkpointing="none"))
 
 
 @pytest.mark.parametrize("optimizer", ["adamw_torch", "sgd"])

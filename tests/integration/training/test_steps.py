@@ -17,10 +17,10 @@ from tiny_models import make_rows
     lengths=st.lists(st.integers(1, 40), min_size=1, max_size=12),
     batch_size=st.integers(1, 6),
     n_processes=st.integers(1, 4),
-    n_micro_batches=st.sampled_from([None, 1, 2, 8]),
+    budget=st.sampled_from([1, 50, 1000]),
     both_orders=st.booleans(),
 )
-def test_processes_share_all_rows(lengths, batch_size, n_processes, n_micro_batches, both_orders):
+def test_processes_share_all_rows(lengths, batch_size, n_processes, budget, both_orders):
     """All processes run equally many micro-batches, and each row has weight in exactly one."""
     n = len(lengths)
     copies = 2 if both_orders else 1
@@ -31,8 +31,7 @@ def test_processes_share_all_rows(lengths, batch_size, n_processes, n_micro_batc
     config = TrainConfig(
         batch_size=batch_size,
         n_epochs=1,
-        micro_batch_tokens=50,
-        n_micro_batches=n_micro_batches,
+        micro_batch_tokens=budget,
         both_orders=both_orders,
     )
     shares = [

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tiewise.errors import ConfigError
-from tiewise.tokens.batches import StepRows, balance, pack, plan_batches, plan_step, split
+from tiewise.tokens.batches import StepRows, balance, pack, plan_batches, plan_step
 
 layouts = st.sampled_from(["padded", "sorted", "packed"])
 lengths_of_rows = st.lists(st.integers(1, 200), max_size=60)
@@ -74,23 +74,6 @@ class TestPlanStep:
         for batch in batches:
             assert len(batch) == 1 or cost([lengths[row] for row in batch], layout) <= budget
 
-    @given(lengths_of_rows, layouts, st.integers(1, 8), st.integers(1, 4))
-    def test_number_of_micro_batches(self, lengths, layout, forced, processes):
-        """A process with enough rows has exactly the given number, none of them empty."""
-        plan = plan_step(
-            lengths,
-            micro_batch_tokens=1,
-            n_micro_batches=forced,
-            layout=layout,
-            n_processes=processes,
-        )
-        for share in plan:
-            n_rows = sum(len(batch) for batch in share)
-            assert len(share) == min(forced, n_rows)
-            assert all(len(batch) for batch in share)
-        rows = sorted(row for share in plan for batch in share for row in batch)
-        assert rows == list(range(len(lengths)))
-
     @given(lengths_of_rows, layouts, st.integers(1, 5))
     def test_load_is_balanced(self, lengths, layout, processes):
         """The loads of two processes differ by at most the longest row."""
@@ -127,9 +110,8 @@ class TestPlanStep:
             plan_batches([1, 0], max_tokens=1, layout="sorted")
         with pytest.raises(ConfigError, match="max_tokens is 0"):
             plan_batches([1], max_tokens=0, layout="sorted")
-        for name in ("n_processes", "n_micro_batches"):
-            with pytest.raises(ConfigError, match=f"{name} is (0|-1); expected at least 1"):
-                plan_step([1], micro_batch_tokens=1, layout="sorted", **{name: -1})
+        with pytest.raises(ConfigError, match="n_processes is -1; expected at least 1"):
+            plan_step([1], micro_batch_tokens=1, layout="sorted", n_processes=-1)
 
 
 class TestPlanBatches:
@@ -171,13 +153,13 @@ def test_balance_keeps_the_order(lengths, n_parts):
 
 
 @given(row_lengths, layouts, st.data())
-def test_pack_and_split_keep_the_rows(lengths, layout, data):
+def test_pack_keeps_the_rows(lengths, layout, data):
     """The given rows, and no others, occur once each, in parts that are not empty."""
     rows = np.flatnonzero(data.draw(st.lists(st.booleans(), min_size=len(lengths), max_size=50)))
     rows = rows[rows < len(lengths)]
-    for parts in (pack(lengths, rows, 120, layout), split(lengths, rows, 3, layout)):
-        assert sorted(row for part in parts for row in part) == rows.tolist()
-        assert all(len(part) for part in parts)
+    parts = pack(lengths, rows, 120, layout)
+    assert sorted(row for part in parts for row in part) == rows.tolist()
+    assert all(len(part) for part in parts)
 
 
 @pytest.mark.parametrize("layout", ["packed", "sorted", "padded"])
