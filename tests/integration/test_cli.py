@@ -131,7 +131,6 @@ REFUSED_FITS = {
     "--max-length 0": "--max-length",
     "--max-length 1": "max_length is 1",
     "--batch-size 0": "--batch-size",
-    "--n-micro-batches 0": "--n-micro-batches",
     "--micro-batch-tokens 0": "--micro-batch-tokens",
     "--score-batch-tokens 0": "--score-batch-tokens",
     "--learning-rate inf": "--learning-rate",
@@ -288,8 +287,7 @@ def test_refused_fit_leaves_name_free(here):
 
 ODD_FITS = {
     "batch": "--batch-size 500",
-    "tokens": "--micro-batch-tokens 1 --n-micro-batches None",
-    "pieces": "--n-micro-batches 1000 --n-epochs 1",
+    "tokens": "--micro-batch-tokens 1 --n-epochs 1",
     "length": "--max-length 1000000000 --n-epochs 1",
     "few": "--limit 7 --n-splits 2",
     "open": "--max-grad-norm 0 --n-epochs 1",

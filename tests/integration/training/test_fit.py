@@ -350,7 +350,7 @@ def test_infinite_losses_stop_fits(fitter, monkeypatch):
 
     monkeypatch.setattr(PairClassifier, "forward", return_nan)
     with pytest.raises(NumericsError, match=r"step 7: the loss of .* rows .*id="):
-        fitter("run", configure(checkpointing="none"))
+        fitter("run", configure(checkpointing="none", micro_batch_tokens=1))
     folder = fitter.folder / "run" / "fold0" / "checkpoints"
     assert checkpoints.step_of(checkpoints.newest_intact(folder)) == 6
 
