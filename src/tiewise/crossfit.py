@@ -88,7 +88,7 @@ def cross_fit(
             "read the data again. Save it first: tiewise convert - --out pairs.parquet"
         )
     _check_request(config, folds, resume=resume, overwrite=overwrite, init_from=init_from)
-    fit_fold = _choose_fit(config)
+    fit_fold = _choose_fit(config, artifacts_dir / "cache")
     run = name_run(artifacts_dir, config, name=name)
     rows = load_training_rows(
         config.data, fallback="hub" if config.train.device == "cuda" else "sample"
@@ -218,21 +218,26 @@ def _open_worker(
     return _FoldWorker(call)
 
 
-def _choose_fit(config: RunConfig) -> FitFold:
+def _choose_fit(config: RunConfig, cache_dir: Path) -> FitFold:
     """Return the function that fits one fold, after checking that it can run here."""
     if config.model.backbone == BASELINE:
         from tiewise.features.feature_model import fit_feature_fold
 
-        return fit_feature_fold
+        if config.model.states is None:
+            return fit_feature_fold
     try:
+        from tiewise.models.states import StateReader
         from tiewise.training.fit import fit_fold, require_device
     except ModuleNotFoundError as error:
-        message = missing_extra(config.model.backbone, error)
+        message = missing_extra(config.model.states or config.model.backbone, error)
         raise DeviceError(
             f"{message} Without it: tiewise fit --preset baseline. Nothing was downloaded."
         ) from error
-    require_device(config)
-    return fit_fold
+    device = require_device(config)
+    if config.model.states is None:
+        return fit_fold
+    reader = StateReader(config.model, cache_dir=cache_dir, device=device)
+    return functools.partial(fit_feature_fold, reader=reader)
 
 
 def _check_request(

@@ -40,7 +40,7 @@ def fail_after(monkeypatch):
                 write_json(task.folder.path / name, {})
             raise error or ModelError("no such backbone")
 
-        monkeypatch.setattr(crossfit, "_choose_fit", lambda config: fit_fold)
+        monkeypatch.setattr(crossfit, "_choose_fit", lambda config, cache_dir: fit_fold)
 
     return patch
 
@@ -126,7 +126,7 @@ def tasks(monkeypatch):
         write_json(task.folder.fingerprint_path, {"fold": task.fold})
         return pd.DataFrame(np.full((len(held_out), 3), 1 / 3), columns=PROB_COLUMNS)
 
-    monkeypatch.setattr(crossfit, "_choose_fit", lambda config: fit_fold)
+    monkeypatch.setattr(crossfit, "_choose_fit", lambda config, cache_dir: fit_fold)
     monkeypatch.setattr(crossfit, "write_fold_card", lambda *arguments: None)
     return given
 

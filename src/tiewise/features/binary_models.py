@@ -1,6 +1,7 @@
 """Fit two binary models of a pair: of a tie, and of A against B where there is no tie.
 
-Each model blends a logistic regression with boosted trees. The model of A against B is *odd*:
+Each model blends a logistic regression with boosted trees and, where a language model has read the
+pairs, with a logistic regression on its hidden states. The model of A against B is *odd*:
 exchanging the responses changes exactly the sign of its log odds. The model of ties is *even*:
 exchanging the responses changes nothing. The log loss of three classes is the sum of both losses.
 Settings are chosen on held-out prompt groups of the training rows.
@@ -18,8 +19,10 @@ import numpy.typing as npt
 from scipy.optimize import minimize
 
 from tiewise.data.folds import fold_by_group, split
+from tiewise.errors import ModelError
 from tiewise.features.estimators import Logistic, Trees, fit_logistic, fit_trees
 from tiewise.features.pair_features import PairFeatures
+from tiewise.features.state_model import Projection, StateModel, States, fit_state_model
 
 FloatArray = npt.NDArray[np.float64]
 Splits = Sequence[tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]]
@@ -36,14 +39,15 @@ class Settings:
     """Settings that are chosen on held-out rows, and the log loss of these rows in nats.
 
     `blend` is the factor on the log odds of the logistic regression, the factor on those of the
-    trees, and a constant (0 in an odd model). `log_loss` is None where groups were too few to
-    choose.
+    trees, and a constant (0 in an odd model); `states` is the factor on those of the hidden states.
+    `log_loss` is None where groups were too few to choose.
     """
 
     penalty: float = 0.3
     n_trees: int = 50
     blend: tuple[float, float, float] = (0.5, 0.5, 0.0)
     log_loss: float | None = None
+    states: float = 0.0
 
 
 FOR_NEW_SOURCES = Settings(penalty=0.1, n_trees=100)
@@ -61,22 +65,35 @@ class BinaryModel:
     trees: Trees
     settings: Settings
     is_odd: bool
+    states: StateModel | None = None
 
     def log_odds(self, features: PairFeatures) -> FloatArray:
         """Return log odds, shape (n,): of A against B (odd) or of a tie against none (even)."""
         logistic = self.logistic.log_odds(_logistic_table(features, self.is_odd))
         orders = [self.trees.log_odds(table) for table in _tree_tables(features, self.is_odd)]
-        return _blend(self.settings.blend, logistic, _join_orders(orders))
+        log_odds = _blend(self.settings.blend, logistic, _join_orders(orders))
+        if self.states is None:
+            return log_odds
+        of_states = self.states.log_odds(_states_of(features), is_odd=self.is_odd)
+        return log_odds + self.settings.states * of_states
 
     def to_dict(self) -> dict[str, Any]:
         """Return the model as dictionaries, numbers, arrays and a scikit-learn estimator."""
-        return {name: vars(getattr(self, name)) for name in ("logistic", "trees", "settings")}
+        values = {name: vars(getattr(self, name)) for name in ("logistic", "trees", "settings")}
+        if self.states is not None:
+            values["projection"] = vars(self.states.projection)
+            values["state_logistic"] = vars(self.states.logistic)
+        return values
 
     @classmethod
     def from_dict(cls, values: dict[str, Any], *, is_odd: bool) -> BinaryModel:
         """Return the model that `to_dict` described."""
-        settings = Settings(**values["settings"])
-        return cls(Logistic(**values["logistic"]), Trees(**values["trees"]), settings, is_odd)
+        settings, states = Settings(**values["settings"]), None
+        if "projection" in values:
+            projection = Projection(**values["projection"])
+            states = StateModel(projection, Logistic(**values["state_logistic"]))
+        logistic, trees = Logistic(**values["logistic"]), Trees(**values["trees"])
+        return cls(logistic, trees, settings, is_odd, states)
 
 
 @dataclass(frozen=True)
@@ -118,8 +135,11 @@ def fit_binary_model(
     used = np.flatnonzero(weights > 0)
     rows = _soften(_Rows(features, outcomes, weights, is_odd).take(used))
     settings = settings or _choose_settings(rows, groups[used], seed)
-    logistic = _fit_logistic(rows, settings.penalty)
-    return BinaryModel(logistic, _fit_trees(rows, settings.n_trees, seed), settings, is_odd)
+    logistic, states = _fit_logistic(rows, settings.penalty), None
+    if rows.features.states is not None and settings.states:
+        states = _fit_states(rows)
+    trees = _fit_trees(rows, settings.n_trees, seed)
+    return BinaryModel(logistic, trees, settings, is_odd, states)
 
 
 def _soften(rows: _Rows) -> _Rows:
@@ -150,6 +170,17 @@ def _fit_logistic(rows: _Rows, penalty: float) -> Logistic:
     return fit_logistic(table, rows.outcomes, rows.weights, penalty=penalty, is_odd=rows.is_odd)
 
 
+def _fit_states(rows: _Rows) -> StateModel:
+    states = _states_of(rows.features)
+    return fit_state_model(states, rows.outcomes, rows.weights, is_odd=rows.is_odd)
+
+
+def _states_of(features: PairFeatures) -> States:
+    if features.states is None:
+        raise ModelError("The feature model was fitted with hidden states, and these are missing.")
+    return features.states
+
+
 def _fit_trees(rows: _Rows, n_trees: int, seed: int) -> Trees:
     tables = _tree_tables(rows.features, rows.is_odd)
     outcomes = np.concatenate([rows.outcomes, 1 - rows.outcomes][: len(tables)])
@@ -161,11 +192,27 @@ def _choose_settings(rows: _Rows, groups: npt.NDArray[np.object_], seed: int) ->
     if len(np.unique(groups)) < _MIN_GROUPS:
         return Settings()
     splits = _make_splits(groups, rows.outcomes, seed)
-    held_out = rows.take(np.concatenate([eval_idx for _, eval_idx in splits]))
+    scored = replace(rows, features=replace(rows.features, states=None))  # they take memory
+    held_out = scored.take(np.concatenate([eval_idx for _, eval_idx in splits]))
     penalty, logistic = _choose_penalty(rows, held_out, splits)
     n_trees, trees = _choose_n_trees(rows, held_out, splits, seed)
-    blend = _fit_blend(held_out, logistic, trees)
-    return Settings(penalty, n_trees, blend, held_out.loss(_blend(blend, logistic, trees)))
+    states = _hold_out_states(rows, splits)
+    blend, factor = _fit_blend(held_out, logistic, trees, states)
+    log_odds = _blend(blend, logistic, trees) + (0.0 if states is None else factor * states)
+    return Settings(penalty, n_trees, blend, held_out.loss(log_odds), factor)
+
+
+def _hold_out_states(rows: _Rows, splits: Splits) -> FloatArray | None:
+    """Return the held-out log odds of the model of states; None without states."""
+    if rows.features.states is None:
+        return None
+    parts = [
+        _fit_states(rows.take(train_idx)).log_odds(
+            rows.features.states[eval_idx], is_odd=rows.is_odd
+        )
+        for train_idx, eval_idx in splits
+    ]
+    return np.concatenate(parts)
 
 
 def _make_splits(groups: npt.NDArray[np.object_], outcomes: FloatArray, seed: int) -> Splits:
@@ -207,17 +254,26 @@ def _choose_n_trees(
 
 
 def _fit_blend(
-    held_out: _Rows, logistic: FloatArray, trees: FloatArray
-) -> tuple[float, float, float]:
+    held_out: _Rows, logistic: FloatArray, trees: FloatArray, states: FloatArray | None
+) -> tuple[tuple[float, float, float], float]:
+    """Return the blend of the settings, and the factor on the log odds of the states."""
     limit = 0.0 if held_out.is_odd else 1.0
-    first, second, constant = minimize(
-        lambda blend: held_out.loss(_blend(blend, logistic, trees)),
-        np.array([0.3, 0.7, 0.0]),
-        bounds=[(0.0, 1.5), (0.0, 1.5), (-limit, limit)],
+    n_factors = 3 if states is None else 4
+
+    def loss(factors: FloatArray) -> float:
+        log_odds = _blend(factors, logistic, trees)
+        return held_out.loss(log_odds if states is None else log_odds + factors[3] * states)
+
+    first, second, constant, *of_states = minimize(
+        loss,
+        np.array([0.3, 0.7, 0.0, 0.3][:n_factors]),
+        bounds=[(0.0, 1.5), (0.0, 1.5), (-limit, limit), (0.0, 1.5)][:n_factors],
         method="L-BFGS-B",
     ).x.tolist()
-    return first, second, constant
+    return (first, second, constant), of_states[0] if of_states else 0.0
 
 
-def _blend(blend: Sequence[float], logistic: FloatArray, trees: FloatArray) -> FloatArray:
+def _blend(
+    blend: Sequence[float] | FloatArray, logistic: FloatArray, trees: FloatArray
+) -> FloatArray:
     return blend[0] * logistic + blend[1] * trees + blend[2]

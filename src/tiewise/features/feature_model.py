@@ -1,5 +1,7 @@
 """The feature model: text counts, logistic regressions and boosted trees, without torch.
 
+A language model may read the responses too (``--states``); its states are given to this module.
+
 Exchanging A and B exchanges their probabilities exactly. Rows of a source without ties train A
 against B only.
 """
@@ -9,12 +11,13 @@ from __future__ import annotations
 import zipfile
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from tiewise.config import RunConfig, defining_fields
+from tiewise.config import RunConfig, defining_fields, public_name
 from tiewise.console import FoldClock
 from tiewise.data.folds import read_groups
 from tiewise.data.labels import LOGIT_COLUMNS, PROB_COLUMNS
@@ -39,6 +42,8 @@ _SHARE_OF_FIRST = 0.6
 FloatArray = npt.NDArray[np.float64]
 
 MODEL_FILE = "feature_model.skops"
+READER_FIELDS = ("states", "revision", "backbone_sha256", "dtype")
+"""Fields of a model's configuration that name the backbone which reads the responses."""
 _TRUSTED_TYPES = ["sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor"]
 """Types in the file that skops does not trust by itself; it refuses all others."""
 
@@ -48,18 +53,27 @@ class FeatureModel:
     """A fitted feature model: models of A against B and of ties, and the number of its rows.
 
     Without `has_ties` no tie was possible in the data, and the model of ties is not trained.
+    `reader` names the backbone whose hidden states the model needs, by the fields `READER_FIELDS`
+    of :class:`tiewise.config.ModelConfig`, and has the `digest` of its states
+    (:mod:`tiewise.models.states`); None without states.
     """
 
     winner: BinaryModel
     tie: BinaryModel
     n_rows: int
     has_ties: bool = True
+    reader: dict[str, Any] | None = None
 
     def predict(self, pairs: pd.DataFrame) -> FloatArray:
         """Return P(A), P(B), P(tie) of a pairs table: float64, shape (n, 3), rows sum to 1."""
         if pairs.empty:
             return np.zeros((0, 3))
         return self.predict_features(extract_table_features(pairs))
+
+    @property
+    def reads_states(self) -> bool:
+        """Whether a prediction needs hidden states; not where their weight is 0."""
+        return self.winner.states is not None or self.tie.states is not None
 
     def predict_features(self, features: PairFeatures) -> FloatArray:
         """Return P(A), P(B), P(tie), shape (n, 3), of pairs whose features are known."""
@@ -75,6 +89,7 @@ class FeatureModel:
             "winner": self.winner.to_dict(),
             "tie": self.tie.to_dict(),
             "has_ties": self.has_ties,
+            "reader": self.reader,
         }
         with atomic_folder(folder) as temporary:
             skops.io.dump(values, temporary / MODEL_FILE, compression=zipfile.ZIP_DEFLATED)
@@ -139,7 +154,8 @@ def load_feature_model(folder: Path | str) -> FeatureModel:
         if version == FORMAT_VERSION:
             winner = BinaryModel.from_dict(values["winner"], is_odd=True)
             tie = BinaryModel.from_dict(values["tie"], is_odd=False)
-            return FeatureModel(winner, tie, values["n_rows"], values.get("has_ties", True))
+            has_ties, reader = values.get("has_ties", True), values.get("reader")
+            return FeatureModel(winner, tie, values["n_rows"], has_ties, reader)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, zipfile.BadZipFile) as error:
         raise ModelError(f"{path} cannot be read: {error!r}. Fit the model again.") from error
     raise ModelError(
@@ -173,8 +189,31 @@ class FeatureMemory:
 _MEMORY = FeatureMemory()
 
 
+def _extract(pairs: pd.DataFrame, reader: ReadStates | None) -> PairFeatures:
+    features = _MEMORY.extract(pairs)
+    return features if reader is None else replace(features, states=reader.read(pairs))
+
+
+class ReadStates(Protocol):
+    """A frozen language model, such as :class:`tiewise.models.states.StateReader`."""
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of everything but the texts that decides the states."""
+        ...
+
+    def read(self, pairs: pd.DataFrame) -> npt.NDArray[np.float32]:
+        """Return the hidden states of both responses of n pairs, shape (n, 2, k, h)."""
+        ...
+
+
 def fit_feature_fold(
-    config: RunConfig, train: pd.DataFrame, held_out: pd.DataFrame, task: FoldTask
+    config: RunConfig,
+    train: pd.DataFrame,
+    held_out: pd.DataFrame,
+    task: FoldTask,
+    *,
+    reader: ReadStates | None = None,
 ) -> pd.DataFrame | None:
     """Fit one fold, save its model and predict its held-out rows; None when it was finished before.
 
@@ -184,6 +223,8 @@ def fit_feature_fold(
     if not is_first_process():
         return None
     fingerprint = {"config": defining_fields(config), "data": task.data_digest, "fold": task.fold}
+    if reader is not None:
+        fingerprint["states"] = reader.digest
     check_fingerprint(task.folder, fingerprint, resume=task.resume)
     if task.folder.is_finished:
         return None
@@ -192,11 +233,15 @@ def fit_feature_fold(
         seed=config.train.seed,
         soft_weight=config.train.soft_weight,
         new_sources=config.train.new_sources,
-        features=_MEMORY.extract(train),
+        features=_extract(train, reader),
         clock=task.clock,
     )
-    replace(model, has_ties=task.has_ties).save(task.folder.adapter_dir)
-    probs = model.predict_features(_MEMORY.extract(held_out))
+    named = None
+    if reader is not None:
+        fields = {name: vars(config.model)[name] for name in READER_FIELDS}
+        named = fields | {"states": public_name(fields["states"]), "digest": reader.digest}
+    replace(model, has_ties=task.has_ties, reader=named).save(task.folder.adapter_dir)
+    probs = model.predict_features(_extract(held_out, reader))
     logits = pd.DataFrame(np.log(probs), columns=LOGIT_COLUMNS)
     table = pd.DataFrame(probs, columns=PROB_COLUMNS).join(logits)
     return table.assign(is_degenerate=is_degenerate(held_out))

@@ -48,12 +48,17 @@ _BYTES = {
 
 @dataclass(frozen=True)
 class PairFeatures:
-    """Signed and shared features of n pairs, float64, and the names of their columns."""
+    """Signed and shared features of n pairs, float64, and the names of their columns.
+
+    `states` are hidden states of response A and of response B, float32, shape (n, 2, k, h), where a
+    language model has read the pairs (:mod:`tiewise.models.states`).
+    """
 
     signed: FloatArray
     shared: FloatArray
     signed_names: tuple[str, ...]
     shared_names: tuple[str, ...]
+    states: npt.NDArray[np.float32] | None = None
 
     def __len__(self) -> int:
         return len(self.signed)
@@ -61,8 +66,9 @@ class PairFeatures:
     def rows(self, index: npt.ArrayLike) -> PairFeatures:
         """Return the features of some of the rows."""
         chosen = np.asarray(index)
+        states = None if self.states is None else self.states[chosen]
         names = (self.signed_names, self.shared_names)
-        return PairFeatures(self.signed[chosen], self.shared[chosen], *names)
+        return PairFeatures(self.signed[chosen], self.shared[chosen], *names, states)
 
 
 class _Row(NamedTuple):

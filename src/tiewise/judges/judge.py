@@ -20,7 +20,13 @@ from tiewise.errors import ModelError, PairsError, missing_extra
 from tiewise.features.feature_model import MODEL_FILE, load_feature_model
 from tiewise.judges.columns import Batch, add_columns
 from tiewise.judges.hub import download_model, is_hub_name
-from tiewise.judges.kinds import FeatureJudge, PairJudge, ShippedJudge, judge_classes, open_judge
+from tiewise.judges.kinds import (
+    PairJudge,
+    ShippedJudge,
+    judge_classes,
+    open_feature_judge,
+    open_judge,
+)
 from tiewise.judges.response_ranking import Ranking, rank_answers
 from tiewise.runs.folder import RunFolder, default_artifacts, open_run
 
@@ -430,7 +436,8 @@ def _load(
         return open_judge(open_run(name, artifacts_dir), cache_dir=cache_dir, device=device)
     if (folder / MODEL_FILE).is_file():
         model = load_feature_model(folder)
-        return judge_classes(FeatureJudge([model]), has_ties=model.has_ties)
+        features = open_feature_judge([model], cache_dir=cache_dir, device=device)
+        return judge_classes(features, has_ties=model.has_ties)
     try:
         from tiewise.models.adapters import has_trained_ties
         from tiewise.models.pretrained import load_folder

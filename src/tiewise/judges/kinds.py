@@ -8,20 +8,21 @@ runs, and the small model in this package.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 import pandas as pd
 
-from tiewise.config import BASELINE, BLEND
+from tiewise.config import BASELINE, BLEND, ModelConfig
 from tiewise.data.labels import PROB_COLUMNS
 from tiewise.data.pairs import TEXT_COLUMNS, is_degenerate
-from tiewise.errors import NumericsError, missing_extra
+from tiewise.errors import ModelError, NumericsError, missing_extra
 from tiewise.evaluation.calibration import Calibration
 from tiewise.features.feature_model import (
     FeatureModel,
+    ReadStates,
     extract_table_features,
     load_feature_model,
 )
@@ -47,9 +48,13 @@ class PairJudge(Protocol):
 
 @dataclass(frozen=True)
 class FeatureJudge:
-    """The feature models of several folds; their probabilities are averaged."""
+    """The feature models of several folds; their probabilities are averaged.
+
+    `reader` reads hidden states for models that were fitted with them.
+    """
 
     models: list[FeatureModel]
+    reader: ReadStates | None = None
 
     def predict(self, pairs: pd.DataFrame, *, swap: bool | None = None) -> pd.DataFrame:
         """Predict pairs; see :class:`PairJudge`."""
@@ -57,6 +62,8 @@ class FeatureJudge:
         if pairs.empty:
             return _tabulate(pairs, np.zeros((0, 3)))
         features = extract_table_features(pairs)
+        if self.reader is not None:
+            features = replace(features, states=self.reader.read(pairs))
         probs = [model.predict_features(features) for model in self.models]
         return _tabulate(pairs, np.mean(probs, axis=0))
 
@@ -143,6 +150,35 @@ def open_judge(
     return CalibratedJudge(judge, calibration) if folds is None else judge
 
 
+def open_feature_judge(
+    models: list[FeatureModel], *, cache_dir: Path, device: str | None, states: str | None = None
+) -> FeatureJudge:
+    """Return the judge of feature models, with the backbone that reads for them if there is one.
+
+    `states` is the name of this backbone, that in the models when None. ModelError is raised when
+    it is another one than at the fit.
+    """
+    if not any(model.reads_states for model in models):
+        return FeatureJudge(models)
+    fields = dict(models[0].reader or {})
+    digest = fields.pop("digest", None)
+    fields["states"] = states or fields["states"]
+    try:
+        from tiewise.models.pretrained import find_device
+        from tiewise.models.states import StateReader
+    except ModuleNotFoundError as error:
+        raise missing_extra(fields["states"], error) from error
+    found = find_device(device or "auto", fields["states"])
+    config = ModelConfig(backbone=BASELINE, **fields)
+    reader = StateReader(config, cache_dir=cache_dir, device=found, keeps_states=False)
+    if reader.digest != digest:
+        raise ModelError(
+            f"{fields['states']}: its weights, tokenizer or settings are not those that the model "
+            "was fitted with. Use the same backbone, or fit again."
+        )
+    return FeatureJudge(models, reader)
+
+
 def _open_uncalibrated(
     run: RunFolder, cache_dir: Path, device: str | None, folds: Sequence[int] | None = None
 ) -> PairJudge:
@@ -152,7 +188,8 @@ def _open_uncalibrated(
         return _open_blend(run, folds, cache_dir, device)
     adapter_dirs = [run.fold(fold).adapter_dir for fold in chosen]
     if model.backbone == BASELINE:
-        judge = FeatureJudge([load_feature_model(folder) for folder in adapter_dirs])
+        models = [load_feature_model(folder) for folder in adapter_dirs]
+        judge = open_feature_judge(models, cache_dir=cache_dir, device=device, states=model.states)
         return judge_classes(judge, has_ties=has_ties(run))
     try:
         from tiewise.models.backbones import resolve_backbone

@@ -15,6 +15,7 @@ from torch.utils.checkpoint import checkpoint
 from transformers import (
     MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING,
     AutoConfig,
+    AutoModel,
     AutoModelForSequenceClassification,
     BitsAndBytesConfig,
 )
@@ -47,6 +48,34 @@ def load_network(
     _check_quantized(network, device)
     new_modules = _find_new_modules(network, report, backbone_dir)
     return prepare_network(network, config, new_modules, device=device, seed=seed)
+
+
+def load_body(
+    backbone_dir: Path, *, dtype: str, share: float, device: torch.device | str
+) -> tuple[nn.Module, int]:
+    """Load the first layers of a backbone without a head, and return the number of all layers.
+
+    `share` of the layers are kept, at least one.
+    """
+    settings = _read_config(backbone_dir)
+    n_layers = getattr(settings, "num_hidden_layers", None)
+    if n_layers is None or getattr(settings, "is_encoder_decoder", False):
+        raise ModelError(
+            f"{backbone_dir} is a {settings.model_type}, which has no single stack of layers. "
+            "Choose a decoder or an encoder of text."
+        )
+    kept = _keep_layers(settings, max(1, round(share * n_layers)))
+    with quiet_transformers():
+        try:
+            body, report = AutoModel.from_pretrained(
+                backbone_dir, config=kept, dtype=getattr(torch, dtype), use_safetensors=True,
+                local_files_only=True, trust_remote_code=False, output_loading_info=True,
+                ignore_mismatched_sizes=True,
+            )  # fmt: skip
+        except (ValueError, OSError, KeyError) as error:
+            raise ModelError(f"{backbone_dir}: transformers cannot load it: {error}") from error
+    _check_loaded(_find_wrong(report), backbone_dir)
+    return body.to(device).eval(), n_layers
 
 
 def prepare_network(
@@ -152,12 +181,7 @@ def quiet_transformers() -> Iterator[None]:
 
 def _read_settings(config: ModelConfig, backbone_dir: Path) -> Any:
     """Return the backbone's transformers configuration with our layers and classes."""
-    try:
-        settings = AutoConfig.from_pretrained(backbone_dir, local_files_only=True)
-    except (ValueError, KeyError, OSError) as error:
-        raise ModelError(
-            f"{backbone_dir}/config.json: transformers cannot read it: {error}"
-        ) from error
+    settings = _read_config(backbone_dir)
     n_layers = getattr(settings, "num_hidden_layers", None)
     if n_layers is None or type(settings) not in MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING:
         raise ModelError(
@@ -174,12 +198,26 @@ def _read_settings(config: ModelConfig, backbone_dir: Path) -> Any:
             f"--n-frozen-layers is {config.n_frozen_layers}; expected less than {n_kept}, the "
             f"layers used of {config.backbone}, so that at least one is trained."
         )
+    labels = dict(enumerate(CLASSES))
+    names = {"id2label": labels, "label2id": {name: index for index, name in labels.items()}}
+    return _keep_layers(settings, n_kept, **names)
+
+
+def _read_config(backbone_dir: Path) -> Any:
+    try:
+        return AutoConfig.from_pretrained(backbone_dir, local_files_only=True)
+    except (ValueError, KeyError, OSError) as error:
+        raise ModelError(
+            f"{backbone_dir}/config.json: transformers cannot read it: {error}"
+        ) from error
+
+
+def _keep_layers(settings: Any, n_kept: int, **changes: Any) -> Any:
+    """Return a transformers configuration with the first layers only, and other changes."""
     values = settings.to_dict() | {"num_hidden_layers": n_kept}
     if values.get("layer_types"):
         values["layer_types"] = values["layer_types"][:n_kept]
-    labels = dict(enumerate(CLASSES))
-    values |= {"id2label": labels, "label2id": {name: index for index, name in labels.items()}}
-    return type(settings).from_dict(values)
+    return type(settings).from_dict(values | changes)
 
 
 def _load(
@@ -239,16 +277,24 @@ def _find_new_modules(network: Any, report: dict[str, Any], backbone_dir: Path) 
 
     A head in the files may have another shape; everything below it must match.
     """
-    wrong = {*report["missing_keys"], *(name for name, *_ in report["mismatched_keys"])}
+    wrong = _find_wrong(report)
     body = f"{network.base_model_prefix}."
-    damaged = sorted(
-        name for name in wrong if name.startswith(body) and "pooler" not in name.split(".")
-    )
+    _check_loaded({name for name in wrong if name.startswith(body)}, backbone_dir)
+    head = head_name(network)
+    others = {name.rsplit(".", 1)[0] for name in wrong if name.split(".")[0] != head}
+    return [head, *sorted(others)]
+
+
+def _find_wrong(report: dict[str, Any]) -> set[str]:
+    """Return the tensors that the files lack, or have in another shape."""
+    return {*report["missing_keys"], *(name for name, *_ in report["mismatched_keys"])}
+
+
+def _check_loaded(wrong: set[str], backbone_dir: Path) -> None:
+    """Raise ModelError unless all tensors below the head were in the files, but for a pooler."""
+    damaged = sorted(name for name in wrong if "pooler" not in name.split("."))
     if damaged:
         raise ModelError(
             f"{backbone_dir}: {len(damaged)} tensors, such as {damaged[0]}, are missing in its "
             "safetensors or have another shape. Check that config.json belongs to these weights."
         )
-    head = head_name(network)
-    others = {name.rsplit(".", 1)[0] for name in wrong if name.split(".")[0] != head}
-    return [head, *sorted(others)]

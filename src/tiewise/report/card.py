@@ -14,7 +14,7 @@ from typing import Any
 
 import pandas as pd
 
-from tiewise.config import BASELINE, RunConfig, public_name
+from tiewise.config import BASELINE, RunConfig, find_backbone, public_name
 from tiewise.data.formats.hub import is_hub_path, split_hub_path
 from tiewise.errors import RunError
 from tiewise.evaluation.intervals import Interval
@@ -71,7 +71,7 @@ def write_card(
         card = _hub().ModelCard(path.read_text("utf-8"))
     else:
         card = new_card(
-            run.config.model.backbone,
+            find_backbone(run.config.model) or BASELINE,
             _licence_of(run.config),
             library="tiewise",
             relation="adapter" if run.config.model.tuning == "lora" else "finetune",
@@ -154,9 +154,9 @@ def find_base_model(backbone: str) -> str | None:
 
 
 def _licence_of(config: RunConfig) -> str | None:
-    """Return the licence of the backbone; None for the feature model, which has no backbone."""
-    backbone = config.model.backbone
-    return None if backbone == BASELINE else find_licence(backbone, Path(backbone))
+    """Return the licence of the backbone; None for the feature model without one."""
+    backbone = find_backbone(config.model)
+    return None if backbone is None else find_licence(backbone, Path(backbone))
 
 
 def _describe_results(
@@ -205,8 +205,9 @@ def _introduce(run: RunFolder, data: Mapping[str, Any]) -> str:
         run=name,
         # Nothing is escaped in a code block, so names with special characters are replaced.
         quoted_run=name if re.fullmatch(r"[\w.-]+", name) else "RUN",
-        backbone=label_text(public_name(run.config.model.backbone)),
+        backbone=label_text(public_name(find_backbone(run.config.model) or BASELINE)),
         licence=_licence_of(run.config),
+        reads_states=run.config.model.states is not None,
         unknown=UNKNOWN,
         is_swapped=run.config.predict.swap,
         has_ties=data.get("has_ties", True),
@@ -219,7 +220,8 @@ def _measure(
     """Return the part of the card with scores, limits, data and configuration."""
     predictors = {"this model": scores, **scores.get("baselines", {})}
     defaults, settings = flatten(RunConfig().to_dict()), flatten(run.config.to_dict())
-    settings["model.backbone"] = label_text(public_name(settings["model.backbone"]))
+    for name in ("model.backbone", "model.states"):
+        settings[name] = settings[name] and label_text(public_name(settings[name]))
     for name in ("data.data", "data.extra_data"):
         del settings[name]  # paths of this machine; the section on data names the files
     labelled = oof[oof["label"].notna()].reset_index(drop=True)

@@ -78,6 +78,8 @@ def describe_model(config: RunConfig) -> str:
         return "blend of other runs"
     backbone = config.model.backbone
     shown = "feature model" if backbone == BASELINE else label_text(public_name(backbone))
+    if config.model.states is not None:
+        shown += f" with states of {label_text(public_name(config.model.states))}"
     differing = f", changed: {_list_names(changed)}" if changed else ""
     return f"preset {preset}{differing} ({shown})"
 

@@ -84,7 +84,7 @@ def predict_by_baseline(run: RunFolder, ids: pd.Series) -> tuple[FloatArray | No
 
     None comes with the reason, which is empty if the run is the feature model itself.
     """
-    if run.config.model.backbone == BASELINE:
+    if _is_baseline(run):
         return None, ""
     oof = _newest_oof(run)
     if oof is None:
@@ -96,11 +96,14 @@ def predict_by_baseline(run: RunFolder, ids: pd.Series) -> tuple[FloatArray | No
     return table.to_numpy("float64"), ""
 
 
+def _is_baseline(run: RunFolder) -> bool:
+    """Return whether a run is the feature model, without the states of a language model."""
+    return run.config.model.backbone == BASELINE and run.config.model.states is None
+
+
 def _newest_oof(run: RunFolder) -> pd.DataFrame | None:
     """Return the predictions of the feature model with most finished folds, the newest of these."""
-    found = [
-        other for other in find_comparable_runs(run) if other.config.model.backbone == BASELINE
-    ]
+    found = [other for other in find_comparable_runs(run) if _is_baseline(other)]
     found.sort(key=lambda other: len(other.finished_folds()), reverse=True)
     for other in found:
         try:

@@ -9,7 +9,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from tiewise.config import BASELINE, BLEND
+from tiewise.config import BLEND, find_backbone
 from tiewise.errors import missing_extra
 from tiewise.files import (
     atomic_folder,
@@ -63,7 +63,7 @@ def pack_run(
     refuse_existing(out_dir, overwrite=overwrite)
     refuse_foreign(out_dir, marked_by=_CHECK)
     runs = list(_with_members(run))
-    names = {each.config.model.backbone for each in runs} - {BASELINE, BLEND}
+    names = {name for each in runs if (name := find_backbone(each.config.model))}
     with atomic_folder(out_dir) as temporary:
         for each in runs:
             _copy_run(each, temporary / "artifacts" / "runs" / each.name)
@@ -127,8 +127,8 @@ def _copy_backbones(runs: list[RunFolder], target: Path, cache_dir: Path) -> dic
     """
     copied: dict[str, str] = {}
     for model in (run.config.model for run in runs):
-        name = model.backbone
-        if name in {BASELINE, BLEND, *copied} or name.startswith(("tiny:", "package:")):
+        name = find_backbone(model)
+        if name is None or name in copied or name.startswith(("tiny:", "package:")):
             continue
         try:
             from tiewise.models.backbones import resolve_backbone

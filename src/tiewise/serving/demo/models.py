@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from tiewise.config import BASELINE, BLEND
+from tiewise.config import BASELINE, BLEND, find_backbone
 from tiewise.report.text import label_text
 from tiewise.runs.folder import RunFolder, open_run
 from tiewise.runs.listing import RunSummary, describe_run, list_runs
@@ -55,13 +55,14 @@ def list_models(run: RunFolder | None, artifacts_dir: Path) -> list[Model]:
 
 
 def _describe(known: RunSummary, artifacts_dir: Path) -> Model:
-    backbone = open_run(known.path, artifacts_dir).config.model.backbone
+    model = open_run(known.path, artifacts_dir).config.model
+    backbone = model.backbone
     kind = {BASELINE: "The feature model", BLEND: "A blend of other runs"}.get(
         backbone, f"A language model (preset {known.preset}{' with changes' * bool(known.changed)})"
     )
     data = label_text(", ".join(known.data) or "unknown data", 120)
     pairs = "" if known.n_pairs is None else f" ({known.n_pairs:,} pairs)"
     score = f", log loss {known.scores['log_loss']:.3f} out of fold" if known.scores else ""
-    limits = _CANNOT_READ if backbone == BASELINE else _CANNOT_CHECK
+    limits = _CANNOT_CHECK if find_backbone(model) or backbone == BLEND else _CANNOT_READ
     about = f"{kind}, fitted to {data}{pairs}{score}. {limits}"
     return Model(f"run {label_text(known.name)}", about, Path(known.path))
