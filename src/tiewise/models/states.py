@@ -8,6 +8,7 @@ and three quarters of all layers. The last ones, which choose the next word, des
 from __future__ import annotations
 
 import functools
+import logging
 import threading
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ import pandas as pd
 import torch
 import transformers
 
-from tiewise.config import ModelConfig
+from tiewise.config import ModelConfig, public_name
 from tiewise.console import progress_bar
 from tiewise.data.pairs import TEXT_COLUMNS
 from tiewise.errors import NumericsError
@@ -35,6 +36,7 @@ FORMAT = 1
 MAX_LENGTH = 512
 """Most tokens of a prompt with one response; both are cut in the middle, with equal shares."""
 _DEPTHS = (0.25, 0.5, 0.75)
+_log = logging.getLogger(__name__)
 FloatArray = npt.NDArray[np.float32]
 
 
@@ -86,6 +88,11 @@ class StateReader:
             for own, side in zip(keys, sides, strict=True)
             for key, texts in zip(own, side, strict=True)
         }
+        if self.states_dir is not None:  # a fit; a log without a progress bar would be silent
+            _log.info(
+                "%s reads %s responses, except those in %s.",
+                public_name(str(self.config.states)), f"{len(distinct):,}", self.states_dir,
+            )  # fmt: skip
         found: list[FloatArray] = []
         shown = {"unit": "response", "delay": 2, "leave": False}
         with progress_bar(len(distinct), name="reading", **shown) as bar:  # type: ignore[arg-type]
