@@ -27,13 +27,31 @@ LENGTHS = (5, 70, 33, 128, 1, 97, 2, 64)
 """Shorter and longer than the tiny Gemma's window of 32 and than a block of queries."""
 
 
-def make_rows(lengths: Sequence[int] = LENGTHS, *, seed: int = 0, segments: bool = False):
-    """Draw rows of tokens of the given lengths, from a vocabulary that every tiny backbone has."""
+SLOTTED = tuple(max(length, 3) for length in LENGTHS)
+"""The same with space for two slots."""
+
+
+def make_rows(
+    lengths: Sequence[int] = LENGTHS,
+    *,
+    seed: int = 0,
+    segments: bool = False,
+    slot: int | None = None,
+):
+    """Draw rows of tokens of the given lengths, from a vocabulary that every tiny backbone has.
+
+    A `slot` is put before each response, for the response head; rows then have 3 tokens or more.
+    """
     generator = np.random.default_rng(seed)
     size = sum(lengths)
+    values = generator.integers(20, 500, size).astype(np.int32)
+    offsets = offsets_of(np.array(lengths))
+    if slot is not None:
+        for third in (1, 2):
+            values[offsets[:-1] + third * (np.array(lengths) - 1) // 3] = slot
     return TokenRows(
-        values=generator.integers(20, 500, size).astype(np.int32),
-        offsets=offsets_of(np.array(lengths)),
+        values=values,
+        offsets=offsets,
         n_truncated=np.zeros(len(lengths), np.int64),
         type_ids=generator.integers(0, 2, size).astype(np.int8) if segments else None,
     )

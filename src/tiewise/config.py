@@ -113,8 +113,8 @@ class ModelConfig(_Section):
     lora_targets: tuple[str, ...] = ("all-linear",)
     """Names of the linear layers that get adapters, or `all-linear`."""
     head: Literal["linear", "responses"] = "linear"
-    """A linear head on the pooled state; or, for encoders, a head on the mean hidden states of both
-    responses."""
+    """A linear head on the pooled state; or one on the mean hidden states of both responses, their
+    difference and its absolute value."""
     states: str | None = None
     """Feature model: backbone that reads both responses, untrained; its hidden states are further
     features. Named as `backbone`, with `revision`, `backbone_sha256` and `dtype`."""
@@ -404,6 +404,11 @@ def _check_combinations(template: TemplateConfig, model: ModelConfig, train: Tra
     is_full = model.tuning == "full"
     if template.template == "notebook" and template.truncation != "right":
         found, needed = f"--truncation is {template.truncation}", "right with --template notebook"
+    elif template.template == "notebook" and model.head == "responses":
+        found, needed = (
+            "--head is responses",
+            "linear with --template notebook, which has no fields",
+        )
     elif is_full and model.quantization != "none":
         found = f"--quantization is {model.quantization}"
         needed = "none with --tuning full: 4-bit weights cannot be trained"

@@ -17,7 +17,7 @@ from tiewise.runs.tables import read_fold_oof
 # Changes for a small backbone and a machine without CUDA.
 SMALLER = {
     "quickstart": {"n_layers": 2, "max_length": 96},
-    "smollm2-135m": {"n_layers": 1, "max_length": 64},
+    "smollm2-135m": {"n_layers": 1, "n_frozen_layers": 0, "max_length": 64},
     "gemma2-9b": {"backbone": "tiny:0", "max_length": 96, "device": "cpu"},
     "notebook": {"backbone": "tiny:0", "max_length": 96, "device": "cpu", "n_frozen_layers": 1},
     "tiny": {},

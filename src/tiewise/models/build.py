@@ -152,6 +152,7 @@ def _finish(classifier: PairClassifier, checkpointing: Checkpointing) -> PairCla
     """Install the faster decoder code where the family is known."""
     if classifier.can_pack:
         replace_norms(classifier.network)
-        pool_last_layer(classifier.layers[-1])
+        if classifier.model_config.head == "linear":  # else all tokens of a response are read
+            pool_last_layer(classifier.layers[-1])
     classifier.checkpoint(checkpointing)
     return classifier

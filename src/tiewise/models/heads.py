@@ -31,11 +31,6 @@ def reset_head(network: Any, config: ModelConfig) -> None:
     pretrained backbone are large, and random weights would make its first predictions confident.
     """
     name = head_name(network)
-    if config.head == "responses" and name == "score":
-        raise ModelError(
-            f"--head is responses, which is for encoders; {network.config.model_type} is a "
-            "decoder. Use --head linear."
-        )
     head = getattr(network, name)
     if isinstance(head, nn.Linear):
         n_inputs = head.in_features * (2 if config.head == "responses" else 1)
@@ -66,28 +61,33 @@ def _forward_in(forward: Callable[..., Tensor], dtype: torch.dtype, *inputs: Ten
         return forward(*(part.to(dtype) for part in inputs))
 
 
-def compare_responses(states: Tensor, batch: dict[str, Tensor]) -> Tensor:
+def compare_responses(states: Tensor, batch: dict[str, Tensor], slot: int) -> Tensor:
     """Return the features of the head `responses`, `(n_rows, 2 * hidden)`.
 
-    They are the mean of the hidden states `(n_rows, width, hidden)` over response A minus that over
-    B, and the absolute value. In small encoders trained for sentence similarity this mean already
-    describes the response, so a linear head separates A from B from the first step. The batch is
-    padded; the prompt and both responses of each row must end in the same separator token.
+    They are the mean of the hidden states over response A minus that over B, and the absolute
+    value. Such a mean already describes a response, so a linear head separates A from B from the
+    first step. `states` are those of a batch in any layout, `(n_batch, width, hidden)`. `slot` is
+    the special token before each response; the token after a response counts as part of it.
     """
     ids, lengths = batch["input_ids"], batch["lengths"].to(states.device)
-    is_token = torch.arange(ids.shape[1], device=states.device) < lengths[:, None]
-    separator = ids.gather(1, lengths[:, None] - 1)
-    ends = (ids == separator) & is_token
-    if not bool((ends.sum(1) == 3).all()):
+    ends = torch.cumsum(lengths, 0) if "position_ids" in batch else lengths
+    starts = ends - lengths
+    place = torch.arange(ids.shape[1], device=states.device)
+    is_own = (place >= starts[:, None]) & (place < ends[:, None])  # (n_rows, width)
+    is_slot = (ids == slot) & is_own & (place < ends[:, None] - 1)
+    # Slots at or after each token: one within response A, none within response B.
+    n_left = is_slot.flip(1).cumsum(1).flip(1)
+    if not bool((is_slot.sum(1) >= 2).all()):
         raise ModelError(
-            "--head responses needs an encoder whose template ends the prompt and each response "
-            "with one separator token. Use --head linear."
+            f"--head responses needs rows of a template with the special token {slot} before each "
+            "response. Use --template fields, or --head linear."
         )
-    field = ends.cumsum(1) - ends.long()  # 0 prompt, 1 response A, 2 response B
-    a, b = (_mean(states, (field == number) & is_token) for number in (1, 2))
+    a, b = (_mean(states, (n_left == number) & is_own) for number in (1, 0))
     return torch.cat([a - b, (a - b).abs()], dim=1)
 
 
 def _mean(states: Tensor, chosen: Tensor) -> Tensor:
-    total: Tensor = torch.einsum("nwh,nw->nh", states, chosen.to(states.dtype))
+    """Return means, `(n_rows, hidden)`, over the chosen tokens, `(n_rows, width)`."""
+    formula = "nwh,nw->nh" if len(states) == len(chosen) else "mwh,nw->nh"  # packed: m is 1
+    total: Tensor = torch.einsum(formula, states, chosen.to(states.dtype))
     return total / chosen.sum(1, keepdim=True)

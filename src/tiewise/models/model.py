@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,6 +23,8 @@ from tiewise.models.loading import (
     find_layers,
     working_dtype,
 )
+from tiewise.tokens.template import build_template
+from tiewise.tokens.tokenizer import load_tokenizer
 
 _HEAD = re.compile(r"(?:^|\.)(score|classifier)\.")
 
@@ -52,23 +55,28 @@ class PairClassifier(nn.Module):
         self._check_batch(batch)
         inputs: dict[str, Any] = {name: batch[name] for name in batch if name != "lengths"}
         dtype = working_dtype(self.model_config)
-        if self.model_config.head == "responses":
-            states = self._body(**inputs).last_hidden_state
-            return self.head(compare_responses(states, batch).to(dtype))  # type: ignore[no-any-return]
-        if not self.is_decoder:
+        compares = self.model_config.head == "responses"
+        if not self.is_decoder and not compares:
             return self._base(**inputs).logits.to(dtype)  # type: ignore[no-any-return]
-        inputs.pop("token_type_ids", None)
-        return self.head(self._last_states(inputs, batch))  # type: ignore[no-any-return]
-
-    def _last_states(self, inputs: dict[str, Any], batch: dict[str, Tensor]) -> Tensor:
-        """Return the final state of each row's last token, `(n_rows, hidden)`."""
+        if self.is_decoder:
+            inputs.pop("token_type_ids", None)
+            inputs["use_cache"] = False
         if self.can_pack:
             inputs.pop("attention_mask", None)
-            spans = find_spans(batch)
-            inputs |= {"spans": spans, "last": last_only(spans, last_index(batch))}
-            return self._body(**inputs, use_cache=False).last_hidden_state[0]  # type: ignore[no-any-return]
-        states = self._body(**inputs, use_cache=False).last_hidden_state
-        return states.flatten(0, 1)[last_index(batch)]  # type: ignore[no-any-return]
+            inputs["spans"] = find_spans(batch)
+            if not compares:
+                inputs["last"] = last_only(inputs["spans"], last_index(batch))
+        states = self._body(**inputs).last_hidden_state
+        if compares:
+            with torch.autocast(states.device.type, enabled=False):
+                return self.head(compare_responses(states.to(dtype), batch, self.slot))  # type: ignore[no-any-return]
+        return self.head(states[0] if self.can_pack else states.flatten(0, 1)[last_index(batch)])  # type: ignore[no-any-return]
+
+    @functools.cached_property
+    def slot(self) -> int:
+        """Id of the template's special token before each response."""
+        template = build_template(load_tokenizer(self.backbone_dir))
+        return template.special_tokens.response_b[0]
 
     def _check_batch(self, batch: dict[str, Tensor]) -> None:
         if "position_ids" in batch and not self.can_pack:

@@ -181,8 +181,9 @@ def _count_kept(classifier: PairClassifier, size: int) -> int:
 def _probe(classifier: PairClassifier, size: int) -> dict[str, Tensor]:
     """Return two rows; where rows are padded, one is shorter, so that there is a mask."""
     second = size if classifier.can_pack else size - 1
+    slot = classifier.slot if classifier.model_config.head == "responses" else 2
     rows = TokenRows(
-        values=np.concatenate([_parts(size), _parts(second)]),
+        values=np.concatenate([_parts(size, slot), _parts(second, slot)]),
         offsets=np.array([0, size, size + second]),
         n_truncated=np.zeros(2, np.int64),
     )
@@ -190,10 +191,10 @@ def _probe(classifier: PairClassifier, size: int) -> dict[str, Tensor]:
     return collate(rows, [0, 1], layout=layout, pad_id=0, device=classifier.device)
 
 
-def _parts(size: int) -> npt.NDArray[np.int32]:
-    """Return a row of three parts that end with the same token, as the response head needs."""
+def _parts(size: int, slot: int) -> npt.NDArray[np.int32]:
+    """Return a row with two slots before its last token, as the response head needs."""
     values = np.ones(size, np.int32)
-    values[[size // 3, 2 * size // 3, size - 1]] = 2
+    values[[size // 3, 2 * size // 3, size - 1]] = slot
     return values
 
 

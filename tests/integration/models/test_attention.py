@@ -14,7 +14,7 @@ from tiewise.models.attention import FAMILIES, choose_layout, collate
 from tiewise.models.backbones import resolve_backbone
 from tiewise.models.loading import quiet_transformers
 from tiny_families import find_tiny
-from tiny_models import LENGTHS, build_tiny, make_rows, run_step, write_family
+from tiny_models import SLOTTED, build_tiny, make_rows, run_step, write_family
 
 LAYOUTS = ("padded", "sorted", "packed")
 
@@ -147,15 +147,16 @@ def test_layout_depends_on_backbone(cache_dir):
     assert choose("tiny:0", use_bidirectional_attention=True)[0] == "sorted"
 
 
-def test_other_decoders_pool_padded_rows(tmp_path, cache_dir):
+@pytest.mark.parametrize("head", ["linear", "responses"])
+def test_other_decoders_pool_padded_rows(head, tmp_path, cache_dir):
     """Where rows cannot be packed, padding does not change logits, even after a padding token."""
     folder = write_family("phi", tmp_path, cache_dir)
-    classifier = build_tiny(str(folder), cache_dir, n_frozen_layers=0)
+    classifier = build_tiny(str(folder), cache_dir, n_frozen_layers=0, head=head)
     assert not classifier.can_pack
-    rows = make_rows()
+    rows = make_rows(SLOTTED, slot=classifier.slot)
     rows.values[rows.offsets[4] - 1] = 0  # this row ends in the padding token's id
     together, _ = run_step(classifier, rows, layout="padded")
-    apart, _ = run_step(classifier, rows, layout="padded", n_micro_batches=len(LENGTHS))
+    apart, _ = run_step(classifier, rows, layout="padded", n_micro_batches=len(SLOTTED))
     torch.testing.assert_close(together, apart, rtol=0, atol=1e-9)
     with pytest.raises(ModelError, match="phi accepts padded batches only"):
         run_step(classifier, rows, layout="packed")

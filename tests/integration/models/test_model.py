@@ -8,7 +8,15 @@ import torch
 from tiewise.config import TrainConfig
 from tiewise.errors import ModelError
 from tiewise.models.attention import collate
-from tiny_models import build_tiny, largest_difference, make_rows, run_step, score, write_family
+from tiny_models import (
+    SLOTTED,
+    build_tiny,
+    largest_difference,
+    make_rows,
+    run_step,
+    score,
+    write_family,
+)
 
 LAYOUTS = ("padded", "sorted", "packed")
 MODES = ("none", "trainable")
@@ -23,18 +31,18 @@ DECODERS = ("tiny:0", "tiny-llama:0")
         {},
         {"lora_targets": ("q_proj", "k_proj", "v_proj"), "n_frozen_layers": 2},
         {"tuning": "full"},
+        {"head": "responses"},
     ],
-    ids=["all-linear", "notebook", "full"],
+    ids=["all-linear", "notebook", "full", "responses"],
 )
 def test_layouts_share_one_gradient(backbone, fields, cache_dir):
     """Layout, checkpointing and micro-batches change logits and gradients by less than 1e-9."""
     classifier = build_tiny(backbone, cache_dir, **fields)
+    rows = make_rows(SLOTTED, slot=classifier.slot)
     results = []
     for layout, mode, n_micro_batches in itertools.product(LAYOUTS, MODES, MICRO_BATCHES):
         classifier.checkpoint(mode)
-        results.append(
-            run_step(classifier, make_rows(), layout=layout, n_micro_batches=n_micro_batches)
-        )
+        results.append(run_step(classifier, rows, layout=layout, n_micro_batches=n_micro_batches))
     logits = torch.stack([own for own, _ in results])
     assert float((logits.amax(0) - logits.amin(0)).max()) < 1e-9
     for name in results[0][1]:
