@@ -407,7 +407,7 @@ def _check_combinations(template: TemplateConfig, model: ModelConfig, train: Tra
     elif template.template == "notebook" and model.head == "responses":
         found, needed = (
             "--head is responses",
-            "linear with --template notebook, which has no fields",
+            "linear with --template notebook, which has no fields; add --head linear",
         )
     elif is_full and model.quantization != "none":
         found = f"--quantization is {model.quantization}"

@@ -16,6 +16,7 @@ from tiewise.config import ModelConfig
 from tiewise.errors import ModelError
 from tiewise.models.adapters import fill_weights, read_config
 from tiewise.models.decoder import pool_last_layer, replace_norms
+from tiewise.models.heads import head_name
 from tiewise.models.loading import (
     Checkpointing,
     find_dropped_head,
@@ -95,11 +96,15 @@ def add_adapters(network: nn.Module, config: ModelConfig, *, seed: int) -> nn.Mo
     """Return the network with its trainable parts: LoRA adapters and head, or all weights."""
     if config.tuning == "full":
         _unfreeze(network, config)
-        return network
-    with seeded(seed + 1), warnings.catch_warnings():
-        # peft 0.18 uses a name that transformers 5 deprecates.
-        warnings.filterwarnings("ignore", "`is_gradient_checkpointing`", FutureWarning)
-        return get_peft_model(network, _lora_config(network, config))
+        adapted = network
+    else:
+        with seeded(seed + 1), warnings.catch_warnings():
+            # peft 0.18 uses a name that transformers 5 deprecates.
+            warnings.filterwarnings("ignore", "`is_gradient_checkpointing`", FutureWarning)
+            adapted = get_peft_model(network, _lora_config(network, config))
+    if config.head == "responses":
+        _freeze_skipped(network)
+    return adapted
 
 
 def _lora_config(network: Any, config: ModelConfig) -> LoraConfig:
@@ -143,9 +148,15 @@ def _unfreeze(network: Any, config: ModelConfig) -> None:
             part.requires_grad_(requires_grad=True)
     layers.requires_grad_(requires_grad=True)
     layers[: config.n_frozen_layers].requires_grad_(requires_grad=False)
+
+
+def _freeze_skipped(network: Any) -> None:
+    """Freeze what the response head skips: poolers, and layers that only another head would use."""
+    used = {network.base_model_prefix, head_name(network)}
     for name, part in network.named_parameters():
-        if config.head == "responses" and "pooler" in name.split("."):
-            part.requires_grad_(requires_grad=False)  # the response head does not use the pooler
+        names = name.split(".")
+        if "pooler" in names or names[0] not in used:
+            part.requires_grad_(requires_grad=False)
 
 
 def _finish(classifier: PairClassifier, checkpointing: Checkpointing) -> PairClassifier:

@@ -1,8 +1,8 @@
 """Faster equivalents of transformers' code for decoders of known families.
 
 RMS norms keep their input and one number per token for the backward pass, where transformers keeps
-all intermediates in float32. The last layer runs its queries, output projection and MLP only at the
-last token of each row, which is all that the head reads.
+all intermediates in float32. With the head `linear`, the last layer runs its queries, output
+projection and MLP only at the last token of each row, which is all that this head reads.
 """
 
 from __future__ import annotations

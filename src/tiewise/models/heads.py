@@ -77,17 +77,23 @@ def compare_responses(states: Tensor, batch: dict[str, Tensor], slot: int) -> Te
     is_slot = (ids == slot) & is_own & (place < ends[:, None] - 1)
     # Slots at or after each token: one within response A, none within response B.
     n_left = is_slot.flip(1).cumsum(1).flip(1)
-    if not bool((is_slot.sum(1) >= 2).all()):
+    n_wrong = int((is_slot.sum(1) < 2).sum())
+    if n_wrong:
         raise ModelError(
-            f"--head responses needs rows of a template with the special token {slot} before each "
-            "response. Use --template fields, or --head linear."
+            f"{n_wrong} of {len(lengths)} rows have fewer than two ids {slot} before their last; "
+            "expected one before each response (--head responses). Make rows as template.json "
+            "says, or fit with --head linear."
         )
-    a, b = (_mean(states, (n_left == number) & is_own) for number in (1, 0))
+    fields = [is_own & (n_left >= 2), is_own & (n_left == 1), is_own & (n_left == 0)]
+    if "position_ids" in batch:
+        sizes = torch.stack([field.sum(1) for field in fields], dim=1).flatten().tolist()
+        parts = states[0].split(sizes)  # a sum over all rows would carry NaN from one to another
+        a, b = (torch.stack([part.mean(0) for part in parts[k::3]]) for k in (1, 2))
+    else:
+        a, b = (_mean(states, field) for field in fields[1:])
     return torch.cat([a - b, (a - b).abs()], dim=1)
 
 
 def _mean(states: Tensor, chosen: Tensor) -> Tensor:
-    """Return means, `(n_rows, hidden)`, over the chosen tokens, `(n_rows, width)`."""
-    formula = "nwh,nw->nh" if len(states) == len(chosen) else "mwh,nw->nh"  # packed: m is 1
-    total: Tensor = torch.einsum(formula, states, chosen.to(states.dtype))
+    total: Tensor = torch.einsum("nwh,nw->nh", states, chosen.to(states.dtype))
     return total / chosen.sum(1, keepdim=True)

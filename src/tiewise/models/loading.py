@@ -46,7 +46,7 @@ def load_network(
     with seeded(seed), quiet_transformers():
         network, report = _load(config, settings, backbone_dir, device)
     _check_quantized(network, device)
-    new_modules = _find_new_modules(network, report, backbone_dir)
+    new_modules = _find_new_modules(network, config, report, backbone_dir)
     return prepare_network(network, config, new_modules, device=device, seed=seed)
 
 
@@ -196,7 +196,8 @@ def _read_settings(config: ModelConfig, backbone_dir: Path) -> Any:
     if config.n_frozen_layers >= n_kept:
         raise ModelError(
             f"--n-frozen-layers is {config.n_frozen_layers}; expected less than {n_kept}, the "
-            f"layers used of {config.backbone}, so that at least one is trained."
+            f"layers used of {config.backbone}, so that at least one is trained. Give "
+            f"--n-frozen-layers {n_kept - 1} or less, or more layers."
         )
     labels = dict(enumerate(CLASSES))
     names = {"id2label": labels, "label2id": {name: index for index, name in labels.items()}}
@@ -272,7 +273,9 @@ def _check_quantized(network: nn.Module, device: torch.device | str) -> None:
             )
 
 
-def _find_new_modules(network: Any, report: dict[str, Any], backbone_dir: Path) -> list[str]:
+def _find_new_modules(
+    network: Any, config: ModelConfig, report: dict[str, Any], backbone_dir: Path
+) -> list[str]:
     """Return the names of the head and of poolers that were not in the backbone's files.
 
     A head in the files may have another shape; everything below it must match.
@@ -281,6 +284,8 @@ def _find_new_modules(network: Any, report: dict[str, Any], backbone_dir: Path) 
     body = f"{network.base_model_prefix}."
     _check_loaded({name for name in wrong if name.startswith(body)}, backbone_dir)
     head = head_name(network)
+    if config.head == "responses":  # it skips poolers, and layers before another head
+        return [head]
     others = {name.rsplit(".", 1)[0] for name in wrong if name.split(".")[0] != head}
     return [head, *sorted(others)]
 

@@ -33,7 +33,8 @@ class PairClassifier(nn.Module):
     """Logits of A, B and tie for rows of tokens.
 
     A decoder's row is pooled at its last token by position, so padding tokens are never
-    searched for; an encoder pools as transformers does. `network` is the transformers model for
+    searched for; an encoder pools as transformers does. The head `responses` reads the mean states
+    of both responses in their place. `network` is the transformers model for
     sequence classification, adapters included. The head is trained, saved and loaded with the
     adapters, is never quantized, and computes in float32 or better.
     """
@@ -53,24 +54,34 @@ class PairClassifier(nn.Module):
         They are float32 (float64 for a float64 backbone), `(n_rows, 3)`: A, B, tie.
         """
         self._check_batch(batch)
-        inputs: dict[str, Any] = {name: batch[name] for name in batch if name != "lengths"}
-        dtype = working_dtype(self.model_config)
-        compares = self.model_config.head == "responses"
-        if not self.is_decoder and not compares:
+        inputs, dtype = self._inputs(batch), working_dtype(self.model_config)
+        if not self.is_decoder and not self._compares:
             return self._base(**inputs).logits.to(dtype)  # type: ignore[no-any-return]
+        states = self._body(**inputs).last_hidden_state
+        if self._compares:
+            with torch.autocast(states.device.type, enabled=False):
+                return self.head(compare_responses(states.to(dtype), batch, self.slot))  # type: ignore[no-any-return]
+        if self.can_pack:  # the last layer returned the last tokens only
+            return self.head(states[0])  # type: ignore[no-any-return]
+        return self.head(states.flatten(0, 1)[last_index(batch)])  # type: ignore[no-any-return]
+
+    def _inputs(self, batch: dict[str, Tensor]) -> dict[str, Any]:
+        """Return what the backbone's forward takes."""
+        inputs: dict[str, Any] = {name: batch[name] for name in batch if name != "lengths"}
         if self.is_decoder:
             inputs.pop("token_type_ids", None)
             inputs["use_cache"] = False
         if self.can_pack:
             inputs.pop("attention_mask", None)
             inputs["spans"] = find_spans(batch)
-            if not compares:
+            if not self._compares:
                 inputs["last"] = last_only(inputs["spans"], last_index(batch))
-        states = self._body(**inputs).last_hidden_state
-        if compares:
-            with torch.autocast(states.device.type, enabled=False):
-                return self.head(compare_responses(states.to(dtype), batch, self.slot))  # type: ignore[no-any-return]
-        return self.head(states[0] if self.can_pack else states.flatten(0, 1)[last_index(batch)])  # type: ignore[no-any-return]
+        return inputs
+
+    @property
+    def _compares(self) -> bool:
+        """Whether the head reads the mean states of both responses, and not the pooled state."""
+        return self.model_config.head == "responses"
 
     @functools.cached_property
     def slot(self) -> int:

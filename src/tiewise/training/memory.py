@@ -200,10 +200,11 @@ def _parts(size: int, slot: int) -> npt.NDArray[np.int32]:
 
 def _n_whole_layers(classifier: PairClassifier) -> int:
     """Return the number of trained layers that keep all tokens; a pooled last layer does not."""
+    is_pooled = classifier.can_pack and classifier.model_config.head == "linear"
     trained = [
         any(part.requires_grad for part in layer.parameters()) for layer in classifier.layers
     ]
-    return max(1, sum(trained) - classifier.can_pack)
+    return max(1, sum(trained) - is_pooled)
 
 
 def _working(classifier: PairClassifier, n_tokens: int) -> int:

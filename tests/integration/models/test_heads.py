@@ -173,6 +173,34 @@ def test_hidden_layer_of_a_head_is_drawn(cache_dir, tmp_path):
     assert not weights[0][last].any()
 
 
+def test_rows_keep_their_infinities():
+    """A row whose states are not finite changes no other row, in any layout."""
+    rows = make_rows((5, 9, 4), seed=3, slot=9)
+    states = torch.randn(1, 18, 3)
+    states[0, 7] = torch.inf
+    packed = collate(rows, [0, 1, 2], layout="packed", pad_id=0)
+    is_finite = compare_responses(states, packed, 9).isfinite().all(1)
+    assert is_finite.tolist() == [True, True, True]  # in the prompt of row 1
+    states[0, 12] = torch.inf
+    is_finite = compare_responses(states, packed, 9).isfinite().all(1)
+    assert is_finite.tolist() == [True, False, True]
+
+
+@pytest.mark.parametrize("tuning", ["lora", "full"])
+@pytest.mark.parametrize("family", ["distilbert", "modernbert", "deberta-v2", "gemma3_text"])
+def test_skipped_layers_are_not_trained(family, tuning, tmp_path, cache_dir):
+    """Everything that is trained has a gradient: processes that share a fit wait for each one."""
+    folder = write_family(family, tmp_path, cache_dir)
+    fields = {"head": "responses", "tuning": tuning, "n_frozen_layers": 0}
+    classifier = build_tiny(str(folder), cache_dir, **fields)
+    rows = make_rows((5, 40, 33, 20), slot=classifier.slot)
+    _, gradients = run_step(classifier, rows, layout="padded")
+    assert [name for name, part in gradients.items() if part is None] == []
+    classifier.save(tmp_path / "adapter")
+    again = load_classifier(tmp_path / "adapter", folder)
+    assert torch.equal(score(again, rows), score(classifier.eval(), rows))
+
+
 def test_two_slots_are_required():
     """A row with one slot before its last token does not come from a template with fields."""
     batch = {"input_ids": torch.tensor([[7, 9, 1, 9]]), "lengths": torch.tensor([4])}

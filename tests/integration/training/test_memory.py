@@ -27,6 +27,7 @@ CASES = {
     "nf4": {"backbone": "tiny:0", "quantization": "nf4"},
     "bfloat16": {"backbone": "tiny:0", "dtype": "bfloat16"},
     "responses": {"backbone": "tiny:0", "head": "responses"},
+    "responses, frozen": {"backbone": "tiny:0", "head": "responses", "n_frozen_layers": 2},
 }
 
 WITH_IDLE_POOLER = {"backbone": "tiny-bert:0", "tuning": "full", "head": "responses"}
