@@ -87,7 +87,8 @@ def compare_responses(states: Tensor, batch: dict[str, Tensor], slot: int) -> Te
     fields = [is_own & (n_left >= 2), is_own & (n_left == 1), is_own & (n_left == 0)]
     if "position_ids" in batch:
         sizes = torch.stack([field.sum(1) for field in fields], dim=1).flatten().tolist()
-        parts = states[0].split(sizes)  # a sum over all rows would carry NaN from one to another
+        # Row by row: a sum over all rows would carry NaN from one to another.
+        parts = torch.split(states[0], sizes)
         a, b = (torch.stack([part.mean(0) for part in parts[k::3]]) for k in (1, 2))
     else:
         a, b = (_mean(states, field) for field in fields[1:])
