@@ -1,10 +1,11 @@
 """Results of version 0.1 that later versions must reproduce.
 
 The full campaign runs every job; the quick one leaves out `frozen.SLOW_JOBS`. Every key of the
-fixture is compared. On a machine whose float32 products round as on the machine that wrote the
-fixture, numbers agree to 1e-9; on another one, a fit may end elsewhere in its last digits, and the
-tolerance says so. A deliberate change is listed in CHANGES here and in the CHANGELOG. So that fits
-can be compared, heads begin at random weights, as in version 0.1.
+fixture is compared. On a machine whose float32 products and float64 functions round as on the
+machine that wrote the fixture, numbers agree to 1e-9. On another one, a fit may end elsewhere in
+its last digits and a tree may choose another split, and the tolerance says so. A deliberate change
+is listed in CHANGES here and in the CHANGELOG. So that fits can be compared, heads begin at random
+weights, as in version 0.1.
 """
 
 import json
@@ -15,6 +16,7 @@ from unittest import mock
 import numpy as np
 import pytest
 import torch
+from numpy.lib.introspect import opt_func_info
 from torch import nn
 
 from faults import scaled
@@ -104,7 +106,8 @@ def flatten(value, path=""):
 
 def test_results_equal_version_0_1(frozen, collected):
     """Probabilities, scores, audits, token ids and files are those of version 0.1."""
-    tolerance = 1e-9 if collected["machine"] == frozen["machine"] else 5e-3
+    is_alike = collected["machine"] == frozen["machine"] and has_wide_functions()
+    tolerance = 1e-9 if is_alike else 2e-2
     found = dict(flatten(collected))
     different = []
     for path, before in flatten(frozen):
@@ -133,6 +136,13 @@ def rename(path):
         if path.startswith("audit") and path.endswith(old):
             return path.removesuffix(old) + new
     return path
+
+
+def has_wide_functions():
+    """Tell whether numpy computes exponentials with AVX-512, as where the fixture was written."""
+    found = opt_func_info(func_name="^exp$", signature="float64")["exp"]
+    names = [target["current"] for target in found.values()]
+    return any("X86_V4" in name or "AVX512" in name for name in names)
 
 
 def is_close(before, now, tolerance):
