@@ -113,8 +113,8 @@ class ModelConfig(_Section):
     lora_targets: tuple[str, ...] = ("all-linear",)
     """Names of the linear layers that get adapters, or `all-linear`."""
     head: Literal["linear", "responses"] = "linear"
-    """A linear head on the pooled state; or one on the mean hidden states of both responses, their
-    difference and its absolute value."""
+    """A linear head on the pooled state; or one on the difference between the mean hidden states of
+    both responses, and its absolute value."""
     states: str | None = None
     """Feature model: backbone that reads both responses, untrained; its hidden states are further
     features. Named as `backbone`, with `revision`, `backbone_sha256` and `dtype`."""

@@ -194,8 +194,8 @@ def _choose_settings(rows: _Rows, groups: npt.NDArray[np.object_], seed: int) ->
     splits = _make_splits(groups, rows.outcomes, seed)
     scored = replace(rows, features=replace(rows.features, states=None))  # they take memory
     held_out = scored.take(np.concatenate([eval_idx for _, eval_idx in splits]))
-    penalty, logistic = _choose_penalty(rows, held_out, splits)
-    n_trees, trees = _choose_n_trees(rows, held_out, splits, seed)
+    penalty, logistic = _choose_penalty(scored, held_out, splits)
+    n_trees, trees = _choose_n_trees(scored, held_out, splits, seed)
     states = _hold_out_states(rows, splits)
     blend, factor = _fit_blend(held_out, logistic, trees, states)
     log_odds = _blend(blend, logistic, trees) + (0.0 if states is None else factor * states)

@@ -8,6 +8,7 @@ against B only.
 
 from __future__ import annotations
 
+import logging
 import zipfile
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -42,6 +43,7 @@ _SHARE_OF_FIRST = 0.6
 FloatArray = npt.NDArray[np.float64]
 
 MODEL_FILE = "feature_model.skops"
+_log = logging.getLogger(__name__)
 READER_FIELDS = ("states", "revision", "backbone_sha256", "dtype")
 """Fields of a model's configuration that name the backbone which reads the responses."""
 _TRUSTED_TYPES = ["sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor"]
@@ -238,6 +240,12 @@ def fit_feature_fold(
     )
     named = None
     if reader is not None:
+        if not model.reads_states:
+            _log.warning(
+                "fold %d: the hidden states have no weight: on held-out rows they did not help, or "
+                "there are too few prompt groups to tell. The model is the one without --states.",
+                task.fold,
+            )
         fields = {name: vars(config.model)[name] for name in READER_FIELDS}
         named = fields | {"states": public_name(fields["states"]), "digest": reader.digest}
     replace(model, has_ties=task.has_ties, reader=named).save(task.folder.adapter_dir)

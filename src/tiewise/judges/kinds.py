@@ -123,11 +123,14 @@ def judge_classes(judge: PairJudge, *, has_ties: bool) -> PairJudge:
 def device_of(judge: Any) -> str:
     """Return the device of a judge's weights, such as ``cuda:0``; of a blend, its first member's.
 
-    A feature model computes on the CPU.
+    A feature model computes on the CPU, but for the backbone that reads for it.
     """
     inner = getattr(judge, "judge", None) or next(iter(getattr(judge, "members", ())), None)
     if inner is not None:
         return device_of(inner)
+    reader = getattr(judge, "reader", None)
+    if reader is not None:
+        return str(reader.device)
     return str(judge.classifier.device) if hasattr(judge, "classifier") else "cpu"
 
 
@@ -176,6 +179,7 @@ def open_feature_judge(
             f"{fields['states']}: its weights, tokenizer or settings are not those that the model "
             "was fitted with. Use the same backbone, or fit again."
         )
+    reader.load()
     return FeatureJudge(models, reader)
 
 
@@ -189,6 +193,7 @@ def _open_uncalibrated(
     adapter_dirs = [run.fold(fold).adapter_dir for fold in chosen]
     if model.backbone == BASELINE:
         models = [load_feature_model(folder) for folder in adapter_dirs]
+        device = device or run.config.train.device
         judge = open_feature_judge(models, cache_dir=cache_dir, device=device, states=model.states)
         return judge_classes(judge, has_ties=has_ties(run))
     try:

@@ -73,10 +73,15 @@ def backbone_digest(folder: Path | str) -> str:
 
 
 def settings_digest(folder: Path | str) -> str:
-    """Return the SHA-256 of the contents of a backbone's ``config.json``: 64 hex digits."""
+    """Return the SHA-256 of the contents of a backbone's ``config.json``: 64 hex digits.
+
+    The version of transformers that wrote the file is left out: a backbone from a package is
+    converted on each machine.
+    """
     path = Path(folder) / "config.json"
     try:
-        return digest_json(read_json(path))
+        values = read_json(path)
+        return digest_json({k: v for k, v in values.items() if k != "transformers_version"})
     except (OSError, ValueError) as error:
         raise ModelError(f"{path} cannot be read: {error}. Download the backbone again.") from error
 

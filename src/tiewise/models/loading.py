@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 import torch
 from bitsandbytes.nn.modules import Linear4bit
+from huggingface_hub.errors import StrictDataclassError
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 from transformers import (
@@ -64,16 +65,19 @@ def load_body(
             f"{backbone_dir} is a {settings.model_type}, which has no single stack of layers. "
             "Choose a decoder or an encoder of text."
         )
-    kept = _keep_layers(settings, max(1, round(share * n_layers)))
     with quiet_transformers():
         try:
+            kept = _keep_layers(settings, max(1, round(share * n_layers)))
             body, report = AutoModel.from_pretrained(
                 backbone_dir, config=kept, dtype=getattr(torch, dtype), use_safetensors=True,
                 local_files_only=True, trust_remote_code=False, output_loading_info=True,
                 ignore_mismatched_sizes=True,
             )  # fmt: skip
-        except (ValueError, OSError, KeyError) as error:
-            raise ModelError(f"{backbone_dir}: transformers cannot load it: {error}") from error
+        except (ValueError, OSError, KeyError, AssertionError, StrictDataclassError) as error:
+            raise ModelError(
+                f"{backbone_dir}: transformers cannot load the first layers of this "
+                f"{settings.model_type}: {error}"
+            ) from error
     _check_loaded(_find_wrong(report), backbone_dir)
     return body.to(device).eval(), n_layers
 
@@ -120,12 +124,16 @@ def working_dtype(config: ModelConfig) -> torch.dtype:
 def find_layers(network: Any) -> nn.ModuleList:
     """Return the list of the backbone's layers, first to last."""
     n_layers = network.config.num_hidden_layers
+    found: list[nn.ModuleList] = []
     for module in network.modules():
-        if isinstance(module, nn.ModuleList) and len(module) == n_layers:
-            return module
+        is_list = isinstance(module, nn.ModuleList) and len(module) == n_layers
+        if is_list and not any(module is part for own in found for part in own.modules()):
+            found.append(module)
+    if len(found) == 1:
+        return found[0]
     raise ModelError(
-        f"{network.config.model_type}: found no list of {n_layers} layers. Use a backbone with "
-        "separate layers."
+        f"{network.config.model_type}: expected one list of {n_layers} layers, found {len(found)}. "
+        "Use a backbone with separate layers."
     )
 
 

@@ -16,13 +16,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+import tokenizers
 import torch
 import transformers
 
 from tiewise.config import ModelConfig, public_name
 from tiewise.console import progress_bar
 from tiewise.data.pairs import TEXT_COLUMNS
-from tiewise.errors import NumericsError
+from tiewise.errors import ModelError, NumericsError
 from tiewise.files import digest_json
 from tiewise.models.backbones import backbone_digest, resolve_backbone, settings_digest
 from tiewise.models.loading import count_positions, find_layers, load_body
@@ -73,6 +74,11 @@ class StateReader:
         template = [self._tokenizer.digest, self._template.digest]
         return digest_json([FORMAT, _DEPTHS, self.config.dtype, *weights, *template])
 
+    def load(self) -> None:
+        """Load the backbone, unless it is loaded."""
+        with self._one:
+            self._body  # noqa: B018 - a cached property
+
     def read(self, pairs: pd.DataFrame) -> FloatArray:
         """Return the states of both responses of n pairs: float32, shape (n, 2, 3, hidden).
 
@@ -81,7 +87,8 @@ class StateReader:
         """
         prompts = pairs[TEXT_COLUMNS[0]].tolist()
         sides = [list(zip(prompts, pairs[name], strict=True)) for name in TEXT_COLUMNS[1:]]
-        made_by = [self.digest, transformers.__version__, torch.device(self.device).type]
+        versions = [library.__version__ for library in (transformers, tokenizers, torch)]
+        made_by = [self.digest, *versions, torch.device(self.device).type]
         keys = [[digest_json([*made_by, *texts]) for texts in side] for side in sides]
         distinct = {
             key: texts
@@ -93,17 +100,19 @@ class StateReader:
                 "%s reads %s responses, except those in %s.",
                 public_name(str(self.config.states)), f"{len(distinct):,}", self.states_dir,
             )  # fmt: skip
-        found: list[FloatArray] = []
+        found = np.empty((0,), dtype=np.float32)
         shown = {"unit": "response", "delay": 2, "leave": False}
         with progress_bar(len(distinct), name="reading", **shown) as bar:  # type: ignore[arg-type]
-            for key, texts in distinct.items():
+            for place, (key, texts) in enumerate(distinct.items()):
                 compute = functools.partial(self._compute, *texts)
-                # A copy: each array from the cache keeps its file open.
-                found.append(np.array(load_or_compute(self.states_dir, key, compute)["states"]))
+                one = load_or_compute(self.states_dir, key, compute)["states"]
+                if not place:
+                    found = np.empty((len(distinct), *one.shape), dtype=np.float32)
+                found[place] = one  # a copy: each array from the cache keeps its file open
                 bar.update()
-        place = {key: row for row, key in enumerate(distinct)}
-        rows = [[place[key] for key in own] for own in keys]
-        states: FloatArray = np.stack(found)[np.array(rows).T]
+        number = {key: row for row, key in enumerate(distinct)}
+        rows = [[number[key] for key in own] for own in keys]
+        states: FloatArray = found[np.array(rows).T]
         return states
 
     def __getstate__(self) -> dict[str, Any]:
@@ -133,7 +142,8 @@ class StateReader:
         self, prompt: list[str | None], response: list[str | None]
     ) -> dict[str, npt.NDArray[Any]]:
         """Return the states of one response, float32 (3, hidden)."""
-        body, depths = self._body
+        with self._one:
+            body, depths = self._body
         template = self._template
         n_positions = count_positions(body)
         if n_positions is not None and n_positions < MAX_LENGTH:
@@ -141,7 +151,7 @@ class StateReader:
         pair = pd.DataFrame({"prompt": [prompt], "response_a": [response], "response_b": [[""]]})
         rows = token_rows(pair, self._tokenizer, template, cache_dir=None)
         with self._one:
-            kept = _keep_states(body, depths, _inputs(rows, self.device))
+            kept = _keep_states(body, depths, _inputs(rows, body.config, self.device))
         span = find_response(rows.values, template)
         states = torch.stack([part[0, span].float().mean(0) for part in kept]).cpu().numpy()
         if not np.isfinite(states).all():
@@ -179,11 +189,19 @@ def _keep_states(body: Any, depths: list[int], inputs: dict[str, Any]) -> list[t
     finally:
         for hook in hooks:
             hook.remove()
+    expected = (*inputs["input_ids"].shape, body.config.hidden_size)
+    if any(getattr(part, "shape", None) != expected for part in kept):
+        raise ModelError(
+            f"{body.config.model_type}: its layers do not return states of shape {expected}. Use a "
+            "decoder or an encoder of text such as SmolLM2 or BERT."
+        )
     return kept
 
 
-def _inputs(rows: TokenRows, device: torch.device | str) -> dict[str, Any]:
+def _inputs(rows: TokenRows, settings: Any, device: torch.device | str) -> dict[str, Any]:
     inputs: dict[str, Any] = {"input_ids": torch.as_tensor(rows.values[None].astype(np.int64))}
-    if rows.type_ids is not None:
+    # A decoder may have the tokenizer of an encoder, and no table of types.
+    n_types = getattr(settings, "type_vocab_size", None) or 0
+    if rows.type_ids is not None and rows.type_ids.max(initial=0) < n_types:
         inputs["token_type_ids"] = torch.as_tensor(rows.type_ids[None].astype(np.int64))
     return {name: values.to(device) for name, values in inputs.items()}

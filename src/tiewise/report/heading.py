@@ -89,6 +89,8 @@ def list_settings(run: RunFolder) -> Settings:
     used, defaults = flatten(fields_in_use(run.config)), flatten(RunConfig().to_dict())
     for name in ("data.data", "data.extra_data"):
         del used[name]  # paths of this machine; the inputs name the files
+    for name in {"model.backbone", "model.states"} & set(used):
+        used[name] = used[name] and public_name(used[name])
     changed = {name: value for name, value in used.items() if value != defaults[name]}
     others = {name: value for name, value in used.items() if name not in changed}
     if run.mixture_path.is_file():

@@ -10,7 +10,13 @@ from typing import Any
 import pandas as pd
 import torch
 
-from tiewise.config import ModelConfig, RunConfig, defining_fields, first_difference
+from tiewise.config import (
+    ModelConfig,
+    RunConfig,
+    defining_fields,
+    find_backbone,
+    first_difference,
+)
 from tiewise.errors import DeviceError, ModelError
 from tiewise.files import atomic_folder, digest_file, digest_json, write_json
 from tiewise.models.build import build_classifier, load_classifier
@@ -28,7 +34,7 @@ def require_device(config: RunConfig) -> torch.device:
     has_cuda = torch.cuda.is_available()
     if config.train.device == "cuda" and not has_cuda:
         raise DeviceError(
-            f"This configuration ({config.model.backbone}) needs CUDA, and torch "
+            f"This configuration ({find_backbone(config.model)}) needs CUDA, and torch "
             f"{torch.__version__} finds no CUDA device. Run it on a machine with a GPU, or use a "
             "CPU preset: tiewise fit --preset quickstart (or smollm2-135m). Nothing was downloaded."
         )

@@ -16,10 +16,10 @@ from tiewise.data.formats import write_pairs
 from tiewise.data.labels import PROB_COLUMNS
 from tiewise.data.pairs import swap_pairs
 from tiewise.data.simulation.simulate import simulate
-from tiewise.errors import ConfigError, ModelError
+from tiewise.errors import ConfigError, DeviceError, ModelError
 from tiewise.features import binary_models as parts
 from tiewise.features.feature_model import load_feature_model
-from tiewise.judges.kinds import open_feature_judge
+from tiewise.judges.kinds import device_of, open_feature_judge
 from tiewise.models.backbones import resolve_backbone
 from tiewise.report.heading import describe_model
 from tiewise.runs.folder import open_run
@@ -107,6 +107,35 @@ def test_backbone_is_not_read_for_nothing(folder):
     assert open_feature_judge([without], cache_dir=folder, device="cpu").reader is None
 
 
+def test_backbone_is_loaded_with_the_run(folder):
+    """An opened judge is ready: no request waits for the backbone."""
+    run = open_states(folder)
+    models = [load_feature_model(run.fold(0).adapter_dir)]
+    judge = open_feature_judge(models, cache_dir=folder / "artifacts" / "cache", device="cpu")
+    assert "_body" in vars(judge.reader)
+    judge.reader.device = "cuda:1"
+    assert device_of(judge) == "cuda:1"
+
+
+def test_device_is_that_of_the_fit(folder, tmp_path, monkeypatch):
+    """A run that was fitted on a GPU is not opened on a CPU unless this is asked for."""
+    shutil.copytree(folder / "artifacts", tmp_path / "artifacts")
+    path = tmp_path / "artifacts" / "runs" / "states" / "config.json"
+    path.write_text(path.read_text().replace('"device": "cpu"', '"device": "cuda"'))
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    with pytest.raises(DeviceError, match="--device cpu"):
+        tw.Judge.from_pretrained("states", artifacts=tmp_path / "artifacts")
+    tw.Judge.from_pretrained("states", artifacts=tmp_path / "artifacts", device="cpu")
+
+
+def test_states_without_weight_are_reported(folder, capsys):
+    """With few prompt groups the states are read and not used, and a warning says so."""
+    write_pairs(PAIRS.head(6), folder / "few.parquet")
+    few = ["--data", "few.parquet", "--states", "tiny:0", "--fold", "0", "--run", "few"]
+    assert main([*FIT, *few]) == 0
+    assert "the hidden states have no weight" in capsys.readouterr().err
+
+
 def test_card_names_the_backbone_without_a_path(folder):
     """The card of a fold says which model reads, and no path of this machine."""
     card = (open_states(folder).fold(0).adapter_dir / "README.md").read_text()
@@ -124,8 +153,12 @@ def local(folder):
 
 
 def test_no_path_is_published(folder, local):
-    """An adapter's files name the folder of a backbone without its path."""
+    """An adapter's files and the report name the folder of a backbone without its path."""
     del local
+    assert main(["report", "local"]) == 0
+    assert (
+        "secret" not in (open_run("local", folder / "artifacts").path / "report.html").read_text()
+    )
     for path in open_run("local", folder / "artifacts").fold(0).adapter_dir.iterdir():
         content = path.read_bytes()
         if path.suffix == ".skops":

@@ -13,7 +13,7 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
-from transformers import AutoModel
+from transformers import AutoConfig, AutoModel
 
 from tiewise.config import ModelConfig
 from tiewise.data.pairs import build_pairs, swap_pairs
@@ -21,6 +21,7 @@ from tiewise.data.simulation.simulate import simulate
 from tiewise.errors import ModelError, NumericsError
 from tiewise.models import states as states_module
 from tiewise.models.backbones import resolve_backbone
+from tiewise.models.loading import quiet_transformers
 from tiewise.models.states import MAX_LENGTH, StateReader, find_response
 from tiewise.tokens.rows import token_rows
 from tiewise.tokens.template import build_template
@@ -165,6 +166,66 @@ def test_incomplete_weights_are_refused(damage, cache_dir, tmp_path):
     damage(folder)
     with pytest.raises(ModelError, match=r"tensors, such as .*, are missing"):
         make_reader(str(folder), cache_dir, tmp_path / "states").read(PAIRS)
+
+
+def write_network(folder, cache_dir, tokenizer, family, **fields):
+    """Write a backbone with random weights and the tokenizer of a tiny one."""
+    shutil.copytree(resolve_backbone(find_tiny(tokenizer, cache_dir), cache_dir=cache_dir), folder)
+    (folder / "config.json").unlink()
+    with torch.random.fork_rng(), quiet_transformers():
+        torch.manual_seed(0)
+        AutoModel.from_config(AutoConfig.for_model(family, **fields)).save_pretrained(folder)
+    return str(folder)
+
+
+def test_decoders_get_no_token_types(cache_dir, tmp_path):
+    """GPT-2 with the tokenizer of an encoder would add the embedding of token 0 or 1 to each."""
+    sizes = {"vocab_size": 1024, "n_embd": 32, "n_layer": 4, "n_head": 4}
+    name = write_network(tmp_path / "backbone", cache_dir, "tiny-bert:0", "gpt2", **sizes)
+    reader = make_reader(name, cache_dir, tmp_path / "states")
+    found = reader.read(PAIRS.head(1))[0, 0]
+    body = AutoModel.from_pretrained(name).eval()
+    template = build_template(load_tokenizer(reader.path), max_length=MAX_LENGTH)
+    pair = as_pairs(PAIRS["prompt"][0], PAIRS["response_a"][0], [""])
+    rows = token_rows(pair, load_tokenizer(reader.path), template, cache_dir=None)
+    with torch.no_grad():
+        ids = torch.tensor(rows.values[None].astype(np.int64))
+        hidden = body(ids, output_hidden_states=True).hidden_states
+    span = find_response(rows.values, template)
+    np.testing.assert_allclose(found[0], hidden[1][0, span].mean(0), atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("family", "fields"),
+    [
+        ("xlm", {"emb_dim": 32, "n_layers": 4, "n_heads": 4}),
+        ("gpt_neo", {"hidden_size": 32, "num_layers": 4, "num_heads": 4,
+                     "attention_types": [[["global", "local"], 2]]}),
+        ("longformer", {"hidden_size": 32, "num_hidden_layers": 4, "num_attention_heads": 4,
+                        "intermediate_size": 64, "attention_window": [8] * 4}),
+        ("openai-gpt", {"n_embd": 32, "n_layer": 4, "n_head": 4}),
+        ("xlnet", {"d_model": 32, "n_layer": 4, "n_head": 4, "d_inner": 64}),
+    ],
+)  # fmt: skip
+def test_unusual_layers_are_refused(family, fields, cache_dir, tmp_path):
+    """Layers that cannot be cut, or that return no states of the tokens, give no wrong numbers."""
+    fields = {"vocab_size": 1024, **fields}
+    name = write_network(tmp_path / "backbone", cache_dir, "tiny:0", family, **fields)
+    reader = make_reader(name, cache_dir, tmp_path / "states")
+    with pytest.raises(ModelError, match=r"transformers cannot load|expected one list|its layers"):
+        reader.read(PAIRS.head(1))
+
+
+def test_version_of_transformers_is_no_setting(cache_dir, tmp_path):
+    """A package's backbone is converted on each machine, by its own version of transformers."""
+    folder = tmp_path / "backbone"
+    shutil.copytree(resolve_backbone("tiny:0", cache_dir=cache_dir), folder)
+    before = make_reader(str(folder), cache_dir, tmp_path / "states").digest
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"transformers_version": "5.99"}))
+    assert make_reader(str(folder), cache_dir, tmp_path / "states").digest == before
+    (folder / "config.json").write_text(json.dumps(config | {"rms_norm_eps": 1e-2}))
+    assert make_reader(str(folder), cache_dir, tmp_path / "states").digest != before
 
 
 def test_encoder_decoders_are_refused(cache_dir, tmp_path):
