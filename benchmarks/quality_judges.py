@@ -1,8 +1,8 @@
 """The judges that `benchmarks.quality` compares.
 
-Fine-tuned models are trained on rows in a seeded order until the tokens, counted in every order and
-epoch, reach the budget, with at most 256 tokens per row; or without a budget, on every row once,
-with at most 128. The others learn from every row.
+Fine-tuned models are trained on rows in a seeded order: until the tokens, counted in every order
+and epoch, reach the budget, with at most 256 tokens per row; or without a budget, on every row,
+with at most 128 unless the name says 512. The others learn from every row.
 """
 
 from __future__ import annotations

@@ -170,9 +170,11 @@ def introduce(data_path: Path, reference: pd.DataFrame) -> list[str]:
         f"{reference['group'].nunique()} prompt groups, each predicted by models that were not "
         "trained on it: seeds 0, 1 and 2 hold out folds 0, 1 and 2 of five. Log loss in nats, with "
         "95 % intervals by bootstrap over groups. MiniLM is all-MiniLM-L6-v2 with the preset "
-        "`quickstart`, SmolLM2 is SmolLM2-135M-Instruct with the preset `smollm2-135m`. *One "
-        "epoch* is every row once, with at most 128 tokens; the other fits of both have "
-        f"{N_TOKENS:,} tokens, at most 256 per row. All other judges are trained on every row.",
+        "`quickstart`, SmolLM2 is SmolLM2-135M-Instruct with the preset `smollm2-135m`. Fits of "
+        "*one epoch* and *taught* have every row once, with at most 128 tokens unless the name "
+        "says 512. *Taught* learns the mean of the label and of the probabilities of a feature "
+        "model with states that has not seen the prompt. *MiniLM* and *MiniLM, notebook's way* "
+        f"have {N_TOKENS:,} tokens, at most 256 per row. All other judges learn from every row.",
         "",
         f"{command} fit {options}",
         f"{command} table {options} --out benchmarks/quality.md",
