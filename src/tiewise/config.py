@@ -420,7 +420,7 @@ def _check_combinations(template: TemplateConfig, model: ModelConfig, train: Tra
         needed = "--preset baseline: it is an option of the feature model"
     elif model.states is not None and train.new_sources:
         found = "--states is given with --new-sources"
-        needed = "one of them: the states gave no gain on new sources (benchmarks/sources.md)"
+        needed = "one of them: on new sources states help or harm (benchmarks/sources.md)"
     elif train.new_sources and model.backbone != BASELINE:
         found = f"--new-sources is given with --backbone {model.backbone}"
         needed = "--preset baseline: it is an option of the feature model"

@@ -201,7 +201,7 @@ def test_changed_weights_are_refused(folder, local, capsys):
     ],
 )
 def test_contradictions_are_refused(folder, flags, message, capsys):
-    """States belong to the feature model, and gave no gain on new sources."""
+    """States belong to the feature model, and may harm on new sources."""
     del folder
     assert main([*FIT, "--states", "tiny:0", *flags]) == 2
     assert message in capsys.readouterr().err
