@@ -7,7 +7,7 @@ r"""Comparison of judges on real votes, each trained on the same number of token
 Seed s holds out fold s of the five grouped folds and draws everything with s. The table has the
 seeds 0, 1 and 2, so its three held-out sets share no prompt group and are scored together. `fit`
 skips what the work folder already has, so it can be interrupted, and `--judges` names the judges to
-fit; by default all but pairjudge, which is a package of its own.
+fit; by default all but those of `ON_REQUEST`.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from benchmarks.quality_judges import JUDGES, N_SPLITS, PEERS, Task
+from benchmarks.quality_judges import JUDGES, N_SPLITS, ON_REQUEST, Task
 from benchmarks.quality_table import SEEDS, render
 from tiewise.data.folds import fold_by_group, split
 from tiewise.data.formats import read_pairs
@@ -39,7 +39,7 @@ def main() -> None:
         "--judges",
         nargs="*",
         help="fit only these",
-        default=[name for name in JUDGES if name not in PEERS],
+        default=[name for name in JUDGES if name not in ON_REQUEST],
         choices=JUDGES,
     )
     parser.add_argument("--seeds", nargs="*", type=int, default=SEEDS, choices=range(N_SPLITS))

@@ -222,17 +222,20 @@ JUDGES: dict[str, Fit] = {
     "length only": simple(predict_length_only),
     "MiniLM, notebook's way": adapted(minilm(**NOTEBOOK, **MINILM_LAYERS)),
     "MiniLM": adapted(minilm()),
-    "MiniLM, one epoch": adapted(minilm(n_epochs=1, max_length=128), None),
     "SmolLM2, one epoch": adapted(smollm2(max_length=128), None),
     "SmolLM2, one epoch of 512 tokens": adapted(smollm2(), None),
     "SmolLM2, taught": taught(smollm2(max_length=128)),
     "SmolLM2, taught with new pairs": taught(smollm2(max_length=128), recombined=True),
-    "SmolLM2, two epochs": adapted(smollm2(max_length=128, n_epochs=2), None),
     "SmolLM2, not trained": lambda task: fit_states(task, with_features=False),
     "feature model": fit_features,
     "feature model with states": lambda task: fit_states(task, with_features=True),
     "pairjudge": lambda task: Outcome(*fit_pairjudge(task, N_TOKENS, learning_rate=2e-4)),
 }
 """The judges by their names on the page."""
-PEERS = {"pairjudge"}
-"""Judges that are fitted only where their names are given."""
+ON_REQUEST = {
+    "pairjudge",
+    "SmolLM2, one epoch of 512 tokens",
+    "SmolLM2, taught",
+    "SmolLM2, taught with new pairs",
+}
+"""Judges that are fitted only where their names are given: a package of its own, or hours."""

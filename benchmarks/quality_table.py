@@ -28,13 +28,11 @@ BLENDS = {
 """Members of each blend."""
 REFERENCES = {
     "MiniLM": "MiniLM, notebook's way",
-    "MiniLM, one epoch": LENGTHS,
     "pairjudge": "MiniLM",
     TUNED: LENGTHS,
     "SmolLM2, one epoch of 512 tokens": TUNED,
     "SmolLM2, taught": TUNED,
     "SmolLM2, taught with new pairs": TUNED,
-    "SmolLM2, two epochs": TUNED,
     "SmolLM2, not trained": LENGTHS,
     FEATURES: LENGTHS,
     STATES: FEATURES,
@@ -170,10 +168,8 @@ def introduce(data_path: Path, reference: pd.DataFrame) -> list[str]:
         f"{reference['group'].nunique()} prompt groups, each predicted by models that were not "
         "trained on it: seeds 0, 1 and 2 hold out folds 0, 1 and 2 of five. Log loss in nats, with "
         "95 % intervals by bootstrap over groups. MiniLM is all-MiniLM-L6-v2 with the preset "
-        "`quickstart`, SmolLM2 is SmolLM2-135M-Instruct with the preset `smollm2-135m`. Fits of "
-        "*one epoch* and *taught* have every row once, with at most 128 tokens unless the name "
-        "says 512. *Taught* learns the mean of the label and of the probabilities of a feature "
-        "model with states that has not seen the prompt. *MiniLM* and *MiniLM, notebook's way* "
+        "`quickstart`, SmolLM2 is SmolLM2-135M-Instruct with the preset `smollm2-135m`. *One "
+        "epoch* is every row once, with at most 128 tokens. *MiniLM* and *MiniLM, notebook's way* "
         f"have {N_TOKENS:,} tokens, at most 256 per row. All other judges learn from every row.",
         "",
         f"{command} fit {options}",
