@@ -163,7 +163,7 @@ def test_unquantizable_widths_are_refused(tmp_path, cache_dir):
 def test_shared_layers_are_refused(tmp_path, cache_dir):
     """ALBERT runs one layer many times, so no layer can be frozen or cut."""
     folder = write_family("albert", tmp_path, cache_dir)
-    with pytest.raises(ModelError, match="albert: found no list of 2 layers"):
+    with pytest.raises(ModelError, match="albert: expected one list of 2 layers, found 0"):
         build_tiny(str(folder), cache_dir)
 
 
