@@ -47,7 +47,7 @@ def main() -> None:
     if arguments.action == "fit":
         fit_all(arguments)
         return
-    page = render(arguments.data, arguments.work)
+    page = render(arguments.data, arguments.work, arguments.seeds)
     print(page)
     if arguments.out is not None:
         write_bytes(arguments.out, page.encode())

@@ -2,7 +2,7 @@
 
 Fine-tuned models are trained on rows in a seeded order: until the tokens, counted in every order
 and epoch, reach the budget, with at most 256 tokens per row; or without a budget, on every row,
-with at most 128 unless the name says 512. The others learn from every row.
+with at most 128 unless the name says more. The others learn from every row.
 """
 
 from __future__ import annotations
@@ -234,7 +234,6 @@ JUDGES: dict[str, Fit] = {
 """The judges by their names on the page."""
 ON_REQUEST = {
     "pairjudge",
-    "SmolLM2, one epoch of 512 tokens",
     "SmolLM2, taught",
     "SmolLM2, taught with new pairs",
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,17 +21,19 @@ from tiewise.judges.blending import fit_weights, mix
 
 SEEDS = (0, 1, 2)
 FEATURES, LENGTHS, STATES = "feature model", "length only", "feature model with states"
-TUNED = "SmolLM2, one epoch"
+TUNED, LONG = "SmolLM2, one epoch", "SmolLM2, one epoch of 512 tokens"
 BLENDS = {
     "blend of feature model and SmolLM2": (FEATURES, TUNED),
     "blend of feature model with states and SmolLM2": (STATES, TUNED),
+    "blend of feature model and SmolLM2 of 512 tokens": (FEATURES, LONG),
+    "blend of feature model with states and SmolLM2 of 512 tokens": (STATES, LONG),
 }
 """Members of each blend."""
 REFERENCES = {
     "MiniLM": "MiniLM, notebook's way",
     "pairjudge": "MiniLM",
     TUNED: LENGTHS,
-    "SmolLM2, one epoch of 512 tokens": TUNED,
+    LONG: TUNED,
     "SmolLM2, taught": TUNED,
     "SmolLM2, taught with new pairs": TUNED,
     "SmolLM2, not trained": LENGTHS,
@@ -41,20 +44,20 @@ REFERENCES = {
 """The judge that each judge is compared with; a way to predict has its judge's."""
 
 
-def render(data_path: Path, work: Path) -> str:
+def render(data_path: Path, work: Path, seeds: Sequence[int]) -> str:
     """Return the page."""
-    abouts, tables = read_tables(data_path, work, [*JUDGES])
+    abouts, tables = read_tables(data_path, work, [*JUDGES], seeds)
     tables["uniform"] = tables[LENGTHS].assign(**dict.fromkeys(PROB_COLUMNS, 1 / 3))
     for name, members in BLENDS.items():
         if set(members) <= set(tables):
             tables[name] = blend(tables, members)
     references = {name: REFERENCES.get(judge_of(name)) for name in tables}
     lines = describe_all(tables, abouts, references)
-    return "\n".join([*introduce(data_path, tables[LENGTHS]), *lines, *EXPLANATION, ""])
+    return "\n".join([*introduce(data_path, tables[LENGTHS], seeds), *lines, *EXPLANATION, ""])
 
 
 def read_tables(
-    data_path: Path, work: Path, names: list[str]
+    data_path: Path, work: Path, names: list[str], seeds: Sequence[int]
 ) -> tuple[list[dict[str, Any]], dict[str, pd.DataFrame]]:
     """Return facts about each fit, and the predictions of each judge joined over the seeds.
 
@@ -62,7 +65,7 @@ def read_tables(
     """
     abouts, tables = [], {}
     for name in names:
-        folders = [work / f"{name.replace(' ', '_')}-{seed}" for seed in SEEDS]
+        folders = [work / f"{name.replace(' ', '_')}-{seed}" for seed in seeds]
         if not all((folder / "about.json").is_file() for folder in folders):
             print(f"{name}: skipped, not fitted with every seed")
             continue
@@ -73,19 +76,24 @@ def read_tables(
         for way in own[0]["ways"]:
             title = name if way == MAIN else f"{name}, {way}"
             parts = [pd.read_parquet(folder / f"{way}.parquet") for folder in folders]
-            tables[title] = pd.concat(parts, keys=SEEDS, names=["seed"]).reset_index("seed")
+            tables[title] = pd.concat(parts, keys=seeds, names=["seed"]).reset_index("seed")
     return abouts, tables
 
 
 def blend(tables: dict[str, pd.DataFrame], members: tuple[str, ...]) -> pd.DataFrame:
-    """Blend judges as `tiewise blend` does, with weights fitted on the rows of the other seeds."""
+    """Blend judges as `tiewise blend` does, with weights fitted on the rows of the other seeds.
+
+    Where there is one seed, the weights are equal shares.
+    """
     first = tables[members[0]]
     log_probs = np.stack([np.log(tables[name][PROB_COLUMNS].to_numpy()) for name in members])
     labels = first["label"].to_numpy(int)
     mixed = np.empty((len(first), 3))
-    for seed in SEEDS:
+    for seed in first["seed"].unique():
         is_own = (first["seed"] == seed).to_numpy()
-        weights = fit_weights(labels[~is_own], log_probs[:, ~is_own])
+        weights = np.full(len(members), 1 / len(members))
+        if not is_own.all():
+            weights = fit_weights(labels[~is_own], log_probs[:, ~is_own])
         mixed[is_own] = np.exp(mix(log_probs[:, is_own], weights))
     return first.assign(**dict(zip(PROB_COLUMNS, mixed.T, strict=True)))
 
@@ -155,25 +163,33 @@ def log_loss(table: pd.DataFrame) -> float:
     return float(-np.log(chosen).mean())
 
 
-def introduce(data_path: Path, reference: pd.DataFrame) -> list[str]:
+def introduce(data_path: Path, reference: pd.DataFrame, seeds: Sequence[int]) -> list[str]:
     """Return the page up to the head of the table."""
     head = ["judge", "rows", "tokens", "CPU minutes", "log loss", "accuracy"]
     head += ["difference of log loss", "from", "p"]
     command = "    python -m benchmarks.quality"
     options = "../shared/data/human_votes.csv --work quality"
+    listed = ", ".join(map(str, seeds))
+    out, weights = "quality.md", "weights that were fitted on the other seeds"
+    if len(seeds) == 1:
+        options += f" --seeds {listed}"
+        out, weights = f"quality_fold_{listed}.md", "equal weights"
     return [
         "# Judges of real votes",
         "",
         f"`{data_path.name}` (sha256 {digest_file(data_path)[:12]}…): {len(reference):,} rows in "
         f"{reference['group'].nunique()} prompt groups, each predicted by models that were not "
-        "trained on it: seeds 0, 1 and 2 hold out folds 0, 1 and 2 of five. Log loss in nats, with "
+        f"trained on it: a seed holds out the fold of its number of five; the seeds are {listed}. "
+        f"Blends have {weights}. Log loss in nats, with "
         "95 % intervals by bootstrap over groups. MiniLM is all-MiniLM-L6-v2 with the preset "
         "`quickstart`, SmolLM2 is SmolLM2-135M-Instruct with the preset `smollm2-135m`. *One "
-        "epoch* is every row once, with at most 128 tokens. *MiniLM* and *MiniLM, notebook's way* "
+        "epoch* is every row once, with at most 128 tokens, or as many as the name says. *Taught* "
+        "learns the mean of the label and of the probabilities of a feature model with states "
+        "that has not seen the prompt. *MiniLM* and *MiniLM, notebook's way* "
         f"have {N_TOKENS:,} tokens, at most 256 per row. All other judges learn from every row.",
         "",
         f"{command} fit {options}",
-        f"{command} table {options} --out benchmarks/quality.md",
+        f"{command} table {options} --out benchmarks/{out}",
         "",
         f"| {' | '.join(head)} |",
         f"|{' --- |'}{' ---: |' * 3}{' --- |' * 5}",
