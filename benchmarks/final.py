@@ -5,9 +5,9 @@ r"""Scores of runs on all real votes, source by source, compared with length onl
         ../shared/data/lmsys_decisive.csv
     python benchmarks/final.py artifacts/runs/final --out benchmarks/final.md
 
-The blend with SmolLM2 takes hours more (40 minutes a fold on one core, estimated):
+The blend with SmolLM2 takes hours more (two and a half a fold on one core, estimated):
 
-    tiewise fit --preset smollm2-135m --max-length 128 --folds all --run final-lm --data (the same)
+    tiewise fit --preset smollm2-135m --folds all --run final-lm --data (the same)
     tiewise blend final final-lm --run final-blend
     python benchmarks/final.py artifacts/runs/final artifacts/runs/final-blend
 
