@@ -1,13 +1,13 @@
-r"""Comparison of judges on real votes, each trained on the same number of tokens.
+r"""Comparison of judges on real votes.
 
     python -m benchmarks.quality fit ../shared/data/human_votes.csv --work quality
     python -m benchmarks.quality table ../shared/data/human_votes.csv --work quality \
         --out benchmarks/quality.md
 
 Seed s holds out fold s of the five grouped folds and draws everything with s. The table has the
-seeds 0, 1 and 2, so its three held-out sets share no prompt group and are scored together. `fit`
-skips what the work folder already has, so it can be interrupted, and `--judges` names the judges to
-fit; by default all but those of `ON_REQUEST`.
+seeds 0, 1 and 2 (or `--seeds`), whose held-out sets share no prompt group and are scored together.
+`fit` skips what the work folder already has, so it can be interrupted, and `--judges` names the
+judges to fit; by default all but those of `ON_REQUEST`.
 """
 
 from __future__ import annotations

@@ -170,10 +170,13 @@ def introduce(data_path: Path, reference: pd.DataFrame, seeds: Sequence[int]) ->
     command = "    python -m benchmarks.quality"
     options = "../shared/data/human_votes.csv --work quality"
     listed = ", ".join(map(str, seeds))
-    out, weights = "quality.md", "weights that were fitted on the other seeds"
-    if len(seeds) == 1:
-        options += f" --seeds {listed}"
-        out, weights = f"quality_fold_{listed}.md", "equal weights"
+    out = "quality.md"
+    if tuple(seeds) != SEEDS:
+        options += f" --seeds {' '.join(map(str, seeds))}"
+        out = f"quality_fold_{'_'.join(map(str, seeds))}.md"
+    weights = "equal weights"
+    if len(seeds) > 1:
+        weights = "weights that were fitted on the other seeds"
     return [
         "# Judges of real votes",
         "",
@@ -201,5 +204,6 @@ EXPLANATION = (
     "The p-values are Holm-adjusted together. *Rows*, *tokens* and *CPU minutes* (prediction of "
     "the held-out rows included) are means over the seeds. Judges that read a response once for "
     "all seeds show the minutes of what the first seed left to do. `benchmarks/quality_judges.py` "
-    "defines each judge under its name.",
+    "defines each judge under its name; those of its `ON_REQUEST` are fitted where `--judges` "
+    "names them.",
 )
