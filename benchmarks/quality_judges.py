@@ -12,12 +12,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import pandas as pd
+import torch
 
 from benchmarks.peers import fit_pairjudge
-from tiewise.config import RunConfig, load_preset, override
+from tiewise.config import ModelConfig, RunConfig, load_preset, override
 from tiewise.data.folds import fold_by_group, split
 from tiewise.data.formats.joining import align_pairs
 from tiewise.data.labels import PROB_COLUMNS
@@ -27,6 +29,7 @@ from tiewise.features.feature_model import extract_table_features, fit_feature_m
 from tiewise.features.pair_features import PairFeatures
 from tiewise.features.shipped import join_log_odds
 from tiewise.features.state_model import fit_state_model
+from tiewise.models.heads import head_name, reset_head
 from tiewise.models.states import StateReader
 from tiewise.runs.fold_lock import FoldTask
 from tiewise.runs.folder import FoldFolder
@@ -136,6 +139,22 @@ def fit_configured(config: RunConfig, task: Task, n_tokens: int | None) -> Outco
     return Outcome(probs, n_rows, int(seen[n_rows - 1]))
 
 
+def from_random_weights(fit: Fit) -> Fit:
+    """Return the judge whose head begins at random weights, as in version 0.1, not at zero."""
+
+    def reset(network: Any, config: ModelConfig) -> None:
+        reset_head(network, config)
+        head = getattr(network, head_name(network))
+        with torch.random.fork_rng(devices=[]):  # the adapters are drawn as without this
+            torch.nn.init.normal_(head.weight, std=network.config.initializer_range)
+
+    def fit_random(task: Task) -> Outcome:
+        with mock.patch("tiewise.models.loading.reset_head", reset):
+            return fit(task)
+
+    return fit_random
+
+
 # ---- students of the feature model with states ----------------------------------------------
 
 
@@ -216,6 +235,7 @@ NOTEBOOK = {
     "swap": False,
 }
 """The notebook's settings; it trains q, k and v above the first 16 of 42 layers."""
+LINEAR = smollm2(max_length=128, head="linear", head_learning_rate=1e-4)
 MINILM_LAYERS = {"lora_targets": ("query", "key", "value"), "n_frozen_layers": 2}
 JUDGES: dict[str, Fit] = {
     "class prior": simple(predict_class_prior),
@@ -223,7 +243,12 @@ JUDGES: dict[str, Fit] = {
     "MiniLM, notebook's way": adapted(minilm(**NOTEBOOK, **MINILM_LAYERS)),
     "MiniLM": adapted(minilm()),
     "SmolLM2, one epoch": adapted(smollm2(max_length=128), None),
+    "SmolLM2, two epochs": adapted(smollm2(max_length=128, n_epochs=2), None),
+    "SmolLM2, one epoch of 256 tokens": adapted(smollm2(max_length=256), None),
     "SmolLM2, one epoch of 512 tokens": adapted(smollm2(), None),
+    "SmolLM2, one epoch of 1,024 tokens": adapted(smollm2(max_length=1024), None),
+    "SmolLM2, linear head": adapted(LINEAR, None),
+    "SmolLM2, linear head from random weights": from_random_weights(adapted(LINEAR, None)),
     "SmolLM2, taught": taught(smollm2(max_length=128)),
     "SmolLM2, taught with new pairs": taught(smollm2(max_length=128), recombined=True),
     "SmolLM2, not trained": lambda task: fit_states(task, with_features=False),
@@ -234,6 +259,11 @@ JUDGES: dict[str, Fit] = {
 """The judges by their names on the page."""
 ON_REQUEST = {
     "pairjudge",
+    "SmolLM2, two epochs",
+    "SmolLM2, one epoch of 256 tokens",
+    "SmolLM2, one epoch of 1,024 tokens",
+    "SmolLM2, linear head",
+    "SmolLM2, linear head from random weights",
     "SmolLM2, taught",
     "SmolLM2, taught with new pairs",
 }
