@@ -116,8 +116,9 @@ class ModelConfig(_Section):
     """A linear head on the pooled state; or one on the difference between the mean hidden states of
     both responses, and its absolute value."""
     states: str | None = None
-    """Feature model: backbone that reads both responses, untrained; its hidden states are further
-    features. Named as `backbone`, with `revision`, `backbone_sha256` and `dtype`."""
+    """Feature model: pretrained backbone that reads both responses and is not trained; its
+    hidden states are further features. Named as `backbone`, with `revision`, `backbone_sha256` and
+    `dtype`."""
 
 
 @dataclass(frozen=True)
