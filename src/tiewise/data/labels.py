@@ -176,7 +176,8 @@ def swap_probs(probs: npt.NDArray[_Number]) -> npt.NDArray[_Number]:
     Parameters
     ----------
     probs
-        Shape (..., 3): A, B, tie. Logits are accepted too.
+        Shape (..., 3): A, B, tie. Logits are accepted too. The columns of a table are found by
+        name.
 
     Returns
     -------
@@ -186,14 +187,17 @@ def swap_probs(probs: npt.NDArray[_Number]) -> npt.NDArray[_Number]:
     Raises
     ------
     LabelError
-        When the last axis does not have length 3.
+        When the last axis does not have length 3, or a table has other columns.
 
     Examples
     --------
     >>> swap_probs(np.array([[0.5, 0.2, 0.3]]))
     array([[0.2, 0.5, 0.3]])
     """
-    probs = np.asarray(probs)
+    # Imported here, because that module needs the names of this one.
+    from tiewise.data.class_columns import LOGITS, read_columns
+
+    probs = read_columns(probs, "probs", known=LOGITS, error=LabelError)
     if probs.ndim == 0 or probs.shape[-1] != len(Winner):
         raise LabelError(f"the shape of probs is {probs.shape}; expected (..., 3): A, B, tie")
     return probs[..., list(_SWAPPED_WINNERS)]

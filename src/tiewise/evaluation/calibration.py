@@ -15,6 +15,7 @@ import numpy.typing as npt
 from scipy.optimize import Bounds, minimize
 from scipy.special import log_softmax, softmax
 
+from tiewise.data.class_columns import LOGITS, check_order, read_columns
 from tiewise.data.folds import fold_by_group
 from tiewise.errors import ScoresError
 from tiewise.evaluation.intervals import (
@@ -111,7 +112,7 @@ def fit_temperature(labels: npt.ArrayLike, logits: npt.ArrayLike) -> float:
     labels
         0 (A), 1 (B) or 2 (tie), (n,).
     logits
-        Finite logits or log-probabilities, (n, 3).
+        Finite logits or log-probabilities, (n, 3). The columns of a table are found by name.
 
     Returns
     -------
@@ -148,6 +149,7 @@ def fit_calibration(
     >>> fitted.apply([[0.0, 0.0, 0.0]]).round(3)
     array([[0.25, 0.25, 0.5 ]])
     """
+    check_order(labels=labels, logits=logits)
     labels = check_labels(labels)
     log_probs = log_softmax(_check_logits(logits, len(labels)), axis=1)
     fixed, design = _parametrise(method, symmetric)
@@ -185,6 +187,7 @@ def calibrate(
     >>> print(str(verdict).splitlines()[0])
     calibration: none is adopted, because none is clearly better
     """
+    check_order(labels=labels, logits=logits, groups=groups)
     labels = check_labels(labels)
     values = _check_logits(logits, len(labels))
     confidence_level = check_confidence(options.get("confidence_level", 0.95))
@@ -211,7 +214,7 @@ def calibrate(
 
 def _check_logits(logits: npt.ArrayLike, n_rows: int | None = None) -> FloatArray:
     """Return `logits` as finite float64 (n, 3), or raise ScoresError and name the rows."""
-    values = np.asarray(logits, dtype=np.float64)
+    values = np.asarray(read_columns(logits, "logits", known=LOGITS), dtype=np.float64)
     if values.ndim != 2 or values.shape[1] != N_CLASSES or n_rows not in (None, len(values)):
         raise ScoresError(
             f"logits has shape {values.shape}; expected ({n_rows or 'n'}, 3), one row per label."

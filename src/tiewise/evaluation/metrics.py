@@ -6,7 +6,6 @@ A metric is a sum over rows wherever possible, because sums can be resampled tho
 from __future__ import annotations
 
 import math
-from difflib import get_close_matches
 from functools import partial
 from typing import Any, Literal
 
@@ -15,8 +14,8 @@ import numpy.typing as npt
 import pandas as pd
 from scipy.stats import rankdata, t
 
+from tiewise.data.class_columns import read_columns
 from tiewise.data.ids import id_key
-from tiewise.data.labels import ONE_HOT_COLUMNS, PROB_COLUMNS
 from tiewise.errors import ScoresError
 from tiewise.evaluation.intervals import (
     FloatArray,
@@ -30,9 +29,6 @@ from tiewise.evaluation.intervals import (
 N_CLASSES = 3
 
 Metric = Literal["log_loss", "accuracy", "brier", "decisive_accuracy"]
-
-COLUMN_NAMES = (PROB_COLUMNS, ONE_HOT_COLUMNS, ("a", "b", "tie"))
-"""Names of P(A), P(B), P(tie) in a table: ours, those of a Kaggle submission, and the classes."""
 
 MAX_BINS = 15
 MIN_GROUPS_PER_BIN = 10
@@ -55,20 +51,6 @@ def check_labels(labels: npt.ArrayLike) -> IntArray:
     return numbers.astype(np.int64)
 
 
-def check_order(**tables: Any) -> None:
-    """Raise ScoresError if the indices of two tables have the same values in different orders."""
-    indexed = {name: table for name, table in tables.items() if hasattr(table, "iloc")}
-    first, *others = indexed or [""]
-    for name in others:
-        one, other = indexed[first].index, indexed[name].index
-        is_other = len(one) == len(other) and not one.equals(other)
-        if is_other and one.symmetric_difference(other, sort=False).empty:
-            raise ScoresError(
-                f"the index of {name} has another order than that of {first}; expected the same "
-                f"order of rows. Give {name}.loc[{first}.index]."
-            )
-
-
 def check_probs(
     probs: npt.ArrayLike | pd.DataFrame, n_rows: int, name: str = "probs"
 ) -> npt.NDArray[Any]:
@@ -77,7 +59,7 @@ def check_probs(
     They are not renormalised. Every row must sum to one within 1e-4, or the precision of float16;
     the message names the rows. The columns of a table are found by name.
     """
-    values = _named_columns(probs, name) if isinstance(probs, pd.DataFrame) else np.asarray(probs)
+    values = read_columns(probs, name)
     if values.shape != (n_rows, N_CLASSES):
         raise ScoresError(
             f"{name} has shape {values.shape}; expected ({n_rows}, 3), the columns P(A), P(B), "
@@ -111,7 +93,7 @@ def normalize_probs(probs: npt.ArrayLike | pd.DataFrame, name: str = "probs") ->
     >>> normalize_probs([[0.33, 0.33, 0.33], [1, 0, 1]]).tolist()[1]
     [0.5, 0.0, 0.5]
     """
-    values = _named_columns(probs, name) if isinstance(probs, pd.DataFrame) else np.asarray(probs)
+    values = read_columns(probs, name)
     numbers = _as_floats(values, name)
     with np.errstate(invalid="ignore"):
         totals = numbers.sum(axis=-1, keepdims=True)
@@ -131,37 +113,6 @@ def are_verdicts(probs: npt.NDArray[Any]) -> bool:
     [True, False]
     """
     return bool(np.isin(probs, (0, 0.5, 1)).all() and (probs == 1).any())
-
-
-def _named_columns(table: pd.DataFrame, name: str) -> npt.NDArray[Any]:
-    """Return P(A), P(B), P(tie) of a table, in any order of its columns; others are not read.
-
-    Columns without names, numbered from 0, are in this order already.
-    """
-    columns: list[Any] = list(table.columns)
-    if columns == list(range(len(columns))):
-        return table.to_numpy()
-    complete = [names for names in COLUMN_NAMES if set(names) <= set(columns)]
-    if len(complete) > 1 and complete[0] != PROB_COLUMNS:
-        both = " and ".join(", ".join(names) for names in complete)
-        raise ScoresError(
-            f"{name} has the columns {both}; one of them may be the labels. Give only the three "
-            f"columns of the probabilities, or rename them to {', '.join(PROB_COLUMNS)}."
-        )
-    if complete:
-        return table[list(complete[0])].to_numpy()
-    listed = ", ".join(map(str, columns))
-    unknown = {str(each).lower(): each for each in columns if each not in PROB_COLUMNS}
-    missing = [known for known in PROB_COLUMNS if known not in columns]
-    hints = [
-        f"Rename {unknown[close]} to {known}."
-        for known in missing
-        for close in get_close_matches(known, unknown, n=1)
-    ]
-    raise ScoresError(
-        f"columns of {name} are {listed}; expected {', '.join(PROB_COLUMNS)} in any order "
-        f"(or {', '.join(COLUMN_NAMES[1])}). {[*hints, f'{missing[0]} is missing.'][0]}"
-    )
 
 
 def find_ids(

@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from tiewise.data.class_columns import check_order
 from tiewise.data.labels import Winner
 from tiewise.evaluation.intervals import (
     FEW_GROUPS,
@@ -39,7 +40,6 @@ from tiewise.evaluation.metrics import (
     area_components,
     brier_scores,
     check_labels,
-    check_order,
     check_probs,
     decisive_correct,
     expected_calibration_error,

@@ -12,10 +12,10 @@ from scipy import stats
 from sklearn import metrics as sklearn_metrics
 
 from strategies import scored_rows
+from tiewise.data.class_columns import PROBS
 from tiewise.errors import ScoresError
 from tiewise.evaluation.intervals import group_rows
 from tiewise.evaluation.metrics import (
-    COLUMN_NAMES,
     area_components,
     brier_scores,
     check_labels,
@@ -310,9 +310,7 @@ def test_invalid_probabilities_are_refused(probs, message):
         check_probs(probs, 2)
 
 
-@given(
-    names=st.sampled_from(COLUMN_NAMES), order=st.permutations(range(4)), seed=st.integers(0, 99)
-)
+@given(names=st.sampled_from(PROBS), order=st.permutations(range(4)), seed=st.integers(0, 99))
 def test_columns_are_found_by_name(names, order, seed):
     """Any order of the columns of a table, and further columns, give the same probabilities."""
     probs = np.random.default_rng(seed).dirichlet(np.ones(3), 5)
@@ -340,11 +338,11 @@ def test_unknown_columns_are_refused(columns, message):
 
 def test_labels_are_no_predictions():
     """Kaggle's names next to a, b, tie are refused, since either may be labels; prob_* is clear."""
-    labels = pd.DataFrame(np.eye(3), columns=COLUMN_NAMES[1])
-    classes = pd.DataFrame([GOOD] * 3, columns=COLUMN_NAMES[2])
+    labels = pd.DataFrame(np.eye(3), columns=PROBS[1])
+    classes = pd.DataFrame([GOOD] * 3, columns=PROBS[2])
     with pytest.raises(ScoresError, match="and a, b, tie; one of them may be the labels"):
         check_probs(labels.join(classes), 3)
-    ours = pd.DataFrame([GOOD] * 3, columns=COLUMN_NAMES[0])
+    ours = pd.DataFrame([GOOD] * 3, columns=PROBS[0])
     np.testing.assert_array_equal(check_probs(labels.join(classes).join(ours), 3), [GOOD] * 3)
 
 

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from tiewise.data.class_columns import check_order, read_columns
 from tiewise.data.first_text import SYSTEM_COLUMN, split_system
 from tiewise.data.folds import derive_groups
 from tiewise.data.formats.cells import Message, join_messages
@@ -82,7 +83,8 @@ def write_submission(ids: Iterable[Any], probs: npt.ArrayLike, path: str | Path)
     ids
         Length n, in the order of the test file; repeated ids are kept.
     probs
-        Shape (n, 3): A, B, tie; each in [0, 1], each row with sum 1 (to 0.001).
+        Shape (n, 3): A, B, tie; each in [0, 1], each row with sum 1 (to 0.001). The columns of a
+        table are found by name.
     path
         The csv to write, with the header ``id,winner_model_a,winner_model_b,winner_tie``. Every
         number reads back as the same float64.
@@ -90,11 +92,13 @@ def write_submission(ids: Iterable[Any], probs: npt.ArrayLike, path: str | Path)
     Raises
     ------
     PairsError
-        When the path does not end in .csv, ids and probabilities differ in length, or a row is no
-        distribution.
+        When the path does not end in .csv, ids and probabilities differ in length or in the order
+        of their index, a table has other columns, or a row is no distribution.
     """
     path = check_suffix(path, ".csv")
-    ids, probs = list(ids), np.asarray(probs, dtype=np.float64)
+    check_order(ids=ids, probs=probs, error=PairsError)
+    probs = np.asarray(read_columns(probs, "probs", error=PairsError), dtype=np.float64)
+    ids = list(ids)
     if probs.shape != (len(ids), 3):
         raise PairsError(f"probs have the shape {probs.shape}; expected ({len(ids)}, 3)")
     is_wrong = ~((probs >= 0).all(axis=1) & (np.abs(probs.sum(axis=1) - 1) <= _SUM_TOLERANCE))
