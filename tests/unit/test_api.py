@@ -106,3 +106,14 @@ def test_run_is_shown_in_one_line(artifacts):
     """Name, finished folds and path, not the configuration."""
     run = tw.open_run("one", artifacts)
     assert repr(run) == f"<Run one: 2 of 2 folds finished, in {artifacts / 'runs' / 'one'}>"
+
+
+def test_audits_of_tables_and_files_agree(tmp_path):
+    """A table is audited as its file: given groups never hide that a prompt is in two folds."""
+    texts = {"response_a": ["a"] * 20, "response_b": ["b"] * 20, "winner": ["A", "B"] * 10}
+    prompts = ["One prompt"] * 10 + [f"Prompt {n}" for n in range(10)]
+    table = pd.DataFrame({"prompt": prompts, **texts, "group": range(20)})
+    table.to_csv(tmp_path / "votes.csv", index=False)
+    found = [tw.audit(each) for each in (tmp_path / "votes.csv", table, tw.read_pairs(table))]
+    assert [each.leakage for each in found] == [found[0].leakage] * 3
+    assert found[0].leakage["random"] > 0

@@ -22,7 +22,7 @@ from scipy.sparse.csgraph import connected_components
 
 from tiewise.data.first_text import first_texts
 from tiewise.data.ids import id_key
-from tiewise.errors import FoldError
+from tiewise.errors import FoldError, PairsError
 
 Folds = npt.NDArray[np.int64]
 _MAX_NAMED = 5
@@ -88,7 +88,8 @@ def derive_groups(pairs: pd.DataFrame) -> npt.NDArray[np.str_]:
     Parameters
     ----------
     pairs
-        n rows with a column ``prompt`` and, optionally, ``system`` and ``session``.
+        n rows with a column ``prompt``, each a list of turns, and, optionally, ``system`` and
+        ``session``, such as :func:`tiewise.read_pairs` returns.
 
     Returns
     -------
@@ -98,6 +99,11 @@ def derive_groups(pairs: pd.DataFrame) -> npt.NDArray[np.str_]:
         or when a chain of such rows connects them. The name is the smallest digest of the chain
         (16 hexadecimal digits), in any order of the rows. The first user text is found as in
         :func:`tiewise.data.first_text.first_user_text`; rows without one share a group.
+
+    Raises
+    ------
+    PairsError
+        When there is no column ``prompt``, or a prompt is no list, as in a csv that pandas read.
 
     Examples
     --------
@@ -109,6 +115,14 @@ def derive_groups(pairs: pd.DataFrame) -> npt.NDArray[np.str_]:
     >>> len(set(derive_groups(pd.DataFrame({"prompt": prompts, "session": sessions}))))
     1
     """
+    if "prompt" not in pairs:
+        raise PairsError(f"the columns are {', '.join(map(str, pairs))}; expected prompt")
+    for row, prompt in enumerate(pairs["prompt"]):
+        if isinstance(prompt, str) or not isinstance(prompt, Sequence | np.ndarray):
+            raise PairsError(
+                f"row {row}: the prompt is {str(prompt)[:40]!r}; expected a list of turns. Read "
+                "files and tables of texts with tiewise.read_pairs."
+            )
     digests = [_digest(text) for text in first_texts(pairs)]
     if "session" not in pairs.columns:
         return np.array(digests, dtype="U16")

@@ -32,7 +32,7 @@ from tiewise.errors import PairsError, RunError
 from tiewise.evaluation.agreement import name_votes
 from tiewise.files import digest_file, digest_json
 from tiewise.runs.folder import RunFolder
-from tiewise.runs.tables import pairs_digest, read_data
+from tiewise.runs.tables import pairs_digest, read_data, read_folds
 
 SAMPLE_SIZE = 1_500
 HUB_DATASET = "hf://datasets/lmarena-ai/arena-human-preference-55k/train.csv"
@@ -148,7 +148,8 @@ def _reread(run: RunFolder, config: DataConfig, described: Mapping[str, Any]) ->
     if dataset.digest != pairs_digest(described):
         tried = ", ".join(locate_data(config)) or dataset.sources[0]
         raise RunError(f"{tried}: these are not the data that {run.name} was fitted on.")
-    return dataset.pairs
+    # The same files in the same order, so the same rows; ids may contain names of folders.
+    return dataset.pairs.assign(id=read_folds(run)["id"].to_numpy())
 
 
 def _read(

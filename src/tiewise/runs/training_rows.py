@@ -7,6 +7,7 @@ A fold excludes the extra rows that share a prompt group with its held-out rows.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +19,8 @@ import pandas as pd
 
 from tiewise.config import DataConfig
 from tiewise.data.folds import derive_groups, merge_groups, split
-from tiewise.data.formats import align_pairs, fetch_files, name_files, read_many
+from tiewise.data.formats import align_pairs, fetch_files, name_files, read_pairs
+from tiewise.data.formats.joining import join_tables
 from tiewise.data.languages import count_languages
 from tiewise.data.pairs import pair_digests
 from tiewise.data.targets import (
@@ -152,7 +154,8 @@ def load_training_rows(config: DataConfig, *, fallback: Fallback = "sample") -> 
     described: dict[str, Any] = {"digest": dataset.digest, "sources": list(dataset.sources)}
     described["paths"] = locate_data(config)
     if paths:
-        extra = read_many(paths, format=config.data_format, on_error=config.on_error)
+        tables = [_read_extra(path, config) for path in paths]
+        extra = join_tables(name_files(paths), tables, derive_groups)
         names = zip(name_files(paths), map(digest_file, paths), strict=True)
         lines = [f"{name} {digest}" for name, digest in names]
         described["digest"] = digest_json([dataset.digest, *lines])
@@ -184,6 +187,21 @@ def load_training_rows(config: DataConfig, *, fallback: Fallback = "sample") -> 
         counts["n_no_tie_rows"] = n_rows
     described["counts"] = counts
     return TrainingRows(pairs, table, extra, is_excluded, described, teachers)
+
+
+def _read_extra(path: str, config: DataConfig) -> pd.DataFrame:
+    """Read extra rows with the names of the data's columns, or as they are where these do not fit.
+
+    What `tiewise predict --out-of-fold` wrote has our names, also where those of the data differ.
+    """
+    options: dict[str, Any] = {"format": config.data_format, "on_error": config.on_error}
+    try:
+        return read_pairs(path, columns=config.columns, **options)
+    except PairsError:
+        if config.columns:
+            with contextlib.suppress(PairsError):
+                return read_pairs(path, **options)
+        raise
 
 
 def find_leaking_rows(

@@ -20,7 +20,7 @@ from tiewise.data.folds import (
     merge_groups,
     split,
 )
-from tiewise.errors import FoldError
+from tiewise.errors import FoldError, PairsError
 
 few_names = st.sampled_from(["p", "q", "r", "s", "t"])
 grouped_rows = st.lists(st.tuples(few_names, st.sampled_from([0, 1, 2, None])), max_size=40)
@@ -248,3 +248,13 @@ def test_merged_groups_have_the_smallest_name():
     """Groups connected by a chain of keys get the name that sorts first."""
     assert merge_groups(["c", "b", "a", "z"], ["s", "s", "t", "t"]).tolist() == ["b", "b", "a", "a"]
     assert merge_groups([], []).tolist() == []
+
+
+@pytest.mark.parametrize("prompt", ["How do magnets work?", None, np.nan, 7])
+def test_groups_of_texts_are_refused(prompt):
+    """A prompt that is no list of turns would be grouped by its first character."""
+    table = pd.DataFrame({"prompt": [["Hi"], prompt, prompt]})
+    with pytest.raises(PairsError, match=r"row 1: the prompt is .*; expected a list"):
+        derive_groups(table)
+    with pytest.raises(PairsError, match="the columns are text; expected prompt"):
+        derive_groups(pd.DataFrame({"text": ["Hi"]}))

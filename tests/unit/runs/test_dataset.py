@@ -232,3 +232,28 @@ def test_message_names_the_tried_file(fitted, tmp_path, caplog):
     assert f"{tmp_path / 'second' / 'pairs.csv'}: these are not the data that run" in caplog.text
     assert f"The fit read {tmp_path / 'first' / 'pairs.csv'}." in caplog.text
     assert "--data" in caplog.text
+
+
+@pytest.mark.parametrize("spelling", ["as fitted", "relative", "absolute"])
+def test_files_of_one_name_are_read_again(tmp_path, monkeypatch, spelling):
+    """Two files with one name and the same ids are the run's data, from whatever folder."""
+    folders = [tmp_path / "new", tmp_path / "old"]
+    for seed, folder in enumerate(folders):
+        folder.mkdir()
+        write_pairs(simulate(30, seed=seed)[list(COLUMNS)], folder / "votes.csv")
+    monkeypatch.chdir(tmp_path)
+    config = load_preset("baseline")
+    given = ("new/votes.csv", "old/votes.csv")
+    config = replace(config, data=replace(config.data, data=given))
+    run = name_run(tmp_path, config, name="run")
+    run.path.mkdir(parents=True)
+    claim_run(run)
+    rows = load_training_rows(config.data)
+    rows.save(run)
+    if spelling == "relative":
+        monkeypatch.chdir(folders[0])
+        given = ("votes.csv", "../old/votes.csv")
+    named = [str(folder / "votes.csv") for folder in folders] if spelling == "absolute" else given
+    for paths in ((), named):
+        assert reread_pairs(run, paths)["id"].tolist() == rows.table["id"].tolist()
+    assert rows.table["id"].tolist()[0] == "new/votes.csv:0"

@@ -93,6 +93,27 @@ def test_weight_columns_are_read(tmp_path, suffix):
     assert make_targets(train).weights.tolist() == train["weight"].tolist()
 
 
+def test_extra_rows_have_the_columns_of_the_data(tmp_path):
+    """Names of columns and values of winners hold for extra files too, but not for a teacher's."""
+    words = {"prompt": "question", "response_a": "answer_1", "response_b": "answer_2"}
+    for name, table in {"data": PAIRS, "own": OTHERS.head(9)}.items():
+        texts = {own: table[ours].map(lambda turns: turns[0]) for ours, own in words.items()}
+        pd.DataFrame({"id": table["id"], **texts, "label": table["label"]}).to_csv(
+            tmp_path / f"{name}.csv", index=False
+        )
+    write_pairs(OTHERS.iloc[9:20], tmp_path / "labelled.parquet")
+    values = ["a=0", "b=1", "tie=2"]
+    columns = [f"{ours}={own}" for ours, own in words.items()] + values
+    files = {"data": [str(tmp_path / "data.csv")]}
+    files["extra_data"] = [str(tmp_path / name) for name in ("own.csv", "labelled.parquet")]
+    config = config_from_dict({"data": files | {"columns": columns}}).data
+    rows = load_training_rows(config)
+    assert rows.extra["label"].tolist() == OTHERS["label"].head(20).tolist()
+    (tmp_path / "own.csv").write_text("question,answer_1\n1,2\n")
+    with pytest.raises(PairsError, match=r"own.csv.*answer_2"):
+        load_training_rows(config)
+
+
 def test_digest_covers_extra_files(collect):
     """Their content is part of the digest; the data's own digest is stored too."""
     one, two = collect([OTHERS.head(9)]), collect([OTHERS.head(8)])

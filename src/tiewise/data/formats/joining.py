@@ -71,9 +71,23 @@ def join_tables(
 
 
 def name_files(paths: Sequence[str | Path]) -> list[str]:
-    """Return the files' names, or their whole paths where two names are equal."""
-    names = [Path(path).name for path in paths]
-    return names if len(set(names)) == len(names) else [str(path) for path in paths]
+    """Return the files' names, with as many of their folders as tell them apart.
+
+    They are the same from whatever folder the paths are given. A file that is named twice keeps its
+    path as it was given.
+
+    >>> name_files(["new/votes.csv", "old/votes.csv"]), name_files(["new/votes.csv", "more.csv"])
+    (['new/votes.csv', 'old/votes.csv'], ['votes.csv', 'more.csv'])
+    """
+    given = [str(path) for path in paths]
+    parts = [
+        (path if "://" in path else Path(path).absolute().as_posix()).split("/") for path in given
+    ]
+    for n_parts in range(1, max(map(len, parts), default=0) + 1):
+        names = ["/".join(part[-n_parts:]) for part in parts]
+        if len(set(names)) == len(names):
+            return names
+    return given
 
 
 def align_pairs(tables: Sequence[pd.DataFrame]) -> list[pd.DataFrame]:
