@@ -1,13 +1,14 @@
 """Comparison of runs with one reference run, paired by row, on all rows and by slice.
 
 The difference of log loss and of accuracy in each row is resampled by group. The p-values (of log
-loss) are Holm-adjusted, once for the runs on all rows and once for all their slices.
+loss) are Holm-adjusted, once for the runs on all rows and once for all their slices; they say which
+differences are clear.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Unpack
 
 import numpy as np
@@ -16,10 +17,12 @@ import pandas as pd
 from tiewise.data.labels import PROB_COLUMNS
 from tiewise.errors import ScoresError
 from tiewise.evaluation.intervals import (
+    FEW_GROUPS,
     BootstrapOptions,
     FloatArray,
     Interval,
     Result,
+    check_confidence,
     few_groups_mark,
     group_rows,
 )
@@ -53,10 +56,12 @@ class PairedDifference(Result):
 
     p_value: float
     p_holm: float = float("nan")
+    is_clear: bool = False
+    """Whether the adjusted p-value is small enough, and a slice has enough prompt groups."""
 
     def __str__(self) -> str:
         verdict = ""
-        if self.log_loss.excludes_zero:
+        if self.is_clear:
             verdict = ", better" if self.log_loss.value < 0 else ", worse"
         return (
             f"{self.n:7,}  log loss {self.log_loss:+.4f}  accuracy {self.accuracy:+.4f}  "
@@ -113,7 +118,7 @@ def compare_many(
 
     Tables have `id, prob_a, prob_b, prob_tie`, the reference also `label` and `group`; with the
     `pairs` table the runs are compared on each slice too. ScoresError is raised if a run shares no
-    labelled row with the reference or has other labels.
+    labelled row with the reference or has other labels. Slices that hold all rows are left out.
     """
     omitted: dict[str, str] = {}
     left_out: dict[str, dict[str, int]] = {}
@@ -124,6 +129,9 @@ def compare_many(
         slicings: dict[str, pd.Series] = {}
         if pairs is not None:
             slicings, omitted = slice_rows(join_rows(pairs, table))
+            whole = [family for family, slices in slicings.items() if _is_one_part(slices)]
+            omitted |= dict.fromkeys(whole, "all rows are in one part")
+            slicings = {family: slicings[family] for family in slicings if family not in whole}
         grouped = group_rows(table["group"], terms)
         for family, slices in slicings.items():
             found += [
@@ -132,9 +140,22 @@ def compare_many(
                     family, slices, grouped, terms, is_share=False, **options
                 )
             ]
-    overall = adjust_rows([row for row in found if row.family == OVERALL])
-    by_slice = adjust_rows([row for row in found if row.family != OVERALL])
-    return PairedDifferences(name, (*overall, *by_slice), omitted, left_out)
+    level = check_confidence(options.get("confidence_level", 0.95))
+    parts = [
+        adjust_rows([row for row in found if (row.family == OVERALL) == is_overall])
+        for is_overall in (True, False)
+    ]
+    rows = [replace(row, is_clear=_is_clear(row, level)) for part in parts for row in part]
+    return PairedDifferences(name, tuple(rows), omitted, left_out)
+
+
+def _is_one_part(slices: pd.Series) -> bool:
+    return bool(slices.notna().all() and slices.nunique() == 1)
+
+
+def _is_clear(row: PairedDifference, confidence_level: float) -> bool:
+    is_rough = row.family != OVERALL and row.n_groups < FEW_GROUPS
+    return not is_rough and row.p_holm < 1 - confidence_level
 
 
 def _compare_all(

@@ -259,7 +259,9 @@ def _check_members(runs: Sequence[RunFolder], artifacts_dir: Path, name: str | N
 
 def _assign_folds(first: RunFolder, table: pd.DataFrame) -> pd.DataFrame:
     """Return the shared rows with folds by prompt group, by the seed of the first run."""
-    rows = read_folds(first).set_index("id").loc[table["id"]].reset_index()
+    folds = read_folds(first)
+    rows = folds.set_index(folds["id"].astype(str)).loc[table["id"].astype(str)]
+    rows = rows.reset_index(drop=True)
     data = first.config.data
     folds = fold_by_group(rows["group"], rows["label"], data.n_splits, seed=data.data_seed)
     return rows.assign(fold=folds)

@@ -21,7 +21,6 @@ from tiewise.report.text import label_text, show, show_difference
 MAX_SLICES = 16  # shown per attribute
 MAX_MODELS = 30
 _MAX_NAMED = 3
-_SIGNIFICANT = 0.05
 
 
 def build_slices(data: ReportData) -> Section | Omission:
@@ -97,7 +96,7 @@ def build_runs(data: ReportData) -> Section | Omission:
         return Omission(title, "no other run here has the same data and folds")
     rows = data.differences.overall
     table = pd.DataFrame(
-        [{"name": row.run, **vars(row.log_loss), "is_different": _is_clear(row)} for row in rows]
+        [{"name": row.run, **vars(row.log_loss), "is_different": row.is_clear} for row in rows]
     )
     shown = {
         "run": [label_text(row.run) for row in rows],
@@ -123,7 +122,7 @@ def build_runs(data: ReportData) -> Section | Omission:
 def describe_runs(rows: tuple[PairedDifference, ...]) -> str:
     """Name the other runs that are clearly better, and count the others."""
     better = better_runs(rows)
-    n_worse = sum(_is_clear(row) and row.log_loss.value > 0 for row in rows)
+    n_worse = sum(row.is_clear and row.log_loss.value > 0 for row in rows)
     n_runs = f"{len(rows)} other run{'s have' if len(rows) != 1 else ' has'}"
     text = (
         f"{n_runs} the same data and folds. Clearly better than this run: {len(better)}; clearly "
@@ -139,17 +138,13 @@ def describe_runs(rows: tuple[PairedDifference, ...]) -> str:
 
 def better_runs(rows: tuple[PairedDifference, ...]) -> list[PairedDifference]:
     """Return the other runs that are clearly better, the best first."""
-    found = [row for row in rows if _is_clear(row) and row.log_loss.value < 0]
+    found = [row for row in rows if row.is_clear and row.log_loss.value < 0]
     return sorted(found, key=lambda row: row.log_loss.value)
 
 
 def slice_name(row: SliceScores) -> str:
     """Return the attribute and the value of a slice."""
     return f"{row.family}: {label_text(row.slice)}"
-
-
-def _is_clear(row: PairedDifference) -> bool:
-    return row.p_holm < _SIGNIFICANT
 
 
 def _show_p(p_value: float) -> str:

@@ -225,9 +225,11 @@ def _read_table(path: Path, json_path: Path) -> pd.DataFrame:
 def read_shared(runs: Sequence[RunFolder]) -> list[pd.DataFrame]:
     """Return the predictions of several runs for the rows that all predicted, in one order.
 
-    RunError is raised when they share no row, or their labels differ.
+    Ids are compared as text: those of one run are text if any of its ids is. RunError is raised
+    when they share no row, or their labels differ.
     """
-    tables = [read_oof(run).set_index("id", drop=False).rename_axis(None) for run in runs]
+    tables = [read_oof(run) for run in runs]
+    tables = [table.set_index(table["id"].astype(str)).rename_axis(None) for table in tables]
     shared = tables[0].index
     for run, table in zip(runs[1:], tables[1:], strict=True):
         shared = shared[shared.isin(table.index)]

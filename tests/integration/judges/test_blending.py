@@ -3,6 +3,7 @@
 import json
 
 import numpy as np
+import pandas as pd
 import pytest
 from scipy.special import log_softmax
 
@@ -44,6 +45,23 @@ def blended(tmp_path_factory):
     folder = tmp_path_factory.mktemp("artifacts")
     runs = write_two(folder)
     return folder, runs, blend_runs(runs, folder, name="both", overwrite=False)
+
+
+def test_ids_are_compared_as_text(tmp_path):
+    """A run whose ids are text, because one of its rows has a name, shares its other rows."""
+    named = pd.DataFrame({"id": ["a name"], "label": [0], "group": ["its own"], "fold": [0]})
+    tables = []
+    for table in (FOLDS, blur(0.6, 2)):
+        known = {name: named[name] for name in named if name in table}
+        more = pd.concat([table.astype({"id": str}), table.head(1).assign(**known)])
+        tables.append(more.astype({"label": table["label"].dtype}))
+    one = write_run(tmp_path, FOLDS, blur(0.3), name="one", is_scored=False)
+    two = write_run(tmp_path, *tables, name="two", is_scored=False)
+    for runs in ([one, two], [two, one]):
+        blend = blend_runs(runs, tmp_path, name="both", overwrite=True)
+        oof = read_oof(blend.run)
+        assert oof["id"].astype(int).tolist() == OOF["id"].tolist()
+        assert blend.n_left_out == {"one": 0, "two": 1}
 
 
 def test_weights_are_fitted_out_of_fold(blended):

@@ -83,6 +83,55 @@ def test_slice_differences_average_to_overall(tables):
     assert np.average(turns["log_loss_value"], weights=turns["n"]) == pytest.approx(whole)
 
 
+def test_slices_of_all_rows_are_left_out(tables):
+    """They would repeat the test of all rows, and raise the adjusted p-values of the others."""
+    reference, runs, pairs = tables
+    longer = pairs.assign(language="English", response_a=[["a"]] * 300, response_b=[["b"]] * 300)
+    found = compare_many(runs, reference, pairs=longer, n_resamples=99)
+    assert {row.family for row in found.differences} == {OVERALL, "turns"}
+    assert found.omitted["language"] == "all rows are in one part"
+    alone = compare_many(runs, reference, pairs=pairs, n_resamples=99)
+    assert [row.p_holm for row in found.differences] == [row.p_holm for row in alone.differences]
+
+
+@pytest.mark.parametrize("confidence_level", [0.5, 0.95])
+def test_verdicts_follow_adjusted_p_values(confidence_level):
+    """Among many slices of two models that are equally bad, none is said to be better by chance."""
+    rng = np.random.default_rng(1)
+    n = 600
+    reference = pd.DataFrame({"id": range(n), "label": rng.integers(0, 3, n), "group": range(n)})
+    run = reference.copy()
+    for table in (reference, run):
+        table[PROB_COLUMNS] = rng.dirichlet([2, 2, 2], n)
+    pairs = pd.DataFrame({"id": range(n), "source": [f"s{k % 15}" for k in range(n)]})
+    found = compare_many(
+        {"run": run}, reference, pairs=pairs, confidence_level=confidence_level
+    ).differences
+    outside = [row for row in found if row.log_loss.excludes_zero]
+    assert outside
+    for row in found:
+        is_said = str(row).endswith(("better", "worse"))
+        assert is_said == row.is_clear == (row.p_holm < 1 - confidence_level)
+        assert row.n_groups >= 30
+    assert sum(row.is_clear for row in found) < len(outside)
+
+
+def test_rough_slices_have_no_verdict():
+    """A slice of 29 groups is not called better, whatever its p-value."""
+    n = 89
+    reference = pd.DataFrame({"id": range(n), "label": 0, "group": range(n)})
+    run = reference.copy()
+    reference[PROB_COLUMNS], run[PROB_COLUMNS] = [0.4, 0.3, 0.3], [0.8, 0.1, 0.1]
+    run.loc[::2, PROB_COLUMNS] = [[0.7, 0.2, 0.1]] * 45
+    pairs = pd.DataFrame({"id": range(n), "source": ["few"] * 29 + ["many"] * 60})
+    whole, *slices = compare_many({"run": run}, reference, pairs=pairs).differences
+    few, many = sorted(slices, key=lambda row: row.n)
+    assert whole.is_clear
+    assert many.is_clear
+    assert few.p_holm < 0.05
+    assert not few.is_clear
+
+
 def test_only_shared_rows_are_compared(tables):
     """A run of one fold is compared on that fold, in any row order."""
     reference, runs, _ = tables
