@@ -449,6 +449,7 @@ def convert(
     if path.suffix == ".jsonl":
         others = [name for name in FURTHER_COLUMNS if name != SYSTEM_COLUMN]
         dropped += [name for name in others if name in pairs]
+        dropped += ["group"] if done.has_own_groups else []
     return Converted(len(pairs), len(pairs.attrs["rejected"]), done.n_ties_dropped, dropped)
 
 

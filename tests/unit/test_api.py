@@ -117,3 +117,67 @@ def test_audits_of_tables_and_files_agree(tmp_path):
     found = [tw.audit(each) for each in (tmp_path / "votes.csv", table, tw.read_pairs(table))]
     assert [each.leakage for each in found] == [found[0].leakage] * 3
     assert found[0].leakage["random"] > 0
+
+
+def test_lost_groups_are_named(tmp_path):
+    """A file of preferences has no groups: they are named as dropped where they were given."""
+    for name, groups in (("plain", {}), ("own", {"group": "one"})):
+        pairs = PAIRS[["id", "prompt", "response_a", "response_b", "winner"]].assign(**groups)
+        done = tw.api.convert(
+            write(pairs, tmp_path / f"{name}.parquet"), tmp_path / f"{name}.jsonl"
+        )
+        assert ("group" in done.columns_dropped) == bool(groups)
+        done = tw.api.convert(tmp_path / f"{name}.parquet", tmp_path / f"{name}.csv")
+        assert "group" not in done.columns_dropped
+
+
+def write(table, path):
+    """Write a table as parquet and return its path."""
+    table.to_parquet(path)
+    return path
+
+
+@pytest.mark.parametrize("suffix", ["csv", "jsonl"])
+def test_predictions_need_no_weights(artifacts, tmp_path, suffix):
+    """A missing weight matters to a fit, and not to a prediction."""
+    pairs = PAIRS.iloc[1:4].reset_index(drop=True)  # of one turn
+    table = pairs[["id", "prompt", "response_a", "response_b"]]
+    table = table.map(lambda cell: cell[0] if isinstance(cell, list) else cell)
+    table = table.assign(weight=[1.0, np.nan, 2.0])
+    path = tmp_path / f"new.{suffix}"
+    if suffix == "csv":
+        table.to_csv(path, index=False)
+    else:
+        table.to_json(path, orient="records", lines=True)
+    judge = tw.Judge.from_pretrained(artifacts / "runs" / "one")
+    expected = judge.predict(pairs)["prob_a"].tolist()
+    read = tw.read_pairs(path, labelled=False)
+    assert judge.predict(read)["prob_a"].tolist() == pytest.approx(expected)
+    assert judge.predict(table)["prob_a"].tolist() == pytest.approx(expected)
+    with pytest.raises(tw.PairsError, match="weight"):
+        tw.read_pairs(table.assign(winner="A"))
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "message"),
+    [
+        (lambda: tw.evaluate([0, 1], np.eye(3)[:2], seed=-1), tw.ScoresError, "seed is -1"),
+        (lambda: tw.evaluate([0], np.eye(3)[:1], n_resamples=9.0), tw.ScoresError, "n_resamples"),
+        (lambda: tw.evaluate([0], np.eye(3)[:1], n_resamples=0), tw.ScoresError, "at least 1"),
+        (lambda: tw.fold_by_group(["a", "b"], ["A", "B"], 2), tw.FoldError, "invalid literal"),
+        (lambda: tw.fold_by_group(["a", "b"], [0.5, 1], 2), tw.FoldError, "labels are not 0"),
+        (lambda: tw.fold_by_group(["a", "b"], [0, 1], 2.0), tw.FoldError, "n_splits is 2.0"),
+        (lambda: tw.rank("Q", iter(["one"])), tw.PairsError, "at least two"),
+        (lambda: tw.rank("Q", ["a", "b"], seed=-1), tw.ScoresError, "expected an integer"),
+    ],
+)
+def test_wrong_arguments_are_named(call, error, message):
+    """A wrong argument is an error of ours that names it, not one of a library below."""
+    with pytest.raises(error, match=message):
+        call()
+
+
+def test_generators_are_ranked():
+    """Responses may come from any iterable."""
+    texts = ["Red, green, blue.", "No."]
+    assert tw.rank("Three colours?", iter(texts)).order.tolist() == [0, 1]

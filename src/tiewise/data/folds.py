@@ -228,8 +228,8 @@ def fold_by_group(
     Raises
     ------
     FoldError
-        When there are fewer groups than folds, groups and labels differ in length, or a row has no
-        group.
+        When there are fewer groups than folds, groups and labels differ in length, a row has no
+        group, or a label is no integer.
 
     Examples
     --------
@@ -238,7 +238,14 @@ def fold_by_group(
     """
     _check_n_splits(n_splits)
     names, group_codes = np.unique(read_groups(groups), return_inverse=True)
-    label_array = pd.array(list(labels), dtype="Int64").to_numpy(dtype=np.int64, na_value=-1)
+    labels = list(labels)
+    try:
+        label_array = pd.array(labels, dtype="Int64").to_numpy(dtype=np.int64, na_value=-1)
+    except (TypeError, ValueError) as error:
+        raise FoldError(
+            f"labels are not 0 (A), 1 (B), 2 (tie) or missing: {error}. tiewise.label_from_winner "
+            "reads a word."
+        ) from error
     classes, label_codes = np.unique(label_array, return_inverse=True)
     if len(group_codes) != len(label_codes):
         raise FoldError(
@@ -344,5 +351,5 @@ def _as_integer(value: Any) -> int:
 
 
 def _check_n_splits(n_splits: int) -> None:
-    if n_splits < 2:
-        raise FoldError(f"n_splits is {n_splits}; expected at least 2")
+    if not isinstance(n_splits, int | np.integer) or n_splits < 2:
+        raise FoldError(f"n_splits is {n_splits!r}; expected an integer, at least 2")

@@ -187,7 +187,8 @@ def pool_votes(pairs: pd.DataFrame) -> pd.DataFrame:
     sums = np.zeros((len(first), 3))
     np.add.at(sums, pair, votes * counted[:, None])
     probs = sums / sums.sum(axis=1, keepdims=True)
-    is_shared = (sums == sums.max(axis=1, keepdims=True)).sum(axis=1) > 1
+    # Sums of weights such as 0.1 + 0.2 are rounded.
+    is_shared = np.isclose(sums, sums.max(axis=1, keepdims=True), rtol=1e-9, atol=0).sum(axis=1) > 1
     labels = np.where(is_shared, int(Winner.TIE), sums.argmax(axis=1))
     return (
         pairs.iloc[first]
@@ -199,6 +200,14 @@ def pool_votes(pairs: pd.DataFrame) -> pd.DataFrame:
             weight=totals,
         )
     )
+
+
+def count_own_soft_labels(pairs: pd.DataFrame) -> int:
+    """Return the number of rows with soft labels that are no teacher's."""
+    if PROB_COLUMNS[0] not in pairs:
+        return 0
+    is_own = pairs[PROB_COLUMNS[0]].notna()
+    return int((is_own & pairs["teacher"].isna() if "teacher" in pairs else is_own).sum())
 
 
 def _row_keys(pairs: pd.DataFrame) -> npt.NDArray[np.object_]:

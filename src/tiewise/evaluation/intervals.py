@@ -307,7 +307,7 @@ def bootstrap(
     """
     n_groups, n_columns = sums.shape
     check_confidence(confidence_level)
-    check_resamples(n_resamples)
+    check_resamples(n_resamples, seed)
     with np.errstate(divide="ignore", invalid="ignore"):
         values = statistic(sums.sum(0))
         influence, standard_errors = jackknife(sums, statistic)
@@ -364,10 +364,11 @@ def weighted_mean(values: FloatArray, weights: FloatArray) -> FloatArray:
     return np.asarray((np.where(is_known, values, 0.0) @ weights.T) / (is_known @ weights.T))
 
 
-def check_resamples(n_resamples: int) -> None:
-    """Raise ScoresError unless there is at least one resample."""
-    if n_resamples < 1:
-        raise ScoresError(f"n_resamples is {n_resamples}; expected at least 1.")
+def check_resamples(n_resamples: int, seed: int) -> None:
+    """Raise ScoresError unless there is at least one resample, and a seed of 0 or more."""
+    for name, value, least in (("n_resamples", n_resamples, 1), ("seed", seed, 0)):
+        if not isinstance(value, int | np.integer) or value < least:
+            raise ScoresError(f"{name} is {value!r}; expected an integer, at least {least}.")
 
 
 def _own_errors(moments: FloatArray, n_groups: int, standard_errors: FloatArray) -> FloatArray:

@@ -122,7 +122,7 @@ def rank_models(
     by group. ScoresError is raised if no labelled row names two different models.
     """
     check_confidence(confidence_level)
-    check_resamples(n_resamples)
+    check_resamples(n_resamples, seed)
     table, codes, models, omitted = _connected_rows(join_rows(pairs, oof[oof["label"].notna()]))
     labels = check_labels(table["label"])
     probs = check_probs(table[PROB_COLUMNS].to_numpy(), len(labels)).astype(np.float64)

@@ -223,6 +223,7 @@ class Judge:
         PairsError
             When there are fewer than two responses.
         """
+        responses = responses if isinstance(responses, str) else list(responses)
         if isinstance(responses, str) or len(responses) < 2:
             raise PairsError("A ranking needs a list of at least two responses.")
         table = self.model.predict(pair_responses((prompt, responses)), swap=True)

@@ -18,6 +18,7 @@ from tiewise.data.formats import fetch_files, read_chunks
 from tiewise.data.formats.parquet import write_parquet
 from tiewise.data.formats.reading import ReadOptions, without_notes
 from tiewise.data.labels import ONE_HOT_COLUMNS, PROB_COLUMNS
+from tiewise.data.targets import count_own_soft_labels
 from tiewise.errors import ConfigError, PairsError
 from tiewise.files import digest_file, refuse_existing
 from tiewise.judges.kinds import open_judge
@@ -351,6 +352,8 @@ def label_pairs(
             f"{run.name} was trained on all {len(pairs)} rows or their prompts. Give other rows."
         )
     labelled = pairs.iloc[kept].reset_index(drop=True)
+    if n_replaced := count_own_soft_labels(labelled):
+        _log.warning("%d rows have soft labels; those of %s replace them.", n_replaced, run.name)
     probs, signatures = np.empty((len(kept), 3)), np.empty(len(kept), dtype=object)
     masks, mask_of_row = np.unique(unseen[kept], axis=0, return_inverse=True)
     for number, mask in enumerate(masks):

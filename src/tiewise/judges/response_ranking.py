@@ -123,7 +123,7 @@ def rank_answers(
     if n < 2:
         raise PairsError(f"A ranking needs at least two responses, not {n}.")
     check_confidence(confidence_level)
-    check_resamples(n_resamples)
+    check_resamples(n_resamples, seed)
     shares = probs[_pairs_of(n)]
     strengths = _fit(shares, n)
     if n == 2:

@@ -28,6 +28,7 @@ import pyarrow.parquet as pq
 
 from tiewise.config import UNIT_ROWS
 from tiewise.data.formats.parquet import regroup
+from tiewise.data.formats.writing import append_csv
 from tiewise.errors import PairsError, RunError
 from tiewise.files import (
     atomic_path,
@@ -317,7 +318,7 @@ def _count_rows(path: Path) -> int:
 def _write_csv(tables: Iterable[pd.DataFrame], path: Path) -> int:
     n_rows = 0
     for place, table in enumerate(tables):
-        table.to_csv(path, mode="a", header=place == 0, index=False, lineterminator="\n")
+        append_csv(table, path, has_header=place == 0)
         n_rows += len(table)
     return n_rows
 

@@ -14,7 +14,7 @@ from tiewise.errors import RunError
 from tiewise.evaluation.calibration import NO_CALIBRATION, Calibration, CalibrationResult
 from tiewise.files import digest_file, read_json, write_json
 from tiewise.runs.folder import RunFolder
-from tiewise.runs.tables import is_joined, log_probs
+from tiewise.runs.tables import drop_ties, is_joined, log_probs
 
 _FILE = "calibration.json"
 
@@ -54,14 +54,19 @@ def read_calibration(run: RunFolder) -> Calibration:
 
 
 def apply_calibration(table: pd.DataFrame, calibration: Calibration) -> pd.DataFrame:
-    """Return predictions with calibrated probabilities and logits; those of one order stay."""
+    """Return predictions with calibrated probabilities and logits; those of one order stay.
+
+    A table of two classes, where no row can be a tie, keeps P(tie) = 0.
+    """
     if calibration.method == NO_CALIBRATION.method:
         return table
     probs = calibration.apply(log_probs(table))
     changed = dict(zip(PROB_COLUMNS, probs.T, strict=True))
     if set(LOGIT_COLUMNS) <= set(table):
         changed |= dict(zip(LOGIT_COLUMNS, np.log(probs).T, strict=True))
-    return table.assign(**changed)
+    calibrated = table.assign(**changed)
+    is_never_tie = len(table) > 0 and (table[PROB_COLUMNS[2]] == 0).all()
+    return drop_ties(calibrated) if is_never_tie else calibrated
 
 
 def _as_calibration(method: str, scale: list[float], bias: list[float]) -> Calibration:

@@ -295,6 +295,18 @@ def test_command_prints_counts(folder, capsys):
     assert "--overwrite" in capsys.readouterr().err
 
 
+def test_replaced_soft_labels_are_counted(folder, caplog):
+    """Soft labels of people in the data are replaced by the run's, and their number is logged."""
+    soft = POOL.assign(prob_a=0.5, prob_b=0.3, prob_tie=0.2)
+    soft.loc[:4, PROB_COLUMNS] = np.nan
+    _, labelled = label(folder, soft)
+    assert (labelled["prob_a"] != 0.5).all()
+    assert f"{len(POOL) - 5} rows have soft labels; those of teacher replace them." in caplog.text
+    caplog.clear()
+    label(folder, labelled)
+    assert "have soft labels" not in caplog.text
+
+
 @pytest.mark.parametrize("n_votes", [60, 20, 0])
 def test_command_keeps_winners_of_the_file(folder, n_votes):
     """Winners and their labels are written; some rows, or the whole file, may have none."""

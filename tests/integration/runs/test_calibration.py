@@ -5,10 +5,16 @@ import pandas as pd
 import pytest
 
 from run_folders import fit_small, simulated_run
-from tiewise.data.labels import PROB_COLUMNS, swap_probs
+from tiewise.data.labels import LOGIT_COLUMNS, PROB_COLUMNS, swap_probs
 from tiewise.data.simulation.simulate import simulate
 from tiewise.errors import RunError
-from tiewise.evaluation.calibration import NO_CALIBRATION, Calibration, calibrate, fit_calibration
+from tiewise.evaluation.calibration import (
+    METHODS,
+    NO_CALIBRATION,
+    Calibration,
+    calibrate,
+    fit_calibration,
+)
 from tiewise.files import digest_file, write_json
 from tiewise.judges.kinds import open_judge
 from tiewise.runs.calibration import (
@@ -16,7 +22,7 @@ from tiewise.runs.calibration import (
     read_calibration,
     save_calibration,
 )
-from tiewise.runs.tables import log_probs, read_oof, save_scored
+from tiewise.runs.tables import drop_ties, log_probs, read_oof, save_scored
 
 
 @pytest.fixture
@@ -67,6 +73,21 @@ def test_symmetric_calibration_commutes_with_swap(run):
     swapped = oof.assign(**dict(zip(PROB_COLUMNS, swap_probs(oof[PROB_COLUMNS]).T, strict=True)))
     one, other = (apply_calibration(t, fitted)[PROB_COLUMNS].to_numpy() for t in (oof, swapped))
     np.testing.assert_array_equal(swap_probs(one), other)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_two_classes_stay_two(run, method):
+    """Where no row can be a tie, a calibration leaves P(tie) at 0 and each row's sum at 1."""
+    oof = drop_ties(read_oof(run))
+    decided = oof["label"] < 2
+    steep = oof.assign(**{name: 3 * oof[name] for name in LOGIT_COLUMNS})
+    fitted = fit_calibration(oof["label"][decided], log_probs(steep)[decided], method=method)
+    after = apply_calibration(steep, fitted)
+    assert (after["prob_tie"] == 0).all()
+    np.testing.assert_allclose(after[PROB_COLUMNS].sum(axis=1), 1)
+    expected = fitted.apply(log_probs(steep))
+    odds = np.log(expected[:, 0] / expected[:, 1])
+    np.testing.assert_allclose(np.log(after["prob_a"] / after["prob_b"]), odds, rtol=1e-9)
 
 
 def test_other_predictions_are_refused(run):

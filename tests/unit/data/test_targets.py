@@ -267,6 +267,14 @@ def test_equal_votes_are_a_tie() -> None:
     assert pooled[["prob_a", "prob_b", "prob_tie"]].to_numpy().tolist() == [[0.5, 0.5, 0.0]]
 
 
+@pytest.mark.parametrize("order", [[0, 1, 2], [2, 1, 0]])
+def test_sums_of_weights_are_equal_up_to_rounding(order) -> None:
+    """0.1 + 0.2 for A and 0.3 for B are a tie, in any order of the rows."""
+    texts = {"prompt": [["Q"]] * 3, "response_a": [["4"]] * 3, "response_b": [["5"]] * 3}
+    votes = build_pairs({"id": [1, 2, 3], **texts, "label": [0, 0, 1], "weight": [0.1, 0.2, 0.3]})
+    assert pool_votes(votes.iloc[order].reset_index(drop=True))["winner"].tolist() == ["tie"]
+
+
 def test_teacher_labels_are_refused() -> None:
     """Rows without labels and a teacher's soft labels are no votes."""
     texts = {"prompt": [["Q"]], "response_a": [["4"]], "response_b": [["5"]]}

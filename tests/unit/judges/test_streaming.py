@@ -263,6 +263,15 @@ def test_mixed_ids_become_text(tmp_path):
     assert read(tmp_path / "out.parquet")["id"].tolist() == ["1", "2", "x", "y"]
 
 
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_ids_with_line_ends_are_one_cell(tmp_path, suffix):
+    """An id with a carriage return, a line feed, a comma or a quote reads back, one row each."""
+    ids = ["a\rb", "c\nd", "e\r\nf", "g,h", 'i"j']
+    write_table([pd.DataFrame({"id": ids, "prob_a": 0.5})] * 2, tmp_path / f"out{suffix}")
+    found = read(tmp_path / f"out{suffix}")
+    assert found["id"].tolist() == ids * 2
+
+
 def test_invalid_requests_are_refused(tmp_path):
     """An input without rows and an unknown suffix are refused before anything is written."""
     with pytest.raises(PairsError, match="no rows"):

@@ -44,6 +44,8 @@ class ConvertedFiles:
 
     pairs: pd.DataFrame
     n_ties_dropped: int
+    has_own_groups: bool
+    """Whether groups were given that do not follow from prompts and sessions."""
 
 
 def convert_files(
@@ -63,10 +65,11 @@ def convert_files(
         with texts:
             tables = [_read_file(path, texts, **options) for path in paths]
         pairs = join_tables(name_files(paths), tables, texts.find_groups)
-        n_ties = write_converted(pairs, texts.put_back(pairs), out, texts.find_groups(pairs))
+        groups = texts.find_groups(pairs)
+        n_ties = write_converted(pairs, texts.put_back(pairs), out, groups)
     finally:
         remove(texts.path)
-    return ConvertedFiles(pairs, n_ties)
+    return ConvertedFiles(pairs, n_ties, bool((pairs["group"] != groups).any()))
 
 
 def _read_file(path: str | Path, texts: _Texts, **options: Unpack[ReadOptions]) -> pd.DataFrame:

@@ -32,6 +32,7 @@ from tiewise.errors import LabelError, PairsError, TiewiseError
 _log = logging.getLogger(__name__)
 Numbered = tuple[int, ParsedRecord]
 _MAX_NAMED = 3
+_WEIGHTS = ("weight", "margin")
 _SKIP = (
     "Add --on-error skip to leave such rows out (in Python on_error='skip'). For predict: tiewise "
     "convert with --on-error skip writes a file of the other rows."
@@ -203,8 +204,11 @@ def _read_rows(entry: ParsedRecord, opened: OpenedTable, position: int) -> list[
     if entry.problem is not None:
         raise PairsError(entry.problem)
     known, labelled = FORMATS[opened.format], opened.labelled
+    values = entry.values
+    if labelled is False:  # a prediction needs no weight
+        values = {k: v for k, v in values.items() if k not in _WEIGHTS or not is_missing(v)}
     rows: list[Row] = [
-        {"id": position} | row for row in read_record(opened.format, entry.values, opened.layout)
+        {"id": position} | row for row in read_record(opened.format, values, opened.layout)
     ]
     labels: Row = {"winner": None} if labelled is False else {}
     if labelled is not False and not known.is_choice:

@@ -228,11 +228,15 @@ def _columns_not_implied(pairs: pd.DataFrame, groups: npt.NDArray[np.str_]) -> I
 def _write_csv(tables: Iterable[pd.DataFrame], path: Path) -> None:
     with atomic_path(path) as temporary:
         for number, table in enumerate(tables):
-            words = table.select_dtypes(["string", "object"])
-            # Python's csv module before 3.13 does not quote a field because of a carriage return.
-            has_return = any("\r" in str(cell) for name in words for cell in words[name])
-            quoting: Literal[0, 2] = csv.QUOTE_NONNUMERIC if has_return else csv.QUOTE_MINIMAL
-            table.to_csv(
-                temporary, mode="a", header=not number, index=False, lineterminator="\n",
-                quoting=quoting,
-            )  # fmt: skip
+            append_csv(table, temporary, has_header=not number)
+
+
+def append_csv(table: pd.DataFrame, path: Path, *, has_header: bool) -> None:
+    """Append a table to a csv file, with or without the names of its columns."""
+    words = table.select_dtypes(["string", "object"])
+    # Python's csv module before 3.13 does not quote a field because of a carriage return.
+    has_return = any("\r" in str(cell) for name in words for cell in words[name])
+    quoting: Literal[0, 2] = csv.QUOTE_NONNUMERIC if has_return else csv.QUOTE_MINIMAL
+    table.to_csv(
+        path, mode="a", header=has_header, index=False, lineterminator="\n", quoting=quoting
+    )
