@@ -259,9 +259,9 @@ def _check_members(runs: Sequence[RunFolder], artifacts_dir: Path, name: str | N
 
 def _assign_folds(first: RunFolder, table: pd.DataFrame) -> pd.DataFrame:
     """Return the shared rows with folds by prompt group, by the seed of the first run."""
-    folds = read_folds(first)
-    rows = folds.set_index(folds["id"].astype(str)).loc[table["id"].astype(str)]
-    rows = rows.reset_index(drop=True)
+    known = read_folds(first)
+    known = known.set_index(known["id"].astype(str))
+    rows = known.loc[table["id"].astype(str).tolist()].reset_index(drop=True)
     data = first.config.data
     folds = fold_by_group(rows["group"], rows["label"], data.n_splits, seed=data.data_seed)
     return rows.assign(fold=folds)

@@ -189,7 +189,7 @@ def load_training_rows(config: DataConfig, *, fallback: Fallback = "sample") -> 
     return TrainingRows(pairs, table, extra, is_excluded, described, teachers)
 
 
-def _read_extra(path: str, config: DataConfig) -> pd.DataFrame:
+def _read_extra(path: str | Path, config: DataConfig) -> pd.DataFrame:
     """Read extra rows with the names of the data's columns, or as they are where these do not fit.
 
     What `tiewise predict --out-of-fold` wrote has our names, also where those of the data differ.
