@@ -57,7 +57,7 @@ def render(data_path: Path, work: Path, seeds: Sequence[int]) -> str:
             tables[name] = blend(tables, members)
     references = {name: REFERENCES.get(judge_of(name)) for name in tables}
     lines = describe_all(tables, abouts, references)
-    return "\n".join([*introduce(data_path, tables[LENGTHS], seeds), *lines, *EXPLANATION, ""])
+    return "\n".join([*introduce(data_path, tables, seeds), *lines, *EXPLANATION, ""])
 
 
 def read_tables(
@@ -167,8 +167,10 @@ def log_loss(table: pd.DataFrame) -> float:
     return float(-np.log(chosen).mean())
 
 
-def introduce(data_path: Path, reference: pd.DataFrame, seeds: Sequence[int]) -> list[str]:
+def introduce(data_path: Path, tables: dict[str, pd.DataFrame], seeds: Sequence[int]) -> list[str]:
     """Return the page up to the head of the table."""
+    reference = tables[LENGTHS]
+    notes = " ".join(note for word, note in NOTES.items() if any(word in name for name in tables))
     head = ["judge", "rows", "tokens", "CPU minutes", "log loss", "accuracy"]
     head += ["difference of log loss", "from", "p"]
     command = "    python -m benchmarks.quality"
@@ -186,14 +188,12 @@ def introduce(data_path: Path, reference: pd.DataFrame, seeds: Sequence[int]) ->
         "",
         f"`{data_path.name}` (sha256 {digest_file(data_path)[:12]}…): {len(reference):,} rows in "
         f"{reference['group'].nunique()} prompt groups, each predicted by models that were not "
-        f"trained on it: a seed holds out the fold of its number of five; the seeds are {listed}. "
-        f"Blends have {weights}. Log loss in nats, with "
-        "95 % intervals by bootstrap over groups. MiniLM is all-MiniLM-L6-v2 with the preset "
-        "`quickstart`, SmolLM2 is SmolLM2-135M-Instruct with the preset `smollm2-135m`. *One "
-        "epoch* is every row once, with at most 128 tokens, or as many as the name says. *Taught* "
-        "learns the mean of the label and of the probabilities of a feature model with states "
-        "that has not seen the prompt. *MiniLM* and *MiniLM, notebook's way* "
-        f"have {N_TOKENS:,} tokens, at most 256 per row. All other judges learn from every row.",
+        f"trained on it. Of five folds by group, seed k holds out fold k; the seeds are {listed}. "
+        f"Blends have {weights}. Log loss in nats, with 95 % intervals by bootstrap over groups.",
+        "",
+        "MiniLM is all-MiniLM-L6-v2 with the preset `quickstart`, SmolLM2 is SmolLM2-135M-Instruct "
+        f"with the preset `smollm2-135m`. {notes} *MiniLM* and *MiniLM, notebook's way* have "
+        f"{N_TOKENS:,} tokens, at most 256 a row. All other judges learn from every row.",
         "",
         f"{command} fit {options}",
         f"{command} table {options} --out benchmarks/{out}",
@@ -203,6 +203,18 @@ def introduce(data_path: Path, reference: pd.DataFrame, seeds: Sequence[int]) ->
     ]
 
 
+NOTES = {
+    "epoch": "*One epoch* is every row once, with at most 128 tokens, or as many as the name says; "
+    "*two epochs* is every row twice.",
+    "linear head": "*Linear head*: on the last token, where the preset's head compares both "
+    "responses; one epoch of 128 tokens.",
+    "taught": "*Taught*: learns the mean of the label and of the probabilities of a feature model "
+    "with states that has not seen the prompt; one epoch of 128 tokens.",
+    "not trained": "*Not trained*: logistic regressions on the hidden states of SmolLM2, whose "
+    "weights are not changed.",
+    "with states": "*With states*: the feature model with these states as further features.",
+}
+"""What words in the names of judges mean."""
 EXPLANATION = (
     "",
     "The p-values are Holm-adjusted together. *Rows*, *tokens* and *CPU minutes* (prediction of "
