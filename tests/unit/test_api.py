@@ -151,8 +151,9 @@ def test_predictions_need_no_weights(artifacts, tmp_path, suffix):
         table.to_json(path, orient="records", lines=True)
     judge = tw.Judge.from_pretrained(artifacts / "runs" / "one")
     expected = judge.predict(pairs)["prob_a"].tolist()
-    read = tw.read_pairs(path, labelled=False)
-    assert judge.predict(read)["prob_a"].tolist() == pytest.approx(expected)
+    for labelled in (False, None):
+        read = tw.read_pairs(path, labelled=labelled)
+        assert judge.predict(read)["prob_a"].tolist() == pytest.approx(expected)
     assert judge.predict(table)["prob_a"].tolist() == pytest.approx(expected)
     with pytest.raises(tw.PairsError, match="weight"):
         tw.read_pairs(table.assign(winner="A"))

@@ -17,6 +17,7 @@ PROBS = (PROB_COLUMNS, ONE_HOT_COLUMNS, ("a", "b", "tie"))
 """Names of P(A), P(B), P(tie) in a table: ours, those of a Kaggle submission, and the classes."""
 LOGITS = (LOGIT_COLUMNS, *PROBS)
 """Names of logits; a table of log-probabilities may have those of probabilities."""
+PROBS_OR_LOGITS = (*PROBS, LOGIT_COLUMNS)
 
 
 def read_columns(
@@ -31,6 +32,8 @@ def read_columns(
     Other columns of a table are not read. Columns without names, numbered from 0, are in this order
     already. `error` is raised for a table without such columns; it calls the table `name`.
     """
+    if hasattr(values, "to_pandas"):  # polars, pyarrow
+        values = values.to_pandas()
     if not isinstance(values, pd.DataFrame):
         return np.asarray(values)
     columns: list[Any] = list(values.columns)
@@ -65,9 +68,10 @@ def check_order(*, error: type[TiewiseError] = ScoresError, **tables: Any) -> No
     first, *others = indexed or [""]
     for name in others:
         one, other = indexed[first].index, indexed[name].index
-        is_other = len(one) == len(other) and not one.equals(other)
+        is_other = len(one) == len(other) and not one.equals(other) and one.nlevels == other.nlevels
         if is_other and one.symmetric_difference(other, sort=False).empty:
             raise error(
                 f"the index of {name} has another order than that of {first}; expected the same "
-                f"order of rows. Give {name}.loc[{first}.index]."
+                f"order of rows. Give {name}.loc[{first}.index]; or, if the rows correspond as "
+                "they are, both with reset_index(drop=True)."
             )

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import numbers
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -118,7 +118,7 @@ def derive_groups(pairs: pd.DataFrame) -> npt.NDArray[np.str_]:
     if "prompt" not in pairs:
         raise PairsError(f"the columns are {', '.join(map(str, pairs))}; expected prompt")
     for row, prompt in enumerate(pairs["prompt"]):
-        if isinstance(prompt, str) or not isinstance(prompt, Sequence | np.ndarray):
+        if isinstance(prompt, str) or not isinstance(prompt, Collection):
             raise PairsError(
                 f"row {row}: the prompt is {str(prompt)[:40]!r}; expected a list of turns. Read "
                 "files and tables of texts with tiewise.read_pairs."

@@ -195,9 +195,9 @@ def swap_probs(probs: npt.NDArray[_Number]) -> npt.NDArray[_Number]:
     array([[0.2, 0.5, 0.3]])
     """
     # Imported here, because that module needs the names of this one.
-    from tiewise.data.class_columns import LOGITS, read_columns
+    from tiewise.data.class_columns import PROBS_OR_LOGITS, read_columns
 
-    probs = read_columns(probs, "probs", known=LOGITS, error=LabelError)
+    probs = read_columns(probs, "probs", known=PROBS_OR_LOGITS, error=LabelError)
     if probs.ndim == 0 or probs.shape[-1] != len(Winner):
         raise LabelError(f"the shape of probs is {probs.shape}; expected (..., 3): A, B, tie")
     return probs[..., list(_SWAPPED_WINNERS)]

@@ -21,7 +21,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from tiewise.data.first_text import SYSTEM_COLUMN, begins_with_system, compose
-from tiewise.data.folds import derive_groups, merge_groups
+from tiewise.data.folds import derive_groups
 from tiewise.data.labels import PROB_COLUMNS, WINNER_WORDS, WORD_OF_WINNER
 from tiewise.data.parse import count_characters
 from tiewise.errors import PairsError
@@ -45,8 +45,8 @@ def build_pairs(columns: Mapping[str, Any]) -> pd.DataFrame:
     """Build a pairs table from columns of equal length, and derive missing columns from the others.
 
     `id` and the three text columns are required. `label` is derived from `winner` and the reverse,
-    and any other missing column is <NA>, and so is an empty word. `group` is derived from prompts
-    and sessions; rows that share a given group are in one too.
+    and `group` from prompts and sessions; any other missing column is <NA>, and so is an empty
+    word.
 
     >>> texts = {"prompt": [["2+2?"]], "response_a": [["4"]], "response_b": [["5"]]}
     >>> build_pairs({"id": [7], **texts, "winner": ["model_a"]})[["id", "label", "winner"]]
@@ -67,8 +67,8 @@ def build_pairs(columns: Mapping[str, Any]) -> pd.DataFrame:
     pairs = pd.DataFrame(table)
     pairs["winner"] = pairs["winner"].fillna(pairs["label"].map(WORD_OF_WINNER).astype("string"))
     _check_texts(pairs)
-    groups = merge_groups(derive_groups(pairs).tolist(), pairs["group"])
-    pairs["group"] = pd.array(groups, dtype="string")
+    if pairs["group"].isna().any():
+        pairs["group"] = pairs["group"].fillna(pd.Series(derive_groups(pairs), dtype="string"))
     _check_values(pairs)
     return pairs
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import html
 import math
+import operator
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from typing import Any, TypedDict
@@ -365,10 +366,17 @@ def weighted_mean(values: FloatArray, weights: FloatArray) -> FloatArray:
 
 
 def check_resamples(n_resamples: int, seed: int) -> None:
-    """Raise ScoresError unless there is at least one resample, and a seed of 0 or more."""
-    for name, value, least in (("n_resamples", n_resamples, 1), ("seed", seed, 0)):
-        if not isinstance(value, int | np.integer) or value < least:
-            raise ScoresError(f"{name} is {value!r}; expected an integer, at least {least}.")
+    """Raise ScoresError unless there is at least one resample, and NumPy takes the seed."""
+    try:
+        is_valid = operator.index(n_resamples) >= 1
+    except TypeError:
+        is_valid = False
+    if not is_valid:
+        raise ScoresError(f"n_resamples is {n_resamples!r}; expected an integer, at least 1.")
+    try:
+        np.random.default_rng(seed)
+    except (TypeError, ValueError) as error:
+        raise ScoresError(f"seed is {seed!r}; expected an integer, at least 0.") from error
 
 
 def _own_errors(moments: FloatArray, n_groups: int, standard_errors: FloatArray) -> FloatArray:

@@ -140,6 +140,8 @@ def compare_many(
                     family, slices, grouped, terms, is_share=False, **options
                 )
             ]
+    shown = {row.family for row in found}
+    omitted = {family: why for family, why in omitted.items() if family not in shown}
     level = check_confidence(options.get("confidence_level", 0.95))
     parts = [
         adjust_rows([row for row in found if (row.family == OVERALL) == is_overall])

@@ -259,9 +259,7 @@ def _check_members(runs: Sequence[RunFolder], artifacts_dir: Path, name: str | N
 
 def _assign_folds(first: RunFolder, table: pd.DataFrame) -> pd.DataFrame:
     """Return the shared rows with folds by prompt group, by the seed of the first run."""
-    known = read_folds(first)
-    known = known.set_index(known["id"].astype(str))
-    rows = known.loc[table["id"].astype(str).tolist()].reset_index(drop=True)
+    rows = read_folds(first).set_index("id").loc[table["id"]].reset_index()
     data = first.config.data
     folds = fold_by_group(rows["group"], rows["label"], data.n_splits, seed=data.data_seed)
     return rows.assign(fold=folds)

@@ -101,7 +101,9 @@ class CalibratedJudge:
 
     def predict(self, pairs: pd.DataFrame, *, swap: bool | None = None) -> pd.DataFrame:
         """Predict pairs; see :class:`PairJudge`."""
-        return apply_calibration(self.judge.predict(pairs, swap=swap), self.calibration)
+        table = self.judge.predict(pairs, swap=swap)
+        has_ties = not isinstance(self.judge, TwoClassJudge)
+        return apply_calibration(table, self.calibration, has_ties=has_ties)
 
 
 @dataclass(frozen=True)

@@ -9,12 +9,12 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from tiewise.data.labels import LOGIT_COLUMNS, PROB_COLUMNS
+from tiewise.data.labels import LOGIT_COLUMNS, PROB_COLUMNS, without_ties
 from tiewise.errors import RunError
 from tiewise.evaluation.calibration import NO_CALIBRATION, Calibration, CalibrationResult
 from tiewise.files import digest_file, read_json, write_json
 from tiewise.runs.folder import RunFolder
-from tiewise.runs.tables import drop_ties, is_joined, log_probs
+from tiewise.runs.tables import is_joined, log_probs
 
 _FILE = "calibration.json"
 
@@ -53,20 +53,21 @@ def read_calibration(run: RunFolder) -> Calibration:
     return found
 
 
-def apply_calibration(table: pd.DataFrame, calibration: Calibration) -> pd.DataFrame:
+def apply_calibration(
+    table: pd.DataFrame, calibration: Calibration, *, has_ties: bool = True
+) -> pd.DataFrame:
     """Return predictions with calibrated probabilities and logits; those of one order stay.
 
-    A table of two classes, where no row can be a tie, keeps P(tie) = 0.
+    P(tie) is 0 for a judge of pairs that cannot be a tie.
     """
     if calibration.method == NO_CALIBRATION.method:
         return table
     probs = calibration.apply(log_probs(table))
+    probs = probs if has_ties else without_ties(probs)
     changed = dict(zip(PROB_COLUMNS, probs.T, strict=True))
     if set(LOGIT_COLUMNS) <= set(table):
-        changed |= dict(zip(LOGIT_COLUMNS, np.log(probs).T, strict=True))
-    calibrated = table.assign(**changed)
-    is_never_tie = len(table) > 0 and (table[PROB_COLUMNS[2]] == 0).all()
-    return drop_ties(calibrated) if is_never_tie else calibrated
+        changed |= dict(zip(LOGIT_COLUMNS, log_probs(pd.DataFrame(changed)).T, strict=True))
+    return table.assign(**changed)
 
 
 def _as_calibration(method: str, scale: list[float], bias: list[float]) -> Calibration:

@@ -148,8 +148,12 @@ def _reread(run: RunFolder, config: DataConfig, described: Mapping[str, Any]) ->
     if dataset.digest != pairs_digest(described):
         tried = ", ".join(locate_data(config)) or dataset.sources[0]
         raise RunError(f"{tried}: these are not the data that {run.name} was fitted on.")
-    # The same files in the same order, so the same rows; ids may contain names of folders.
-    return dataset.pairs.assign(id=read_folds(run)["id"].to_numpy())
+    # The same files in the same order, so the same rows. Ids may contain names of folders, and a
+    # blend has those of its members' shared rows only.
+    ids = read_folds(run)["id"]
+    return (
+        dataset.pairs.assign(id=ids.to_numpy()) if len(ids) == len(dataset.pairs) else dataset.pairs
+    )
 
 
 def _read(

@@ -200,7 +200,9 @@ def _read_extra(path: str | Path, config: DataConfig) -> pd.DataFrame:
     except PairsError:
         if config.columns:
             with contextlib.suppress(PairsError):
-                return read_pairs(path, **options)
+                pairs = read_pairs(path, **options)
+                _log.info("%s is read without --columns, which do not fit it.", path)
+                return pairs
         raise
 
 

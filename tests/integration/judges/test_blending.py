@@ -9,6 +9,9 @@ from scipy.special import log_softmax
 
 from run_folders import fit_small, simulated_tables, write_run
 from tiewise.cli import main
+from tiewise.config import config_from_dict
+from tiewise.crossfit import cross_fit
+from tiewise.data.formats import write_pairs
 from tiewise.data.labels import LOGIT_COLUMNS, PROB_COLUMNS, swap_probs
 from tiewise.data.pairs import swap_pairs
 from tiewise.data.simulation.simulate import simulate
@@ -17,6 +20,7 @@ from tiewise.files import write_json
 from tiewise.judges.blending import Mixture, blend_runs, fit_weights, load_mixture, mix
 from tiewise.judges.kinds import BlendJudge, ShippedJudge, TwoClassJudge, open_judge
 from tiewise.judges.labelled_predictions import compare_runs
+from tiewise.runs.dataset import reread_pairs
 from tiewise.runs.folder import open_run
 from tiewise.runs.references import score_finished_folds
 from tiewise.runs.tables import drop_ties, has_ties, read_data, read_oof
@@ -62,6 +66,25 @@ def test_ids_are_compared_as_text(tmp_path):
         oof = read_oof(blend.run)
         assert oof["id"].astype(int).tolist() == OOF["id"].tolist()
         assert blend.n_left_out == {"one": 0, "two": 1}
+
+
+def test_texts_of_a_partial_blend_are_read(tmp_path):
+    """A blend of runs with two of five folds has those rows; its texts are those of the data."""
+    write_pairs(simulate(90, seed=0), tmp_path / "train.csv")
+    fields = {"model": {"backbone": "baseline"}, "data": {"data": [str(tmp_path / "train.csv")]}}
+    runs = []
+    for seed in (0, 1):
+        config = config_from_dict(fields | {"train": {"seed": seed}})
+        run, _ = cross_fit(config, [0, 1], tmp_path, name=f"run {seed}")
+        score_finished_folds(run)
+        runs.append(run)
+    blend = blend_runs(runs, tmp_path, name="both", overwrite=False)
+    texts = reread_pairs(blend.run)
+    assert len(read_oof(blend.run)) < len(texts) == 90
+    assert set(read_oof(blend.run)["id"]) < set(texts["id"])
+    found = compare_runs(runs[0], blend.run, by_slice=True, n_resamples=19)
+    assert found.overall[0].n == len(read_oof(blend.run))
+    assert len(found.differences) > 1
 
 
 def test_weights_are_fitted_out_of_fold(blended):

@@ -82,8 +82,12 @@ def test_two_classes_stay_two(run, method):
     decided = oof["label"] < 2
     steep = oof.assign(**{name: 3 * oof[name] for name in LOGIT_COLUMNS})
     fitted = fit_calibration(oof["label"][decided], log_probs(steep)[decided], method=method)
-    after = apply_calibration(steep, fitted)
+    after = apply_calibration(steep, fitted, has_ties=False)
     assert (after["prob_tie"] == 0).all()
+    orders = [name for name in oof if name.endswith(("_given", "_swapped"))]
+    pd.testing.assert_frame_equal(after[orders], oof[orders])
+    three = apply_calibration(steep.head(1), fitted)  # one row does not say how many classes
+    assert three["prob_tie"].iloc[0] == fitted.apply(log_probs(steep.head(1)))[0, 2]
     np.testing.assert_allclose(after[PROB_COLUMNS].sum(axis=1), 1)
     expected = fitted.apply(log_probs(steep))
     odds = np.log(expected[:, 0] / expected[:, 1])

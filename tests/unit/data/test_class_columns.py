@@ -1,4 +1,4 @@
-"""Public functions find the columns of A, B and tie by name, and refuse rows in another order."""
+"""Tables have their columns of A, B and tie found by name; rows in another order are refused."""
 
 from __future__ import annotations
 
@@ -56,6 +56,8 @@ def test_rows_in_another_order_are_refused(tmp_path):
     for function in (tw.fit_temperature, calibrate):
         with pytest.raises(ScoresError, match="the index of logits has another order"):
             function(labels, np.log(table[::-1]))
+    with pytest.raises(ScoresError, match="the index of groups has another order"):
+        calibrate(labels, np.log(table), groups=pd.Series(IDS)[::-1])
     assert not list(tmp_path.iterdir())
 
 
@@ -71,3 +73,36 @@ def test_unknown_columns_are_refused(function, error):
     """A table with other names is not read by position."""
     with pytest.raises(error, match="are p1, p2, p3"):
         function(pd.DataFrame([[0.5, 0.25, 0.25]], columns=["p1", "p2", "p3"]))
+
+
+def test_probabilities_of_a_table_with_both_are_swapped():
+    """A table of predictions has logits too; `swap_probs` returns its probabilities."""
+    table = pd.DataFrame(VALUES, columns=["prob_a", "prob_b", "prob_tie"])
+    logits = pd.DataFrame(np.log(VALUES), columns=["logit_a", "logit_b", "logit_tie"])
+    for both in (table.join(logits), logits.join(table)):
+        np.testing.assert_array_equal(tw.swap_probs(both), VALUES[:, [1, 0, 2]])
+        assert fit(both) == fit(logits)
+
+
+@pytest.mark.parametrize("library", ["polars", "pyarrow"])
+def test_columns_of_other_tables_are_found_by_name(tmp_path, library):
+    """Tables of polars and pyarrow are read as those of pandas."""
+    table = pd.DataFrame(VALUES, columns=["prob_a", "prob_b", "prob_tie"]).iloc[:, ::-1]
+    if library == "polars":
+        other = pytest.importorskip("polars").from_pandas(table)
+    else:
+        other = pytest.importorskip("pyarrow").Table.from_pandas(table)
+    np.testing.assert_array_equal(tw.swap_probs(other), VALUES[:, [1, 0, 2]])
+    scores = [tw.evaluate(LABELS, each).log_loss for each in (table, other)]
+    assert scores[0] == scores[1]
+    for name, each in (("a", table), ("b", other)):
+        tw.write_submission(IDS, each, tmp_path / f"{name}.csv")
+    assert (tmp_path / "a.csv").read_bytes() == (tmp_path / "b.csv").read_bytes()
+
+
+def test_indices_of_other_kinds_are_not_compared(tmp_path):
+    """An index of several levels says nothing about the order of a plain one."""
+    ids = pd.Series(IDS, index=pd.MultiIndex.from_product([[0, 1], [0, 1, 2]]))
+    table = pd.DataFrame(VALUES, columns=["prob_a", "prob_b", "prob_tie"])
+    tw.write_submission(ids, table, tmp_path / "s.csv")
+    assert pd.read_csv(tmp_path / "s.csv")["id"].tolist() == IDS

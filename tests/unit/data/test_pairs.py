@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -303,22 +301,3 @@ def test_digests_of_composed_texts():
     assert pair_digests(one) == pair_digests(other)
     assert row_digests(one_pair(prompt=[[None]])) != row_digests(one_pair(prompt=[[""]]))
     assert len(row_digests(one)[0]) == 32
-
-
-@given(
-    prompts=st.lists(st.sampled_from("pqrs"), min_size=1, max_size=12),
-    names=st.lists(st.sampled_from(["g", "h", None]), min_size=12, max_size=12),
-)
-def test_given_groups_unite_prompts(prompts, names):
-    """Rows share a group if they share the prompt or the given group, also through other rows."""
-    n = len(prompts)
-    texts = {"prompt": [[text] for text in prompts]}
-    texts |= {name: [["r"]] * n for name in ("response_a", "response_b")}
-    groups = build_pairs({"id": range(n), **texts, "group": names[:n]})["group"].tolist()
-    links = [
-        {(0, text), (1, name)} - {(1, None)} for text, name in zip(prompts, names[:n], strict=True)
-    ]
-    for _ in range(n):
-        links = [set().union(*(b for b in links if a & b)) for a in links]
-    for i, j in itertools.combinations(range(n), 2):
-        assert (groups[i] == groups[j]) == bool(links[i] & links[j])

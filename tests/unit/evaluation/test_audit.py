@@ -225,11 +225,11 @@ def test_largest_groups_come_first():
         ([f"{name}{'x' * 60}"], ["y"], ["z"]) for name, size in sizes.items() for _ in range(size)
     ]
     groups = [name for name, size in sizes.items() for _ in range(size)]
-    found = audit_pairs(pairs_of(rows).assign(group=groups), n_splits=2).largest
+    found = audit_pairs(pairs_of(rows, group=groups), n_splits=2).largest
     assert list(found.items()) == [
         (f"{name} {name}{'x' * 47}", sizes[name]) for name in ("b", "f", "c", "d", "e")
     ]
-    alone = audit_pairs(pairs_of(rows[:2]).assign(group=["p", "q"]), n_splits=2)
+    alone = audit_pairs(pairs_of(rows[:2], group=["p", "q"]), n_splits=2)
     assert alone.largest == {}
 
 

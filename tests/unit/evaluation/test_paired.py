@@ -94,6 +94,23 @@ def test_slices_of_all_rows_are_left_out(tables):
     assert [row.p_holm for row in found.differences] == [row.p_holm for row in alone.differences]
 
 
+def test_one_part_with_missing_rows_is_compared(tables):
+    """A slice of some rows is no slice of all, and an attribute that one run has is not omitted."""
+    reference, runs, pairs = tables
+    known = pairs.assign(source=pd.Series(["s"] * 100 + [None] * 200, dtype="string"))
+    found = compare_many(runs, reference, pairs=known, n_resamples=19)
+    assert [row.n for row in found.differences if row.family == "source"] == [100, 100]
+    two = pairs.assign(source=["x"] * 90 + ["y"] * 210)
+    some = {"whole": runs["worse"], "part": runs["worse"].head(90)}
+    for names in (["whole", "part"], ["part", "whole"]):
+        found = compare_many(
+            {name: some[name] for name in names}, reference, pairs=two, n_resamples=19
+        )
+        shown = {(row.run, row.slice) for row in found.differences if row.family == "source"}
+        assert shown == {("whole", "x"), ("whole", "y")}
+        assert "source" not in found.omitted
+
+
 @pytest.mark.parametrize("confidence_level", [0.5, 0.95])
 def test_verdicts_follow_adjusted_p_values(confidence_level):
     """Among many slices of two models that are equally bad, none is said to be better by chance."""

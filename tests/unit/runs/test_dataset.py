@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from dataclasses import replace
 from pathlib import Path
@@ -20,6 +21,7 @@ from tiewise.errors import PairsError, RunError
 from tiewise.files import digest_file
 from tiewise.runs.dataset import assign_folds, find_data, load_dataset, reread_pairs
 from tiewise.runs.folder import claim_run, name_run
+from tiewise.runs.tables import read_folds
 from tiewise.runs.training_rows import load_training_rows
 
 PAIRS = simulate(60)[list(COLUMNS)]
@@ -257,3 +259,15 @@ def test_files_of_one_name_are_read_again(tmp_path, monkeypatch, spelling):
     for paths in ((), named):
         assert reread_pairs(run, paths)["id"].tolist() == rows.table["id"].tolist()
     assert rows.table["id"].tolist()[0] == "new/votes.csv:0"
+
+
+def test_ids_are_those_of_the_fit(fitted, tmp_path, monkeypatch):
+    """A run keeps its ids when names of files are spelled in another way, as in version 0.1."""
+    monkeypatch.chdir(tmp_path / "first")
+    table = read_folds(fitted)
+    ids = [f"/old/pairs.csv:{name}" for name in table["id"]]
+    data = json.loads(fitted.data_path.read_text())
+    table.assign(id=ids).to_parquet(fitted.folds_path)
+    data["folds_sha256"] = digest_file(fitted.folds_path)
+    fitted.data_path.write_text(json.dumps(data))
+    assert reread_pairs(fitted)["id"].tolist() == ids

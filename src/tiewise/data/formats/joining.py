@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Unpack
@@ -73,16 +74,16 @@ def join_tables(
 def name_files(paths: Sequence[str | Path]) -> list[str]:
     """Return the files' names, with as many of their folders as tell them apart.
 
-    They are the same from whatever folder the paths are given. A file that is named twice keeps its
-    path as it was given.
+    They are the same from whatever folder the paths are given. Files that are named twice keep
+    their paths as they were given.
 
     >>> name_files(["new/votes.csv", "old/votes.csv"]), name_files(["new/votes.csv", "more.csv"])
     (['new/votes.csv', 'old/votes.csv'], ['votes.csv', 'more.csv'])
     """
-    given = [str(path) for path in paths]
-    parts = [
-        (path if "://" in path else Path(path).absolute().as_posix()).split("/") for path in given
-    ]
+    given = [str(path).rstrip("/") for path in paths]
+    # Not resolve: a link in a cache has the file's name, and its target has not.
+    whole = [path if "://" in path else os.path.abspath(path) for path in given]  # noqa: PTH100
+    parts = [path.split("/") for path in whole]
     for n_parts in range(1, max(map(len, parts), default=0) + 1):
         names = ["/".join(part[-n_parts:]) for part in parts]
         if len(set(names)) == len(names):

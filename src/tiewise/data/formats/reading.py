@@ -15,6 +15,7 @@ from typing import Any, TypedDict
 
 import pandas as pd
 
+from tiewise.data.folds import derive_groups, merge_groups
 from tiewise.data.formats.cells import Row, is_missing
 from tiewise.data.formats.detection import UNLABELLED, Columns, OnError, OpenedTable, open_table
 from tiewise.data.formats.opening import ParsedRecord
@@ -94,7 +95,8 @@ def read_pairs(
     Returns
     -------
     DataFrame
-        A pairs table, one row for each pair in the order of the file. Its ``attrs`` are ``format``,
+        A pairs table, one row for each pair in the order of the file. Rows share a group if they
+        share the prompt, the session, or a group of the file. Its ``attrs`` are ``format``,
         the format's name; ``rejected``, a list with one message for each skipped row;
         ``repaired``, the number of rows with lone surrogates in a text or an integer id that was
         written as a float; ``unread``, a list of the columns that the format does not read; and
@@ -194,6 +196,9 @@ def build_table(
     # A weight that comes from the winner is lacking where the winner is.
     absent = {"weight": 1.0}
     pairs = build_pairs({name: [row.get(name, absent.get(name)) for row in rows] for name in names})
+    if "group" in names:  # given names are kept; rows with equal prompts share one of them
+        groups = merge_groups(pairs["group"].tolist(), derive_groups(pairs))
+        pairs["group"] = pd.array(groups, dtype="string")
     pairs.attrs = {"format": opened.format, "rejected": rejected, "repaired": n_repaired}
     pairs.attrs["float_ids"] = n_floats
     pairs.attrs |= {"unread": list(dict.fromkeys(unread)), "notes": opened.notes}
@@ -205,7 +210,7 @@ def _read_rows(entry: ParsedRecord, opened: OpenedTable, position: int) -> list[
         raise PairsError(entry.problem)
     known, labelled = FORMATS[opened.format], opened.labelled
     values = entry.values
-    if labelled is False:  # a prediction needs no weight
+    if not labelled:  # a prediction needs no weight
         values = {k: v for k, v in values.items() if k not in _WEIGHTS or not is_missing(v)}
     rows: list[Row] = [
         {"id": position} | row for row in read_record(opened.format, values, opened.layout)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import itertools
 import json
 import tempfile
 from pathlib import Path
@@ -17,6 +18,7 @@ from pandas.testing import assert_frame_equal
 
 from strategies import pairs_tables, probs
 from tiewise.data.formats import read_chunks, read_many, read_pairs, write_pairs, write_submission
+from tiewise.data.formats.joining import name_files
 from tiewise.data.formats.parquet import read_row_group
 from tiewise.data.pairs import COLUMNS, build_pairs, check_pairs
 from tiewise.errors import PairsError
@@ -707,3 +709,40 @@ class TestManyFiles:
         """At least one file is needed."""
         with pytest.raises(PairsError, match="at least one"):
             read_many([])
+
+
+@given(
+    prompts=st.lists(st.sampled_from("pqrs"), min_size=1, max_size=12),
+    names=st.lists(st.sampled_from(["g", "h", None]), min_size=12, max_size=12),
+)
+def test_given_groups_unite_prompts(prompts, names):
+    """Rows share a group if they share the prompt or the given group, also through other rows."""
+    n = len(prompts)
+    texts = {"prompt": prompts, "response_a": ["r"] * n, "response_b": ["s"] * n}
+    table = pd.DataFrame({"id": range(n), **texts, "winner": ["A"] * n})
+    table["group"] = pd.Series(names[:n], dtype=object)
+    groups = read_pairs(table)["group"].tolist()
+    links = [
+        {(0, text), (1, name)} - {(1, None)} for text, name in zip(prompts, names[:n], strict=True)
+    ]
+    assert {name for name in groups if len(name) == 1} <= {*names[:n]}
+    for _ in range(n):
+        links = [set().union(*(b for b in links if a & b)) for a in links]
+    for i, j in itertools.combinations(range(n), 2):
+        assert (groups[i] == groups[j]) == bool(links[i] & links[j])
+
+
+def test_file_names_do_not_depend_on_the_folder(tmp_path, monkeypatch):
+    """Files are named by the folders that tell them apart, however their paths are spelled."""
+    (tmp_path / "x" / "a").mkdir(parents=True)
+    spellings = {
+        tmp_path / "x": ["a/votes.csv", "votes.csv"],
+        tmp_path / "x" / "a": ["votes.csv", "../votes.csv"],
+        tmp_path: [str(tmp_path / "x/a/votes.csv"), "./x/votes.csv"],
+    }
+    for folder, paths in spellings.items():
+        monkeypatch.chdir(folder)
+        assert name_files(paths) == ["a/votes.csv", "x/votes.csv"]
+    assert name_files(["s3://b/pairs/", "t.csv"]) == ["pairs", "t.csv"]
+    assert name_files(["hf://datasets/o/n/"]) == ["n"]
+    assert name_files(["t.csv", "t.csv"]) == ["t.csv", "t.csv"]
