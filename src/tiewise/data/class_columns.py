@@ -32,8 +32,9 @@ def read_columns(
     Other columns of a table are not read. Columns without names, numbered from 0, are in this order
     already. `error` is raised for a table without such columns; it calls the table `name`.
     """
-    if hasattr(values, "to_pandas"):  # polars, pyarrow
-        values = values.to_pandas()
+    other: Any = values
+    if not isinstance(values, pd.DataFrame | pd.Series) and hasattr(other, "to_pandas"):
+        values = other.to_pandas()  # of polars or pyarrow
     if not isinstance(values, pd.DataFrame):
         return np.asarray(values)
     columns: list[Any] = list(values.columns)
