@@ -7,6 +7,7 @@ job that is ``sharded`` divides the weights among the processes as FSDP does on 
 
 from __future__ import annotations
 
+import atexit
 import json
 import os
 import sys
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from accelerate.commands.launch import _validate_launch_command, launch_command_parser
 from accelerate.state import PartialState
 from accelerate.utils import DistributedType
@@ -99,13 +101,20 @@ def fit(fitter: Fitter, job: dict[str, Any]) -> list[list[int]]:
     return rows
 
 
+def note_end(path: Path) -> None:
+    """Write down whether this process is still in the launch's group when it ends."""
+    path.write_text(json.dumps(torch.distributed.is_initialized()))
+
+
 def main(jobs_path: Path) -> None:
     """Run the jobs, and write the record of this process next to the file of jobs."""
     plan = json.loads(jobs_path.read_bytes())
+    rank = os.environ["RANK"]
+    # Registered before tiewise's own function, so it runs after that.
+    atexit.register(note_end, jobs_path.with_suffix(f".end.{rank}"))
     touched = watch_writes(Path(plan["folder"]))
     fitter = Fitter(Path(plan["folder"]), Path(plan["cache_dir"]))
     rows = {job["name"]: fit(fitter, job) for job in plan["jobs"]}
-    rank = os.environ["RANK"]
     jobs_path.with_suffix(f".{rank}").write_text(json.dumps({"rows": rows, "touched": touched}))
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
+import functools
 import logging
 import math
 import os
@@ -89,6 +91,7 @@ def train_classifier(
         trainer = StepTrainer(
             classifier, steps, train_config, arguments, callbacks, fit_digest=fit_digest
         )
+        _leave_launch_at_exit()
         trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
         if signals.received is not None and trainer.state.global_step < len(steps):
             raise Interrupted(signals.received)
@@ -194,6 +197,17 @@ def _check_disk(
         n_checkpoints = min(N_CHECKPOINTS + 1, math.ceil(n_steps / train_config.save_steps))
         size = checkpoint_size(classifier, optimizer=train_config.optimizer)
         checkpoints.require_room(folder.checkpoints_dir, n_checkpoints, size=size)
+
+
+@functools.cache
+def _leave_launch_at_exit() -> None:
+    """Let this process leave its launch before it ends, which threads of gloo may not survive."""
+    atexit.register(_leave_launch)
+
+
+def _leave_launch() -> None:
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
 
 
 @contextlib.contextmanager
