@@ -243,10 +243,7 @@ JUDGES: dict[str, Fit] = {
     "MiniLM, notebook's way": adapted(minilm(**NOTEBOOK, **MINILM_LAYERS)),
     "MiniLM": adapted(minilm()),
     "SmolLM2, one epoch": adapted(smollm2(max_length=128), None),
-    "SmolLM2, two epochs": adapted(smollm2(max_length=128, n_epochs=2), None),
-    "SmolLM2, one epoch of 256 tokens": adapted(smollm2(max_length=256), None),
     "SmolLM2, one epoch of 512 tokens": adapted(smollm2(), None),
-    "SmolLM2, one epoch of 1,024 tokens": adapted(smollm2(max_length=1024), None),
     "SmolLM2, linear head": adapted(LINEAR, None),
     "SmolLM2, linear head from random weights": from_random_weights(adapted(LINEAR, None)),
     "SmolLM2, taught": taught(smollm2(max_length=128)),
@@ -259,9 +256,6 @@ JUDGES: dict[str, Fit] = {
 """The judges by their names on the page."""
 ON_REQUEST = {
     "pairjudge",
-    "SmolLM2, two epochs",
-    "SmolLM2, one epoch of 256 tokens",
-    "SmolLM2, one epoch of 1,024 tokens",
     "SmolLM2, linear head",
     "SmolLM2, linear head from random weights",
     "SmolLM2, taught",

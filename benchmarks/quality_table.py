@@ -33,10 +33,7 @@ REFERENCES = {
     "MiniLM": "MiniLM, notebook's way",
     "pairjudge": "MiniLM",
     TUNED: LENGTHS,
-    "SmolLM2, two epochs": TUNED,
-    "SmolLM2, one epoch of 256 tokens": "SmolLM2, two epochs",
     LONG: TUNED,
-    "SmolLM2, one epoch of 1,024 tokens": LONG,
     "SmolLM2, linear head": TUNED,
     "SmolLM2, linear head from random weights": "SmolLM2, linear head",
     "SmolLM2, taught": TUNED,
@@ -205,8 +202,7 @@ def introduce(data_path: Path, tables: dict[str, pd.DataFrame], seeds: Sequence[
 
 
 NOTES = {
-    "epoch": "*One epoch* is every row once, with at most 128 tokens, or as many as the name says; "
-    "*two epochs* is every row twice.",
+    "epoch": "*One epoch* is every row once, with at most 128 tokens, or as many as the name says.",
     "linear head": "*Linear head*: on the last token, where the preset's head compares both "
     "responses; one epoch of 128 tokens.",
     "taught": "*Taught*: learns the mean of the label and of the probabilities of a feature model "
