@@ -16,7 +16,7 @@ from tiewise.evaluation.calibration import (
     fit_calibration,
 )
 from tiewise.files import digest_file, write_json
-from tiewise.judges.kinds import open_judge
+from tiewise.judges.kinds import CalibratedJudge, ShippedJudge, TwoClassJudge, open_judge
 from tiewise.runs.calibration import (
     apply_calibration,
     read_calibration,
@@ -92,6 +92,17 @@ def test_two_classes_stay_two(run, method):
     expected = fitted.apply(log_probs(steep))
     odds = np.log(expected[:, 0] / expected[:, 1])
     np.testing.assert_allclose(np.log(after["prob_a"] / after["prob_b"]), odds, rtol=1e-9)
+
+
+@pytest.mark.parametrize("is_two_class", [True, False])
+def test_calibrated_judge_has_the_classes_of_its_judge(is_two_class):
+    """A calibration gives a judge of two classes no ties back, and keeps those of another."""
+    judge = TwoClassJudge(ShippedJudge()) if is_two_class else ShippedJudge()
+    pairs = simulate(20, seed=1)
+    flatter = Calibration("temperature", scale=(0.1, 0.1, 0.1))
+    table = CalibratedJudge(judge, flatter).predict(pairs)
+    assert (table["prob_tie"] == 0).all() == is_two_class
+    assert not table[PROB_COLUMNS].equals(judge.predict(pairs)[PROB_COLUMNS])
 
 
 def test_other_predictions_are_refused(run):
